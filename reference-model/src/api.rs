@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What goes in and what comes out: the types that the harness sees.
+
+/// Size of a base page, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// A half-open range of bytes; `end` may be `u64::MAX`, the kernel's `ULONG_MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind.
+    pub end: u64,
+}
+
+/// What differs between kernels, as data. One constant for each known kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name, as `--model-profile` takes it.
+    pub name: &'static str,
+    /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
+    pub notifies_secondary: bool,
+}
+
+impl Profile {
+    /// 6.12 with d9be2b9b6049, as Debian 13 has it.
+    pub const STABLE: Profile = Profile { name: "stable", notifies_secondary: true };
+    /// The same without d9be2b9b6049.
+    pub const PREPATCH: Profile = Profile { name: "prepatch", notifies_secondary: false };
+    /// All of them.
+    pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::PREPATCH];
+
+    /// The profile of that name.
+    pub fn by_name(name: &str) -> Option<&'static Profile> {
+        Profile::ALL.iter().find(|profile| profile.name == name)
+    }
+}
+
+/// What differs between machines that run the same kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Harts online.
+    pub harts: u32,
+    /// Hart that the subject is pinned to, by Linux's number.
+    pub subject_hart: u32,
+    /// Harts have address-space identifiers.
+    pub asids: bool,
+    /// Harts have Svnapot.
+    pub svnapot: bool,
+    /// Harts set accessed and dirty bits themselves (Svadu); else they fault (Svade).
+    pub svadu: bool,
+    /// Remote fences go by SBI; else by IPI (`riscv_use_sbi_for_rfence()`).
+    pub sbi_rfence: bool,
+    /// debugfs `fault_around_bytes`.
+    pub fault_around_bytes: u64,
+    /// A swap device, empty, is on.
+    pub swap: bool,
+}
+
+impl Default for Machine {
+    /// The guest: QEMU's virt board with two harts.
+    fn default() -> Machine {
+        Machine {
+            harts: 2,
+            subject_hart: 0,
+            asids: true,
+            svnapot: true,
+            svadu: true,
+            sbi_rfence: true,
+            fault_around_bytes: 64 << 10,
+            swap: true,
+        }
+    }
+}
+
+/// A memfd made before the first step. Sizes in pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryFile {
+    /// Its size in pages.
+    pub pages: u64,
+    /// All pages are in the page cache, written, beforehand.
+    pub filled: bool,
+    /// Mapped through a descriptor opened read-only.
+    pub read_only: bool,
+    /// Bits of `F_SEAL_*` in force.
+    pub seals: u32,
+}
+
+/// One step, as the subject's system call: bytes, and the numbers of riscv64's uapi.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// `mmap(2)`.
+    Mmap {
+        /// Address asked for.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+        /// Bits of `MAP_*`.
+        flags: i32,
+        /// Place in the list of files, or none for anonymous memory.
+        file: Option<usize>,
+        /// Offset in bytes.
+        offset: u64,
+    },
+    /// `munmap(2)`.
+    Munmap {
+        /// First byte.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// `mprotect(2)`.
+    Mprotect {
+        /// First byte.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+    },
+    /// `madvise(2)`.
+    Madvise {
+        /// First byte.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+    /// One byte of each `every`th page is read or written, in ascending order;
+    /// stops at the first signal.
+    Touch {
+        /// First byte.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Distance between touched pages, in pages, at least 1.
+        every: u64,
+        /// Write instead of read.
+        write: bool,
+    },
+    /// `memory.reclaim` of the subject's cgroup, to which nothing was charged before the first step.
+    Reclaim {
+        /// How many bytes are asked for.
+        bytes: u64,
+    },
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepResult {
+    /// It succeeded.
+    Ok,
+    /// Refused with this errno.
+    Errno(i32),
+    /// A touch was answered with this signal at this address.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// Page-aligned address touched.
+        addr: u64,
+    },
+}
+
+/// An entry into `tlbflush.c`, with its arguments as the kernel passes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// `flush_tlb_all()`.
+    FlushTlbAll,
+    /// `flush_tlb_mm(mm)`.
+    FlushTlbMm,
+    /// `flush_tlb_mm_range(mm, start, end, page_size)`.
+    FlushTlbMmRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
+        /// In bytes.
+        page_size: u64,
+    },
+    /// `flush_tlb_page(vma, addr)`.
+    FlushTlbPage {
+        /// As passed.
+        addr: u64,
+    },
+    /// `flush_tlb_range(vma, start, end)`.
+    FlushTlbRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
+        /// `huge_page_size()` of a hugetlb vma, none otherwise.
+        huge_page_size: Option<u64>,
+    },
+    /// `flush_pmd_tlb_range(vma, start, end)`.
+    FlushPmdTlbRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
+    },
+    /// `flush_tlb_kernel_range(start, end)`.
+    FlushTlbKernelRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
+    },
+    /// `arch_tlbbatch_add_pending(batch, mm, uaddr)`.
+    ArchTlbbatchAddPending {
+        /// As passed.
+        uaddr: u64,
+    },
+    /// `arch_tlbbatch_flush(batch)`.
+    ArchTlbbatchFlush,
+    /// `arch_flush_tlb_batched_pending(mm)`.
+    ArchFlushTlbBatchedPending,
+}
+
+/// What `tlbflush.c` does in answer to an entry, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// `mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end)`.
+    Notify(Range),
+    /// A fence for the primary TLBs.
+    Fence(Fence),
+    /// Another function of the file is called (as `arch_flush_tlb_batched_pending` calls `flush_tlb_mm`).
+    Enter(Entry),
+}
+
+/// Fences for the primary TLBs. `asid: None` is `FLUSH_TLB_NO_ASID`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// `sfence.vma` on the running hart, for all addresses.
+    LocalAll {
+        /// Of this address space.
+        asid: Option<u64>,
+    },
+    /// `sfence.vma` on the running hart, for `pages` addresses from `start`, `stride` apart.
+    LocalPages {
+        /// First address.
+        start: u64,
+        /// Distance in bytes.
+        stride: u64,
+        /// How many fences.
+        pages: u64,
+        /// Of this address space.
+        asid: Option<u64>,
+    },
+    /// `sbi_remote_sfence_vma_asid(cmask, start, size, asid)`.
+    Sbi {
+        /// Target harts, or none for all of them (`cpu_mask == NULL`).
+        harts: Option<u64>,
+        /// First byte.
+        start: u64,
+        /// In bytes.
+        size: u64,
+        /// Of this address space.
+        asid: Option<u64>,
+    },
+    /// `on_each_cpu_mask()`: each target does what the local fence would.
+    Ipi {
+        /// Target harts, or none for all of them.
+        harts: Option<u64>,
+        /// First byte.
+        start: u64,
+        /// In bytes.
+        size: u64,
+        /// In bytes.
+        stride: u64,
+        /// Of this address space.
+        asid: Option<u64>,
+    },
+}
+
+/// An entry into `tlbflush.c` and all that it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What was called.
+    pub entry: Entry,
+    /// What it did.
+    pub effects: Vec<Effect>,
+}
+
+/// What a step is predicted to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepPrediction {
+    /// What it comes to.
+    pub result: StepResult,
+    /// Entries into `tlbflush.c` for the subject's mm, and `arch_tlbbatch_flush`, in order.
+    pub calls: Vec<Call>,
+    /// Maximal ranges of pages that lost their mapping or a right in this step:
+    /// what the notifications have to cover.
+    pub lost: Vec<Range>,
+}
+
+/// A program for the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Memory files that mappings name by place.
+    pub files: Vec<MemoryFile>,
+    /// The steps.
+    pub steps: Vec<Op>,
+}
+
+/// What a program is predicted to do, step by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// One for each step.
+    pub steps: Vec<StepPrediction>,
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the kernel should do: `arch/riscv/mm/tlbflush.c` function by function,
+//! under a model of the parts of the mm core that call it.
+//!
+//! Pure: no I/O, no clock, no YAML, no QEMU, no unsafe. Addresses are the
+//! kernel's: bytes, absolute, ranges half-open, `u64::MAX` for `ULONG_MAX`.
+//! The table of what is mirrored, and how faithfully, is in the README beside.
+
+pub mod api;
+pub mod tlbflush;
+
+pub use api::*;

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * What the tracing module and the agent share. Fixed-width fields only; the
+ * agent's mirror of this file is vm/protocol/src/record.rs.
+ *
+ * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
+ * for its own mm, START, MARKs between the steps, STOP, read() until it
+ * returns 0, close. Closing the last descriptor of the open file undoes all.
+ */
+#ifndef TLBDIFF_UAPI_H
+#define TLBDIFF_UAPI_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define TLBDIFF_ABI_VERSION	1
+#define TLBDIFF_DEVICE		"tlbdiff"
+
+/* What a record tells. Numbers are never reused. */
+enum tlbdiff_kind {
+	TLBDIFF_MARK				= 1,
+	TLBDIFF_NOTIFY				= 2,	/* arch_invalidate_secondary_tlbs */
+	TLBDIFF_RANGE_START			= 3,	/* invalidate_range_start */
+	TLBDIFF_RANGE_END			= 4,	/* invalidate_range_end */
+	TLBDIFF_RELEASE				= 5,	/* the mm is going away */
+	TLBDIFF_SBI_RFENCE			= 6,	/* sbi_remote_sfence_vma_asid */
+
+	/* Entries into arch/riscv/mm/tlbflush.c. */
+	TLBDIFF_FLUSH_TLB_ALL			= 16,
+	TLBDIFF_FLUSH_TLB_MM			= 17,
+	TLBDIFF_FLUSH_TLB_MM_RANGE		= 18,
+	TLBDIFF_FLUSH_TLB_PAGE			= 19,
+	TLBDIFF_FLUSH_TLB_RANGE			= 20,
+	TLBDIFF_FLUSH_PMD_TLB_RANGE		= 21,
+	TLBDIFF_FLUSH_PUD_TLB_RANGE		= 22,
+	TLBDIFF_FLUSH_TLB_KERNEL_RANGE		= 23,
+	TLBDIFF_TLBBATCH_ADD_PENDING		= 24,
+	TLBDIFF_TLBBATCH_FLUSH			= 25,
+	TLBDIFF_TLB_BATCHED_PENDING		= 26,
+};
+
+#define TLBDIFF_F_ATTACHED	(1u << 0)	/* this mm's notifications are traced */
+#define TLBDIFF_F_BLOCKABLE	(1u << 1)	/* RANGE_START: mmu_notifier_range_blockable() */
+#define TLBDIFF_F_HUGETLB	(1u << 2)	/* FLUSH_TLB_RANGE: the vma is hugetlb */
+#define TLBDIFF_F_ALL_HARTS	(1u << 3)	/* SBI_RFENCE: cpu_mask was NULL */
+
+/*
+ * One record: 80 bytes, little-endian.
+ *
+ * kind			start	end		arg		cpumask		asid
+ * MARK			step	phase		0		0		0
+ * NOTIFY		start	end		0		mm_cpumask	ASID
+ * RANGE_START/END	start	end		event type	mm_cpumask	ASID
+ * SBI_RFENCE		start	start + size	size		target mask	asid as passed
+ * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
+ * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
+ * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID
+ * FLUSH_TLB_PAGE	addr	addr+PAGE_SIZE	0		mm_cpumask	ASID
+ * FLUSH_*_TLB_RANGE	start	end		huge_page_size	mm_cpumask	ASID
+ *						or 0
+ * KERNEL_RANGE		start	end		0		cpu_online_mask	0
+ * ADD_PENDING		start	end		0		mm_cpumask	ASID
+ *	(6.12 passes uaddr: start = uaddr, end = 0)
+ * TLBBATCH_FLUSH	0	0		0		batch's mask	0
+ * TLB_BATCHED_PENDING	0	0		0		mm_cpumask	ASID
+ *
+ * mm is a number that is the same for one mm_struct as long as the file is
+ * open and says nothing else; 0 where there is no mm. asid is cntx2asid() of
+ * the mm's context at entry. cpumask holds harts 0 to 63 by Linux's number.
+ */
+struct tlbdiff_record {
+	__u64 seq;		/* global order, from 0, without gaps */
+	__u64 mm;
+	__u64 start;
+	__u64 end;
+	__u64 arg;
+	__u64 cpumask;
+	__u64 asid;
+	__s32 pid;		/* of the running task */
+	__s32 tgid;
+	__u16 kind;
+	__u16 hart;		/* Linux's number of the running hart */
+	__u32 flags;
+	__u64 reserved;
+};
+
+/* In: what the caller was built with. Out: what the module was built with. */
+struct tlbdiff_hello {
+	__u32 abi_version;
+	__u32 record_size;
+	__u32 buffer_records;	/* in: 0 for the module's default */
+	__u32 reserved;
+};
+
+struct tlbdiff_mark {
+	__u64 step;
+	__u64 phase;		/* 0 begin, 1 end */
+};
+
+struct tlbdiff_status {
+	__u64 recorded;
+	__u64 lost;
+	__u64 mm;		/* the caller's mm, as records name it */
+	__u64 attached;		/* mms attached now */
+};
+
+#define TLBDIFF_IOC_HELLO	_IOWR('t', 0, struct tlbdiff_hello)
+#define TLBDIFF_IOC_ATTACH	_IO('t', 1)
+#define TLBDIFF_IOC_START	_IO('t', 2)
+#define TLBDIFF_IOC_STOP	_IO('t', 3)
+#define TLBDIFF_IOC_MARK	_IOW('t', 4, struct tlbdiff_mark)
+#define TLBDIFF_IOC_STATUS	_IOR('t', 5, struct tlbdiff_status)
+
+#endif

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Messages over the agent's channel: the host asks, the agent answers in order.
+
+use crate::program::{Program, StepResult};
+use serde::{Deserialize, Serialize};
+
+/// From the host to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First of a conversation; answered by [`Reply::Ready`].
+    Hello {
+        /// The host's [`crate::PROTOCOL_VERSION`].
+        version: u32,
+    },
+    /// Replay a program in a fresh subject; answered by any number of
+    /// [`Reply::Trace`], then one [`Reply::Done`] or [`Reply::Failed`].
+    Run {
+        /// Repeated in the answers.
+        id: u64,
+        /// What to replay.
+        program: Program,
+        /// After this long the subject is killed and the run has failed.
+        timeout_ms: u64,
+    },
+    /// Break something on purpose: for the tests of the harness.
+    Sabotage(Sabotage),
+    /// Power the guest off.
+    Poweroff,
+}
+
+/// Faults that the tests ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sabotage {
+    /// The kernel panics (by sysrq).
+    Panic,
+    /// The agent stops answering.
+    Hang,
+    /// The next subject kills itself after its first step.
+    KillSubject,
+    /// The agent panics or exits.
+    Die,
+}
+
+/// From the agent to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Answer to [`Request::Hello`].
+    Ready {
+        /// The agent's [`crate::PROTOCOL_VERSION`].
+        version: u32,
+        /// What this machine is and has.
+        system: System,
+    },
+    /// A piece of the trace: whole records, [`crate::Record::SIZE`] bytes each.
+    Trace {
+        /// The run it belongs to.
+        id: u64,
+        /// Raw records.
+        records: Vec<u8>,
+    },
+    /// The program has been replayed to its end, or the subject died on the way.
+    Done {
+        /// The run it belongs to.
+        id: u64,
+        /// What came of it.
+        report: Report,
+    },
+    /// The program could not be replayed: no statement about the kernel.
+    Failed {
+        /// The run it belongs to.
+        id: u64,
+        /// What happened, where, in one line.
+        why: String,
+    },
+}
+
+/// What the agent found out about its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// Harts online.
+    pub harts: u32,
+    /// The ISA string of hart 0, as /proc/cpuinfo has it.
+    pub isa: String,
+    /// The MMU mode (`sv39`, `sv48`, `sv57`), as /proc/cpuinfo has it.
+    pub mmu: String,
+    /// `fault_around_bytes`.
+    pub fault_around_bytes: u64,
+    /// Bits of an ASID; 0 where the hart has none.
+    pub asid_bits: u32,
+    /// Names of features there: `swap`, `thp`, `hugetlb`, `ksm`, `userfaultfd`, …
+    pub features: Vec<String>,
+}
+
+/// What came of a replayed program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// One for each step that was finished.
+    pub steps: Vec<StepResult>,
+    /// How long each finished step took by the guest's clock, in nanoseconds.
+    pub step_ns: Vec<u64>,
+    /// The signal that ended the subject before its last step, if one did.
+    pub killed_by: Option<i32>,
+    /// The subject's mm, as records name it.
+    pub mm: u64,
+    /// The subject's process id.
+    pub pid: i32,
+    /// Hart that the subject was pinned to.
+    pub hart: u32,
+    /// Records that were made, and lost for want of room.
+    pub recorded: u64,
+    /// Records lost for want of room.
+    pub lost: u64,
+    /// /proc/sys/kernel/tainted before and after.
+    pub taint_before: u64,
+    /// See `taint_before`.
+    pub taint_after: u64,
+    /// Warnings and worse that the kernel logged during the run.
+    pub kernel_warnings: Vec<String>,
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A scenario as the agent replays it: plain numbers, nothing left to decide.
+
+use serde::{Deserialize, Serialize};
+
+/// A program for one fresh subject process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Memory files made before the subject's first step, by their number.
+    pub files: Vec<MemoryFile>,
+    /// Whether the steps need swap (the agent then gives a fresh, empty swap device).
+    pub swap: bool,
+    /// Memory operations, in order.
+    pub steps: Vec<Op>,
+    /// Trace the steps; without it they only run (for measuring the tracer's cost).
+    pub trace: bool,
+    /// Records that the trace buffer holds; 0 for the module's default.
+    pub buffer_records: u32,
+}
+
+/// A memfd that the subject's mappings name by its place in [`Program::files`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFile {
+    /// Size in pages.
+    pub pages: u64,
+    /// Filled with data beforehand, so that every page is in the page cache.
+    pub filled: bool,
+    /// Mapped through a descriptor opened read-only.
+    pub read_only: bool,
+    /// Bits of `F_SEAL_*`, set after filling.
+    pub seals: u32,
+}
+
+/// One step. `at`, `pages` and `offset` are in pages, `at` from the arena's start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// `mmap(at, pages, prot, flags, file, offset)`.
+    Mmap {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+        /// Bits of `MAP_*`, whole (MAP_FIXED included).
+        flags: i32,
+        /// Place in [`Program::files`], or none for anonymous memory.
+        file: Option<usize>,
+        /// Offset in the file.
+        offset: u64,
+    },
+    /// `munmap(at, pages)`.
+    Munmap {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `mprotect(at, pages, prot)`.
+    Mprotect {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+    },
+    /// `madvise(at, pages, advice)`.
+    Madvise {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+    /// One byte of every `every`th page is read or written, in ascending order.
+    Touch {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Distance between touched pages, at least 1.
+        every: u64,
+        /// Write instead of read.
+        write: bool,
+    },
+    /// The subject's cgroup is told to reclaim that many pages (`memory.reclaim`).
+    Reclaim {
+        /// How many pages to ask for.
+        pages: u64,
+    },
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepResult {
+    /// It succeeded.
+    Ok,
+    /// The call was refused with this errno.
+    Errno(i32),
+    /// A touch was answered with a signal (SIGSEGV 11, SIGBUS 7) at this page of the arena.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// The page touched, from the arena's start.
+        page: u64,
+    },
+}

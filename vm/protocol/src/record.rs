@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The tracing module's records: the mirror of `vm/module/tlbdiff_uapi.h`.
+
+use thiserror::Error;
+
+/// `TLBDIFF_ABI_VERSION`.
+pub const ABI_VERSION: u32 = 1;
+
+/// One record, as `struct tlbdiff_record` in the header, which explains the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Global order, from 0, without gaps.
+    pub seq: u64,
+    /// Which mm; 0 where there is none.
+    pub mm: u64,
+    /// First byte, or the step of a mark.
+    pub start: u64,
+    /// End, exclusive, in bytes; or the phase of a mark.
+    pub end: u64,
+    /// Page size, event type, or size of a fence.
+    pub arg: u64,
+    /// Harts, by Linux's numbers.
+    pub cpumask: u64,
+    /// ASID.
+    pub asid: u64,
+    /// The running task.
+    pub pid: i32,
+    /// Its process.
+    pub tgid: i32,
+    /// What the record tells.
+    pub kind: Kind,
+    /// The running hart.
+    pub hart: u16,
+    /// `TLBDIFF_F_*`.
+    pub flags: u32,
+}
+
+/// This mm's notifications are traced (`TLBDIFF_F_ATTACHED`).
+pub const F_ATTACHED: u32 = 1 << 0;
+/// The range notification may sleep (`TLBDIFF_F_BLOCKABLE`).
+pub const F_BLOCKABLE: u32 = 1 << 1;
+/// The vma is hugetlb (`TLBDIFF_F_HUGETLB`).
+pub const F_HUGETLB: u32 = 1 << 2;
+/// The fence went to all harts (`TLBDIFF_F_ALL_HARTS`).
+pub const F_ALL_HARTS: u32 = 1 << 3;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// `enum tlbdiff_kind`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Kind { $($(#[$doc])* $name = $number,)* }
+
+        impl Kind {
+            /// The kind with that number.
+            pub fn from_number(number: u16) -> Option<Kind> {
+                match number { $($number => Some(Kind::$name),)* _ => None }
+            }
+
+            /// The kernel's name for it.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$name => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A step begins (end = 0) or ends (end = 1).
+    Mark = 1, "mark";
+    /// `arch_invalidate_secondary_tlbs`.
+    Notify = 2, "arch_invalidate_secondary_tlbs";
+    /// `invalidate_range_start`.
+    RangeStart = 3, "invalidate_range_start";
+    /// `invalidate_range_end`.
+    RangeEnd = 4, "invalidate_range_end";
+    /// The mm is going away.
+    Release = 5, "release";
+    /// `sbi_remote_sfence_vma_asid`.
+    SbiRfence = 6, "sbi_remote_sfence_vma_asid";
+    /// Entry of `flush_tlb_all`.
+    FlushTlbAll = 16, "flush_tlb_all";
+    /// Entry of `flush_tlb_mm`.
+    FlushTlbMm = 17, "flush_tlb_mm";
+    /// Entry of `flush_tlb_mm_range`.
+    FlushTlbMmRange = 18, "flush_tlb_mm_range";
+    /// Entry of `flush_tlb_page`.
+    FlushTlbPage = 19, "flush_tlb_page";
+    /// Entry of `flush_tlb_range`.
+    FlushTlbRange = 20, "flush_tlb_range";
+    /// Entry of `flush_pmd_tlb_range`.
+    FlushPmdTlbRange = 21, "flush_pmd_tlb_range";
+    /// Entry of `flush_pud_tlb_range`.
+    FlushPudTlbRange = 22, "flush_pud_tlb_range";
+    /// Entry of `flush_tlb_kernel_range`.
+    FlushTlbKernelRange = 23, "flush_tlb_kernel_range";
+    /// Entry of `arch_tlbbatch_add_pending`.
+    TlbbatchAddPending = 24, "arch_tlbbatch_add_pending";
+    /// Entry of `arch_tlbbatch_flush`.
+    TlbbatchFlush = 25, "arch_tlbbatch_flush";
+    /// Entry of `arch_flush_tlb_batched_pending`.
+    TlbBatchedPending = 26, "arch_flush_tlb_batched_pending";
+}
+
+/// Bytes that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Not [`Record::SIZE`] bytes.
+    #[error("a trace record has {0} bytes instead of {size}", size = Record::SIZE)]
+    Size(usize),
+    /// A kind that this version does not know.
+    #[error("trace record {seq} is of unknown kind {kind}")]
+    Kind {
+        /// The record's number.
+        seq: u64,
+        /// Its kind.
+        kind: u16,
+    },
+}
+
+impl Record {
+    /// Size of a record in bytes.
+    pub const SIZE: usize = 80;
+
+    /// Reads one record from exactly [`Record::SIZE`] bytes.
+    ///
+    /// # Errors
+    /// The bytes are too few or too many, or of a kind that is not known.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Record, RecordError> {
+        let bytes: &[u8; Record::SIZE] = bytes
+            .try_into()
+            .map_err(|_| RecordError::Size(bytes.len()))?;
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let (seq, kind) = (u64_at(0), u16_at(64));
+        Ok(Record {
+            seq,
+            mm: u64_at(8),
+            start: u64_at(16),
+            end: u64_at(24),
+            arg: u64_at(32),
+            cpumask: u64_at(40),
+            asid: u64_at(48),
+            pid: u32_at(56) as i32,
+            tgid: u32_at(60) as i32,
+            kind: Kind::from_number(kind).ok_or(RecordError::Kind { seq, kind })?,
+            hart: u16_at(66),
+            flags: u32_at(68),
+        })
+    }
+}

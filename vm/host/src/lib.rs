@@ -1,1 +1,13 @@
-//! Placeholder.
+// SPDX-License-Identifier: GPL-2.0-only
+//! Everything that gets a program run on a real kernel and a raw trace back.
+//!
+//! This crate knows nothing of scenarios, of the model, or of what anyone
+//! expects of the kernel.
+
+pub mod artifacts;
+pub mod error;
+pub mod kernels;
+
+pub use artifacts::{Artifacts, locate};
+pub use error::VmError;
+pub use kernels::{KernelChoice, KernelInfo, kernels};

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What can go wrong between a kernel's name and its files.
+
+use std::path::{Path, PathBuf};
+
+/// Why a kernel could not be found or made. Each says what happened, where,
+/// and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// `kernels.toml` cannot be read as a list of kernels.
+    #[error("{}: {message}", path.display())]
+    Kernels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with the line where that is known.
+        message: String,
+    },
+    /// There is no kernel of that name.
+    #[error("no kernel is called `{name}`{}; known: {}", nearest_hint(nearest.as_deref()), known.join(", "))]
+    UnknownKernel {
+        /// What was asked for.
+        name: String,
+        /// Every name there is.
+        known: Vec<String>,
+        /// The known name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// A developer's source tree cannot serve as a kernel.
+    #[error("{}: {why}", path.display())]
+    BadTree {
+        /// The tree.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// What is needed has not been built, or not from what is here now.
+    #[error("{kernel}: {why}: run {remedy}")]
+    NotProvisioned {
+        /// The kernel asked for.
+        kernel: String,
+        /// What is missing or out of date.
+        why: String,
+        /// The command that makes it.
+        remedy: String,
+    },
+    /// A stage of provisioning failed.
+    #[error("{stage}: {what}\n  log: {}{tail}", log.display())]
+    Stage {
+        /// The stage's name.
+        stage: &'static str,
+        /// What failed, and what to do where that is known.
+        what: String,
+        /// The stage's full log.
+        log: PathBuf,
+        /// The end of the log, each line indented, or nothing.
+        tail: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The refusal.
+        source: std::io::Error,
+    },
+}
+
+impl VmError {
+    /// For `map_err`: names what was tried, and on what.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> VmError {
+        let path = path.to_owned();
+        move |source| VmError::Io { what, path, source }
+    }
+}
+
+fn nearest_hint(nearest: Option<&str>) -> String {
+    nearest
+        .map(|name| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
+}

@@ -24,9 +24,15 @@ pub struct Profile {
 
 impl Profile {
     /// 6.12 with d9be2b9b6049, as Debian 13 has it.
-    pub const STABLE: Profile = Profile { name: "stable", notifies_secondary: true };
+    pub const STABLE: Profile = Profile {
+        name: "stable",
+        notifies_secondary: true,
+    };
     /// The same without d9be2b9b6049.
-    pub const PREPATCH: Profile = Profile { name: "prepatch", notifies_secondary: false };
+    pub const PREPATCH: Profile = Profile {
+        name: "prepatch",
+        notifies_secondary: false,
+    };
     /// All of them.
     pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::PREPATCH];
 

@@ -7,6 +7,7 @@
 //! The table of what is mirrored, and how faithfully, is in the README beside.
 
 pub mod api;
+pub mod mm_types;
 pub mod tlbflush;
 
 pub use api::*;

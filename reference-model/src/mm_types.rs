@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `include/linux/mm_types.h` and what else the mirrored functions share: the
+//! mm, its vmas and page tables, folios, LRU lists, and the [`Kernel`] that owns them.
+//!
+//! All folios are of order 0: huge pages are switched off where scenarios run.
+
+use crate::api::{Call, Entry, Machine, MemoryFile, PAGE_SIZE, Profile, Range};
+use crate::tlbflush::{self, Context};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Place in [`Folios`].
+pub type FolioId = u32;
+/// Place in [`Kernel::files`]; anonymous shared mappings get a file of their own.
+pub type FileId = usize;
+/// A slot of the swap device.
+pub type SwapEntry = u32;
+
+/// Bits of a vma's `vm_flags`, by the kernel's names and values (`include/linux/mm.h`).
+pub mod vm {
+    #![allow(missing_docs)]
+    pub const READ: u64 = 0x1;
+    pub const WRITE: u64 = 0x2;
+    pub const EXEC: u64 = 0x4;
+    pub const SHARED: u64 = 0x8;
+    pub const MAYREAD: u64 = 0x10;
+    pub const MAYWRITE: u64 = 0x20;
+    pub const MAYEXEC: u64 = 0x40;
+    pub const MAYSHARE: u64 = 0x80;
+    pub const LOCKED: u64 = 0x2000;
+    pub const SEQ_READ: u64 = 0x8000;
+    pub const RAND_READ: u64 = 0x1_0000;
+    pub const DONTCOPY: u64 = 0x2_0000;
+    pub const DONTEXPAND: u64 = 0x4_0000;
+    pub const ACCOUNT: u64 = 0x10_0000;
+    pub const NORESERVE: u64 = 0x20_0000;
+    pub const WIPEONFORK: u64 = 0x200_0000;
+    pub const DONTDUMP: u64 = 0x400_0000;
+    pub const HUGEPAGE: u64 = 0x2000_0000;
+    pub const NOHUGEPAGE: u64 = 0x4000_0000;
+    pub const MERGEABLE: u64 = 0x8000_0000;
+    pub const ACCESS_FLAGS: u64 = READ | WRITE | EXEC;
+}
+
+/// Hardware rights in a PTE.
+pub mod prot {
+    /// `_PAGE_READ`
+    pub const R: u8 = 1;
+    /// `_PAGE_WRITE`
+    pub const W: u8 = 2;
+    /// `_PAGE_EXEC`
+    pub const X: u8 = 4;
+}
+
+/// A page-table entry of the last level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pte {
+    /// `pte_none()`
+    #[default]
+    None,
+    /// `pte_present()`, PROT_NONE included (then `prot` is 0).
+    Present {
+        /// What it maps; none is the zero page.
+        folio: Option<FolioId>,
+        /// Rights of the hardware: bits of [`prot`].
+        prot: u8,
+        /// `pte_dirty()`
+        dirty: bool,
+        /// `pte_young()`
+        young: bool,
+    },
+    /// A swap entry.
+    Swap {
+        /// Its slot.
+        entry: SwapEntry,
+        /// `pte_swp_exclusive()`
+        exclusive: bool,
+    },
+}
+
+impl Pte {
+    /// Rights that an access has; none where it would fault for want of a mapping.
+    pub fn rights(&self) -> u8 {
+        match self {
+            Pte::Present { prot, .. } => *prot,
+            _ => 0,
+        }
+    }
+}
+
+/// A table of 512 PTEs: 2 MiB of address space.
+pub type PteTable = [Pte; 512];
+
+/// The page tables below the PUD level. A PMD table covers 1 GiB, a PTE table
+/// 2 MiB. PUD tables and above are shared with the program itself, and stay.
+#[derive(Clone, Debug, Default)]
+pub struct PageTables {
+    /// PTE tables by address >> 21.
+    pub pte_tables: BTreeMap<u64, Box<PteTable>>,
+    /// PMD tables by address >> 30.
+    pub pmd_tables: BTreeSet<u64>,
+}
+
+impl PageTables {
+    /// The PTE for an address; [`Pte::None`] where there is no table.
+    pub fn pte(&self, addr: u64) -> Pte {
+        self.pte_tables
+            .get(&(addr >> 21))
+            .map_or(Pte::None, |table| table[pte_index(addr)])
+    }
+
+    /// `pte_alloc()`: sees to it that the tables for an address exist.
+    pub fn pte_alloc(&mut self, addr: u64) -> &mut PteTable {
+        self.pmd_tables.insert(addr >> 30);
+        self.pte_tables
+            .entry(addr >> 21)
+            .or_insert_with(|| Box::new([Pte::None; 512]))
+    }
+}
+
+/// `pte_index()`
+pub fn pte_index(addr: u64) -> usize {
+    ((addr >> 12) & 511) as usize
+}
+
+/// `struct vm_area_struct`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vma {
+    /// `vm_start`
+    pub start: u64,
+    /// `vm_end`
+    pub end: u64,
+    /// `vm_flags`
+    pub flags: u64,
+    /// `vm_pgoff`
+    pub pgoff: u64,
+    /// `vm_file`
+    pub file: Option<FileId>,
+    /// `anon_vma`, by a number.
+    pub anon_vma: Option<u32>,
+}
+
+impl Vma {
+    /// `vma_is_anonymous()`
+    pub fn is_anonymous(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// `linear_page_index()`
+    pub fn linear_page_index(&self, addr: u64) -> u64 {
+        self.pgoff
+            .wrapping_add((addr.wrapping_sub(self.start)) / PAGE_SIZE)
+    }
+
+    /// Any of these flags.
+    pub fn has(&self, flags: u64) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+/// `struct mm_struct`
+#[derive(Clone, Debug, Default)]
+pub struct Mm {
+    /// Vmas by their start. Only the arena's: nothing else lies within 1 GiB of it.
+    pub vmas: BTreeMap<u64, Vma>,
+    /// The page tables.
+    pub pgd: PageTables,
+    /// `tlb_flush_batched`, its pending part.
+    pub tlb_flush_pending_gen: u32,
+    /// `tlb_flush_batched`, its flushed part.
+    pub tlb_flush_flushed_gen: u32,
+    /// `mm_cpumask()`
+    pub cpumask: u64,
+    /// `locked_vm`, in pages.
+    pub locked_vm: u64,
+    /// The next number for an `anon_vma`.
+    pub next_anon_vma: u32,
+}
+
+impl Mm {
+    /// `find_vma()`: the first vma that ends behind `addr`.
+    pub fn find_vma(&self, addr: u64) -> Option<&Vma> {
+        if let Some((_, vma)) = self.vmas.range(..=addr).next_back()
+            && vma.end > addr
+        {
+            return Some(vma);
+        }
+        self.vmas.range(addr..).next().map(|(_, vma)| vma)
+    }
+
+    /// `vma_lookup()`: the vma in which `addr` lies.
+    pub fn vma_lookup(&self, addr: u64) -> Option<&Vma> {
+        self.find_vma(addr).filter(|vma| vma.start <= addr)
+    }
+}
+
+/// Which list a folio's LRU membership is on (`enum lru_list`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lru {
+    /// LRU_INACTIVE_ANON
+    InactiveAnon = 0,
+    /// LRU_ACTIVE_ANON
+    ActiveAnon = 1,
+    /// LRU_INACTIVE_FILE
+    InactiveFile = 2,
+    /// LRU_ACTIVE_FILE
+    ActiveFile = 3,
+    /// LRU_UNEVICTABLE
+    Unevictable = 4,
+}
+
+/// `struct folio`
+#[derive(Clone, Debug, Default)]
+pub struct Folio {
+    /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
+    pub refcount: u32,
+    /// Number of PTEs that map it.
+    pub mapcount: u32,
+    /// `folio_test_anon()`
+    pub anon: bool,
+    /// For anonymous folios: where it is mapped (there is one mm and no fork).
+    pub addr: u64,
+    /// For file folios: file and index in its page cache.
+    pub mapping: Option<(FileId, u64)>,
+    /// `folio_test_swapbacked()`
+    pub swapbacked: bool,
+    /// `folio_test_dirty()`
+    pub dirty: bool,
+    /// `folio_test_active()`
+    pub active: bool,
+    /// `folio_test_referenced()`
+    pub referenced: bool,
+    /// `folio_test_workingset()`
+    pub workingset: bool,
+    /// `folio_test_unevictable()`
+    pub unevictable: bool,
+    /// `folio_test_mlocked()`
+    pub mlocked: bool,
+    /// `folio_test_reclaim()`
+    pub reclaim: bool,
+    /// `PageAnonExclusive()`
+    pub anon_exclusive: bool,
+    /// `folio_test_lru()`: it is on an LRU list (not isolated, not in the lru_add batch).
+    pub lru: bool,
+    /// `folio_test_swapcache()`, and its slot.
+    pub swap: Option<SwapEntry>,
+    /// Charged to the subject's cgroup (made by a step); else to another.
+    pub charged: bool,
+    /// Neighbours on its LRU list (see [`LruList`]).
+    pub prev: Option<FolioId>,
+    /// See `prev`.
+    pub next: Option<FolioId>,
+}
+
+/// All folios, by place; freed places are used again.
+#[derive(Clone, Debug, Default)]
+pub struct Folios {
+    all: Vec<Folio>,
+    free: Vec<FolioId>,
+}
+
+impl Folios {
+    /// `folio_alloc()`: a new folio with one reference.
+    pub fn alloc(&mut self, folio: Folio) -> FolioId {
+        let folio = Folio {
+            refcount: 1,
+            ..folio
+        };
+        if let Some(id) = self.free.pop() {
+            self.all[id as usize] = folio;
+            return id;
+        }
+        self.all.push(folio);
+        (self.all.len() - 1) as FolioId
+    }
+
+    /// Gives its place back. The caller has taken it off all lists.
+    pub fn free(&mut self, id: FolioId) {
+        self.free.push(id);
+    }
+}
+
+impl std::ops::Index<FolioId> for Folios {
+    type Output = Folio;
+    fn index(&self, id: FolioId) -> &Folio {
+        &self.all[id as usize]
+    }
+}
+
+impl std::ops::IndexMut<FolioId> for Folios {
+    fn index_mut(&mut self, id: FolioId) -> &mut Folio {
+        &mut self.all[id as usize]
+    }
+}
+
+/// A list of folios linked through themselves; `head` is the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LruList {
+    /// Newest.
+    pub head: Option<FolioId>,
+    /// Oldest: where reclaim looks first.
+    pub tail: Option<FolioId>,
+    /// How many.
+    pub len: u64,
+}
+
+impl LruList {
+    /// `list_add()`: at the head.
+    pub fn add(&mut self, folios: &mut Folios, id: FolioId) {
+        folios[id].prev = None;
+        folios[id].next = self.head;
+        match self.head {
+            Some(head) => folios[head].prev = Some(id),
+            None => self.tail = Some(id),
+        }
+        self.head = Some(id);
+        self.len += 1;
+    }
+
+    /// `list_add_tail()`
+    pub fn add_tail(&mut self, folios: &mut Folios, id: FolioId) {
+        folios[id].next = None;
+        folios[id].prev = self.tail;
+        match self.tail {
+            Some(tail) => folios[tail].next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.tail = Some(id);
+        self.len += 1;
+    }
+
+    /// `list_del()`
+    pub fn del(&mut self, folios: &mut Folios, id: FolioId) {
+        let (prev, next) = (folios[id].prev.take(), folios[id].next.take());
+        match prev {
+            Some(prev) => folios[prev].next = next,
+            None => self.head = next,
+        }
+        match next {
+            Some(next) => folios[next].prev = prev,
+            None => self.tail = prev,
+        }
+        self.len -= 1;
+    }
+}
+
+/// `struct lruvec`: one for the subject's cgroup, one for all others.
+#[derive(Clone, Debug, Default)]
+pub struct Lruvec {
+    /// By [`Lru`].
+    pub lists: [LruList; 5],
+    /// `anon_cost`
+    pub anon_cost: u64,
+    /// `file_cost`
+    pub file_cost: u64,
+}
+
+/// `struct cpu_fbatches` of the subject's hart: folios waiting to be moved on
+/// an LRU, 31 at most in each (PAGEVEC_SIZE). Other harts' are empty.
+#[derive(Clone, Debug, Default)]
+pub struct CpuFbatches {
+    /// `lru_add`
+    pub lru_add: Vec<FolioId>,
+    /// `lru_deactivate_file`
+    pub lru_deactivate_file: Vec<FolioId>,
+    /// `lru_deactivate`
+    pub lru_deactivate: Vec<FolioId>,
+    /// `lru_lazyfree`
+    pub lru_lazyfree: Vec<FolioId>,
+    /// `lru_activate`
+    pub lru_activate: Vec<FolioId>,
+    /// `lru_move_tail`
+    pub lru_move_tail: Vec<FolioId>,
+    /// `mlock_fbatch`
+    pub mlock: Vec<FolioId>,
+}
+
+/// `struct tlbflush_unmap_batch` of the subject's task (`current->tlb_ubc`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlbflushUnmapBatch {
+    /// The cpumask of the arch's part.
+    pub cpumask: u64,
+    /// `flush_required`
+    pub flush_required: bool,
+    /// `writable`
+    pub writable: bool,
+}
+
+/// What a page of a file's page cache is (`mm/shmem.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheEntry {
+    /// A folio.
+    Folio(FolioId),
+    /// Swapped out.
+    Swap(SwapEntry),
+}
+
+/// A shmem inode: a memfd, or what backs shared anonymous memory.
+#[derive(Clone, Debug, Default)]
+pub struct Inode {
+    /// What it was made as.
+    pub file: MemoryFile,
+    /// `i_size`, in pages.
+    pub pages: u64,
+    /// `i_pages`
+    pub cache: BTreeMap<u64, CacheEntry>,
+}
+
+/// The swap device and the swap cache.
+#[derive(Clone, Debug, Default)]
+pub struct Swap {
+    /// Whether there is one.
+    pub on: bool,
+    /// How many page tables and caches refer to each slot in use (`swap_map`), and its swap-cache folio.
+    pub slots: BTreeMap<SwapEntry, SwapSlot>,
+    /// The next slot never used so far.
+    pub next: SwapEntry,
+    /// Slots that may be used again.
+    pub free: Vec<SwapEntry>,
+}
+
+/// A slot in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapSlot {
+    /// References from page tables and shmem (`swap_count()`).
+    pub count: u32,
+    /// SWAP_HAS_CACHE, and the folio.
+    pub cache: Option<FolioId>,
+    /// The owner was charged to the subject's cgroup.
+    pub charged: bool,
+}
+
+/// Everything that the mirrored functions read and write.
+#[derive(Clone, Debug)]
+pub struct Kernel<'a> {
+    /// Which kernel.
+    pub profile: &'a Profile,
+    /// Which machine.
+    pub machine: &'a Machine,
+    /// The subject's mm.
+    pub mm: Mm,
+    /// Shmem inodes.
+    pub files: Vec<Inode>,
+    /// All folios.
+    pub folios: Folios,
+    /// LRU lists of the subject's cgroup.
+    pub lruvec: Lruvec,
+    /// LRU lists of all others (files filled beforehand).
+    pub other_lruvec: Lruvec,
+    /// The subject's hart's batches.
+    pub fbatches: CpuFbatches,
+    /// `current->tlb_ubc`
+    pub tlb_ubc: TlbflushUnmapBatch,
+    /// Swap.
+    pub swap: Swap,
+    /// Entries into `tlbflush.c` in this step.
+    pub calls: Vec<Call>,
+    /// Pages whose rights a step may have changed: address, and rights before it.
+    pub touched: Vec<(u64, u8)>,
+}
+
+impl Kernel<'_> {
+    /// Enters `tlbflush.c` and notes what it does.
+    pub fn enter(&mut self, entry: Entry) {
+        let cpumask = match entry {
+            Entry::ArchTlbbatchFlush => self.tlb_ubc.cpumask,
+            _ => self.mm.cpumask,
+        };
+        let context = Context {
+            hart: self.machine.subject_hart,
+            cpumask,
+            online: (1u64.checked_shl(self.machine.harts).unwrap_or(0)).wrapping_sub(1),
+            asid: u64::from(self.machine.asids),
+        };
+        let effects = tlbflush::replay(self.profile, self.machine, &entry, &context);
+        self.calls.push(Call { entry, effects });
+    }
+
+    /// `set_pte()` and its kind: all changes of PTEs go through here, so that
+    /// lost rights are known without walking page tables.
+    pub fn set_pte(&mut self, addr: u64, pte: Pte) {
+        let addr = addr & !(PAGE_SIZE - 1);
+        let slot = &mut self.mm.pgd.pte_alloc(addr)[pte_index(addr)];
+        if slot.rights() & !pte.rights() != 0 {
+            self.touched.push((addr, slot.rights()));
+        }
+        *slot = pte;
+    }
+
+    /// The PTE for an address.
+    pub fn pte(&self, addr: u64) -> Pte {
+        self.mm.pgd.pte(addr)
+    }
+
+    /// Maximal ranges of pages that have fewer rights now than when they were
+    /// noted by [`Kernel::set_pte`], and empties the notes.
+    pub fn take_lost(&mut self) -> Vec<Range> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|&(addr, before)| before & !self.pte(addr).rights() != 0);
+        touched.sort_unstable();
+        let mut lost: Vec<Range> = Vec::new();
+        for (addr, _) in touched {
+            match lost.last_mut() {
+                Some(last) if last.end == addr => last.end = addr.wrapping_add(PAGE_SIZE),
+                Some(last) if last.end > addr => {}
+                _ => lost.push(Range {
+                    start: addr,
+                    end: addr.wrapping_add(PAGE_SIZE),
+                }),
+            }
+        }
+        lost
+    }
+
+    /// `folio_get()`
+    pub fn folio_get(&mut self, id: FolioId) {
+        self.folios[id].refcount += 1;
+    }
+}
+
+// What model reclaim provides and model core calls (by module):
+//
+// swap:          folio_add_lru(k, f)  folio_add_lru_vma(k, f, vm_flags)  folio_mark_accessed(k, f)
+//                lru_add_drain(k)  folio_put(k, f) (frees at 0: off the LRU, place given back)
+//                mlock_folio / munlock_folio as far as observable
+// rmap:          flush_tlb_batched_pending(k)
+// madvise_pageout: madvise_cold(k, &vma, start, end) -> Result<(), i32>
+//                madvise_pageout(k, &vma, start, end) -> Result<(), i32>
+//                madvise_free_single_vma(k, &vma, start, end) -> Result<(), i32>
+//                madvise_willneed(k, &vma, start, end) -> Result<(), i32>
+// memcontrol:    memory_reclaim(k, bytes) -> Result<(), i32>
+// swapfile:      free_swap_and_cache(k, entry) (one page table reference dropped)
+//                folio_free_swap(k, f) -> bool
+// swap_state:    swap_cache_get_folio(k, entry) -> Option<FolioId>
+// memory_swap:   do_swap_page(k, &vma, addr, write) (mm/memory.c:do_swap_page and should_try_to_free_swap)
+//                shmem_swapin_folio(k, file, index) -> FolioId (mm/shmem.c), page cache updated
+//
+// What model core provides:
+//
+// mmu_gather:    MmuGather; tlb_gather_mmu(k) -> MmuGather; tlb_remove_tlb_entry(&mut tlb, addr);
+//                tlb_finish_mmu(k, tlb)
+// memory:        everything else of faults, zap
+// errnos are positive (libc numbers): Err(22) for -EINVAL.

@@ -137,6 +137,9 @@ pub struct Vma {
     pub file: Option<FileId>,
     /// `anon_vma`, by a number.
     pub anon_vma: Option<u32>,
+    /// When it was last put into its file's `i_mmap` (from [`Mm::next_seq`]): the
+    /// interval tree visits vmas by `pgoff`, then in this order. 0 for anonymous vmas.
+    pub seq: u64,
 }
 
 impl Vma {
@@ -174,6 +177,10 @@ pub struct Mm {
     pub locked_vm: u64,
     /// The next number for an `anon_vma`.
     pub next_anon_vma: u32,
+    /// The next [`Vma::seq`].
+    pub next_seq: u64,
+    /// `tlb_flush_pending`: how many mmu_gathers are at work.
+    pub tlb_flush_pending: u32,
 }
 
 impl Mm {
@@ -352,6 +359,23 @@ pub struct Lruvec {
     pub anon_cost: u64,
     /// `file_cost`
     pub file_cost: u64,
+    /// `nonresident_age`; that of `other_lruvec` is the root cgroup's.
+    pub nonresident_age: u64,
+    /// WORKINGSET_ACTIVATE_ANON and _FILE.
+    pub workingset_activate: [u64; 2],
+    /// `refaults`
+    pub refaults: [u64; 2],
+    /// What `lruvec_page_state()` answers: as of the last flush of cgroup statistics.
+    pub flushed: LruvecStats,
+}
+
+/// `struct lruvec_stats`, as far as reclaim reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LruvecStats {
+    /// Lengths of the evictable lists, by [`Lru`].
+    pub lru: [u64; 4],
+    /// WORKINGSET_ACTIVATE_ANON and _FILE.
+    pub workingset_activate: [u64; 2],
 }
 
 /// `struct cpu_fbatches` of the subject's hart: folios waiting to be moved on
@@ -427,6 +451,19 @@ pub struct SwapSlot {
     pub cache: Option<FolioId>,
     /// The owner was charged to the subject's cgroup.
     pub charged: bool,
+    /// The shadow entry that reclaim left in the swap cache.
+    pub shadow: Option<Shadow>,
+}
+
+/// A shadow entry (`pack_shadow()` in `mm/workingset.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Evicted by reclaim of the subject's cgroup; else by the root's.
+    pub memcg: bool,
+    /// `nonresident_age` then.
+    pub eviction: u64,
+    /// `folio_test_workingset()` then.
+    pub workingset: bool,
 }
 
 /// Everything that the mirrored functions read and write.
@@ -534,8 +571,18 @@ impl Kernel<'_> {
 // memory_swap:   do_swap_page(k, &vma, addr, write) (mm/memory.c:do_swap_page and should_try_to_free_swap)
 //                shmem_swapin_folio(k, file, index) -> FolioId (mm/shmem.c), page cache updated
 //
+// memcontrol:    cgroup_rstat_flush(k), before each step: the guest's agent has the cgroup's
+//                statistics flushed between steps
+// swap_state:    free_swap_cache(k, f)  free_pages_and_swap_cache(k, &[FolioId])
+//
+// swap_cache_get_folio and shmem_swapin_folio return the folio with a reference for the caller.
+//
 // What model core provides:
 //
+// mm:            Vma::seq, taken from Mm::next_seq at each insertion into i_mmap (vma_link,
+//                vma_complete: the inserted vma first, then the adjusted one);
+//                tlb_gather_mmu / tlb_finish_mmu count Mm::tlb_flush_pending up and down
+//                (pte_accessible() of PROT_NONE pages during MADV_PAGEOUT depends on it)
 // mmu_gather:    MmuGather; tlb_gather_mmu(k) -> MmuGather; tlb_remove_tlb_entry(&mut tlb, addr);
 //                tlb_finish_mmu(k, tlb)
 // memory:        everything else of faults, zap

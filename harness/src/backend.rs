@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Where observations come from.
+
+pub mod guest;
+pub mod recorded;
+
+use crate::layer1::{Layer1, Layer1Verdict};
+use crate::observe::Observation;
+use crate::scenario::Scenario;
+use crate::verdict::Finding;
+use reference_model::Machine;
+
+/// Something that knows what a kernel does.
+pub trait Backend {
+    /// What the scenario would run on; asked before any of its steps.
+    ///
+    /// # Errors
+    /// It cannot be run here, and why.
+    fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding>;
+
+    /// What the kernel does in the scenario. Layer 1 is checked on the way, where there is a trace.
+    ///
+    /// # Errors
+    /// There is no observation, and why.
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding>;
+}
+
+/// What a scenario runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// What the model has to know.
+    pub machine: Machine,
+    /// The kernel's release.
+    pub kernel: String,
+}
+
+/// What came of running a scenario once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// What the kernel did.
+    pub observation: Observation,
+    /// What layer 1 says of every call in the trace.
+    pub layer1: Layer1Verdict,
+    /// What else was found: a kernel that warned, say.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Accepted snapshots in place of a kernel: no QEMU, and fast.
+
+use super::{Backend, Observed, Subject};
+use crate::layer1::Layer1;
+use crate::parse::parse;
+use crate::scenario::Scenario;
+use crate::snapshot::{Place, Snapshot};
+use crate::verdict::Finding;
+use reference_model::Machine;
+
+/// What was accepted earlier.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded;
+
+impl Backend for Recorded {
+    fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
+        let info = snapshot_of(scenario)?.header.info;
+        let machine = Machine {
+            swap: scenario.needs_swap(),
+            ..info.machine.machine()
+        };
+        Ok(Subject {
+            machine,
+            kernel: info.kernel,
+        })
+    }
+
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
+        let snapshot = snapshot_of(scenario)?;
+        let observation =
+            parse(scenario, snapshot.text.trim_end()).map_err(|why| Finding::CouldNotRun {
+                why: format!(
+                    "its snapshot is of no use: {why}; run it on a kernel and accept what it does"
+                ),
+            })?;
+        Ok(Observed {
+            observation,
+            layer1: layer1.finish(),
+            findings: Vec::new(),
+        })
+    }
+}
+
+fn snapshot_of(scenario: &Scenario) -> Result<Snapshot, Finding> {
+    let place = Place::of(&scenario.path).ok_or_else(|| Finding::CouldNotRun {
+        why: "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest".to_owned(),
+    })?;
+    match place.read() {
+        Ok(Some(snapshot)) => Ok(snapshot),
+        Ok(None) => Err(Finding::SnapshotNew { pending: None }),
+        Err(error) => Err(Finding::CouldNotRun {
+            why: format!("its snapshot cannot be read: {error}"),
+        }),
+    }
+}

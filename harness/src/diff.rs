@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Layer 2: what the model expects of a scenario's steps against what a kernel did. Pure.
+
+use crate::observe::{Observation, notified};
+use crate::scenario::Scenario;
+use crate::text::{self, Fences, StepText, Text};
+use protocol::PAGE_SIZE;
+use reference_model::{Prediction, Range};
+
+/// The steps on which the two sides disagree; empty where they agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// In order.
+    pub steps: Vec<StepDiff>,
+}
+
+/// A step on which the two sides disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepDiff {
+    /// Which, from 0.
+    pub step: usize,
+    /// What the first side says; none where it has no such step.
+    pub expected: Option<StepText>,
+    /// What the second side says; none where it has no such step.
+    pub told: Option<StepText>,
+}
+
+/// Compares the model with a kernel: results, calls with their arguments, notifications, in order.
+pub fn diff(scenario: &Scenario, prediction: &Prediction, observation: &Observation) -> Diff {
+    let expected = text::of_prediction(scenario, prediction, Fences::Observable);
+    diff_texts(&expected, &text::of_observation(scenario, observation))
+}
+
+/// Compares two texts step by step.
+pub fn diff_texts(expected: &Text, told: &Text) -> Diff {
+    let steps = (0..expected.steps.len().max(told.steps.len())).filter_map(|step| {
+        let (expected, told) = (expected.steps.get(step), told.steps.get(step));
+        let (expected, told) = (expected.cloned(), told.cloned());
+        (expected != told).then_some(StepDiff {
+            step,
+            expected,
+            told,
+        })
+    });
+    Diff {
+        steps: steps.collect(),
+    }
+}
+
+/// Which side failed to tell of pages that lost their mapping or a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The model told of too little.
+    Model,
+    /// The kernel told of too little.
+    Kernel,
+}
+
+/// Pages that lost their mapping or a right in a step, of which secondary MMUs were not told in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncovered {
+    /// Which side.
+    pub side: Side,
+    /// Which step, from 0.
+    pub step: usize,
+    /// The pages, in bytes.
+    pub pages: Range,
+}
+
+/// All pages that lost something untold, on the sides given.
+pub fn uncovered(
+    prediction: &Prediction,
+    observation: &Observation,
+    sides: &[Side],
+) -> Vec<Uncovered> {
+    let mut found = Vec::new();
+    for (step, predicted) in prediction
+        .steps
+        .iter()
+        .enumerate()
+        .take(observation.steps.len())
+    {
+        for &side in sides {
+            let told = match side {
+                Side::Model => predicted
+                    .calls
+                    .iter()
+                    .flat_map(|call| &call.effects)
+                    .filter_map(notified)
+                    .collect(),
+                Side::Kernel => observation.told(step),
+            };
+            let missing = predicted
+                .lost
+                .iter()
+                .flat_map(|lost| subtract(*lost, &told));
+            found.extend(missing.map(|pages| Uncovered { side, step, pages }));
+        }
+    }
+    found
+}
+
+/// What is left of a range without the pages that others cover whole.
+fn subtract(range: Range, covers: &[Range]) -> Vec<Range> {
+    let mut left = vec![range];
+    for cover in covers {
+        // A notification for a part of a page does not speak for the page.
+        let start = cover
+            .start
+            .checked_next_multiple_of(PAGE_SIZE)
+            .unwrap_or(u64::MAX);
+        let end = if cover.end == u64::MAX {
+            cover.end
+        } else {
+            cover.end - cover.end % PAGE_SIZE
+        };
+        let cut = |piece: &Range| {
+            let before = Range {
+                start: piece.start,
+                end: piece.end.min(start),
+            };
+            let after = Range {
+                start: piece.start.max(end),
+                end: piece.end,
+            };
+            match start < end {
+                true => vec![before, after],
+                false => vec![*piece],
+            }
+        };
+        left = left
+            .iter()
+            .flat_map(cut)
+            .filter(|piece| piece.start < piece.end)
+            .collect();
+    }
+    left
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From a scenario to its verdict: the whole way of the data, top to bottom.
+
+use crate::backend::{Backend, Observed, Subject};
+use crate::convert::to_model;
+use crate::diff::{self, Side, diff, diff_texts};
+use crate::layer1::Layer1;
+use crate::observe::Observation;
+use crate::scenario::Scenario;
+use crate::snapshot::{Header, Info, MachineInfo, Place, Snapshot};
+use crate::text::{self, StepText, Text};
+use crate::verdict::{Finding, Verdict};
+use reference_model::{Machine, Prediction, Profile, tlbflush};
+fn predict(_: &Profile, _: &Machine, p: &reference_model::Program) -> Prediction {
+    Prediction {
+        steps: p
+            .steps
+            .iter()
+            .map(|_| reference_model::StepPrediction {
+                result: reference_model::StepResult::Ok,
+                calls: vec![],
+                lost: vec![],
+            })
+            .collect(),
+    }
+} //TEMP
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a scenario is judged by.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    /// The model's kernel.
+    pub profile: &'static Profile,
+    /// How often each scenario is run.
+    pub repeat: u32,
+    /// Observations are compared with accepted snapshots, and proposed where they differ.
+    pub snapshots: bool,
+}
+
+impl Judge {
+    /// Runs a scenario, once or repeatedly, and says what it came to.
+    pub fn judge(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {
+        let begin = Instant::now();
+        let mut verdict = self.judge_once(scenario, backend);
+        let mut results = Results::default();
+        results.count(&verdict);
+        for _ in 1..self.repeat {
+            if verdict.observation.is_none() {
+                break;
+            }
+            let again = self.judge_once(scenario, backend);
+            results.count(&again);
+            verdict = worse(verdict, again);
+        }
+        verdict.findings.extend(results.variation());
+        verdict.elapsed = begin.elapsed();
+        verdict
+    }
+
+    fn judge_once(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {
+        let mut verdict = Verdict::new(scenario);
+        if let Err(finding) = self.run(scenario, backend, &mut verdict) {
+            verdict.findings.push(finding);
+        }
+        verdict
+    }
+
+    /// The pipeline.
+    fn run(
+        &self,
+        scenario: &Scenario,
+        backend: &mut dyn Backend,
+        verdict: &mut Verdict,
+    ) -> Result<(), Finding> {
+        let subject = backend.prepare(scenario)?;
+        let prediction =
+            verdict
+                .prediction
+                .insert(predict(self.profile, &subject.machine, &to_model(scenario)));
+        let replay = |entry: &_, context: &_| {
+            tlbflush::replay(self.profile, &subject.machine, entry, context)
+        };
+        let layer1 = Layer1::new(&replay, online(&subject.machine));
+        let Observed {
+            observation,
+            layer1,
+            findings,
+        } = backend.observe(scenario, layer1)?;
+        verdict.checked = layer1.checked;
+        verdict.findings.extend(findings);
+        if !layer1.differences.is_empty() {
+            verdict.findings.push(Finding::Layer1(layer1));
+        }
+        let diff = diff(scenario, prediction, &observation);
+        if !diff.steps.is_empty() {
+            verdict.findings.push(Finding::Layer2(diff));
+        }
+        let uncovered = diff::uncovered(prediction, &observation, self.sides());
+        if !uncovered.is_empty() {
+            verdict.findings.push(Finding::Unsafe(uncovered));
+        }
+        if self.snapshots {
+            verdict
+                .findings
+                .extend(compare_snapshot(scenario, &subject, &observation)?);
+        }
+        verdict.observation = Some(observation);
+        Ok(())
+    }
+
+    /// A kernel without the patch promises secondary MMUs nothing: its model cannot break a promise.
+    fn sides(&self) -> &'static [Side] {
+        if self.profile.notifies_secondary {
+            &[Side::Model, Side::Kernel]
+        } else {
+            &[Side::Kernel]
+        }
+    }
+}
+
+fn online(machine: &Machine) -> u64 {
+    1u64.checked_shl(machine.harts)
+        .map_or(u64::MAX, |bit| bit - 1)
+}
+
+/// Two runs in one: the worse of them, and that there were both.
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    let (runs, checked) = (one.runs + other.runs, one.checked + other.checked);
+    let worse = if other.outcome() > one.outcome() {
+        other
+    } else {
+        one
+    };
+    Verdict {
+        runs,
+        checked,
+        ..worse
+    }
+}
+
+/// The different results of repeated runs, and how often each came.
+#[derive(Default)]
+struct Results {
+    seen: Vec<(Text, u32)>,
+}
+
+impl Results {
+    fn count(&mut self, verdict: &Verdict) {
+        let Some(observation) = &verdict.observation else {
+            return;
+        };
+        let text = text::of_observation(&verdict.scenario, observation);
+        match self.seen.iter_mut().find(|seen| seen.0 == text) {
+            Some(seen) => seen.1 += 1,
+            None => self.seen.push((text, 1)),
+        }
+    }
+
+    fn variation(mut self) -> Option<Finding> {
+        self.seen.sort_by_key(|seen| std::cmp::Reverse(seen.1));
+        let [first, second, ..] = &self.seen[..] else {
+            return None;
+        };
+        let diff = diff_texts(&first.0, &second.0);
+        Some(Finding::Varies {
+            counts: self.seen.iter().map(|seen| seen.1).collect(),
+            diff,
+        })
+    }
+}
+
+/// Compares with the accepted snapshot; what differs is proposed beside it.
+fn compare_snapshot(
+    scenario: &Scenario,
+    subject: &Subject,
+    observation: &Observation,
+) -> Result<Option<Finding>, Finding> {
+    let Some(place) = Place::of(&scenario.path) else {
+        return Ok(None);
+    };
+    let failed = |error: io::Error| Finding::CouldNotRun {
+        why: format!("its snapshot: {error}"),
+    };
+    let told = text::of_observation(scenario, observation);
+    let accepted = place.read().map_err(failed)?;
+    if accepted
+        .as_ref()
+        .is_some_and(|accepted| accepted.says(&told.to_string()))
+    {
+        place.withdraw().map_err(failed)?;
+        return Ok(None);
+    }
+    place
+        .propose(&snapshot(scenario, subject, &place, &told))
+        .map_err(failed)?;
+    let pending = Some(place.pending());
+    Ok(Some(match accepted {
+        Some(accepted) => {
+            let diff = diff_texts(&as_text(&accepted.text), &told);
+            Finding::SnapshotChanged { diff, pending }
+        }
+        None => Finding::SnapshotNew { pending },
+    }))
+}
+
+fn snapshot(scenario: &Scenario, subject: &Subject, place: &Place, told: &Text) -> Snapshot {
+    let info = Info {
+        scenario: place.scenario.clone(),
+        kernel: subject.kernel.clone(),
+        machine: MachineInfo::from(&subject.machine),
+    };
+    let header = Header {
+        source: "tlbdiff run".to_owned(),
+        description: scenario.about.clone(),
+        info,
+        input_file: place.scenario.clone(),
+    };
+    Snapshot {
+        header,
+        text: told.to_string(),
+    }
+}
+
+/// Accepted text step by step, whatever steps it is of.
+fn as_text(accepted: &str) -> Text {
+    let mut text = Text::default();
+    for line in accepted.trim_end().lines() {
+        match text.steps.last_mut() {
+            Some(step) if line.starts_with(' ') => step.lines.push(line.to_owned()),
+            _ => text.steps.push(StepText {
+                head: line.to_owned(),
+                lines: Vec::new(),
+            }),
+        }
+    }
+    text
+}
+
+/// What the model expects of a scenario, without any kernel.
+pub fn expect(profile: &Profile, machine: &Machine, scenario: &Scenario) -> Prediction {
+    predict(profile, machine, &to_model(scenario))
+}

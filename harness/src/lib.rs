@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The program `tlbdiff`: scenario in, verdict out.
+//!
+//! Read [`judge`] first: it is the whole way of the data, top to bottom.
+
+pub mod backend;
+pub mod cli;
+pub mod convert;
+pub mod diff;
+pub mod judge;
+pub mod layer1;
+pub mod observe;
+pub mod outcome;
+pub mod parse;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod snapshot;
+pub mod text;
+pub mod trace;
+pub mod verdict;

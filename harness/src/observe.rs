@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From calls to an [`Observation`]: the subject's mm only, the arena only, by step.
+
+use crate::convert::address;
+use crate::trace::{self, Traced, TracedCall};
+use protocol::message::Report;
+use protocol::program::StepResult as GuestResult;
+use protocol::record::{Kind, Record};
+use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use reference_model::{Effect, Entry, Fence, Range, StepResult};
+
+/// What a kernel did, step by step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// One for each step.
+    pub steps: Vec<ObservedStep>,
+}
+
+/// What a kernel did in one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedStep {
+    /// What it came to.
+    pub result: StepResult,
+    /// Entries into `tlbflush.c` that concern the arena, in order.
+    pub calls: Vec<ObservedCall>,
+    /// `invalidate_range_start` and `_end`, in order: told, not compared.
+    pub context: Vec<RangeEvent>,
+}
+
+/// An entry into `tlbflush.c` and what followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedCall {
+    /// Its place in the trace; 0 where only its text was kept.
+    pub seq: u64,
+    /// What was called; none where a notification followed no entry.
+    pub entry: Option<Entry>,
+    /// Notifications and remote fences. An ASID is 0: which number an address
+    /// space has depends on what ran before, and layer 1 has checked it.
+    pub effects: Vec<Effect>,
+}
+
+/// One of the pair of calls that surround a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeEvent {
+    /// Its place in the trace.
+    pub seq: u64,
+    /// `invalidate_range_start` instead of `_end`.
+    pub start: bool,
+    /// What is about to change, or has changed.
+    pub range: Range,
+    /// `enum mmu_notifier_event`.
+    pub event: u64,
+}
+
+impl Observation {
+    /// What secondary MMUs were told in a step.
+    pub fn told(&self, step: usize) -> Vec<Range> {
+        let calls = self
+            .steps
+            .get(step)
+            .into_iter()
+            .flat_map(|step| &step.calls);
+        calls
+            .flat_map(|call| &call.effects)
+            .filter_map(notified)
+            .collect()
+    }
+}
+
+/// The range of a notification.
+pub fn notified(effect: &Effect) -> Option<Range> {
+    match effect {
+        Effect::Notify(range) => Some(*range),
+        _ => None,
+    }
+}
+
+/// Gathers what may belong to an observation; which process was the subject is known at the end.
+#[derive(Debug, Default)]
+pub struct Observer {
+    calls: Vec<TracedCall>,
+    orphans: Vec<(Record, usize)>,
+    context: Vec<(Record, usize)>,
+}
+
+impl Observer {
+    /// Takes what is within a step and concerns user memory.
+    pub fn push(&mut self, traced: &Traced) {
+        match traced {
+            Traced::Call(call) if call.step.is_some() && concerns_a_process(&call.record) => {
+                self.calls.push(call.clone());
+            }
+            Traced::Orphan {
+                record,
+                step: Some(step),
+                ..
+            } => self.orphans.push((*record, *step)),
+            Traced::Context {
+                record,
+                step: Some(step),
+            } => self.context.push((*record, *step)),
+            Traced::Call(_) | Traced::Orphan { .. } | Traced::Context { .. } => {}
+        }
+    }
+
+    /// The observation of the steps that the subject finished.
+    pub fn finish(self, report: &Report) -> Observation {
+        let step = |result: &GuestResult| ObservedStep {
+            result: result_of(*result),
+            calls: Vec::new(),
+            context: Vec::new(),
+        };
+        let mut steps: Vec<ObservedStep> = report.steps.iter().map(step).collect();
+        for call in self
+            .calls
+            .iter()
+            .filter(|call| is_subjects(&call.record, report))
+        {
+            let observed = observed(call);
+            if let Some(step) = call.step.and_then(|step| steps.get_mut(step)) {
+                if observed.concerns_arena() {
+                    step.calls.push(observed);
+                }
+            }
+        }
+        for (record, step) in self
+            .orphans
+            .iter()
+            .filter(|(record, _)| record.mm == report.mm)
+        {
+            let effects = trace::effect(record)
+                .map(without_asid)
+                .into_iter()
+                .collect();
+            let call = ObservedCall {
+                seq: record.seq,
+                entry: None,
+                effects,
+            };
+            if let Some(step) = steps.get_mut(*step).filter(|_| call.concerns_arena()) {
+                step.calls.push(call);
+            }
+        }
+        for (record, step) in self
+            .context
+            .iter()
+            .filter(|(record, _)| record.mm == report.mm)
+        {
+            if let Some(step) = steps.get_mut(*step) {
+                step.context.extend(range_event(record));
+            }
+        }
+        for step in &mut steps {
+            step.calls.sort_by_key(|call| call.seq);
+            step.context.sort_by_key(|event| event.seq);
+        }
+        Observation { steps }
+    }
+}
+
+fn concerns_a_process(record: &Record) -> bool {
+    !matches!(record.kind, Kind::FlushTlbAll | Kind::FlushTlbKernelRange)
+}
+
+/// A batch has no mm: it is the subject's if the subject's task flushes it.
+fn is_subjects(record: &Record, report: &Report) -> bool {
+    match record.kind {
+        Kind::TlbbatchFlush => record.pid == report.pid,
+        _ => record.mm == report.mm,
+    }
+}
+
+fn observed(call: &TracedCall) -> ObservedCall {
+    let effects = call
+        .effects
+        .iter()
+        .filter_map(trace::effect)
+        .map(without_asid)
+        .collect();
+    ObservedCall {
+        seq: call.record.seq,
+        entry: trace::entry(&call.record),
+        effects,
+    }
+}
+
+fn without_asid(effect: Effect) -> Effect {
+    match effect {
+        Effect::Fence(Fence::Sbi {
+            harts,
+            start,
+            size,
+            asid: Some(_),
+        }) => Effect::Fence(Fence::Sbi {
+            harts,
+            start,
+            size,
+            asid: Some(0),
+        }),
+        other => other,
+    }
+}
+
+impl ObservedCall {
+    /// Its arguments, or what it told, touch the arena. A call for another
+    /// part of the subject (its stack, its data) is noise of the replay.
+    fn concerns_arena(&self) -> bool {
+        let told = self.effects.iter().filter_map(notified);
+        self.entry
+            .and_then(arguments)
+            .into_iter()
+            .chain(told)
+            .any(touches_arena)
+            || self.entry.is_some_and(|entry| arguments(entry).is_none())
+    }
+}
+
+/// The range that an entry names; none where it is for a whole mm or several.
+fn arguments(entry: Entry) -> Option<Range> {
+    let (start, end) = match entry {
+        Entry::FlushTlbMmRange { start, end, .. }
+        | Entry::FlushTlbRange { start, end, .. }
+        | Entry::FlushPmdTlbRange { start, end }
+        | Entry::FlushTlbKernelRange { start, end } => (start, end),
+        Entry::FlushTlbPage { addr: start } | Entry::ArchTlbbatchAddPending { uaddr: start } => {
+            (start, start.saturating_add(PAGE_SIZE))
+        }
+        Entry::FlushTlbAll
+        | Entry::FlushTlbMm
+        | Entry::ArchTlbbatchFlush
+        | Entry::ArchFlushTlbBatchedPending => return None,
+    };
+    Some(Range { start, end })
+}
+
+/// An empty or inverted range at a place of the arena touches it too: it is wrong, not noise.
+fn touches_arena(range: Range) -> bool {
+    let arena = ARENA_BASE..ARENA_BASE + ARENA_PAGES * PAGE_SIZE;
+    arena.contains(&range.start)
+        || (range.start < arena.end && range.end > arena.start)
+        || (range.end > arena.start && range.end <= arena.end)
+}
+
+fn range_event(record: &Record) -> Option<RangeEvent> {
+    let range = Range {
+        start: record.start,
+        end: record.end,
+    };
+    touches_arena(range).then_some(RangeEvent {
+        seq: record.seq,
+        start: record.kind == Kind::RangeStart,
+        range,
+        event: record.arg,
+    })
+}
+
+fn result_of(result: GuestResult) -> StepResult {
+    match result {
+        GuestResult::Ok => StepResult::Ok,
+        GuestResult::Errno(errno) => StepResult::Errno(errno),
+        GuestResult::Signal { signal, page } => StepResult::Signal {
+            signal,
+            addr: address(page),
+        },
+    }
+}

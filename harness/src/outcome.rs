@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a run can come to, and the exit codes.
+
+/// Model, kernel and snapshot say the same (or the scenario was skipped, and counted).
+pub const EXIT_AGREE: u8 = 0;
+/// Something was found: a difference, an unsafe step, a changed snapshot, a crash.
+pub const EXIT_FOUND: u8 = 1;
+/// The command line or a scenario is wrong.
+pub const EXIT_INVALID: u8 = 2;
+/// Nothing was found, but not everything could be run.
+pub const EXIT_COULD_NOT_RUN: u8 = 69;
+/// Interrupted by Ctrl-C.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// What a scenario came to. The later, the worse: the worst of a run decides its exit code.
+///
+/// What was found stays found if some other scenario could not be run, so
+/// findings are worse than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Model, kernel and snapshot say the same.
+    Agree,
+    /// Kernel or machine lack what the scenario requires.
+    Skipped,
+    /// No QEMU, boot failed, agent silent, records lost: says nothing about the kernel.
+    CouldNotRun,
+    /// There is no accepted snapshot.
+    SnapshotNew,
+    /// The kernel disagrees with the accepted snapshot.
+    SnapshotChanged,
+    /// Repeated, it did not come to the same.
+    Varies,
+    /// Kernel and model disagree.
+    Differs,
+    /// Pages lost their mapping or rights and secondary MMUs were not told before the step ended.
+    Unsafe,
+    /// Oops, panic, splat or hang in a step.
+    KernelCrashed,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl Outcome {
+    /// All of them, the worst last.
+    pub const ALL: [Outcome; 10] = [
+        Outcome::Agree,
+        Outcome::Skipped,
+        Outcome::CouldNotRun,
+        Outcome::SnapshotNew,
+        Outcome::SnapshotChanged,
+        Outcome::Varies,
+        Outcome::Differs,
+        Outcome::Unsafe,
+        Outcome::KernelCrashed,
+        Outcome::Interrupted,
+    ];
+
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Agree => "agree",
+            Outcome::Skipped => "skipped",
+            Outcome::CouldNotRun => "could not run",
+            Outcome::SnapshotNew => "snapshot new",
+            Outcome::SnapshotChanged => "snapshot changed",
+            Outcome::Varies => "varies",
+            Outcome::Differs => "differs",
+            Outcome::Unsafe => "unsafe",
+            Outcome::KernelCrashed => "kernel crashed",
+            Outcome::Interrupted => "interrupted",
+        }
+    }
+
+    /// As programs read it.
+    pub fn key(self) -> String {
+        self.name().replace(' ', "_")
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Outcome::Agree | Outcome::Skipped => EXIT_AGREE,
+            Outcome::CouldNotRun => EXIT_COULD_NOT_RUN,
+            Outcome::SnapshotNew
+            | Outcome::SnapshotChanged
+            | Outcome::Varies
+            | Outcome::Differs
+            | Outcome::Unsafe
+            | Outcome::KernelCrashed => EXIT_FOUND,
+            Outcome::Interrupted => EXIT_INTERRUPTED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order_of_severity() {
+        assert!(Outcome::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(Outcome::Unsafe > Outcome::Differs);
+    }
+
+    #[test]
+    fn what_was_found_outlives_what_could_not_be_run() {
+        let worst = Outcome::Differs.max(Outcome::CouldNotRun);
+        assert_eq!(worst.exit_code(), EXIT_FOUND);
+    }
+}

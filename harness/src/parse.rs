@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From the text of an observation back to the observation: the inverse of [`crate::text`].
+
+use crate::convert::address;
+use crate::observe::{Observation, ObservedCall, ObservedStep};
+use crate::scenario::Scenario;
+use crate::text::{NO_CALL, UNITS, title};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use reference_model::{Effect, Entry, Fence, Range, StepResult};
+use thiserror::Error;
+
+/// Why a text is no observation of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// It was made from other steps.
+    #[error("line {line} tells of another step than the scenario's: `{text}`")]
+    OtherSteps {
+        /// Its line, from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// It tells of fewer steps.
+    #[error("it tells of {told} steps, the scenario has {steps}")]
+    TooFew {
+        /// Steps told of.
+        told: usize,
+        /// Steps of the scenario.
+        steps: usize,
+    },
+    /// A line that this program does not write.
+    #[error("line {line} is not understood: `{text}`")]
+    Line {
+        /// Its line, from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+}
+
+/// Reads the text of an observation of that scenario.
+///
+/// # Errors
+/// The text is of other steps, or nothing that [`crate::text`] writes.
+pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError> {
+    let mut observation = Observation::default();
+    for (index, line) in text.lines().enumerate() {
+        let wrong = || ParseError::Line {
+            line: index + 1,
+            text: line.to_owned(),
+        };
+        if let Some(effect) = line.strip_prefix("     ") {
+            let call = observation
+                .steps
+                .last_mut()
+                .and_then(|step| step.calls.last_mut());
+            call.ok_or_else(wrong)?
+                .effects
+                .push(parse_effect(effect).ok_or_else(wrong)?);
+        } else if let Some(call) = line.strip_prefix("   ") {
+            let step = observation.steps.last_mut().ok_or_else(wrong)?;
+            step.calls.push(parse_call(call).ok_or_else(wrong)?);
+        } else {
+            let other = || ParseError::OtherSteps {
+                line: index + 1,
+                text: line.to_owned(),
+            };
+            let title = title(scenario, observation.steps.len());
+            let result = line
+                .strip_prefix(&title)
+                .and_then(|rest| rest.strip_prefix(": "));
+            let result = parse_result(result.ok_or_else(other)?).ok_or_else(wrong)?;
+            observation.steps.push(ObservedStep {
+                result,
+                calls: Vec::new(),
+                context: Vec::new(),
+            });
+        }
+    }
+    let (told, steps) = (observation.steps.len(), scenario.steps.len());
+    if told < steps {
+        Err(ParseError::TooFew { told, steps })
+    } else {
+        Ok(observation)
+    }
+}
+
+fn parse_result(text: &str) -> Option<StepResult> {
+    if text == "ok" {
+        return Some(StepResult::Ok);
+    }
+    if let Some((signal, page)) = text.split_once(" at page ") {
+        let signal = match signal.strip_prefix("signal ") {
+            Some(number) => number.parse().ok()?,
+            None => signal.parse::<Signal>().ok()? as i32,
+        };
+        return Some(StepResult::Signal {
+            signal,
+            addr: parse_place(page)?,
+        });
+    }
+    let errno = match text.strip_prefix("errno ") {
+        Some(number) => number.parse().ok()?,
+        None => (1..200).find(|&number| format!("{:?}", Errno::from_raw(number)) == text)?,
+    };
+    Some(StepResult::Errno(errno))
+}
+
+fn parse_call(text: &str) -> Option<ObservedCall> {
+    let entry = if text == NO_CALL {
+        None
+    } else {
+        Some(parse_entry(text)?)
+    };
+    Some(ObservedCall {
+        seq: 0,
+        entry,
+        effects: Vec::new(),
+    })
+}
+
+fn parse_entry(text: &str) -> Option<Entry> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let span = |text: &str| parse_range(text).map(|Range { start, end }| (start, end));
+    Some(match words[..] {
+        ["flush_tlb_all"] => Entry::FlushTlbAll,
+        ["flush_tlb_mm"] => Entry::FlushTlbMm,
+        ["flush_tlb_mm_range", range, "stride", stride] => {
+            let (start, end) = span(range)?;
+            Entry::FlushTlbMmRange {
+                start,
+                end,
+                page_size: parse_size(stride)?,
+            }
+        }
+        ["flush_tlb_page", page] => Entry::FlushTlbPage {
+            addr: parse_place(page)?,
+        },
+        ["flush_tlb_range", range] => {
+            let (start, end) = span(range)?;
+            Entry::FlushTlbRange {
+                start,
+                end,
+                huge_page_size: None,
+            }
+        }
+        ["flush_tlb_range", range, "huge", size] => {
+            let (start, end) = span(range)?;
+            Entry::FlushTlbRange {
+                start,
+                end,
+                huge_page_size: Some(parse_size(size)?),
+            }
+        }
+        ["flush_pmd_tlb_range", range] => {
+            let (start, end) = span(range)?;
+            Entry::FlushPmdTlbRange { start, end }
+        }
+        ["flush_tlb_kernel_range", range] => {
+            let (start, end) = span(range)?;
+            Entry::FlushTlbKernelRange { start, end }
+        }
+        ["arch_tlbbatch_add_pending", page] => Entry::ArchTlbbatchAddPending {
+            uaddr: parse_place(page)?,
+        },
+        ["arch_tlbbatch_flush"] => Entry::ArchTlbbatchFlush,
+        ["arch_flush_tlb_batched_pending"] => Entry::ArchFlushTlbBatchedPending,
+        _ => return None,
+    })
+}
+
+fn parse_effect(text: &str) -> Option<Effect> {
+    if let Some(told) = text.strip_prefix("told ") {
+        return parse_range(told).map(Effect::Notify);
+    }
+    let text = text.strip_prefix("sbi fence ")?;
+    let (text, asid) = match text.strip_suffix(" all asids") {
+        Some(text) => (text, None),
+        None => (text, Some(0)),
+    };
+    let (harts, range) = match text.strip_prefix("all harts ") {
+        Some(range) => (None, range),
+        None => {
+            let (mask, range) = text.strip_prefix("harts 0x")?.split_once(' ')?;
+            (Some(u64::from_str_radix(mask, 16).ok()?), range)
+        }
+    };
+    let Range { start, end } = parse_range(range)?;
+    Some(Effect::Fence(Fence::Sbi {
+        harts,
+        start,
+        size: end.wrapping_sub(start),
+        asid,
+    }))
+}
+
+fn parse_range(text: &str) -> Option<Range> {
+    if text == "everything" {
+        return Some(Range {
+            start: 0,
+            end: u64::MAX,
+        });
+    }
+    let (start, end) = text.strip_prefix('[')?.strip_suffix(')')?.split_once(',')?;
+    Some(Range {
+        start: parse_place(start)?,
+        end: parse_place(end)?,
+    })
+}
+
+fn parse_place(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text
+            .parse()
+            .ok()
+            .filter(|page| *page <= protocol::ARENA_PAGES)
+            .map(address),
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let unit = UNITS
+        .iter()
+        .find_map(|(unit, name)| Some((unit, text.strip_suffix(name)?)));
+    match unit {
+        Some((unit, number)) => number.parse::<u64>().ok()?.checked_mul(*unit),
+        None => text.parse().ok(),
+    }
+}

@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! For people: a line for each scenario, and all about those that do not agree.
+
+use super::drawing::{Row, draw};
+use super::{Event, Reporter, Rerun, Start, Summary};
+use crate::diff::{Diff, Side, StepDiff, Uncovered};
+use crate::layer1::{Layer1Difference, Layer1Verdict};
+use crate::observe::{ObservedCall, RangeEvent, notified};
+use crate::outcome::Outcome;
+use crate::text;
+use crate::verdict::{Finding, Verdict};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use protocol::program::Op;
+use reference_model::{Effect, Range};
+use similar::{ChangeTag, TextDiff};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// Most differing calls of layer 1, lines of a log, and steps, that are shown of one scenario.
+const SHOWN: usize = 8;
+
+/// How it is printed.
+#[derive(Clone, Debug, Default)]
+pub struct Style {
+    /// With colours.
+    pub colour: bool,
+    /// With a progress bar.
+    pub bar: bool,
+    /// Without a line for each scenario that agrees.
+    pub quiet: bool,
+    /// The command to run one scenario again.
+    pub rerun: Rerun,
+}
+
+/// Prints for people.
+pub struct Human<W: Write> {
+    out: W,
+    style: Style,
+    bar: ProgressBar,
+}
+
+impl<W: Write> Human<W> {
+    /// Prints to `out`, a progress bar to the terminal.
+    pub fn new(out: W, style: Style) -> Human<W> {
+        let target = if style.bar {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Human {
+            out,
+            style,
+            bar: ProgressBar::with_draw_target(None, target),
+        }
+    }
+
+    fn print(&mut self, text: &str) -> io::Result<()> {
+        let Human { out, bar, .. } = self;
+        bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    }
+
+    fn started(&mut self, start: &Start) {
+        self.bar.set_length(start.scenarios as u64);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {msg}") {
+            self.bar.set_style(style);
+        }
+        if self.style.bar {
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+        }
+    }
+
+    fn judged(&mut self, verdict: &Verdict) -> io::Result<()> {
+        self.bar.set_message(String::new());
+        self.bar.inc(1);
+        if verdict.outcome() == Outcome::Agree && self.style.quiet {
+            return Ok(());
+        }
+        let text = Page {
+            style: &self.style,
+            text: String::new(),
+        }
+        .verdict(verdict);
+        self.print(&text)
+    }
+
+    fn finished(&mut self, summary: &Summary) -> io::Result<()> {
+        self.bar.finish_and_clear();
+        let text = Page {
+            style: &self.style,
+            text: String::new(),
+        }
+        .summary(summary);
+        self.print(&text)
+    }
+}
+
+impl<W: Write> Reporter for Human<W> {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Started(start) => {
+                self.started(start);
+                Ok(())
+            }
+            Event::Progress(what) => {
+                self.bar.set_message(what.clone());
+                Ok(())
+            }
+            Event::Note(note) => {
+                let note = format!("note: {note}\n");
+                self.bar.suspend(|| io::stderr().write_all(note.as_bytes()))
+            }
+            Event::Judged(verdict) => self.judged(verdict),
+            Event::Finished(summary) => self.finished(summary),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Bold = 1,
+    Dim = 2,
+}
+
+/// Text being written about one thing.
+struct Page<'a> {
+    style: &'a Style,
+    text: String,
+}
+
+impl Page<'_> {
+    fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref().trim_end());
+        self.text.push('\n');
+    }
+
+    fn lines<'b>(&mut self, indent: &str, lines: impl IntoIterator<Item = &'b str>) {
+        for line in lines {
+            self.line(format!("{indent}{line}"));
+        }
+    }
+
+    fn coloured(&self, colour: Colour, text: &str) -> String {
+        match self.style.colour {
+            true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            false => text.to_owned(),
+        }
+    }
+
+    fn verdict(mut self, verdict: &Verdict) -> String {
+        let outcome = verdict.outcome();
+        let name = self.coloured(colour_of(outcome), &format!("{:<16}", outcome.name()));
+        self.line(format!("{name} {}", verdict.scenario.path.display()));
+        for finding in &verdict.findings {
+            self.finding(verdict, finding);
+        }
+        if outcome != Outcome::Agree && outcome != Outcome::Skipped {
+            let rerun = self.style.rerun.line(verdict);
+            self.line(format!(
+                "  run just this: {}",
+                self.coloured(Colour::Bold, &rerun)
+            ));
+            self.line("");
+        }
+        self.text
+    }
+
+    fn finding(&mut self, verdict: &Verdict, finding: &Finding) {
+        match finding {
+            Finding::Layer1(layer1) => self.layer1(verdict, layer1),
+            Finding::Layer2(diff) => self.layer2(verdict, diff),
+            Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered),
+            Finding::SnapshotChanged { diff, pending } => {
+                self.snapshot_changed(diff, pending.as_deref())
+            }
+            Finding::SnapshotNew { pending } => self.snapshot_new(verdict, pending.as_deref()),
+            Finding::Varies { counts, diff } => self.varies(counts, diff),
+            Finding::KernelCrashed { what, log } => {
+                self.line(format!("  {what}"));
+                self.log(log);
+            }
+            Finding::CouldNotRun { why } | Finding::Skipped { why } => {
+                self.lines("  ", why.lines());
+            }
+            Finding::Interrupted => self.line("  interrupted"),
+        }
+    }
+
+    fn log(&mut self, log: &[String]) {
+        let skipped = log.len().saturating_sub(4 * SHOWN);
+        self.lines("    | ", log.iter().take(4 * SHOWN).map(String::as_str));
+        if skipped > 0 {
+            self.line(format!("    | … {skipped} more lines"));
+        }
+    }
+
+    fn layer1(&mut self, verdict: &Verdict, layer1: &Layer1Verdict) {
+        let head = format!(
+            "  layer 1 differs: after {} of {} calls into tlbflush.c something else followed than its model does",
+            layer1.differences.len(),
+            layer1.checked
+        );
+        self.line(head);
+        for difference in layer1.differences.iter().take(SHOWN) {
+            self.layer1_difference(verdict, difference);
+        }
+        self.more(layer1.differences.len(), "calls");
+    }
+
+    fn layer1_difference(&mut self, verdict: &Verdict, difference: &Layer1Difference) {
+        let record = &difference.record;
+        let call = difference.entry.map_or_else(
+            || format!("{} (by no call)", record.kind.name()),
+            text::entry,
+        );
+        let step = difference.step.map_or_else(
+            || "between steps".to_owned(),
+            |step| format!("step {}", text::title(&verdict.scenario, step)),
+        );
+        self.line(format!("    #{} {call}  ({step})", record.seq));
+        self.line(self.coloured(
+            Colour::Dim,
+            &format!(
+                "      mm {} cpumask {:#x} asid {} on hart {} by pid {}",
+                record.mm, record.cpumask, record.asid, record.hart, record.pid
+            ),
+        ));
+        let words = |effects: &[Effect]| effects.iter().map(text::effect).collect::<Vec<_>>();
+        self.changes(
+            "      ",
+            &words(&difference.expected),
+            &words(&difference.followed),
+        );
+    }
+
+    fn more(&mut self, all: usize, what: &str) {
+        if all > SHOWN {
+            self.line(format!("    … {} more {what}", all - SHOWN));
+        }
+    }
+
+    fn layer2(&mut self, verdict: &Verdict, diff: &Diff) {
+        let layer1 = verdict
+            .findings
+            .iter()
+            .any(|finding| matches!(finding, Finding::Layer1(_)));
+        let whose = match layer1 {
+            true => "layer 2 differs, maybe only because layer 1 does",
+            false => "layer 2 differs, layer 1 agrees: the mm core, or the model of it",
+        };
+        self.line(format!("  {whose}"));
+        for step in diff.steps.iter().take(SHOWN) {
+            self.step(verdict, step);
+        }
+        self.more(diff.steps.len(), "steps");
+    }
+
+    fn step(&mut self, verdict: &Verdict, step: &StepDiff) {
+        let scenario = &verdict.scenario;
+        if let Some(written) = scenario.steps.get(step.step) {
+            let at = format!("{}:{}", scenario.path.display(), written.line);
+            self.line(format!("  step {}, {at}:", step.step + 1));
+            self.line(format!(
+                "      {}",
+                self.coloured(Colour::Bold, &written.source)
+            ));
+        }
+        self.drawing(verdict, step.step);
+        self.line(format!(
+            "    {} what the model expects, {} what the kernel did",
+            self.coloured(Colour::Red, "-"),
+            self.coloured(Colour::Green, "+")
+        ));
+        self.step_changes(step);
+        self.calls_behind(verdict, step.step);
+    }
+
+    fn drawing(&mut self, verdict: &Verdict, step: usize) {
+        let model = verdict
+            .prediction
+            .iter()
+            .filter_map(|prediction| prediction.steps.get(step));
+        let model: Vec<Range> = model
+            .flat_map(|step| &step.calls)
+            .flat_map(|call| &call.effects)
+            .filter_map(notified)
+            .collect();
+        let kernel = verdict
+            .observation
+            .as_ref()
+            .map(|observation| observation.told(step))
+            .unwrap_or_default();
+        let rows = [
+            Row {
+                name: "model",
+                told: model,
+            },
+            Row {
+                name: "kernel",
+                told: kernel,
+            },
+        ];
+        let named = verdict
+            .scenario
+            .steps
+            .get(step)
+            .and_then(|step| extent(&step.op));
+        for line in draw(named, &rows) {
+            self.line(format!("      {line}"));
+        }
+    }
+
+    fn step_changes(&mut self, step: &StepDiff) {
+        let lines = |side: &Option<text::StepText>| -> Vec<String> {
+            side.iter()
+                .flat_map(text::StepText::all_lines)
+                .map(str::to_owned)
+                .collect()
+        };
+        self.changes("    ", &lines(&step.expected), &lines(&step.told));
+    }
+
+    fn changes(&mut self, indent: &str, expected: &[String], told: &[String]) {
+        let (expected, told): (Vec<&str>, Vec<&str>) = (
+            expected.iter().map(String::as_str).collect(),
+            told.iter().map(String::as_str).collect(),
+        );
+        for change in TextDiff::from_slices(&expected, &told).iter_all_changes() {
+            let line = change.value();
+            self.line(match change.tag() {
+                ChangeTag::Equal => format!("{indent}  {line}"),
+                ChangeTag::Delete => self.coloured(Colour::Red, &format!("{indent}- {line}")),
+                ChangeTag::Insert => self.coloured(Colour::Green, &format!("{indent}+ {line}")),
+            });
+        }
+    }
+
+    fn calls_behind(&mut self, verdict: &Verdict, step: usize) {
+        let Some(step) = verdict
+            .observation
+            .as_ref()
+            .and_then(|observation| observation.steps.get(step))
+        else {
+            return;
+        };
+        let mut behind: Vec<(u64, String)> = step
+            .calls
+            .iter()
+            .map(|call| (call.seq, call_in_a_line(call)))
+            .collect();
+        behind.extend(
+            step.context
+                .iter()
+                .map(|event| (event.seq, context_in_a_line(event))),
+        );
+        // Where only the accepted text was kept there is nothing more to tell.
+        behind.retain(|(seq, _)| *seq != 0);
+        if behind.is_empty() {
+            return;
+        }
+        behind.sort();
+        self.line("    the kernel calls behind it, by their number in the trace:");
+        for (seq, line) in behind.iter().take(4 * SHOWN) {
+            self.line(format!("      #{seq} {line}"));
+        }
+        if behind.len() > 4 * SHOWN {
+            self.line(format!("      … {} more", behind.len() - 4 * SHOWN));
+        }
+    }
+
+    fn uncovered(&mut self, verdict: &Verdict, uncovered: &[Uncovered]) {
+        for lost in uncovered.iter().take(SHOWN) {
+            let side = match lost.side {
+                Side::Model => "by the model's own telling",
+                Side::Kernel => "by the kernel",
+            };
+            let step = text::title(&verdict.scenario, lost.step);
+            self.line(format!(
+                "  unsafe: pages {} lost their mapping or a right in step {step}, and secondary MMUs were not told {side}",
+                text::range(lost.pages)
+            ));
+        }
+        self.more(uncovered.len(), "ranges");
+    }
+
+    fn snapshot_changed(&mut self, diff: &Diff, pending: Option<&Path>) {
+        self.line(format!(
+            "  the kernel disagrees with the accepted snapshot ({} accepted, {} observed)",
+            self.coloured(Colour::Red, "-"),
+            self.coloured(Colour::Green, "+")
+        ));
+        for step in diff.steps.iter().take(SHOWN) {
+            self.step_changes(step);
+        }
+        self.more(diff.steps.len(), "steps");
+        self.proposed(pending);
+    }
+
+    fn snapshot_new(&mut self, verdict: &Verdict, pending: Option<&Path>) {
+        self.line("  there is no accepted snapshot");
+        if let Some(observation) = &verdict.observation {
+            let text = text::of_observation(&verdict.scenario, observation).to_string();
+            self.lines("    + ", text.lines());
+        }
+        self.proposed(pending);
+    }
+
+    fn proposed(&mut self, pending: Option<&Path>) {
+        match pending {
+            Some(pending) => {
+                self.line(format!(
+                    "  proposed: {} (accept it with `cargo insta review`)",
+                    pending.display()
+                ));
+            }
+            None => self.line("  run it on a kernel to get one: --backend guest"),
+        }
+    }
+
+    fn varies(&mut self, counts: &[u32], diff: &Diff) {
+        let counts: Vec<String> = counts.iter().map(u32::to_string).collect();
+        self.line(format!(
+            "  the result varies: {} times (most frequent against next)",
+            counts.join(", ")
+        ));
+        for step in diff.steps.iter().take(SHOWN) {
+            self.step_changes(step);
+        }
+        self.more(diff.steps.len(), "steps");
+    }
+
+    fn summary(mut self, summary: &Summary) -> String {
+        let mut told: Vec<String> = Vec::new();
+        for (&outcome, &count) in summary.counts.iter().filter(|count| *count.1 > 0) {
+            told.push(self.coloured(colour_of(outcome), &format!("{count} {}", outcome.name())));
+        }
+        if summary.not_run > 0 {
+            told.push(self.coloured(Colour::Yellow, &format!("{} not run", summary.not_run)));
+        }
+        if let Some(why) = &summary.stopped {
+            self.lines("", format!("stopped: {why}").lines());
+        }
+        let mut line = if told.is_empty() {
+            "nothing to run".to_owned()
+        } else {
+            told.join(", ")
+        };
+        let _ = write!(
+            line,
+            "; {} calls into tlbflush.c checked; {}",
+            summary.checked,
+            seconds(summary.elapsed)
+        );
+        if let Some(first) = summary.first_verdict {
+            let _ = write!(line, ", the first verdict after {}", seconds(first));
+        }
+        self.line(line);
+        self.text
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+fn colour_of(outcome: Outcome) -> Colour {
+    match outcome {
+        Outcome::Agree => Colour::Green,
+        Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew | Outcome::Interrupted => {
+            Colour::Yellow
+        }
+        Outcome::SnapshotChanged
+        | Outcome::Varies
+        | Outcome::Differs
+        | Outcome::Unsafe
+        | Outcome::KernelCrashed => Colour::Red,
+    }
+}
+
+/// The pages that an operation names.
+fn extent(op: &Op) -> Option<(u64, u64)> {
+    match *op {
+        Op::Mmap { at, pages, .. }
+        | Op::Munmap { at, pages }
+        | Op::Mprotect { at, pages, .. }
+        | Op::Madvise { at, pages, .. }
+        | Op::Touch { at, pages, .. } => Some((at, at + pages)),
+        Op::Reclaim { .. } => None,
+    }
+}
+
+fn call_in_a_line(call: &ObservedCall) -> String {
+    let entry = call
+        .entry
+        .map_or_else(|| text::NO_CALL.to_owned(), text::entry);
+    let effects: Vec<String> = call.effects.iter().map(text::effect).collect();
+    match effects.is_empty() {
+        true => format!("{entry}: nothing told"),
+        false => format!("{entry}: {}", effects.join(", ")),
+    }
+}
+
+/// `enum mmu_notifier_event`.
+const EVENTS: [&str; 8] = [
+    "unmap",
+    "clear",
+    "protection vma",
+    "protection page",
+    "soft dirty",
+    "release",
+    "migrate",
+    "exclusive",
+];
+
+fn context_in_a_line(event: &RangeEvent) -> String {
+    let name = if event.start {
+        "invalidate_range_start"
+    } else {
+        "invalidate_range_end"
+    };
+    let why = usize::try_from(event.event)
+        .ok()
+        .and_then(|number| EVENTS.get(number));
+    let why = why.map_or_else(|| format!("event {}", event.event), |why| (*why).to_owned());
+    format!("{name} {} ({why})", text::range(event.range))
+}

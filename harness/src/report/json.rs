@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! For programs: one JSON object a line. `harness/JSON.md` documents it; a
+//! change of meaning changes [`SCHEMA`].
+
+use super::{Event, Reporter, Rerun, Start, Summary};
+use crate::diff::{Diff, Side};
+use crate::layer1::Layer1Difference;
+use crate::observe::{ObservedCall, ObservedStep};
+use crate::outcome::Outcome;
+use crate::scenario::{Scenario, describe::describe};
+use crate::text;
+use crate::verdict::{Finding, Verdict};
+use reference_model::{Call, Effect, Fence, Prediction, Profile, Range, StepPrediction};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Version of the schema, in every line.
+pub const SCHEMA: u32 = 1;
+
+/// Prints for programs.
+pub struct Json<W: Write> {
+    out: W,
+    rerun: Rerun,
+}
+
+impl<W: Write> Json<W> {
+    /// Prints to `out`.
+    pub fn new(out: W, rerun: Rerun) -> Json<W> {
+        Json { out, rerun }
+    }
+}
+
+impl<W: Write> Reporter for Json<W> {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        let line = match event {
+            Event::Started(start) => started(start),
+            Event::Judged(verdict) => scenario(verdict, &self.rerun),
+            Event::Finished(summary) => finished(summary),
+            Event::Note(note) => json!({ "type": "note", "schema": SCHEMA, "note": note }),
+            Event::Progress(_) => return Ok(()),
+        };
+        writeln!(self.out, "{line}")?;
+        self.out.flush()
+    }
+}
+
+fn started(start: &Start) -> Value {
+    json!({
+        "type": "start",
+        "schema": SCHEMA,
+        "scenarios": start.scenarios,
+        "backend": start.backend,
+        "kernel": start.kernel,
+        "model_profile": start.profile,
+    })
+}
+
+fn finished(summary: &Summary) -> Value {
+    let counts = Outcome::ALL.iter().map(|outcome| {
+        (
+            outcome.key(),
+            Value::from(summary.counts.get(outcome).copied().unwrap_or(0)),
+        )
+    });
+    json!({
+        "type": "summary",
+        "schema": SCHEMA,
+        "outcomes": counts.collect::<serde_json::Map<_, _>>(),
+        "not_run": summary.not_run,
+        "stopped": summary.stopped,
+        "layer1_checked": summary.checked,
+        "elapsed_ms": summary.elapsed.as_millis() as u64,
+        "first_verdict_ms": summary.first_verdict.map(|time| time.as_millis() as u64),
+        "exit_code": summary.worst().exit_code(),
+    })
+}
+
+fn scenario(verdict: &Verdict, rerun: &Rerun) -> Value {
+    json!({
+        "type": "scenario",
+        "schema": SCHEMA,
+        "scenario": verdict.scenario.path,
+        "about": verdict.scenario.about,
+        "outcome": verdict.outcome().key(),
+        "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
+        "runs": verdict.runs,
+        "elapsed_ms": verdict.elapsed.as_millis() as u64,
+        "layer1_checked": verdict.checked,
+        "steps": (0..verdict.scenario.steps.len()).map(|step| self::step(verdict, step)).collect::<Vec<_>>(),
+        "rerun": rerun.line(verdict),
+    })
+}
+
+/// What the model expects of a scenario, for `predict`.
+pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Prediction) -> Value {
+    let steps = scenario
+        .steps
+        .iter()
+        .zip(&prediction.steps)
+        .enumerate()
+        .map(|(index, (written, step))| {
+            json!({
+                "step": index + 1,
+                "line": written.line,
+                "source": written.source,
+                "operation": describe(scenario, written),
+                "model": predicted(step),
+            })
+        });
+    json!({
+        "type": "prediction",
+        "schema": SCHEMA,
+        "scenario": scenario.path,
+        "about": scenario.about,
+        "model_profile": profile.name,
+        "steps": steps.collect::<Vec<_>>(),
+    })
+}
+
+fn step(verdict: &Verdict, index: usize) -> Value {
+    let written = &verdict.scenario.steps[index];
+    let model = verdict
+        .prediction
+        .as_ref()
+        .and_then(|prediction| prediction.steps.get(index));
+    let kernel = verdict
+        .observation
+        .as_ref()
+        .and_then(|observation| observation.steps.get(index));
+    json!({
+        "step": index + 1,
+        "line": written.line,
+        "source": written.source,
+        "operation": describe(&verdict.scenario, written),
+        "model": model.map(predicted),
+        "kernel": kernel.map(observed),
+    })
+}
+
+fn predicted(step: &StepPrediction) -> Value {
+    json!({
+        "result": text::result(step.result),
+        "calls": step.calls.iter().map(|call: &Call| json!({
+            "call": text::entry(call.entry),
+            "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "lost": step.lost.iter().map(range).collect::<Vec<_>>(),
+    })
+}
+
+fn observed(step: &ObservedStep) -> Value {
+    let call = |call: &ObservedCall| {
+        json!({
+            "seq": call.seq,
+            "call": call.entry.map(text::entry),
+            "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
+        })
+    };
+    let context = step.context.iter().map(|event| {
+        json!({
+            "seq": event.seq,
+            "call": if event.start { "invalidate_range_start" } else { "invalidate_range_end" },
+            "range": range(&event.range),
+            "event": event.event,
+        })
+    });
+    json!({
+        "result": text::result(step.result),
+        "calls": step.calls.iter().map(call).collect::<Vec<_>>(),
+        "context": context.collect::<Vec<_>>(),
+    })
+}
+
+/// A range in words of pages, and in bytes: as text, since JSON's numbers end at 2^53.
+fn range(range: &Range) -> Value {
+    json!({
+        "pages": text::range(*range),
+        "start": format!("{:#x}", range.start),
+        "end": format!("{:#x}", range.end),
+    })
+}
+
+fn effect(effect: &Effect) -> Option<Value> {
+    let kind = match effect {
+        Effect::Notify(_) => "notify",
+        Effect::Fence(Fence::Sbi { .. }) => "sbi_fence",
+        Effect::Fence(Fence::Ipi { .. }) => "ipi_fence",
+        Effect::Fence(Fence::LocalAll { .. } | Fence::LocalPages { .. }) => "local_fence",
+        Effect::Enter(_) => return None,
+    };
+    let mut value = json!({ "kind": kind, "text": text::effect(effect) });
+    if let Effect::Notify(told) = effect {
+        value["range"] = range(told);
+    }
+    Some(value)
+}
+
+fn finding(finding: &Finding) -> Value {
+    let mut value = match finding {
+        Finding::Layer1(layer1) => json!({
+            "layer": 1,
+            "differences": layer1.differences.iter().map(layer1_difference).collect::<Vec<_>>(),
+        }),
+        Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
+        Finding::Unsafe(uncovered) => json!({
+            "uncovered": uncovered.iter().map(|lost| json!({
+                "side": match lost.side { Side::Model => "model", Side::Kernel => "kernel" },
+                "step": lost.step + 1,
+                "range": range(&lost.pages),
+            })).collect::<Vec<_>>(),
+        }),
+        Finding::SnapshotChanged { diff, pending } => {
+            json!({ "steps": changes(diff), "proposed": shown(pending.as_deref()) })
+        }
+        Finding::SnapshotNew { pending } => json!({ "proposed": shown(pending.as_deref()) }),
+        Finding::Varies { counts, diff } => json!({ "counts": counts, "steps": changes(diff) }),
+        Finding::KernelCrashed { what, log } => json!({ "what": what, "log": log }),
+        Finding::CouldNotRun { why } | Finding::Skipped { why } => json!({ "why": why }),
+        Finding::Interrupted => json!({}),
+    };
+    value["outcome"] = Value::from(finding.outcome().key());
+    value
+}
+
+fn shown(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
+}
+
+fn layer1_difference(difference: &Layer1Difference) -> Value {
+    let record = &difference.record;
+    json!({
+        "seq": record.seq,
+        "step": difference.step.map(|step| step + 1),
+        "call": difference.entry.map(text::entry),
+        "record": record.kind.name(),
+        "mm": record.mm,
+        "cpumask": format!("{:#x}", record.cpumask),
+        "asid": record.asid,
+        "hart": record.hart,
+        "pid": record.pid,
+        "expected": difference.expected.iter().filter_map(effect).collect::<Vec<_>>(),
+        "followed": difference.followed.iter().filter_map(effect).collect::<Vec<_>>(),
+    })
+}
+
+fn changes(diff: &Diff) -> Value {
+    let steps = diff.steps.iter().map(|step| {
+        json!({
+            "step": step.step + 1,
+            "expected": step.expected.as_ref().map(text::StepText::all_lines),
+            "told": step.told.as_ref().map(text::StepText::all_lines),
+        })
+    });
+    Value::from(steps.collect::<Vec<_>>())
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is told to people and programs. All reporters are fed the same events
+//! and give nothing back.
+
+mod drawing;
+pub mod human;
+pub mod json;
+
+use crate::outcome::Outcome;
+use crate::verdict::Verdict;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+/// Something happened that is worth telling.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A run begins.
+    Started(Start),
+    /// What is being done that takes a while: a guest boots, …
+    Progress(String),
+    /// Something that the user should know and that changes no verdict.
+    Note(String),
+    /// A scenario has its verdict; these come in the order of the scenarios.
+    Judged(Box<Verdict>),
+    /// A run has ended.
+    Finished(Summary),
+}
+
+/// What is going to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// How many scenarios.
+    pub scenarios: usize,
+    /// `guest` or `recorded`.
+    pub backend: &'static str,
+    /// Which kernel.
+    pub kernel: String,
+    /// The model's profile.
+    pub profile: &'static str,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many scenarios came to what.
+    pub counts: BTreeMap<Outcome, usize>,
+    /// Scenarios that were not come to.
+    pub not_run: usize,
+    /// Why the run ended early, if it did.
+    pub stopped: Option<String>,
+    /// Calls into `tlbflush.c` that layer 1 checked.
+    pub checked: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Until the first verdict.
+    pub first_verdict: Option<Duration>,
+}
+
+impl Summary {
+    /// The worst outcome.
+    pub fn worst(&self) -> Outcome {
+        let worst = self
+            .counts
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(Outcome::Agree);
+        if self.not_run > 0 {
+            worst.max(Outcome::CouldNotRun)
+        } else {
+            worst
+        }
+    }
+}
+
+/// Whatever prints.
+pub trait Reporter {
+    /// Tells of an event.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    fn tell(&mut self, event: &Event) -> io::Result<()>;
+}
+
+/// The command that runs just one scenario again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rerun {
+    /// The program and its options, without the scenario.
+    pub command: Vec<String>,
+}
+
+impl Rerun {
+    /// As a line for a shell.
+    pub fn line(&self, verdict: &Verdict) -> String {
+        let path = verdict.scenario.path.display().to_string();
+        let words = self.command.iter().chain(std::iter::once(&path));
+        words.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From what is written to what is meant: the last place where input can be wrong.
+
+use super::errors::did_you_mean;
+use super::file::{self, Access, Advice, Count, ScenarioFile};
+use super::names::{self, Table};
+use super::{InputError, Scenario, Step};
+use libc::c_int;
+use protocol::ARENA_PAGES;
+use protocol::program::{MemoryFile, Op};
+use serde_saphyr::{Location, Spanned};
+use std::path::Path;
+
+/// Highest offset in a file, in pages, whose byte still is an `off_t`.
+const OFFSET_PAGES: u64 = i64::MAX as u64 / protocol::PAGE_SIZE;
+
+/// Reads and checks the text of a scenario.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
+    let checker = Checker { path, text };
+    if text.trim().is_empty() {
+        return Err(InputError::whole(path, "the file is empty")
+            .with_hint(Some("a scenario has `about:` and `steps:`".to_owned())));
+    }
+    let file = file::parse(text).map_err(|(message, at)| checker.error(at, message))?;
+    checker.scenario(file)
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+type Checked<T> = Result<T, InputError>;
+
+impl Checker<'_> {
+    fn error(&self, at: Location, message: impl Into<String>) -> InputError {
+        let lines = self.text.lines().count();
+        // Where the text ends too early, the parser points behind its last line.
+        let at = match (at.line() as usize, at.column() as usize) {
+            (line, _) if line > lines => (
+                lines,
+                self.text
+                    .lines()
+                    .last()
+                    .map_or(0, |last| last.chars().count())
+                    + 1,
+            ),
+            place => place,
+        };
+        InputError::at(self.path, self.text, at, message)
+    }
+
+    fn scenario(&self, file: ScenarioFile) -> Checked<Scenario> {
+        if file.about.value.trim().is_empty() {
+            return Err(self.error(file.about.referenced, "`about` says nothing"));
+        }
+        if file.steps.value.is_empty() {
+            return Err(self.error(file.steps.referenced, "`steps` has no step"));
+        }
+        let requires = self.features(file.requires)?;
+        let files = file
+            .files
+            .into_iter()
+            .map(|(name, file)| Ok((name, self.memory_file(file.value)?)));
+        let files = files.collect::<Checked<Vec<_>>>()?;
+        let steps = file
+            .steps
+            .value
+            .into_iter()
+            .map(|step| self.step(step, &files));
+        Ok(Scenario {
+            path: self.path.to_owned(),
+            about: file
+                .about
+                .value
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" "),
+            requires,
+            steps: steps.collect::<Checked<_>>()?,
+            files,
+        })
+    }
+
+    fn features(&self, names: Vec<Spanned<String>>) -> Checked<Vec<String>> {
+        let check = |name: Spanned<String>| {
+            self.named("feature", names::FEATURES, &name)?;
+            Ok(name.value)
+        };
+        names.into_iter().map(check).collect()
+    }
+
+    fn memory_file(&self, file: file::MemoryFile) -> Checked<MemoryFile> {
+        let mut seals = 0;
+        for seal in &file.seals {
+            seals |= self.named("seal", names::SEALS, seal)?;
+        }
+        Ok(MemoryFile {
+            pages: self.at_most(&file.pages, ARENA_PAGES, "the arena has")?,
+            filled: file.filled,
+            read_only: file.read_only,
+            seals: seals as u32,
+        })
+    }
+
+    fn step(&self, step: Spanned<file::Step>, files: &[(String, MemoryFile)]) -> Checked<Step> {
+        let line = step.referenced.line() as usize;
+        let source = self
+            .text
+            .lines()
+            .nth(line.saturating_sub(1))
+            .unwrap_or_default();
+        Ok(Step {
+            op: self.op(step.value, files)?,
+            line,
+            source: source.trim().to_owned(),
+        })
+    }
+
+    fn op(&self, step: file::Step, files: &[(String, MemoryFile)]) -> Checked<Op> {
+        Ok(match step {
+            file::Step::Mmap(step) => self.mmap(step, files)?,
+            file::Step::Touch(step) => self.touch(step)?,
+            file::Step::Munmap(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::Munmap { at, pages }
+            }
+            file::Step::Mprotect(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::Mprotect {
+                    at,
+                    pages,
+                    prot: self.named("protection", names::PROTS, &step.prot)?,
+                }
+            }
+            file::Step::Madvise(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::Madvise {
+                    at,
+                    pages,
+                    advice: self.advice(&step.advice)?,
+                }
+            }
+            file::Step::Reclaim(step) => Op::Reclaim {
+                pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+            },
+        })
+    }
+
+    fn mmap(&self, step: file::Mmap, files: &[(String, MemoryFile)]) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        let prot = match &step.prot {
+            Some(prot) => self.named("protection", names::PROTS, prot)?,
+            None => names::DEFAULT_PROT,
+        };
+        let offset = match &step.offset {
+            Some(offset) if step.file.is_none() => {
+                return Err(self.error(offset.referenced, "`offset` means nothing without `file`"));
+            }
+            Some(offset) => self.at_most(offset, OFFSET_PAGES, "an offset has at most")?,
+            None => 0,
+        };
+        let file = step
+            .file
+            .as_ref()
+            .map(|name| self.file(name, files))
+            .transpose()?;
+        Ok(Op::Mmap {
+            at,
+            pages,
+            prot,
+            flags: mmap_flags(&step),
+            file,
+            offset,
+        })
+    }
+
+    fn touch(&self, step: file::Touch) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        let every = match &step.every {
+            Some(every) if every.value == Count(0) => {
+                return Err(self.error(every.referenced, "`every` is at least 1"));
+            }
+            Some(every) => self.at_most(every, ARENA_PAGES, "the arena has")?,
+            None => 1,
+        };
+        Ok(Op::Touch {
+            at,
+            pages,
+            every,
+            write: step.access == Access::Write,
+        })
+    }
+
+    fn extent(&self, at: &Spanned<Count>, pages: &Spanned<Count>) -> Checked<(u64, u64)> {
+        let first = self.at_most(at, ARENA_PAGES, "the arena has")?;
+        match first.checked_add(pages.value.0) {
+            Some(end) if end <= ARENA_PAGES => Ok((first, pages.value.0)),
+            _ => Err(self.error(
+                pages.referenced,
+                format!(
+                    "{} pages from page {first} reach outside the arena, which has {ARENA_PAGES}",
+                    pages.value.0
+                ),
+            )),
+        }
+    }
+
+    fn at_most(&self, count: &Spanned<Count>, limit: u64, whose: &str) -> Checked<u64> {
+        if count.value.0 > limit {
+            let message = format!("{} is too large: {whose} {limit} pages", count.value.0);
+            return Err(self.error(count.referenced, message));
+        }
+        Ok(count.value.0)
+    }
+
+    fn advice(&self, advice: &Spanned<Advice>) -> Checked<c_int> {
+        match &advice.value {
+            Advice::Number(number) => Ok(*number),
+            Advice::Name(name) => self.look_up("advice", names::ADVICE, name, advice.referenced),
+        }
+    }
+
+    fn file(&self, name: &Spanned<String>, files: &[(String, MemoryFile)]) -> Checked<usize> {
+        let place = files.iter().position(|file| file.0 == name.value);
+        place.ok_or_else(|| {
+            let hint = did_you_mean(&name.value, files.iter().map(|file| file.0.as_str()));
+            let message = format!("no file `{}` under `files`", name.value);
+            self.error(name.referenced, message).with_hint(hint)
+        })
+    }
+
+    fn named<N: Copy>(&self, what: &str, table: Table<N>, name: &Spanned<String>) -> Checked<N> {
+        self.look_up(what, table, &name.value, name.referenced)
+    }
+
+    fn look_up<N: Copy>(
+        &self,
+        what: &str,
+        table: Table<N>,
+        name: &str,
+        at: Location,
+    ) -> Checked<N> {
+        names::number(table, name).ok_or_else(|| {
+            let known: Vec<&str> = table.iter().map(|entry| entry.0).collect();
+            let message = format!(
+                "unknown {what} `{name}`, expected one of {}",
+                known.join(", ")
+            );
+            self.error(at, message)
+                .with_hint(did_you_mean(name, known.into_iter()))
+        })
+    }
+}
+
+fn mmap_flags(step: &file::Mmap) -> c_int {
+    let chosen = [
+        (
+            true,
+            if step.shared {
+                libc::MAP_SHARED
+            } else {
+                libc::MAP_PRIVATE
+            },
+        ),
+        (
+            true,
+            if step.noreplace {
+                libc::MAP_FIXED_NOREPLACE
+            } else {
+                libc::MAP_FIXED
+            },
+        ),
+        (step.file.is_none(), libc::MAP_ANONYMOUS),
+        (step.populate, libc::MAP_POPULATE),
+        (step.noreserve, libc::MAP_NORESERVE),
+        (step.locked, libc::MAP_LOCKED),
+    ];
+    chosen
+        .iter()
+        .filter(|flag| flag.0)
+        .fold(0, |flags, flag| flags | flag.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_op(step: &str) -> Op {
+        let text = format!("about: x\nfiles:\n  a: {{ pages: 4 }}\nsteps:\n  - {step}\n");
+        check(Path::new("t.yaml"), &text)
+            .expect("a good scenario")
+            .steps[0]
+            .op
+            .clone()
+    }
+
+    fn refusal(step: &str) -> String {
+        let text = format!("about: x\nsteps:\n  - {step}\n");
+        check(Path::new("t.yaml"), &text)
+            .expect_err("a bad scenario")
+            .to_string()
+    }
+
+    #[test]
+    fn what_is_not_said_is_private_anonymous_and_read_write() {
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS;
+        assert_eq!(
+            first_op("mmap: { at: 1, pages: 16 }"),
+            Op::Mmap {
+                at: 1,
+                pages: 16,
+                prot: 3,
+                flags,
+                file: None,
+                offset: 0
+            }
+        );
+    }
+
+    #[test]
+    fn files_are_named_and_advice_may_be_a_number() {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+        assert_eq!(
+            first_op(
+                "mmap: { at: 0, pages: 2, file: a, offset: 1, shared: true, prot: r, populate: true, noreplace: true }"
+            ),
+            Op::Mmap {
+                at: 0,
+                pages: 2,
+                prot: 1,
+                flags,
+                file: Some(0),
+                offset: 1
+            }
+        );
+        assert_eq!(
+            first_op("madvise: { at: 0, pages: 2, advice: 77 }"),
+            Op::Madvise {
+                at: 0,
+                pages: 2,
+                advice: 77
+            }
+        );
+    }
+
+    #[test]
+    fn a_step_keeps_its_line() {
+        let text = "about: >\n  two\n  lines\n\nsteps:\n  # a comment\n  - munmap:\n      at: 0\n      pages: 1\n";
+        let scenario = check(Path::new("t.yaml"), text).expect("a good scenario");
+        assert_eq!(
+            (scenario.steps[0].line, scenario.steps[0].source.as_str()),
+            (7, "- munmap:")
+        );
+        assert_eq!(scenario.about, "two lines");
+    }
+
+    #[test]
+    fn the_arena_has_an_end() {
+        first_op("munmap: { at: 1048576, pages: 0 }");
+        first_op("munmap: { at: 0, pages: 1048576 }");
+        assert!(refusal("munmap: { at: 1, pages: 1048576 }").contains("outside the arena"));
+        assert!(refusal("munmap: { at: 1048577, pages: 0 }").contains("too large"));
+        assert!(
+            refusal("munmap: { at: 18446744073709551615, pages: 18446744073709551615 }")
+                .contains("too large")
+        );
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A step in one line: `munmap at 4 pages 2`.
+
+use super::names::{self, Table};
+use super::{Scenario, Step};
+use libc::c_int;
+use protocol::program::Op;
+use std::fmt::Write;
+
+/// The step as texts head it.
+pub fn describe(scenario: &Scenario, step: &Step) -> String {
+    match &step.op {
+        Op::Mmap {
+            at,
+            pages,
+            prot,
+            flags,
+            file,
+            offset,
+        } => {
+            let mut text = format!("mmap at {at} pages {pages}");
+            if *prot != names::DEFAULT_PROT {
+                let _ = write!(text, " {}", name_or_number(names::PROTS, *prot));
+            }
+            describe_mapping(
+                &mut text,
+                *flags,
+                file.map(|place| scenario.files[place].0.as_str()),
+                *offset,
+            );
+            text
+        }
+        Op::Munmap { at, pages } => format!("munmap at {at} pages {pages}"),
+        Op::Mprotect { at, pages, prot } => {
+            format!(
+                "mprotect at {at} pages {pages} {}",
+                name_or_number(names::PROTS, *prot)
+            )
+        }
+        Op::Madvise { at, pages, advice } => {
+            format!(
+                "madvise at {at} pages {pages} {}",
+                name_or_number(names::ADVICE, *advice)
+            )
+        }
+        Op::Touch {
+            at,
+            pages,
+            every,
+            write,
+        } => {
+            let every = if *every == 1 {
+                String::new()
+            } else {
+                format!(" every {every}")
+            };
+            format!(
+                "touch at {at} pages {pages}{every} {}",
+                if *write { "write" } else { "read" }
+            )
+        }
+        Op::Reclaim { pages } => format!("reclaim pages {pages}"),
+    }
+}
+
+fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset: u64) {
+    if let Some(file) = file {
+        let _ = write!(text, " file {file}");
+        if offset != 0 {
+            let _ = write!(text, " offset {offset}");
+        }
+    }
+    let told = [
+        (libc::MAP_SHARED, "shared"),
+        (libc::MAP_POPULATE, "populate"),
+        (libc::MAP_FIXED_NOREPLACE, "noreplace"),
+        (libc::MAP_NORESERVE, "noreserve"),
+        (libc::MAP_LOCKED, "locked"),
+    ];
+    for (_, name) in told.iter().filter(|flag| flags & flag.0 != 0) {
+        let _ = write!(text, " {name}");
+    }
+}
+
+fn name_or_number(table: Table<c_int>, number: c_int) -> String {
+    names::name(table, number).map_or_else(|| number.to_string(), str::to_owned)
+}

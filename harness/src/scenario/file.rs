@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A scenario as it is written: YAML and nothing more.
+//!
+//! Every value that a later check may refuse carries its place in the text
+//! ([`Spanned`]), so that the refusal can point at it.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde_saphyr::{Location, Spanned};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioFile {
+    /// Which behaviour, and why it matters.
+    pub about: Spanned<String>,
+    /// Names of features that it needs.
+    #[serde(default)]
+    pub requires: Vec<Spanned<String>>,
+    /// Memory files, by name.
+    #[serde(default)]
+    pub files: BTreeMap<String, Spanned<MemoryFile>>,
+    /// One map with one key each.
+    pub steps: Spanned<Vec<Spanned<Step>>>,
+}
+
+/// A memory file made before the first step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryFile {
+    /// Its size.
+    pub pages: Spanned<Count>,
+    /// Written to its end beforehand.
+    #[serde(default)]
+    pub filled: bool,
+    /// Mapped through a descriptor that is not open for writing.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Seals set after filling.
+    #[serde(default)]
+    pub seals: Vec<Spanned<String>>,
+}
+
+/// A step: the key is the operation.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// `mmap(2)`.
+    Mmap(Mmap),
+    /// Reads or writes one byte of each page.
+    Touch(Touch),
+    /// `munmap(2)`.
+    Munmap(Munmap),
+    /// `mprotect(2)`.
+    Mprotect(Mprotect),
+    /// `madvise(2)`.
+    Madvise(Madvise),
+    /// `memory.reclaim` of the subject's cgroup.
+    Reclaim(Reclaim),
+}
+
+/// Fields of an `mmap` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mmap {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Rights; read and write if nothing is said.
+    pub prot: Option<Spanned<String>>,
+    /// `MAP_SHARED` instead of `MAP_PRIVATE`.
+    #[serde(default)]
+    pub shared: bool,
+    /// Name of a memory file; anonymous without.
+    pub file: Option<Spanned<String>>,
+    /// Where in the file, in pages.
+    pub offset: Option<Spanned<Count>>,
+    /// `MAP_POPULATE`.
+    #[serde(default)]
+    pub populate: bool,
+    /// `MAP_FIXED_NOREPLACE` instead of `MAP_FIXED`.
+    #[serde(default)]
+    pub noreplace: bool,
+    /// `MAP_NORESERVE`.
+    #[serde(default)]
+    pub noreserve: bool,
+    /// `MAP_LOCKED`.
+    #[serde(default)]
+    pub locked: bool,
+}
+
+/// Fields of a `touch` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Touch {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Read or write.
+    pub access: Access,
+    /// Distance between touched pages.
+    pub every: Option<Spanned<Count>>,
+}
+
+/// How a page is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Its first byte is read.
+    Read,
+    /// Its first byte is written.
+    Write,
+}
+
+/// Fields of a `munmap` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Munmap {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+}
+
+/// Fields of an `mprotect` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mprotect {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// The new rights.
+    pub prot: Spanned<String>,
+}
+
+/// Fields of a `madvise` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Madvise {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Which advice.
+    pub advice: Spanned<Advice>,
+}
+
+/// Fields of a `reclaim` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reclaim {
+    /// How many pages to ask for.
+    pub pages: Spanned<Count>,
+}
+
+/// A number of pages, or of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Count, D::Error> {
+        from.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl Visitor<'_> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a whole number of pages")
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Count, E> {
+        Ok(Count(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Count, E> {
+        let count = u64::try_from(value);
+        count
+            .map(Count)
+            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Count, E> {
+        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(E::custom(format_args!(
+                "the number {value} is too large: it has more than 64 bits"
+            )));
+        }
+        Err(E::invalid_type(Unexpected::Str(value), &self))
+    }
+}
+
+/// Advice by name, or by number where the number has no name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// As in `MADV_DONTNEED`, in lower case.
+    Name(String),
+    /// As it goes to the system call.
+    Number(i32),
+}
+
+impl<'de> Deserialize<'de> for Advice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Advice, D::Error> {
+        from.deserialize_any(AdviceVisitor)
+    }
+}
+
+struct AdviceVisitor;
+
+impl Visitor<'_> for AdviceVisitor {
+    type Value = Advice;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name of an advice, or its number")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Advice, E> {
+        Ok(Advice::Name(value.to_owned()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Advice, E> {
+        let number = i32::try_from(value);
+        number
+            .map(Advice::Number)
+            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Advice, E> {
+        let number = i32::try_from(value);
+        number
+            .map(Advice::Number)
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    }
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// It is not YAML, or not of this shape: the message and where, counted from 1.
+pub fn parse(text: &str) -> Result<ScenarioFile, (String, Location)> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.without_snippet();
+        let at = error.location().unwrap_or(Location::UNKNOWN);
+        let mut message = error.to_string();
+        // The place is told apart from the message, once.
+        if let Some(end) = message.rfind(" at line ") {
+            message.truncate(end);
+        }
+        (message, at)
+    })
+}

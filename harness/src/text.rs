@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The one textual form of either side, in pages of the arena.
+//!
+//! ```text
+//! 3. munmap at 4 pages 2: ok
+//!    flush_tlb_mm_range [4,6) stride 4K
+//!      told [4,6)
+//! ```
+//!
+//! Local fences are left out: no probe sees them, so they cannot be compared.
+//! Addresses that are no page of the arena are told in hexadecimal bytes.
+
+use crate::observe::{Observation, ObservedCall};
+use crate::scenario::{Scenario, describe::describe};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use reference_model::{Call, Effect, Entry, Fence, Prediction, Range, StepResult};
+use std::fmt;
+
+/// What a step came to and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepText {
+    /// Which step, and its result.
+    pub head: String,
+    /// Calls, notifications and fences.
+    pub lines: Vec<String>,
+}
+
+/// All steps of one side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// One for each step.
+    pub steps: Vec<StepText>,
+}
+
+impl StepText {
+    /// Head and lines.
+    pub fn all_lines(&self) -> Vec<&str> {
+        std::iter::once(&self.head)
+            .chain(&self.lines)
+            .map(String::as_str)
+            .collect()
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.steps.iter().flat_map(StepText::all_lines) {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Which fences of a prediction are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fences {
+    /// Those that a trace shows.
+    Observable,
+    /// All of them, for people.
+    All,
+}
+
+/// Says what the model expects.
+pub fn of_prediction(scenario: &Scenario, prediction: &Prediction, fences: Fences) -> Text {
+    let steps = prediction
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| StepText {
+            head: head(scenario, index, step.result),
+            lines: step
+                .calls
+                .iter()
+                .flat_map(|call| predicted_lines(call, fences))
+                .collect(),
+        });
+    Text {
+        steps: steps.collect(),
+    }
+}
+
+/// Says what the kernel did.
+pub fn of_observation(scenario: &Scenario, observation: &Observation) -> Text {
+    let steps = observation
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| StepText {
+            head: head(scenario, index, step.result),
+            lines: step.calls.iter().flat_map(observed_lines).collect(),
+        });
+    Text {
+        steps: steps.collect(),
+    }
+}
+
+/// Says how a step begins, before its result.
+pub fn title(scenario: &Scenario, index: usize) -> String {
+    let what = scenario
+        .steps
+        .get(index)
+        .map(|step| describe(scenario, step));
+    format!(
+        "{}. {}",
+        index + 1,
+        what.unwrap_or_else(|| "(no such step)".to_owned())
+    )
+}
+
+fn head(scenario: &Scenario, index: usize, result: StepResult) -> String {
+    format!("{}: {}", title(scenario, index), self::result(result))
+}
+
+fn predicted_lines(call: &Call, fences: Fences) -> Vec<String> {
+    let told = |effect: &&Effect| match effect {
+        Effect::Notify(_) | Effect::Fence(Fence::Sbi { .. }) => true,
+        Effect::Fence(_) => fences == Fences::All,
+        Effect::Enter(_) => false,
+    };
+    lines(Some(call.entry), call.effects.iter().filter(told))
+}
+
+fn observed_lines(call: &ObservedCall) -> Vec<String> {
+    lines(call.entry, call.effects.iter())
+}
+
+/// What stands for a call where a notification followed none.
+pub const NO_CALL: &str = "(no call into tlbflush.c)";
+
+fn lines<'a>(entry: Option<Entry>, effects: impl Iterator<Item = &'a Effect>) -> Vec<String> {
+    let call = entry.map_or_else(|| NO_CALL.to_owned(), self::entry);
+    let effects = effects.map(|effect| format!("     {}", self::effect(effect)));
+    std::iter::once(format!("   {call}"))
+        .chain(effects)
+        .collect()
+}
+
+/// `ok`, `EINVAL`, `SIGSEGV at page 5`.
+pub fn result(result: StepResult) -> String {
+    match result {
+        StepResult::Ok => "ok".to_owned(),
+        StepResult::Errno(errno) => match Errno::from_raw(errno) {
+            Errno::UnknownErrno => format!("errno {errno}"),
+            known => format!("{known:?}"),
+        },
+        StepResult::Signal { signal, addr } => match Signal::try_from(signal) {
+            Ok(known) => format!("{known} at page {}", place(addr)),
+            Err(_) => format!("signal {signal} at page {}", place(addr)),
+        },
+    }
+}
+
+/// A call with its arguments.
+pub fn entry(entry: Entry) -> String {
+    match entry {
+        Entry::FlushTlbAll => "flush_tlb_all".to_owned(),
+        Entry::FlushTlbMm => "flush_tlb_mm".to_owned(),
+        Entry::FlushTlbMmRange {
+            start,
+            end,
+            page_size,
+        } => {
+            format!(
+                "flush_tlb_mm_range {} stride {}",
+                range(Range { start, end }),
+                size(page_size)
+            )
+        }
+        Entry::FlushTlbPage { addr } => format!("flush_tlb_page {}", place(addr)),
+        Entry::FlushTlbRange {
+            start,
+            end,
+            huge_page_size: None,
+        } => {
+            format!("flush_tlb_range {}", range(Range { start, end }))
+        }
+        Entry::FlushTlbRange {
+            start,
+            end,
+            huge_page_size: Some(huge),
+        } => {
+            format!(
+                "flush_tlb_range {} huge {}",
+                range(Range { start, end }),
+                size(huge)
+            )
+        }
+        Entry::FlushPmdTlbRange { start, end } => {
+            format!("flush_pmd_tlb_range {}", range(Range { start, end }))
+        }
+        Entry::FlushTlbKernelRange { start, end } => {
+            format!("flush_tlb_kernel_range {}", range(Range { start, end }))
+        }
+        Entry::ArchTlbbatchAddPending { uaddr } => {
+            format!("arch_tlbbatch_add_pending {}", place(uaddr))
+        }
+        Entry::ArchTlbbatchFlush => "arch_tlbbatch_flush".to_owned(),
+        Entry::ArchFlushTlbBatchedPending => "arch_flush_tlb_batched_pending".to_owned(),
+    }
+}
+
+/// A notification or a fence.
+pub fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Notify(told) => format!("told {}", range(*told)),
+        Effect::Fence(fence) => self::fence(fence),
+        Effect::Enter(entered) => format!("calls {}", entry(*entered)),
+    }
+}
+
+fn fence(fence: &Fence) -> String {
+    let whose = |asid: &Option<u64>| if asid.is_some() { "" } else { " all asids" };
+    match fence {
+        Fence::LocalAll { asid } => format!("local fence everything{}", whose(asid)),
+        Fence::LocalPages {
+            start,
+            stride,
+            pages,
+            asid,
+        } => {
+            format!(
+                "local fence from {}, {pages} times {}{}",
+                place(*start),
+                size(*stride),
+                whose(asid)
+            )
+        }
+        Fence::Sbi {
+            harts,
+            start,
+            size,
+            asid,
+        } => {
+            format!(
+                "sbi fence {} {}{}",
+                targets(*harts),
+                sized(*start, *size),
+                whose(asid)
+            )
+        }
+        Fence::Ipi {
+            harts,
+            start,
+            size,
+            stride,
+            asid,
+        } => {
+            let stride = self::size(*stride);
+            format!(
+                "ipi fence {} {} stride {stride}{}",
+                targets(*harts),
+                sized(*start, *size),
+                whose(asid)
+            )
+        }
+    }
+}
+
+fn targets(harts: Option<u64>) -> String {
+    harts.map_or_else(|| "all harts".to_owned(), |mask| format!("harts {mask:#x}"))
+}
+
+fn sized(start: u64, size: u64) -> String {
+    range(Range {
+        start,
+        end: start.wrapping_add(size),
+    })
+}
+
+/// `[4,6)`, or `everything`.
+pub fn range(range: Range) -> String {
+    match range {
+        Range {
+            start: 0,
+            end: u64::MAX,
+        } => "everything".to_owned(),
+        Range { start, end } => format!("[{},{})", place(start), place(end)),
+    }
+}
+
+/// The number of a page of the arena, or a byte's address.
+pub fn place(addr: u64) -> String {
+    match addr.checked_sub(ARENA_BASE) {
+        Some(offset) if offset % PAGE_SIZE == 0 && offset <= ARENA_PAGES * PAGE_SIZE => {
+            (offset / PAGE_SIZE).to_string()
+        }
+        _ => format!("{addr:#x}"),
+    }
+}
+
+/// Units of sizes, largest first.
+pub(crate) const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+
+fn size(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|unit| bytes != 0 && bytes % unit.0 == 0);
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(unit, name)| format!("{}{name}", bytes / unit),
+    )
+}

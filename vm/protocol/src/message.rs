@@ -72,6 +72,16 @@ pub enum Reply {
         /// What happened, where, in one line.
         why: String,
     },
+    /// A step did not return in time and its subject cannot be killed, though
+    /// the agent is well: the kernel hangs. This guest is of no more use.
+    Stuck {
+        /// The run it belongs to.
+        id: u64,
+        /// The step, from 0.
+        step: u64,
+        /// What is known about it (the subject's kernel stack, say), in one line.
+        why: String,
+    },
 }
 
 /// What the agent found out about its machine.

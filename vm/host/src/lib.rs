@@ -5,8 +5,14 @@
 //! expects of the kernel.
 
 pub mod artifacts;
+mod cache;
 pub mod error;
+pub mod guest;
 pub mod kernels;
+mod keys;
+mod manifest;
+pub mod provision;
+mod tree;
 
 pub use artifacts::{Artifacts, locate};
 pub use error::VmError;

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! QEMU's command line, part by part.
+
+use super::GuestConfig;
+use std::ffi::OsString;
+
+/// The program that is looked for in PATH.
+pub(super) const QEMU: &str = "qemu-system-riscv64";
+
+/// Numbers of the descriptors that QEMU inherits, one per channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChannelFds {
+    pub(super) console: i32,
+    pub(super) agent: i32,
+    pub(super) qmp: i32,
+}
+
+/// How the guest begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It boots.
+    Boot,
+    /// It waits for a saved state.
+    Restore,
+}
+
+/// The whole command line.
+pub(super) fn all(config: &GuestConfig, fds: ChannelFds, begin: Begin) -> Vec<OsString> {
+    let mut arguments = machine(config);
+    arguments.extend(channels(fds));
+    if begin == Begin::Restore {
+        arguments.extend(words(&["-incoming", "defer"]));
+    }
+    arguments
+}
+
+/// What the guest is. All of it decides whether a saved state fits; nothing else does.
+pub(super) fn machine(config: &GuestConfig) -> Vec<OsString> {
+    [
+        bare(),
+        board(),
+        accelerator(),
+        processors(config),
+        memory(config),
+        agent_device(),
+        kernel(config),
+    ]
+    .concat()
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+/// Nothing but what is asked for: no display, no network, none of the user's configuration.
+fn bare() -> Vec<OsString> {
+    words(&["-nodefaults", "-no-user-config", "-display", "none"])
+}
+
+/// A panicking kernel reboots at once, and a reboot ends QEMU.
+fn board() -> Vec<OsString> {
+    words(&["-machine", "virt", "-no-reboot"])
+}
+
+/// One thread per hart: harts that spin for each other would else wait for a time slice.
+fn accelerator() -> Vec<OsString> {
+    words(&["-accel", "tcg,thread=multi"])
+}
+
+fn processors(config: &GuestConfig) -> Vec<OsString> {
+    let harts = config.harts.to_string();
+    words(&["-cpu", &config.cpu, "-smp", &harts])
+}
+
+fn memory(config: &GuestConfig) -> Vec<OsString> {
+    words(&["-m", &format!("{}M", config.memory_mib)])
+}
+
+/// The agent finds its port by the name, in /sys/class/virtio-ports.
+fn agent_device() -> Vec<OsString> {
+    words(&[
+        "-device",
+        "virtio-serial-device",
+        "-device",
+        "virtserialport,chardev=agent,name=tlbdiff",
+    ])
+}
+
+fn kernel(config: &GuestConfig) -> Vec<OsString> {
+    vec![
+        "-kernel".into(),
+        config.artifacts.image.clone().into(),
+        "-initrd".into(),
+        config.artifacts.initramfs.clone().into(),
+        "-append".into(),
+        kernel_arguments().join(" ").into(),
+    ]
+}
+
+fn kernel_arguments() -> Vec<&'static str> {
+    vec![
+        // The board's UART, for diagnosis.
+        "console=ttyS0",
+        // Reboot on panic at once, which ends QEMU, instead of waiting for nobody.
+        "panic=-1",
+        // The same addresses in every run, on kernels that can move themselves.
+        "nokaslr",
+        // Allow sysrq by way of the console: a silent guest is asked what it waits for.
+        "sysrq_always_enabled",
+    ]
+}
+
+/// Each channel is one end of a socket pair that QEMU inherits, so that no
+/// socket file can be left behind, taken over, or have too long a name.
+fn channels(fds: ChannelFds) -> Vec<OsString> {
+    let socket = |id: &str, fd: i32| ["-chardev".into(), format!("socket,id={id},fd={fd}").into()];
+    [
+        &socket("console", fds.console)[..],
+        &words(&["-serial", "chardev:console"]),
+        &socket("agent", fds.agent),
+        &socket("qmp", fds.qmp),
+        &words(&["-mon", "chardev=qmp,mode=control"]),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::tests::config;
+
+    fn text(arguments: &[OsString]) -> String {
+        let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    const FDS: ChannelFds = ChannelFds {
+        console: 11,
+        agent: 12,
+        qmp: 13,
+    };
+
+    #[test]
+    fn the_configuration_is_in_it() {
+        let mut config = config();
+        (config.harts, config.memory_mib) = (4, 256);
+        config.cpu = "rv64,svnapot=on".into();
+        let line = text(&all(&config, FDS, Begin::Boot));
+        for part in [
+            "-cpu rv64,svnapot=on -smp 4",
+            "-m 256M",
+            "socket,id=console,fd=11 -serial chardev:console",
+            "socket,id=agent,fd=12",
+            "virtserialport,chardev=agent,name=tlbdiff",
+            "socket,id=qmp,fd=13 -mon chardev=qmp,mode=control",
+            "-append console=ttyS0 panic=-1",
+        ] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
+        assert!(!line.contains("-incoming"), "{line}");
+    }
+
+    #[test]
+    fn restoring_waits_for_the_state() {
+        let line = text(&all(&config(), FDS, Begin::Restore));
+        assert!(line.ends_with(" -incoming defer"), "{line}");
+    }
+
+    #[test]
+    fn descriptors_do_not_make_another_machine() {
+        assert!(!text(&machine(&config())).contains("fd="));
+    }
+}

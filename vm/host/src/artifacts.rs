@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Finds what provisioning made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
+use crate::cache::Cache;
 use crate::error::VmError;
 use crate::kernels::{self, KernelChoice, vm_dir};
+use crate::keys::Keys;
+use crate::manifest::{Manifest, TreeRecord};
+use crate::provision::{TREE_CONFIG, initramfs, kbuild};
+use crate::tree::Tree;
 
 /// A kernel ready to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +35,122 @@ pub struct Artifacts {
     pub cache: PathBuf,
 }
 
-/// Finds a provisioned kernel: takes milliseconds, builds nothing.
+/// Finds a provisioned kernel, built from what the checkout (and a developer's
+/// tree) has now: takes milliseconds, builds nothing.
 pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
-    if let KernelChoice::Named(name) = kernel {
-        kernels::by_name(&vm_dir(), name)?;
+    locate_in(&Cache::from_env()?, &checkout(), kernel)
+}
+
+/// The checkout's root.
+pub(crate) fn checkout() -> PathBuf {
+    let vm = vm_dir();
+    vm.parent().unwrap_or(&vm).to_owned()
+}
+
+/// What is asked for, before the cache is asked.
+struct Wanted {
+    slug: String,
+    profile: String,
+    config: Vec<PathBuf>,
+    tree: Option<Tree>,
+}
+
+impl Wanted {
+    fn new(checkout: &Path, kernel: &KernelChoice) -> Result<Wanted, VmError> {
+        match kernel {
+            KernelChoice::Named(name) => {
+                let spec = kernels::by_name(&checkout.join("vm"), name)?;
+                let (slug, profile, config) = (name.clone(), spec.profile, spec.config);
+                Ok(Wanted {
+                    slug,
+                    profile,
+                    config,
+                    tree: None,
+                })
+            }
+            KernelChoice::Tree(path) => {
+                let tree = Tree::open(path)?;
+                let (slug, profile) = (tree.slug(), tree.profile()?.to_owned());
+                Ok(Wanted {
+                    slug,
+                    profile,
+                    config: vec![TREE_CONFIG.into()],
+                    tree: Some(tree),
+                })
+            }
+        }
     }
-    Err(VmError::NotProvisioned {
+
+    /// Where the cache keeps this kernel's images, by key.
+    fn images(&self) -> String {
+        if self.tree.is_some() {
+            format!("trees/{}/images", self.slug)
+        } else {
+            "builds".to_owned()
+        }
+    }
+
+    fn remedy(&self) -> String {
+        match &self.tree {
+            Some(tree) => format!("./vm/provision --kernel-tree {}", tree.path().display()),
+            None => format!("./vm/provision {}", self.slug),
+        }
+    }
+}
+
+pub(crate) fn locate_in(
+    cache: &Cache,
+    checkout: &Path,
+    kernel: &KernelChoice,
+) -> Result<Artifacts, VmError> {
+    let wanted = Wanted::new(checkout, kernel)?;
+    let refuse = |why: String| VmError::NotProvisioned {
         kernel: kernel.to_string(),
-        why: "not provisioned".to_owned(),
-        remedy: "./vm/provision".to_owned(),
+        why,
+        remedy: wanted.remedy(),
+    };
+    let manifest = Manifest::read(cache, &wanted.slug)?;
+    let manifest = manifest.ok_or_else(|| refuse("not provisioned".to_owned()))?;
+    if let (Some(tree), Some(record)) = (&wanted.tree, &manifest.tree)
+        && let Some(file) = edited(tree, record)
+    {
+        return Err(refuse(format!(
+            "{} has changed since it was built",
+            file.display()
+        )));
+    }
+    let fragments = kernels::fragments(&checkout.join("vm"), &wanted.config)?;
+    let keys = Keys::of(checkout, &fragments, &manifest.facts)?;
+    let found = cache
+        .finished(&wanted.images(), &keys.kernel)
+        .zip(cache.finished("initramfs", &keys.initramfs));
+    let (build, root) =
+        found.ok_or_else(|| refuse(difference(&keys, &manifest.keys).to_owned()))?;
+    Ok(Artifacts {
+        kernel: kernel.to_string(),
+        profile: wanted.profile,
+        release: kbuild::release(&build)?,
+        image: kbuild::image(&build),
+        initramfs: root.join(initramfs::NAME),
+        vmlinux: Some(build.join("vmlinux")).filter(|path| path.exists()),
+        key: keys.guest(),
+        cache: cache.path("states").join(keys.guest()),
     })
+}
+
+fn edited(tree: &Tree, record: &TreeRecord) -> Option<PathBuf> {
+    tree.edited_since(UNIX_EPOCH + Duration::from_nanos(record.began))
+}
+
+/// What changed between what is here and what was built.
+fn difference(now: &Keys, built: &Keys) -> &'static str {
+    if now.kernel != built.kernel {
+        "its configuration has changed since it was built"
+    } else if now.module != built.module {
+        "vm/module has changed since it was built"
+    } else if now.agent != built.agent {
+        "vm/agent, vm/protocol or what they depend on has changed since it was built"
+    } else {
+        "what was built is no longer in the cache"
+    }
 }

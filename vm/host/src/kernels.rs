@@ -80,6 +80,17 @@ pub(crate) fn by_name(vm_dir: &Path, name: &str) -> Result<KernelSpec, VmError> 
     })
 }
 
+/// The text of configuration fragments, in order.
+pub(crate) fn fragments(vm_dir: &Path, config: &[PathBuf]) -> Result<String, VmError> {
+    let mut text = String::new();
+    for fragment in config {
+        let path = vm_dir.join(fragment);
+        text += &std::fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 fn read(vm_dir: &Path) -> Result<BTreeMap<String, KernelSpec>, VmError> {
     let path = vm_dir.join("kernels.toml");
     let text = std::fs::read_to_string(&path).map_err(VmError::io("read", &path))?;

@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 mod cache;
+pub mod doctor;
 pub mod error;
 pub mod guest;
 pub mod kernels;

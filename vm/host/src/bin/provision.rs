@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Provisions kernels. `vm/provision` runs this once the host's packages are
+//! there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tlbdiff_vm::{KernelChoice, VmError, doctor, kernels, provision};
+
+const USAGE: &str = "\
+usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--list]
+
+Builds all that is needed to run scenarios on a kernel: its image, the tracing
+module, the guest's agent. What is built already is not built again.
+
+  KERNEL             a kernel of vm/kernels.toml; without any: `stable`
+  --kernel-tree DIR  your own kernel source, riscv, 6.12 or later; it is built
+                     outside of DIR, and run again after every edit
+  --update           look for newer versions of Debian's packages
+  --check            tell what is missing on this machine, change nothing
+  --list             list the kernels
+
+Everything goes to ${TLBDIFF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tlbdiff}.
+";
+
+/// Bad command line.
+const INVALID: u8 = 2;
+/// Something is missing or broke; no kernel was made.
+const COULD_NOT: u8 = 69;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(why) => {
+            eprintln!("provision: {why}\n\n{USAGE}");
+            return ExitCode::from(INVALID);
+        }
+    };
+    let done = match arguments.task {
+        Task::Help => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Task::Check => return check(),
+        Task::List => list(),
+        Task::Provision => arguments
+            .kernels
+            .iter()
+            .try_for_each(|kernel| provision::provision(kernel, arguments.update).map(|_| ())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("provision: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &VmError) -> u8 {
+    match error {
+        VmError::Kernels { .. } | VmError::UnknownKernel { .. } | VmError::BadTree { .. } => {
+            INVALID
+        }
+        _ => COULD_NOT,
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Task {
+    Provision,
+    Check,
+    List,
+    Help,
+}
+
+#[derive(Debug)]
+struct Arguments {
+    task: Task,
+    kernels: Vec<KernelChoice>,
+    update: bool,
+}
+
+impl Arguments {
+    fn parse(mut given: impl Iterator<Item = std::ffi::OsString>) -> Result<Arguments, String> {
+        let mut parsed = Arguments {
+            task: Task::Provision,
+            kernels: Vec::new(),
+            update: false,
+        };
+        while let Some(argument) = given.next() {
+            match argument.to_str() {
+                Some("--kernel-tree") => {
+                    let dir = given.next().ok_or("--kernel-tree wants a folder")?;
+                    parsed.kernels.push(KernelChoice::Tree(PathBuf::from(dir)));
+                }
+                Some("--update") => parsed.update = true,
+                Some("--check") => parsed.task = Task::Check,
+                Some("--list") => parsed.task = Task::List,
+                Some("--help" | "-h") => parsed.task = Task::Help,
+                Some(text) if text.starts_with("--kernel-tree=") => {
+                    let dir = &text["--kernel-tree=".len()..];
+                    parsed.kernels.push(KernelChoice::Tree(PathBuf::from(dir)));
+                }
+                Some(text) if !text.starts_with('-') => {
+                    parsed.kernels.push(KernelChoice::Named(text.to_owned()));
+                }
+                _ => return Err(format!("unknown option {}", argument.to_string_lossy())),
+            }
+        }
+        if parsed.kernels.is_empty() {
+            parsed
+                .kernels
+                .push(KernelChoice::Named("stable".to_owned()));
+        }
+        Ok(parsed)
+    }
+}
+
+fn list() -> Result<(), VmError> {
+    for kernel in kernels()? {
+        println!("{:<12} {}", kernel.name, kernel.about);
+    }
+    Ok(())
+}
+
+fn check() -> ExitCode {
+    let findings = doctor::doctor();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if findings.iter().all(|finding| finding.ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(COULD_NOT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        Arguments::parse(line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn without_a_name_it_is_the_stable_kernel() {
+        let arguments = parse("--update").unwrap();
+        assert_eq!(
+            arguments.kernels,
+            [KernelChoice::Named("stable".to_owned())]
+        );
+        assert!(arguments.update);
+    }
+
+    #[test]
+    fn names_and_trees_are_taken_in_order() {
+        let arguments = parse("stable --kernel-tree /a --kernel-tree=/b").unwrap();
+        let tree = |path: &str| KernelChoice::Tree(PathBuf::from(path));
+        let stable = KernelChoice::Named("stable".to_owned());
+        assert_eq!(arguments.kernels, [stable, tree("/a"), tree("/b")]);
+    }
+
+    #[test]
+    fn what_it_does_not_know_it_refuses() {
+        assert!(parse("--updat").unwrap_err().contains("--updat"));
+        assert!(
+            parse("--kernel-tree")
+                .unwrap_err()
+                .contains("wants a folder")
+        );
+    }
+}

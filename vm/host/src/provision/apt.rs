@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A private apt: fetches and verifies packages of any Debian suite without
+//! root, and without touching what the host's own apt knows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::stage::{DOWNLOAD_LIMIT, QUERY_LIMIT, Stage};
+use crate::cache::Cache;
+use crate::error::VmError;
+
+/// Where packages come from unless `TLBDIFF_DEBIAN_MIRROR` names a nearer one.
+const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Debian 13 renamed it and kept the old name for now.
+const KEYRINGS: &[&str] = &[
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
+
+/// Mirrors hiccup: an index whose size does not match while it is replaced.
+const PAUSES: &[u64] = &[0, 3, 10, 30];
+
+/// The private apt of one suite.
+pub(super) struct Apt {
+    config: PathBuf,
+    suite: String,
+}
+
+impl Apt {
+    /// Sets it up and fetches the suite's index.
+    pub(super) fn open(cache: &Cache, suite: &str, stage: &mut Stage) -> Result<Apt, VmError> {
+        let dir = cache.dir(format!("apt/{suite}"))?;
+        for part in ["state/lists/partial", "cache/archives/partial"] {
+            cache.dir(dir.join(part))?;
+        }
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            fs::write(&path, text).map_err(VmError::io("write", &path))
+        };
+        let keyring = KEYRINGS
+            .iter()
+            .find(|path| Path::new(path).exists())
+            .ok_or_else(|| {
+                stage.fail("no keyring of Debian's archive: apt-get install debian-archive-keyring")
+            })?;
+        let mirror = std::env::var("TLBDIFF_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
+        write(
+            "sources.list",
+            &format!("deb [signed-by={keyring}] {mirror} {suite} main\n"),
+        )?;
+        write("status", "")?;
+        let network = stage.output(Command::new("apt-config").arg("dump"), QUERY_LIMIT)?;
+        write("apt.conf", &config(&dir, &network))?;
+        let apt = Apt {
+            config: dir.join("apt.conf"),
+            suite: suite.to_owned(),
+        };
+        stage.doing(format!("asking {mirror} what {suite} has"));
+        apt.retry(stage, |stage| {
+            stage.run(&mut apt.apt_get("update"), DOWNLOAD_LIMIT)
+        })?;
+        Ok(apt)
+    }
+
+    /// The version that the suite has of a package.
+    pub(super) fn version(&self, package: &str, stage: &mut Stage) -> Result<String, VmError> {
+        let uris = stage.output(
+            self.apt_get("download").args(["--print-uris", package]),
+            QUERY_LIMIT,
+        )?;
+        version_in(&uris).ok_or_else(|| stage.fail(format!("{} has no {package}", self.suite)))
+    }
+
+    /// Downloads packages, verified, into a folder; gives their files.
+    pub(super) fn download(
+        &self,
+        packages: &[String],
+        into: &Path,
+        stage: &mut Stage,
+    ) -> Result<Vec<PathBuf>, VmError> {
+        self.retry(stage, |stage| {
+            stage.run(
+                self.apt_get("download").args(packages).current_dir(into),
+                DOWNLOAD_LIMIT,
+            )
+        })?;
+        let debs = crate::cache::list(into)?
+            .into_iter()
+            .map(|entry| entry.path());
+        let mut debs: Vec<PathBuf> = debs
+            .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+            .collect();
+        debs.sort();
+        Ok(debs)
+    }
+
+    fn apt_get(&self, what: &str) -> Command {
+        let mut command = Command::new("apt-get");
+        command
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C")
+            .args(["-q", what]);
+        command
+    }
+
+    fn retry(
+        &self,
+        stage: &mut Stage,
+        mut attempt: impl FnMut(&mut Stage) -> Result<(), VmError>,
+    ) -> Result<(), VmError> {
+        let mut result = Ok(());
+        for pause in PAUSES {
+            std::thread::sleep(Duration::from_secs(*pause));
+            result = attempt(stage);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}
+
+/// The host's apt is read for one thing: how it reaches the network.
+fn config(dir: &Path, host: &str) -> String {
+    let network: String = host
+        .lines()
+        .filter(|line| line.starts_with("Acquire::") && !line.starts_with("Acquire::IndexTargets"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let dir = dir.display();
+    format!(
+        r#"{network}
+Dir::State "{dir}/state";
+Dir::State::status "{dir}/status";
+Dir::Cache "{dir}/cache";
+Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::sourcelist "{dir}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Architectures {{ "{native}"; "riscv64"; }};
+APT::Get::AllowUnauthenticated "false";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Retries "3";
+Acquire::Languages "none";
+"#,
+        native = super::rust::debian_architecture(),
+    )
+}
+
+/// The version in a line such as `'http://…' name_1.0-1_all.deb 123 SHA256:…`.
+fn version_in(uris: &str) -> Option<String> {
+    let file = uris
+        .lines()
+        .find(|line| line.starts_with('\''))?
+        .split(' ')
+        .nth(1)?;
+    file.split('_').nth(1).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_what_would_be_fetched() {
+        let uris = "Get:1 x\n'http://m/p/l/linux_6.12.107-1_all.deb' linux-source-6.12_6.12.107-1_all.deb 1 SHA256:0\n";
+        assert_eq!(version_in(uris).as_deref(), Some("6.12.107-1"));
+        assert_eq!(version_in("E: Unable to locate package\n"), None);
+    }
+
+    #[test]
+    fn of_the_host_s_configuration_only_the_network_is_taken() {
+        let host =
+            "APT::Default-Release \"sid\";\nAcquire::http::Proxy \"http://p:1/\";\nDir \"/\";\n";
+        let config = config(Path::new("/c/apt"), host);
+        assert!(config.contains("Acquire::http::Proxy \"http://p:1/\";"));
+        assert!(!config.contains("sid"));
+        assert!(config.contains("Dir::State \"/c/apt/state\";"));
+    }
+}

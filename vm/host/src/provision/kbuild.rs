@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Running the kernel's own build system.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::stage::{BUILD_LIMIT, Stage};
+use crate::error::VmError;
+
+/// What Debian's cross compilers are called by.
+pub(super) const CROSS_COMPILE: &str = "riscv64-linux-gnu-";
+
+/// A source tree and the directory it is built in.
+pub(super) struct Kbuild<'a> {
+    /// Never written to.
+    pub(super) source: &'a Path,
+    /// For `O=`.
+    pub(super) build: &'a Path,
+}
+
+impl Kbuild<'_> {
+    /// Makes targets; what is built does not depend on when, where or by whom.
+    pub(super) fn make(&self, arguments: &[&str], stage: &mut Stage) -> Result<(), VmError> {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut make = Command::new("make");
+        make.arg("-C")
+            .arg(self.source)
+            .arg(format!("-j{jobs}"))
+            .arg(format!("O={}", self.build.display()))
+            .args(["ARCH=riscv", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan 1 00:00:00 UTC 1970")
+            .env("KBUILD_BUILD_USER", "tlbdiff")
+            .env("KBUILD_BUILD_HOST", "localhost")
+            .env("KBUILD_BUILD_VERSION", "1");
+        // A make above this one would share its job slots and flags.
+        for name in [
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "MFLAGS",
+            "KBUILD_OUTPUT",
+            "KCFLAGS",
+            "LLVM",
+        ] {
+            make.env_remove(name);
+        }
+        stage.run(&mut make, BUILD_LIMIT)
+    }
+
+    /// Configures: `tinyconfig` with the fragments laid over it.
+    pub(super) fn configure(&self, fragments: &str, stage: &mut Stage) -> Result<(), VmError> {
+        self.make(&["tinyconfig"], stage)?;
+        let path = self.build.join(".config");
+        let tiny = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
+        // Of two lines for one option the last one counts.
+        fs::write(&path, tiny + fragments).map_err(VmError::io("write", &path))?;
+        self.make(&["olddefconfig"], stage)?;
+        let config = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
+        let lost = lost_lines(fragments, &config);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let lost: String = lost.iter().map(|line| format!("\n  {line}")).collect();
+        Err(stage.fail(format!(
+            "these lines of the configuration have no effect on this source (an unmet \
+             dependency, or an option that is gone):{lost}"
+        )))
+    }
+
+    /// What the kernel calls itself.
+    pub(super) fn release(&self) -> Result<String, VmError> {
+        release(self.build)
+    }
+
+    /// The built image.
+    pub(super) fn image(&self) -> PathBuf {
+        image(self.build)
+    }
+}
+
+/// Where a build directory has its image.
+pub(crate) fn image(build: &Path) -> PathBuf {
+    build.join("arch/riscv/boot/Image")
+}
+
+/// Where a build directory says what its kernel calls itself.
+pub(super) fn release_file(build: &Path) -> PathBuf {
+    build.join("include/config/kernel.release")
+}
+
+/// What the kernel in a build directory calls itself.
+pub(crate) fn release(build: &Path) -> Result<String, VmError> {
+    let path = release_file(build);
+    let text = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The fragment's lines that a configuration does not fulfil.
+fn lost_lines<'a>(fragments: &'a str, config: &str) -> Vec<&'a str> {
+    let is_set = |name: &str| {
+        config.lines().any(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('='))
+        })
+    };
+    let holds = |line: &str| match line.strip_suffix("=n") {
+        Some(name) => !is_set(name),
+        None => config.lines().any(|other| other == line),
+    };
+    fragments
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("CONFIG_") && !holds(line))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_effect_are_named() {
+        let config = "CONFIG_SMP=y\nCONFIG_NR_CPUS=64\n# CONFIG_VT is not set\nCONFIG_FTRACE=y\n";
+        let fragment = "# words\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\nCONFIG_VT=n\nCONFIG_FTRACE=n\nCONFIG_GONE=n\nCONFIG_KVM=y\n";
+        assert_eq!(
+            lost_lines(fragment, config),
+            ["CONFIG_NR_CPUS=8", "CONFIG_FTRACE=n", "CONFIG_KVM=y"]
+        );
+    }
+
+    #[test]
+    fn an_option_is_not_taken_for_another_that_begins_like_it() {
+        assert!(lost_lines("CONFIG_VT=n", "CONFIG_VT_CONSOLE=y\n").is_empty());
+        assert_eq!(
+            lost_lines("CONFIG_VT=y", "CONFIG_VT_CONSOLE=y\n"),
+            ["CONFIG_VT=y"]
+        );
+    }
+}

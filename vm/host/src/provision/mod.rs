@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Builds all that a guest is made of. Each stage does nothing if the key of
+//! what it would make is in the cache.
+
+mod agent;
+mod apt;
+mod cpio;
+mod image;
+pub(crate) mod initramfs;
+pub(crate) mod kbuild;
+mod module;
+mod own_tree;
+mod rust;
+mod source;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::artifacts::{Artifacts, checkout, locate_in};
+use crate::cache::{Cache, Lock};
+use crate::error::VmError;
+use crate::kernels::{self, KernelChoice, KernelSpec};
+use crate::keys::{Facts, Keys};
+use crate::manifest::{Manifest, TreeRecord};
+use crate::tree::Tree;
+
+use apt::Apt;
+use kbuild::Kbuild;
+use rust::Rustc;
+use stage::Stage;
+
+/// The fragment laid over a developer's own tree.
+pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
+
+/// How many results that no kernel uses any more are kept, by kind: going back
+/// and forth between two edits should not build each time.
+const KEPT: &[(&str, usize)] = &[
+    ("agents", 8),
+    ("builds", 2),
+    ("initramfs", 8),
+    ("modules", 8),
+    ("sources", 1),
+    ("states", 2),
+];
+
+/// Provisions a kernel: builds what is missing or out of date, telling on
+/// standard error what it does. With `update`, newer packages are looked for.
+pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmError> {
+    let checkout = checkout();
+    let cache = Cache::from_env()?;
+    match kernel {
+        KernelChoice::Named(name) => {
+            let spec = kernels::by_name(&checkout.join("vm"), name)?;
+            let mut provision = Provision::begin(cache, checkout, kernel, name.clone(), update)?;
+            named(&mut provision, &spec)?;
+            provision.end(kernel)
+        }
+        KernelChoice::Tree(path) => {
+            let tree = Tree::open(path)?;
+            let mut provision = Provision::begin(cache, checkout, kernel, tree.slug(), update)?;
+            own(&mut provision, &tree)?;
+            provision.end(kernel)
+        }
+    }
+}
+
+/// One kernel being provisioned.
+struct Provision {
+    cache: Cache,
+    checkout: PathBuf,
+    /// The kernel, as people call it.
+    kernel: String,
+    /// The kernel's name in the cache.
+    slug: String,
+    update: bool,
+    stages: usize,
+    apts: BTreeMap<String, Rc<Apt>>,
+    _lock: Lock,
+}
+
+impl Provision {
+    fn begin(
+        cache: Cache,
+        checkout: PathBuf,
+        kernel: &KernelChoice,
+        slug: String,
+        update: bool,
+    ) -> Result<Provision, VmError> {
+        let lock = cache.lock(|who| eprintln!("{who} is provisioning; waiting for it to end"))?;
+        let kernel = kernel.to_string();
+        let apts = BTreeMap::new();
+        Ok(Provision {
+            cache,
+            checkout,
+            kernel,
+            slug,
+            update,
+            stages: 0,
+            apts,
+            _lock: lock,
+        })
+    }
+
+    /// A stage that has something to do.
+    fn stage(&mut self, name: &'static str) -> Result<Stage, VmError> {
+        if self.stages == 0 {
+            eprintln!(
+                "{}: provisioning into {}",
+                self.kernel,
+                self.cache.root().display()
+            );
+        }
+        self.stages += 1;
+        Stage::begin(&self.cache, &self.slug, name)
+    }
+
+    /// The private apt of a suite, whose index is fetched once.
+    fn apt(&mut self, suite: &str, stage: &mut Stage) -> Result<Rc<Apt>, VmError> {
+        if let Some(apt) = self.apts.get(suite) {
+            return Ok(Rc::clone(apt));
+        }
+        let apt = Rc::new(Apt::open(&self.cache, suite, stage)?);
+        self.apts.insert(suite.to_owned(), Rc::clone(&apt));
+        Ok(apt)
+    }
+
+    fn end(self, kernel: &KernelChoice) -> Result<Artifacts, VmError> {
+        prune(&self.cache)?;
+        let artifacts = locate_in(&self.cache, &self.checkout, kernel)?;
+        let state = if self.stages == 0 {
+            "up to date"
+        } else {
+            "ready"
+        };
+        eprintln!("{}: Linux {} is {state}", self.kernel, artifacts.release);
+        Ok(artifacts)
+    }
+}
+
+fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
+    let rustc = rust::ensure(provision)?;
+    let recorded = Manifest::read(&provision.cache, &provision.slug)?;
+    let recorded = recorded
+        .as_ref()
+        .map(|manifest| manifest.facts.source.as_str());
+    let source = source::ensure(provision, spec, recorded)?;
+    let fragments = kernels::fragments(&provision.checkout.join("vm"), &spec.config)?;
+    let facts = Facts {
+        source: source.id.clone(),
+        gcc: gcc()?,
+        rust: rustc.id.clone(),
+    };
+    let keys = Keys::of(&provision.checkout, &fragments, &facts)?;
+    let build = image::ensure(provision, &source, &fragments, &keys.kernel)?;
+    let kbuild = Kbuild {
+        source: &source.dir,
+        build: &build,
+    };
+    guest(provision, &kbuild, &rustc, &keys)?;
+    Manifest {
+        facts,
+        keys,
+        tree: None,
+    }
+    .write(&provision.cache, &provision.slug)
+}
+
+fn own(provision: &mut Provision, tree: &Tree) -> Result<(), VmError> {
+    let rustc = rust::ensure(provision)?;
+    let fragments = kernels::fragments(&provision.checkout.join("vm"), &[TREE_CONFIG.into()])?;
+    let began = nanoseconds(SystemTime::now());
+    let built = own_tree::build(provision, tree, &fragments)?;
+    let facts = Facts {
+        source: built.image,
+        gcc: gcc()?,
+        rust: rustc.id.clone(),
+    };
+    let keys = Keys::of(&provision.checkout, &fragments, &facts)?;
+    own_tree::keep(provision, tree, &built.build, &keys.kernel)?;
+    let kbuild = Kbuild {
+        source: tree.path(),
+        build: &built.build,
+    };
+    guest(provision, &kbuild, &rustc, &keys)?;
+    let described = built.described;
+    let tree = Some(TreeRecord {
+        path: tree.path().to_owned(),
+        described,
+        began,
+    });
+    Manifest { facts, keys, tree }.write(&provision.cache, &provision.slug)
+}
+
+/// What every kernel's guest needs.
+fn guest(
+    provision: &mut Provision,
+    kbuild: &Kbuild<'_>,
+    rustc: &Rustc,
+    keys: &Keys,
+) -> Result<(), VmError> {
+    let module = module::ensure(provision, kbuild, &keys.module)?;
+    let agent = agent::ensure(provision, rustc, &keys.agent)?;
+    initramfs::ensure(provision, &agent, &module, &keys.initramfs)
+}
+
+/// The C cross compiler, for keys.
+fn gcc() -> Result<String, VmError> {
+    let program = format!("{}gcc", kbuild::CROSS_COMPILE);
+    let output = Command::new(&program)
+        .arg("--version")
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(VmError::io("run", Path::new(&program)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Removes what no kernel uses any more, but for the newest of each kind.
+fn prune(cache: &Cache) -> Result<(), VmError> {
+    let mut in_use = Vec::new();
+    let mut images = Vec::new();
+    for manifest in Manifest::all(cache)? {
+        let Keys {
+            kernel,
+            module,
+            agent,
+            initramfs,
+        } = manifest.keys.clone();
+        in_use.extend([manifest.keys.guest(), kernel, module, agent, initramfs]);
+        in_use.push(manifest.facts.source);
+        if let Some(tree) = manifest.tree.and_then(|tree| Tree::open(&tree.path).ok()) {
+            images.push(format!("trees/{}/images", tree.slug()));
+        }
+    }
+    for (kind, keep) in KEPT {
+        cache.prune(kind, *keep, &in_use)?;
+    }
+    images
+        .iter()
+        .try_for_each(|kind| cache.prune(kind, 2, &in_use))
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The tracing module, for one kernel.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Provision;
+use super::kbuild::Kbuild;
+use super::stage::Stage;
+use crate::error::VmError;
+use crate::keys::module_sources;
+
+/// The module's file, here and in the guest.
+pub(super) const NAME: &str = "tlbdiff.ko";
+
+/// Builds the module unless its key is in the cache; gives its file.
+pub(super) fn ensure(
+    provision: &mut Provision,
+    kbuild: &Kbuild<'_>,
+    key: &str,
+) -> Result<PathBuf, VmError> {
+    if let Some(dir) = provision.cache.finished("modules", key) {
+        return Ok(dir.join(NAME));
+    }
+    let mut stage = provision.stage("module")?;
+    let partial = provision.cache.begin("modules", key)?;
+    stage.doing("building vm/module");
+    // Built from a copy, so that the checkout stays clean.
+    let copy = partial.path().join("build");
+    fs::create_dir(&copy).map_err(VmError::io("create", &copy))?;
+    for source in module_sources(&provision.checkout)? {
+        let to = copy.join(source.file_name().unwrap_or_default());
+        fs::copy(&source, &to).map_err(VmError::io("copy", &source))?;
+    }
+    kbuild.make(
+        &[
+            &format!("M={}", copy.display()),
+            "W=1",
+            "KCFLAGS=-Werror",
+            "modules",
+        ],
+        &mut stage,
+    )?;
+    refuse_warnings(&stage)?;
+    let module = partial.path().join(NAME);
+    fs::rename(copy.join(NAME), &module)
+        .map_err(|error| stage.fail(format!("kbuild made no {NAME}: {error}")))?;
+    fs::remove_dir_all(&copy).map_err(VmError::io("remove", &copy))?;
+    let dir = partial.finish()?;
+    stage.done(NAME);
+    Ok(dir.join(NAME))
+}
+
+/// -Werror covers the compiler; modpost only warns.
+fn refuse_warnings(stage: &Stage) -> Result<(), VmError> {
+    let log = stage.log_text()?;
+    match log
+        .lines()
+        .find(|line| line.contains("WARNING:") || line.contains("warning:"))
+    {
+        Some(line) => Err(stage.fail(format!("a warning: {line}"))),
+        None => Ok(()),
+    }
+}

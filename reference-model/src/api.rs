@@ -55,12 +55,18 @@ pub struct Machine {
     pub svnapot: bool,
     /// Harts set accessed and dirty bits themselves (Svadu); else they fault (Svade).
     pub svadu: bool,
+    /// Harts have Svvptc: changed PTEs are flushed lazily, through tlbflush.c.
+    pub svvptc: bool,
     /// Remote fences go by SBI; else by IPI (`riscv_use_sbi_for_rfence()`).
     pub sbi_rfence: bool,
     /// debugfs `fault_around_bytes`.
     pub fault_around_bytes: u64,
     /// A swap device, empty, is on.
     pub swap: bool,
+    /// `totalram_pages()`: what a mapping may promise at the most, with swap.
+    pub ram_pages: u64,
+    /// `total_swap_pages` where swap is on.
+    pub swap_pages: u64,
 }
 
 impl Default for Machine {
@@ -68,13 +74,16 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine {
             harts: 2,
-            subject_hart: 0,
+            subject_hart: 1,
             asids: true,
             svnapot: true,
             svadu: true,
+            svvptc: true,
             sbi_rfence: true,
             fault_around_bytes: 64 << 10,
             swap: true,
+            ram_pages: 120_000,
+            swap_pages: (256 << 20) / PAGE_SIZE - 1,
         }
     }
 }

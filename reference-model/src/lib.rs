@@ -7,7 +7,27 @@
 //! The table of what is mirrored, and how faithfully, is in the README beside.
 
 pub mod api;
+mod errno;
+mod gup;
+mod madvise;
+mod madvise_pageout;
+mod memcontrol;
+mod memory;
+mod memory_swap;
 pub mod mm_types;
+mod mmap;
+mod mmu_gather;
+mod mprotect;
+mod predict;
+mod rmap;
+mod shmem;
+mod swap;
+mod swap_state;
+mod swapfile;
 pub mod tlbflush;
+mod vma;
+mod vmscan;
+mod workingset;
 
 pub use api::*;
+pub use predict::predict;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Numbers of `include/uapi/asm-generic/errno-base.h`, as positive values.
+#![allow(missing_docs)]
+
+pub const EPERM: i32 = 1;
+pub const EAGAIN: i32 = 11;
+pub const ENOMEM: i32 = 12;
+pub const EACCES: i32 = 13;
+pub const EFAULT: i32 = 14;
+pub const EEXIST: i32 = 17;
+pub const EINVAL: i32 = 22;
+pub const EOVERFLOW: i32 = 75;

@@ -1,0 +1,681 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/memory.c`: tearing page tables down, and faults.
+
+use crate::api::{Entry, PAGE_SIZE};
+use crate::mm_types::{Folio, FolioId, Kernel, Pte, Vma, prot, pte_index, vm};
+use crate::mmu_gather::{
+    __tlb_remove_folio_pages, MmuGather, pmd_free_tlb, pte_free_tlb, tlb_delay_rmap, tlb_end_vma,
+    tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_flush_rmaps, tlb_gather_mmu,
+    tlb_remove_tlb_entry,
+};
+use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::{memory_swap, rmap, shmem, swap, swap_state, swapfile};
+
+const PMD_MASK: u64 = !(PMD_SIZE - 1);
+const PUD_MASK: u64 = !(PUD_SIZE - 1);
+const PTRS_PER_PTE: u64 = 512;
+
+/// What a fault came to that did not map the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `VM_FAULT_SIGSEGV`, or no vma, or no right.
+    Sigsegv,
+    /// `VM_FAULT_SIGBUS`
+    Sigbus,
+}
+
+/// `struct zap_details`, as far as it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZapDetails {
+    /// `even_cows`: private copies go too.
+    pub even_cows: bool,
+}
+
+// ---- freeing page tables ----
+
+/// `free_pmd_range()`, and `free_pte_range()` for each table in it.
+fn free_pmd_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    addr: u64,
+    end: u64,
+    floor: u64,
+    ceiling: u64,
+) {
+    let tables = (addr >> 21)..=((end - 1) >> 21);
+    let present: Vec<u64> =
+        k.mm.pgd
+            .pte_tables
+            .range(tables)
+            .map(|(&table, _)| table)
+            .collect();
+    for table in present {
+        k.mm.pgd.pte_tables.remove(&table);
+        pte_free_tlb(k, tlb, table << 21);
+    }
+
+    let start = addr & PUD_MASK;
+    if start < floor {
+        return;
+    }
+    let ceiling = ceiling & PUD_MASK;
+    if ceiling == 0 || end - 1 > ceiling - 1 {
+        return;
+    }
+    k.mm.pgd.pmd_tables.remove(&(start >> 30));
+    pmd_free_tlb(k, tlb, start);
+}
+
+/// `free_pgd_range()`. The levels above the PMD tables are shared with the
+/// program itself, so none of their tables goes.
+fn free_pgd_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    mut addr: u64,
+    mut end: u64,
+    floor: u64,
+    ceiling: u64,
+) {
+    addr &= PMD_MASK;
+    if addr < floor {
+        addr += PMD_SIZE;
+    }
+    let ceiling = ceiling & PMD_MASK;
+    if ceiling == 0 {
+        return;
+    }
+    if end - 1 > ceiling - 1 {
+        end -= PMD_SIZE;
+    }
+    if end == 0 || addr > end - 1 {
+        return;
+    }
+    while addr < end {
+        // pud_addr_end()
+        let next = ((addr & PUD_MASK) + PUD_SIZE).min(end);
+        if k.mm.pgd.pmd_tables.contains(&(addr >> 30)) {
+            free_pmd_range(k, tlb, addr, next, floor, ceiling);
+        }
+        addr = next;
+    }
+}
+
+/// `free_pgtables()`: `vmas` are the detached ones, in order.
+pub fn free_pgtables(k: &mut Kernel, tlb: &mut MmuGather, vmas: &[Vma], floor: u64, ceiling: u64) {
+    let mut vmas = vmas.iter().peekable();
+    while let Some(vma) = vmas.next() {
+        let addr = vma.start;
+        let mut end = vma.end;
+        // Gather nearby vmas into one call down.
+        while let Some(next) = vmas.next_if(|next| next.start <= end + PMD_SIZE) {
+            end = next.end;
+        }
+        let ceiling = vmas.peek().map_or(ceiling, |next| next.start);
+        free_pgd_range(k, tlb, addr, end, floor, ceiling);
+    }
+}
+
+// ---- zapping ----
+
+/// `zap_present_ptes()` and `zap_present_folio_ptes()`. True where the gather is full.
+fn zap_present_pte(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    addr: u64,
+    details: ZapDetails,
+    force_flush: &mut bool,
+) -> bool {
+    let Pte::Present {
+        folio,
+        dirty,
+        young,
+        ..
+    } = k.pte(addr)
+    else {
+        return false;
+    };
+    let Some(id) = folio else {
+        k.set_pte(addr, Pte::None);
+        tlb_remove_tlb_entry(tlb, addr);
+        return false;
+    };
+    let anon = k.folios[id].anon;
+    if !details.even_cows && anon {
+        return false;
+    }
+    k.set_pte(addr, Pte::None);
+    let mut delay_rmap = false;
+    if !anon {
+        if dirty {
+            k.folios[id].dirty = true;
+            tlb_delay_rmap(tlb);
+            delay_rmap = true;
+            *force_flush = true;
+        }
+        if young && rmap::vma_has_recency(vma) {
+            swap::folio_mark_accessed(k, id);
+        }
+    }
+    tlb_remove_tlb_entry(tlb, addr);
+    rmap::folio_remove_rmap_pte(k, id, vma.flags);
+    if __tlb_remove_folio_pages(tlb, id, delay_rmap) {
+        *force_flush = true;
+        return true;
+    }
+    false
+}
+
+/// `zap_pte_range()`: to `end`, or to where the gather was full.
+fn zap_pte_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    mut addr: u64,
+    end: u64,
+    details: ZapDetails,
+) -> u64 {
+    let mut force_flush = false;
+    rmap::flush_tlb_batched_pending(k);
+    while addr != end {
+        match k.pte(addr) {
+            Pte::None => {}
+            Pte::Present { .. } => {
+                if zap_present_pte(k, tlb, vma, addr, details, &mut force_flush) {
+                    addr += PAGE_SIZE;
+                    break;
+                }
+            }
+            Pte::Swap { entry, .. } => {
+                // Genuine swap entries, hence private anonymous pages.
+                if details.even_cows {
+                    swapfile::free_swap_and_cache(k, entry);
+                    k.set_pte(addr, Pte::None);
+                }
+            }
+        }
+        addr += PAGE_SIZE;
+    }
+    if force_flush {
+        tlb_flush_mmu_tlbonly(k, tlb);
+        tlb_flush_rmaps(tlb);
+        tlb_flush_mmu(k, tlb);
+    }
+    addr
+}
+
+/// `unmap_page_range()` down to `zap_pmd_range()`: only PTE tables that exist are entered.
+fn unmap_page_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+    details: ZapDetails,
+) {
+    let mut addr = start;
+    while addr < end {
+        let Some((&table, _)) =
+            k.mm.pgd
+                .pte_tables
+                .range((addr >> 21)..=((end - 1) >> 21))
+                .next()
+        else {
+            break;
+        };
+        addr = addr.max(table << 21);
+        // pmd_addr_end()
+        let next = ((addr & PMD_MASK) + PMD_SIZE).min(end);
+        addr = zap_pte_range(k, tlb, vma, addr, next, details);
+    }
+    tlb_end_vma(k, tlb);
+}
+
+/// `unmap_single_vma()`
+pub fn unmap_single_vma(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    start_addr: u64,
+    end_addr: u64,
+    details: ZapDetails,
+) {
+    let start = vma.start.max(start_addr);
+    let end = vma.end.min(end_addr);
+    if start < end {
+        unmap_page_range(k, tlb, vma, start, end, details);
+    }
+}
+
+/// `zap_page_range_single()`
+pub fn zap_page_range_single(k: &mut Kernel, vma: &Vma, start: u64, end: u64, details: ZapDetails) {
+    swap::lru_add_drain(k);
+    let mut tlb = tlb_gather_mmu(k);
+    unmap_single_vma(k, &mut tlb, vma, start, end, details);
+    tlb_finish_mmu(k, tlb);
+}
+
+/// `unmap_mapping_range()` of a file's pages `[first, end)`, private copies spared:
+/// the vmas in the order of `i_mmap`, an interval tree sorted by `vm_pgoff` and age.
+pub fn unmap_mapping_range(k: &mut Kernel, file: usize, first: u64, end: u64) {
+    let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
+    let mut vmas: Vec<Vma> =
+        k.mm.vmas
+            .values()
+            .filter(|vma| vma.file == Some(file))
+            .filter(|vma| vma.pgoff < end && first < vma.pgoff + pages(vma))
+            .cloned()
+            .collect();
+    vmas.sort_by_key(|vma| (vma.pgoff, vma.seq));
+    for vma in vmas {
+        let zba = first.max(vma.pgoff) - vma.pgoff;
+        let zea = end.min(vma.pgoff + pages(&vma)) - vma.pgoff;
+        let (from, to) = (vma.start + zba * PAGE_SIZE, vma.start + zea * PAGE_SIZE);
+        zap_page_range_single(k, &vma, from, to, ZapDetails { even_cows: false });
+    }
+}
+
+// ---- faults ----
+
+/// `vm_get_page_prot()`: arch/riscv/mm/init.c `protection_map`.
+pub fn vm_get_page_prot(flags: u64) -> u8 {
+    let mut rights = 0;
+    if flags & (vm::READ | vm::WRITE) != 0 {
+        rights |= prot::R;
+    }
+    if flags & vm::EXEC != 0 {
+        rights |= prot::X;
+    }
+    if flags & (vm::SHARED | vm::WRITE) == vm::SHARED | vm::WRITE {
+        rights |= prot::W;
+    }
+    rights
+}
+
+/// An access from user mode: what the hardware does, and `do_page_fault()` of
+/// arch/riscv/mm/fault.c where it cannot.
+pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
+    let addr = addr & !(PAGE_SIZE - 1);
+    let need = if write { prot::W } else { prot::R };
+    // Every fault makes progress: missing → present → writable → accessed and dirty.
+    for _ in 0..8 {
+        if let Pte::Present {
+            folio,
+            prot: rights,
+            dirty,
+            young,
+        } = k.pte(addr)
+            && rights & need != 0
+        {
+            let current = young && (dirty || !write);
+            if current {
+                return Ok(());
+            }
+            if k.machine.svadu {
+                let pte = Pte::Present {
+                    folio,
+                    prot: rights,
+                    dirty: dirty || write,
+                    young: true,
+                };
+                k.set_pte(addr, pte);
+                return Ok(());
+            }
+        }
+        do_page_fault(k, addr, write)?;
+    }
+    Err(Fault::Sigsegv)
+}
+
+/// `do_page_fault()` and `access_error()` of arch/riscv/mm/fault.c
+fn do_page_fault(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
+    let Some(vma) = k.mm.vma_lookup(addr).cloned() else {
+        return Err(Fault::Sigsegv);
+    };
+    // Write implies read.
+    let need = if write {
+        vm::WRITE
+    } else {
+        vm::READ | vm::WRITE
+    };
+    if !vma.has(need) {
+        return Err(Fault::Sigsegv);
+    }
+    handle_mm_fault(k, &vma, addr, write)
+}
+
+/// `handle_mm_fault()` down to `handle_pte_fault()`
+pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    // __handle_mm_fault(): pmd_alloc()
+    k.mm.pgd.pmd_tables.insert(addr >> 30);
+    match k.pte(addr) {
+        Pte::None if vma.is_anonymous() => {
+            do_anonymous_page(k, vma, addr, write);
+            Ok(())
+        }
+        Pte::None => do_fault(k, vma, addr, write),
+        Pte::Swap { .. } => {
+            memory_swap::do_swap_page(k, vma, addr, write);
+            Ok(())
+        }
+        Pte::Present { prot: rights, .. } if write && rights & prot::W == 0 => {
+            do_wp_page(k, vma, addr);
+            Ok(())
+        }
+        Pte::Present {
+            folio,
+            prot: rights,
+            dirty,
+            ..
+        } => {
+            let entry = Pte::Present {
+                folio,
+                prot: rights,
+                dirty: dirty || write,
+                young: true,
+            };
+            if !ptep_set_access_flags(k, addr, entry) && write {
+                // flush_tlb_fix_spurious_fault()
+                k.enter(Entry::FlushTlbPage { addr });
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `ptep_set_access_flags()` of arch/riscv/mm/pgtable.c: with Svvptc a changed
+/// entry is flushed through tlbflush.c; without, by the caller's
+/// `update_mmu_cache()`, which is a local fence that tells nobody.
+fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
+    let changed = k.pte(addr) != entry;
+    if changed {
+        k.set_pte(addr, entry);
+    }
+    if !k.machine.svvptc {
+        return true;
+    }
+    if changed {
+        k.enter(Entry::FlushTlbPage { addr });
+    }
+    changed
+}
+
+/// `vmf_anon_prepare()`, `find_mergeable_anon_vma()` of mm/vma.c and `reusable_anon_vma()`
+fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
+    let Some(current) = k.mm.vmas.get(&vma.start) else {
+        return;
+    };
+    if current.anon_vma.is_some() {
+        return;
+    }
+    let compatible = |a: &Vma, b: &Vma| {
+        a.end == b.start
+            && a.file == b.file
+            && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
+            && b.pgoff == a.pgoff + (b.start - a.start) / PAGE_SIZE
+    };
+    let next =
+        k.mm.vmas
+            .get(&current.end)
+            .filter(|next| compatible(current, next));
+    let prev =
+        k.mm.vmas
+            .range(..current.start)
+            .next_back()
+            .map(|(_, prev)| prev);
+    let prev = prev.filter(|prev| compatible(prev, current));
+    let found = next
+        .and_then(|next| next.anon_vma)
+        .or(prev.and_then(|prev| prev.anon_vma));
+    let anon_vma = found.unwrap_or_else(|| {
+        k.mm.next_anon_vma += 1;
+        k.mm.next_anon_vma
+    });
+    if let Some(current) = k.mm.vmas.get_mut(&vma.start) {
+        current.anon_vma = Some(anon_vma);
+    }
+}
+
+/// `folio_add_new_anon_rmap()` and `folio_add_lru_vma()` for a new private page,
+/// and the PTE that maps it.
+fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool) {
+    let id = k.folios.alloc(Folio {
+        anon: true,
+        addr,
+        mapcount: 1,
+        swapbacked: true,
+        anon_exclusive: true,
+        charged: true,
+        ..Folio::default()
+    });
+    swap::folio_add_lru_vma(k, id, vma.flags);
+    let write = if dirty && vma.has(vm::WRITE) {
+        prot::W
+    } else {
+        0
+    };
+    let rights = vm_get_page_prot(vma.flags) | write;
+    k.set_pte(
+        addr,
+        Pte::Present {
+            folio: Some(id),
+            prot: rights,
+            dirty,
+            young: true,
+        },
+    );
+}
+
+/// `do_anonymous_page()`
+fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
+    k.mm.pgd.pte_alloc(addr);
+    if !write {
+        let rights = vm_get_page_prot(vma.flags);
+        k.set_pte(
+            addr,
+            Pte::Present {
+                folio: None,
+                prot: rights,
+                dirty: false,
+                young: true,
+            },
+        );
+        return;
+    }
+    vmf_anon_prepare(k, vma);
+    map_new_anon_folio(k, vma, addr, true);
+}
+
+/// `do_fault()`
+fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    if !write {
+        do_read_fault(k, vma, addr)
+    } else if !vma.has(vm::SHARED) {
+        do_cow_fault(k, vma, addr)
+    } else {
+        do_shared_fault(k, vma, addr)
+    }
+}
+
+/// `__do_fault()` of a shmem file: the page, with a reference.
+fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
+    let Some(file) = vma.file else {
+        return Err(Fault::Sigbus);
+    };
+    shmem::shmem_fault(k, file, vma.linear_page_index(addr)).ok_or(Fault::Sigbus)
+}
+
+/// `do_read_fault()`
+fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    // should_fault_around()
+    if k.machine.fault_around_bytes / PAGE_SIZE > 1 && do_fault_around(k, vma, addr) {
+        return Ok(());
+    }
+    let id = __do_fault(k, vma, addr)?;
+    set_pte_range(k, vma, id, addr, false);
+    Ok(())
+}
+
+/// `do_fault_around()`: true where it mapped the page itself (`VM_FAULT_NOPAGE`).
+fn do_fault_around(k: &mut Kernel, vma: &Vma, addr: u64) -> bool {
+    let nr_pages = k.machine.fault_around_bytes / PAGE_SIZE;
+    let pte_off = pte_index(addr) as u64;
+    let vma_pages = (vma.end - vma.start) / PAGE_SIZE;
+    let vma_off = (addr - vma.start) / PAGE_SIZE;
+    let from_pte = (pte_off - pte_off % nr_pages).max(pte_off - pte_off.min(vma_off));
+    let to_pte = (from_pte + nr_pages)
+        .min(PTRS_PER_PTE)
+        .min(pte_off + vma_pages - vma_off)
+        - 1;
+    let pgoff = vma.linear_page_index(addr);
+    filemap_map_pages(
+        k,
+        vma,
+        addr,
+        pgoff + from_pte - pte_off,
+        pgoff + to_pte - pte_off,
+    )
+}
+
+/// `filemap_map_pages()` of mm/filemap.c
+fn filemap_map_pages(
+    k: &mut Kernel,
+    vma: &Vma,
+    address: u64,
+    start_pgoff: u64,
+    end_pgoff: u64,
+) -> bool {
+    let Some(file) = vma.file else { return false };
+    let mut mapped = false;
+    for (index, id) in shmem::cached_folios(k, file, start_pgoff, end_pgoff) {
+        let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
+        if k.pte(addr) != Pte::None {
+            continue;
+        }
+        mapped |= addr == address;
+        k.folio_get(id);
+        set_pte_range(k, vma, id, addr, false);
+    }
+    mapped
+}
+
+/// `set_pte_range()` for a page of the page cache; its reference becomes the mapping's.
+fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool) {
+    k.folios[id].mapcount += 1;
+    // mlock_vma_folio(), by folio_add_file_rmap_ptes()' callers, is only for locked vmas.
+    if vma.has(vm::LOCKED) {
+        swap::mlock_folio(k, id);
+    }
+    let maybe_write = if write && vma.has(vm::WRITE) {
+        prot::W
+    } else {
+        0
+    };
+    let rights = vm_get_page_prot(vma.flags) | maybe_write;
+    k.set_pte(
+        addr,
+        Pte::Present {
+            folio: Some(id),
+            prot: rights,
+            dirty: write,
+            young: true,
+        },
+    );
+}
+
+/// `do_cow_fault()`
+fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    vmf_anon_prepare(k, vma);
+    let page = __do_fault(k, vma, addr)?;
+    map_new_anon_folio(k, vma, addr, true);
+    swap::folio_put(k, page);
+    Ok(())
+}
+
+/// `do_shared_fault()`, and `fault_dirty_shared_page()`
+fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    let id = __do_fault(k, vma, addr)?;
+    set_pte_range(k, vma, id, addr, true);
+    k.folios[id].dirty = true;
+    Ok(())
+}
+
+/// `do_wp_page()`
+pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
+    let Pte::Present { folio, .. } = k.pte(addr) else {
+        return;
+    };
+    if vma.has(vm::SHARED | vm::MAYSHARE) {
+        // wp_page_shared()
+        wp_page_reuse(k, vma, addr);
+        if let Some(id) = folio {
+            k.folios[id].dirty = true;
+        }
+        return;
+    }
+    if let Some(id) = folio
+        && k.folios[id].anon
+        && (k.folios[id].anon_exclusive || wp_can_reuse_anon_folio(k, id))
+    {
+        k.folios[id].anon_exclusive = true;
+        wp_page_reuse(k, vma, addr);
+        return;
+    }
+    if let Some(id) = folio {
+        k.folio_get(id);
+    }
+    wp_page_copy(k, vma, addr, folio);
+}
+
+/// `wp_can_reuse_anon_folio()`
+fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
+    if k.folios[id].refcount > 3 {
+        return false;
+    }
+    if !k.folios[id].lru {
+        swap::lru_add_drain(k);
+    }
+    let folio = &k.folios[id];
+    if folio.refcount > 1 + u32::from(folio.swap.is_some()) {
+        return false;
+    }
+    if folio.swap.is_some() {
+        swapfile::folio_free_swap(k, id);
+    }
+    k.folios[id].refcount == 1
+}
+
+/// `wp_page_reuse()`
+fn wp_page_reuse(k: &mut Kernel, vma: &Vma, addr: u64) {
+    let Pte::Present {
+        folio,
+        prot: rights,
+        ..
+    } = k.pte(addr)
+    else {
+        return;
+    };
+    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let entry = Pte::Present {
+        folio,
+        prot: rights | write,
+        dirty: true,
+        young: true,
+    };
+    ptep_set_access_flags(k, addr, entry);
+}
+
+/// `wp_page_copy()`
+fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>) {
+    vmf_anon_prepare(k, vma);
+    // ptep_clear_flush(): the old entry is present, so it may be cached.
+    k.set_pte(addr, Pte::None);
+    k.enter(Entry::FlushTlbPage { addr });
+    map_new_anon_folio(k, vma, addr, true);
+    if let Some(id) = old {
+        rmap::folio_remove_rmap_pte(k, id, vma.flags);
+        swap::folio_put(k, id);
+        swap_state::free_swap_cache(k, id);
+        swap::folio_put(k, id);
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Coming back from swap: `do_swap_page()` of `mm/memory.c`, and
+//! `shmem_swapin_folio()` of `mm/shmem.c`.
+
+use crate::memory::{do_wp_page, vm_get_page_prot};
+use crate::mm_types::{CacheEntry, Folio, FolioId, Kernel, Pte, SwapEntry, Vma, prot, vm};
+use crate::swap::{folio_add_lru, folio_put, lru_add_drain};
+use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
+use crate::swapfile::{folio_free_swap, swap_free, vm_swap_full};
+use crate::workingset::workingset_refault;
+
+/// `should_try_to_free_swap()`
+fn should_try_to_free_swap(k: &Kernel<'_>, id: FolioId, vma: &Vma, write: bool) -> bool {
+    let folio = &k.folios[id];
+    if folio.swap.is_none() {
+        return false;
+    }
+    if vm_swap_full(k) || vma.has(vm::LOCKED) || folio.mlocked {
+        return true;
+    }
+    write && folio.refcount == 2
+}
+
+/// The part of `do_swap_page()` that skips the swap cache: zram is
+/// SWP_SYNCHRONOUS_IO, and one PTE only refers to the slot.
+fn alloc_swap_folio(k: &mut Kernel<'_>, entry: SwapEntry) -> FolioId {
+    let slot = k.swap.slots.get(&entry).copied().unwrap_or_default();
+    let id = k.folios.alloc(Folio {
+        swapbacked: true,
+        charged: slot.charged,
+        ..Folio::default()
+    });
+    if let Some(shadow) = slot.shadow {
+        workingset_refault(k, id, shadow);
+    }
+    folio_add_lru(k, id);
+    id
+}
+
+/// `do_swap_page()`: the PTE at `addr` is a swap entry. No entry into
+/// `tlbflush.c`, for what was not present is in no TLB.
+pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
+    let Pte::Swap { entry, exclusive } = k.pte(addr) else {
+        return;
+    };
+    // The reference that is taken here becomes the mapping's.
+    let cached = swap_cache_get_folio(k, entry);
+    let id = match cached {
+        Some(id) => id,
+        None => alloc_swap_folio(k, entry),
+    };
+    if cached.is_some() && write && !k.folios[id].lru {
+        lru_add_drain(k);
+    }
+    let exclusive = exclusive || cached.is_none();
+    swap_free(k, entry);
+    if should_try_to_free_swap(k, id, vma, write) {
+        folio_free_swap(k, id);
+    }
+    let exclusive = exclusive || k.folios[id].refcount == 1;
+    let writable = exclusive && vma.has(vm::WRITE);
+    // folio_add_new_anon_rmap(), folio_add_anon_rmap_ptes()
+    let folio = &mut k.folios[id];
+    folio.anon = true;
+    folio.swapbacked = true;
+    folio.addr = addr;
+    folio.mapcount += 1;
+    folio.anon_exclusive = exclusive;
+    let rights = vm_get_page_prot(vma.flags) | if writable { prot::W } else { 0 };
+    let pte = Pte::Present {
+        folio: Some(id),
+        prot: rights,
+        dirty: write && writable,
+        young: true,
+    };
+    k.set_pte(addr, pte);
+    if write && !writable {
+        do_wp_page(k, vma, addr);
+    }
+}
+
+/// `shmem_swapin_folio()`: the file's page is swapped out, and comes back into
+/// its page cache, which has the only reference that is taken here. It goes
+/// through the swap cache, but does not stay in it.
+pub fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> FolioId {
+    let swapped = match k.files[file].cache.get(&index) {
+        Some(CacheEntry::Swap(entry)) => Some(*entry),
+        _ => None,
+    };
+    let found = swapped.and_then(|entry| Some((entry, read_swap_cache_async(k, entry)?)));
+    let Some((entry, id)) = found else {
+        // Only a swapped-out page comes here, and its slot is in use: a hole otherwise.
+        let folio = Folio {
+            mapping: Some((file, index)),
+            swapbacked: true,
+            charged: true,
+            ..Folio::default()
+        };
+        let id = k.folios.alloc(folio);
+        folio_add_lru(k, id);
+        k.files[file].cache.insert(index, CacheEntry::Folio(id));
+        return id;
+    };
+    // shmem_add_to_page_cache()
+    k.folio_get(id);
+    k.folios[id].mapping = Some((file, index));
+    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    delete_from_swap_cache(k, id);
+    k.folios[id].dirty = true;
+    swap_free(k, entry);
+    folio_put(k, id);
+    id
+}

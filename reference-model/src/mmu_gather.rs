@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/mmu_gather.c`, `include/asm-generic/tlb.h` and `arch/riscv/include/asm/tlb.h`:
+//! what is unmapped is collected, told in one flush, and freed behind it.
+
+use crate::api::{Entry, PAGE_SIZE};
+use crate::mm_types::{FolioId, Kernel};
+use crate::swap_state;
+use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
+
+/// MMU_GATHER_BUNDLE: pages in the gather itself.
+const MMU_GATHER_BUNDLE: usize = 8;
+/// MAX_GATHER_BATCH: pointers behind the head of a batch in one page.
+const MAX_GATHER_BATCH: usize = (4096 - 16) / 8;
+/// MAX_GATHER_BATCH_COUNT
+const MAX_GATHER_BATCH_COUNT: usize = 10_000 / MAX_GATHER_BATCH;
+/// MAX_TABLE_BATCH: pointers behind the head of `struct mmu_table_batch`.
+const MAX_TABLE_BATCH: usize = (4096 - 24) / 8;
+
+/// `struct mmu_gather`
+#[derive(Clone, Debug)]
+pub struct MmuGather {
+    start: u64,
+    end: u64,
+    fullmm: bool,
+    freed_tables: bool,
+    cleared_ptes: bool,
+    cleared_pmds: bool,
+    cleared_puds: bool,
+    delayed_rmap: bool,
+    /// Pages to free, in the order they came.
+    pages: Vec<FolioId>,
+    /// Entries used in the batch that is being filled, tables freed by IPI included.
+    nr: usize,
+    /// Batches allocated; none while the gather's own are being filled.
+    active: usize,
+    batch_count: usize,
+    /// Page tables waiting in the table batch.
+    tables: usize,
+}
+
+/// `tlb_gather_mmu()`
+pub fn tlb_gather_mmu(k: &mut Kernel) -> MmuGather {
+    // inc_tlb_flush_pending()
+    k.mm.tlb_flush_pending += 1;
+    MmuGather {
+        start: u64::MAX,
+        end: 0,
+        fullmm: false,
+        freed_tables: false,
+        cleared_ptes: false,
+        cleared_pmds: false,
+        cleared_puds: false,
+        delayed_rmap: false,
+        pages: Vec::new(),
+        nr: 0,
+        active: 0,
+        batch_count: 0,
+        tables: 0,
+    }
+}
+
+/// `__tlb_adjust_range()`
+fn __tlb_adjust_range(tlb: &mut MmuGather, address: u64, range_size: u64) {
+    tlb.start = tlb.start.min(address);
+    tlb.end = tlb.end.max(address.saturating_add(range_size));
+}
+
+/// `__tlb_reset_range()`
+fn __tlb_reset_range(tlb: &mut MmuGather) {
+    tlb.start = u64::MAX;
+    tlb.end = 0;
+    tlb.freed_tables = false;
+    tlb.cleared_ptes = false;
+    tlb.cleared_pmds = false;
+    tlb.cleared_puds = false;
+}
+
+/// `tlb_flush_pte_range()`, for one page; also `tlb_remove_tlb_entry()`.
+pub fn tlb_remove_tlb_entry(tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PAGE_SIZE);
+    tlb.cleared_ptes = true;
+}
+
+/// `pte_free_tlb()`: a PTE table goes.
+pub fn pte_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PAGE_SIZE);
+    tlb.cleared_pmds = true;
+    tlb.freed_tables = true;
+    riscv_tlb_remove_ptdesc(k, tlb);
+}
+
+/// `pmd_free_tlb()`: a PMD table goes.
+pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PAGE_SIZE);
+    tlb.cleared_puds = true;
+    tlb.freed_tables = true;
+    riscv_tlb_remove_ptdesc(k, tlb);
+}
+
+/// `riscv_tlb_remove_ptdesc()` of asm/pgalloc.h: where fences go by SBI,
+/// tables are freed by RCU; else with the pages.
+fn riscv_tlb_remove_ptdesc(k: &mut Kernel, tlb: &mut MmuGather) {
+    if k.machine.sbi_rfence {
+        tlb_remove_table(k, tlb);
+    } else if batch_add(tlb) {
+        tlb_flush_mmu(k, tlb);
+    }
+}
+
+/// `tlb_remove_table()`; a full batch flushes at once (`tlb_table_invalidate()`).
+fn tlb_remove_table(k: &mut Kernel, tlb: &mut MmuGather) {
+    tlb.tables += 1;
+    if tlb.tables == MAX_TABLE_BATCH {
+        tlb_flush_mmu_tlbonly(k, tlb);
+        tlb.tables = 0;
+    }
+}
+
+/// `__tlb_remove_folio_pages()`: true where the gather is full and has to be flushed.
+pub fn __tlb_remove_folio_pages(tlb: &mut MmuGather, folio: FolioId, delay_rmap: bool) -> bool {
+    tlb.delayed_rmap |= delay_rmap;
+    tlb.pages.push(folio);
+    batch_add(tlb)
+}
+
+/// The part of `__tlb_remove_folio_pages_size()` that counts.
+fn batch_add(tlb: &mut MmuGather) -> bool {
+    tlb.nr += 1;
+    let max = if tlb.active == 0 {
+        MMU_GATHER_BUNDLE
+    } else {
+        MAX_GATHER_BATCH
+    };
+    tlb.nr >= max - 1 && !tlb_next_batch(tlb)
+}
+
+/// `tlb_next_batch()`
+fn tlb_next_batch(tlb: &mut MmuGather) -> bool {
+    // Limit batching if there are delayed rmaps pending.
+    if tlb.delayed_rmap && tlb.active != 0 {
+        return false;
+    }
+    if tlb.active < tlb.batch_count {
+        tlb.active += 1;
+        tlb.nr = 0;
+        return true;
+    }
+    if tlb.batch_count == MAX_GATHER_BATCH_COUNT {
+        return false;
+    }
+    tlb.batch_count += 1;
+    tlb.active = tlb.batch_count;
+    tlb.nr = 0;
+    true
+}
+
+/// `tlb_delay_rmap()`: on SMP rmaps of dirty file pages go only after the flush.
+pub fn tlb_delay_rmap(tlb: &mut MmuGather) {
+    tlb.delayed_rmap = true;
+}
+
+/// `tlb_flush_rmaps()`: the rmaps themselves are gone at once in the model,
+/// for nobody looks at them in between.
+pub fn tlb_flush_rmaps(tlb: &mut MmuGather) {
+    tlb.delayed_rmap = false;
+}
+
+/// `tlb_get_unmap_size()`
+fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
+    if tlb.cleared_ptes {
+        PAGE_SIZE
+    } else if tlb.cleared_pmds {
+        PMD_SIZE
+    } else if tlb.cleared_puds {
+        PUD_SIZE
+    } else {
+        PAGE_SIZE
+    }
+}
+
+/// `tlb_flush()` of arch/riscv/include/asm/tlb.h
+fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
+    if tlb.fullmm || tlb.freed_tables {
+        k.enter(Entry::FlushTlbMm);
+    } else {
+        let page_size = tlb_get_unmap_size(tlb);
+        k.enter(Entry::FlushTlbMmRange {
+            start: tlb.start,
+            end: tlb.end,
+            page_size,
+        });
+    }
+}
+
+/// `tlb_flush_mmu_tlbonly()`
+pub fn tlb_flush_mmu_tlbonly(k: &mut Kernel, tlb: &mut MmuGather) {
+    if !(tlb.freed_tables || tlb.cleared_ptes || tlb.cleared_pmds || tlb.cleared_puds) {
+        return;
+    }
+    tlb_flush(k, tlb);
+    __tlb_reset_range(tlb);
+}
+
+/// `tlb_batch_pages_flush()`
+fn tlb_batch_pages_flush(k: &mut Kernel, tlb: &mut MmuGather) {
+    let pages = std::mem::take(&mut tlb.pages);
+    if !pages.is_empty() {
+        swap_state::free_pages_and_swap_cache(k, &pages);
+    }
+    tlb.active = 0;
+    tlb.nr = 0;
+}
+
+/// `tlb_flush_mmu()`
+pub fn tlb_flush_mmu(k: &mut Kernel, tlb: &mut MmuGather) {
+    tlb_flush_mmu_tlbonly(k, tlb);
+    tlb.tables = 0;
+    tlb_batch_pages_flush(k, tlb);
+}
+
+/// `tlb_end_vma()`: this architecture does not merge vmas (CONFIG_MMU_GATHER_MERGE_VMAS).
+pub fn tlb_end_vma(k: &mut Kernel, tlb: &mut MmuGather) {
+    tlb_flush_mmu_tlbonly(k, tlb);
+}
+
+/// `tlb_finish_mmu()`: gathers of one mm never nest here (`mm_tlb_flush_nested()`),
+/// for one task acts at a time.
+pub fn tlb_finish_mmu(k: &mut Kernel, mut tlb: MmuGather) {
+    tlb_flush_mmu(k, &mut tlb);
+    // dec_tlb_flush_pending()
+    k.mm.tlb_flush_pending = k.mm.tlb_flush_pending.saturating_sub(1);
+}

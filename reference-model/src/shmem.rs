@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
+
+use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Kernel, Lru};
+use crate::{errno, memory, memory_swap, swap, swapfile};
+
+/// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
+pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;
+
+/// The inodes of a program's files. Those that are filled were written by
+/// another task beforehand: their pages are on the LRU, dirty and referenced
+/// (`shmem_get_folio_gfp()` with SGP_WRITE), charged to another cgroup.
+pub fn make_files(k: &mut Kernel, files: &[crate::api::MemoryFile]) {
+    for file in files {
+        let mut inode = Inode {
+            file: file.clone(),
+            pages: file.pages,
+            ..Inode::default()
+        };
+        let filled = if file.filled { file.pages } else { 0 };
+        for index in 0..filled {
+            let id = k.folios.alloc(Folio {
+                mapping: Some((k.files.len(), index)),
+                swapbacked: true,
+                dirty: true,
+                referenced: true,
+                lru: true,
+                ..Folio::default()
+            });
+            k.other_lruvec.lists[Lru::InactiveAnon as usize].add(&mut k.folios, id);
+            inode.cache.insert(index, CacheEntry::Folio(id));
+        }
+        k.files.push(inode);
+    }
+}
+
+/// `shmem_fault()`: the page with a reference, or none behind the end of the file.
+pub fn shmem_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> {
+    let inode = k.files.get(file)?;
+    if index >= inode.pages {
+        return None;
+    }
+    let id = match inode.cache.get(&index).copied() {
+        Some(CacheEntry::Folio(id)) => id,
+        Some(CacheEntry::Swap(_)) => return Some(memory_swap::shmem_swapin_folio(k, file, index)),
+        None => shmem_alloc_and_add_folio(k, file, index),
+    };
+    k.folio_get(id);
+    Some(id)
+}
+
+/// `shmem_alloc_and_add_folio()`: the page cache holds the folio's first reference.
+fn shmem_alloc_and_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
+    let id = k.folios.alloc(Folio {
+        mapping: Some((file, index)),
+        swapbacked: true,
+        charged: true,
+        ..Folio::default()
+    });
+    swap::folio_add_lru(k, id);
+    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    id
+}
+
+/// Folios in the page cache within `[first, last]` and within the file.
+pub fn cached_folios(k: &Kernel, file: FileId, first: u64, last: u64) -> Vec<(u64, FolioId)> {
+    let Some(inode) = k.files.get(file) else {
+        return Vec::new();
+    };
+    let end = last.saturating_add(1).min(inode.pages);
+    if first >= end {
+        return Vec::new();
+    }
+    let folio = |(&index, entry): (&u64, &CacheEntry)| match entry {
+        CacheEntry::Folio(id) => Some((index, *id)),
+        CacheEntry::Swap(_) => None,
+    };
+    inode.cache.range(first..end).filter_map(folio).collect()
+}
+
+/// `shmem_fallocate()` with FALLOC_FL_PUNCH_HOLE, of whole pages `[first, end)`.
+///
+/// # Errors
+/// EPERM where the file is sealed against writing.
+pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<(), i32> {
+    let Some(inode) = k.files.get(file) else {
+        return Err(errno::EINVAL);
+    };
+    if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
+        return Err(errno::EPERM);
+    }
+    memory::unmap_mapping_range(k, file, first, end);
+    shmem_truncate_range(k, file, first, end);
+    Ok(())
+}
+
+/// `shmem_undo_range()`
+fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
+    let indices: Vec<u64> = k.files[file]
+        .cache
+        .range(first..end.max(first))
+        .map(|(&index, _)| index)
+        .collect();
+    let removed = !indices.is_empty();
+    for index in indices {
+        match k.files[file].cache.remove(&index) {
+            Some(CacheEntry::Folio(id)) => {
+                k.folios[id].mapping = None;
+                k.folios[id].dirty = false;
+                swap::folio_put(k, id);
+            }
+            Some(CacheEntry::Swap(entry)) => swapfile::free_swap_and_cache(k, entry),
+            None => {}
+        }
+    }
+    // folio_batch_release()
+    if removed {
+        swap::lru_add_drain(k);
+    }
+}

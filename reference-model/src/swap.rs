@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/swap.c`, and from `include/linux/mm_inline.h` what puts a folio on its
+//! LRU list: the per-CPU batches through which folios get there.
+//!
+//! A folio in the `lru_add` batch is not on an LRU list yet: it cannot be
+//! isolated, and no scan counts it. The other batches hold folios that are on a
+//! list. Every batch holds a reference to each of its folios until it is drained.
+
+use crate::mm_types::{FolioId, Kernel, Lru, Lruvec, vm};
+use crate::workingset::{workingset_activation, workingset_age_nonresident};
+
+/// `PAGEVEC_SIZE`: room in a folio batch (`include/linux/pagevec.h`).
+pub const PAGEVEC_SIZE: usize = 31;
+
+/// `SWAP_CLUSTER_MAX` (`include/linux/swap.h`).
+pub const SWAP_CLUSTER_MAX: u64 = 32;
+
+/// Which of the per-CPU batches, and so which `move_fn_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// `lru_add()`
+    Add,
+    /// `lru_move_tail()`
+    MoveTail,
+    /// `lru_deactivate()`
+    Deactivate,
+    /// `lru_lazyfree()`
+    Lazyfree,
+    /// `lru_activate()`
+    Activate,
+}
+
+/// `folio_lruvec()`
+pub fn folio_lruvec<'k>(k: &'k mut Kernel<'_>, id: FolioId) -> &'k mut Lruvec {
+    if k.folios[id].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    }
+}
+
+/// `folio_is_file_lru()` (`include/linux/mm_inline.h`)
+pub fn folio_is_file_lru(k: &Kernel<'_>, id: FolioId) -> bool {
+    !k.folios[id].swapbacked
+}
+
+/// `folio_lru_list()` (`include/linux/mm_inline.h`)
+pub fn folio_lru_list(k: &Kernel<'_>, id: FolioId) -> Lru {
+    let folio = &k.folios[id];
+    if folio.unevictable {
+        return Lru::Unevictable;
+    }
+    match (folio.swapbacked, folio.active) {
+        (true, false) => Lru::InactiveAnon,
+        (true, true) => Lru::ActiveAnon,
+        (false, false) => Lru::InactiveFile,
+        (false, true) => Lru::ActiveFile,
+    }
+}
+
+/// `folio_evictable()` (`mm/internal.h`); no mapping here is unevictable as a whole.
+pub fn folio_evictable(k: &Kernel<'_>, id: FolioId) -> bool {
+    !k.folios[id].mlocked
+}
+
+/// The LRU list that the folio belongs on, with the folios that are linked into it.
+fn with_list(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    what: fn(&mut crate::mm_types::LruList, &mut crate::mm_types::Folios, FolioId),
+) {
+    let lru = folio_lru_list(k, id) as usize;
+    let lruvec = if k.folios[id].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    };
+    what(&mut lruvec.lists[lru], &mut k.folios, id);
+}
+
+/// `lruvec_add_folio()` (`include/linux/mm_inline.h`)
+pub fn lruvec_add_folio(k: &mut Kernel<'_>, id: FolioId) {
+    with_list(k, id, crate::mm_types::LruList::add);
+}
+
+/// `lruvec_add_folio_tail()` (`include/linux/mm_inline.h`)
+fn lruvec_add_folio_tail(k: &mut Kernel<'_>, id: FolioId) {
+    with_list(k, id, crate::mm_types::LruList::add_tail);
+}
+
+/// `lruvec_del_folio()` (`include/linux/mm_inline.h`)
+pub fn lruvec_del_folio(k: &mut Kernel<'_>, id: FolioId) {
+    with_list(k, id, crate::mm_types::LruList::del);
+}
+
+/// `folio_put()`, with `__folio_put()` and `__page_cache_release()`: the last
+/// reference takes the folio off its list and gives its place back.
+pub fn folio_put(k: &mut Kernel<'_>, id: FolioId) {
+    let refcount = k.folios[id].refcount.saturating_sub(1);
+    k.folios[id].refcount = refcount;
+    if refcount > 0 {
+        return;
+    }
+    if std::mem::take(&mut k.folios[id].lru) {
+        lruvec_del_folio(k, id);
+    }
+    k.folios.free(id);
+}
+
+/// `lru_add()`
+fn lru_add(k: &mut Kernel<'_>, id: FolioId) {
+    let evictable = folio_evictable(k, id);
+    let folio = &mut k.folios[id];
+    folio.unevictable = !evictable;
+    if !evictable {
+        folio.active = false;
+    }
+    lruvec_add_folio(k, id);
+}
+
+/// `lru_move_tail()`
+fn lru_move_tail(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].unevictable {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].active = false;
+    lruvec_add_folio_tail(k, id);
+}
+
+/// `lru_activate()`
+fn lru_activate(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].active || k.folios[id].unevictable {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].active = true;
+    lruvec_add_folio(k, id);
+}
+
+/// `lru_deactivate()`
+fn lru_deactivate(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].unevictable || !k.folios[id].active {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].active = false;
+    k.folios[id].referenced = false;
+    lruvec_add_folio(k, id);
+}
+
+/// Whether `lru_lazyfree()` and `folio_mark_lazyfree()` leave the folio as it is.
+fn not_for_lazyfree(k: &Kernel<'_>, id: FolioId) -> bool {
+    let folio = &k.folios[id];
+    !folio.anon || !folio.swapbacked || folio.swap.is_some() || folio.unevictable
+}
+
+/// `lru_lazyfree()`: to the inactive file list, no longer swap-backed.
+fn lru_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
+    if not_for_lazyfree(k, id) {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    let folio = &mut k.folios[id];
+    folio.active = false;
+    folio.referenced = false;
+    folio.swapbacked = false;
+    lruvec_add_folio(k, id);
+}
+
+/// `folio_batch_move_lru()`
+fn folio_batch_move_lru(k: &mut Kernel<'_>, which: Batch) {
+    let folios = std::mem::take(batch(k, which));
+    for &id in &folios {
+        let on_list = std::mem::take(&mut k.folios[id].lru);
+        if which != Batch::Add && !on_list {
+            continue;
+        }
+        match which {
+            Batch::Add => lru_add(k, id),
+            Batch::MoveTail => lru_move_tail(k, id),
+            Batch::Deactivate => lru_deactivate(k, id),
+            Batch::Lazyfree => lru_lazyfree(k, id),
+            Batch::Activate => lru_activate(k, id),
+        }
+        k.folios[id].lru = true;
+    }
+    for &id in &folios {
+        folio_put(k, id);
+    }
+    // Only the room is kept.
+    let room = batch(k, which);
+    *room = folios;
+    room.clear();
+}
+
+/// The per-CPU batch of the subject's hart.
+fn batch<'k>(k: &'k mut Kernel<'_>, which: Batch) -> &'k mut Vec<FolioId> {
+    match which {
+        Batch::Add => &mut k.fbatches.lru_add,
+        Batch::MoveTail => &mut k.fbatches.lru_move_tail,
+        Batch::Deactivate => &mut k.fbatches.lru_deactivate,
+        Batch::Lazyfree => &mut k.fbatches.lru_lazyfree,
+        Batch::Activate => &mut k.fbatches.lru_activate,
+    }
+}
+
+/// `__folio_batch_add_and_move()`: a full batch is drained at once.
+fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
+    k.folio_get(id);
+    let folios = batch(k, which);
+    folios.push(id);
+    if folios.len() >= PAGEVEC_SIZE {
+        folio_batch_move_lru(k, which);
+    }
+}
+
+/// `folio_rotate_reclaimable()`
+pub fn folio_rotate_reclaimable(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if folio.dirty || folio.unevictable || !folio.lru {
+        return;
+    }
+    folio_batch_add_and_move(k, id, Batch::MoveTail);
+}
+
+/// `lru_note_cost()`. Its sizes are as of the last flush of cgroup statistics.
+/// The parents' costs are never read here: nothing reclaims on their behalf.
+pub fn lru_note_cost(lruvec: &mut Lruvec, file: bool, nr_io: u64, nr_rotated: u64) {
+    let cost = nr_io * SWAP_CLUSTER_MAX + nr_rotated;
+    if file {
+        lruvec.file_cost += cost;
+    } else {
+        lruvec.anon_cost += cost;
+    }
+    let lrusize: u64 = lruvec.flushed.lru.iter().sum();
+    if lruvec.file_cost + lruvec.anon_cost > lrusize / 4 {
+        lruvec.file_cost /= 2;
+        lruvec.anon_cost /= 2;
+    }
+}
+
+/// `lru_note_cost_refault()`
+pub fn lru_note_cost_refault(k: &mut Kernel<'_>, id: FolioId) {
+    let file = folio_is_file_lru(k, id);
+    lru_note_cost(folio_lruvec(k, id), file, 1, 0);
+}
+
+/// `folio_activate()`
+fn folio_activate(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if folio.active || folio.unevictable || !folio.lru {
+        return;
+    }
+    folio_batch_add_and_move(k, id, Batch::Activate);
+}
+
+/// `folio_mark_accessed()`, with `__lru_cache_activate_folio()`
+pub fn folio_mark_accessed(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if !folio.referenced {
+        k.folios[id].referenced = true;
+    } else if !folio.unevictable && !folio.active {
+        if folio.lru {
+            folio_activate(k, id);
+        } else if k.fbatches.lru_add.contains(&id) {
+            k.folios[id].active = true;
+        }
+        k.folios[id].referenced = false;
+        workingset_activation(k, id);
+    }
+}
+
+/// `folio_add_lru()`
+pub fn folio_add_lru(k: &mut Kernel<'_>, id: FolioId) {
+    folio_batch_add_and_move(k, id, Batch::Add);
+}
+
+/// `folio_add_lru_vma()`
+pub fn folio_add_lru_vma(k: &mut Kernel<'_>, id: FolioId, vm_flags: u64) {
+    if vm_flags & vm::LOCKED != 0 {
+        mlock_new_folio(k, id);
+    } else {
+        folio_add_lru(k, id);
+    }
+}
+
+/// `folio_deactivate()`
+pub fn folio_deactivate(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if folio.unevictable || !folio.lru || !folio.active {
+        return;
+    }
+    folio_batch_add_and_move(k, id, Batch::Deactivate);
+}
+
+/// `folio_mark_lazyfree()`
+pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
+    if !k.folios[id].lru || not_for_lazyfree(k, id) {
+        return;
+    }
+    folio_batch_add_and_move(k, id, Batch::Lazyfree);
+}
+
+/// `lru_add_drain()`, with `lru_add_drain_cpu()` and its order. Nothing here
+/// fills `lru_deactivate_file`.
+pub fn lru_add_drain(k: &mut Kernel<'_>) {
+    for which in [
+        Batch::Add,
+        Batch::MoveTail,
+        Batch::Deactivate,
+        Batch::Lazyfree,
+        Batch::Activate,
+    ] {
+        if !batch(k, which).is_empty() {
+            folio_batch_move_lru(k, which);
+        }
+    }
+}
+
+/// `lru_add_drain_all()`: other harts' batches hold nothing of the subject's.
+pub fn lru_add_drain_all(k: &mut Kernel<'_>) {
+    lru_add_drain(k);
+}
+
+/// `folio_isolate_lru()` (`mm/vmscan.c`)
+pub fn folio_isolate_lru(k: &mut Kernel<'_>, id: FolioId) -> bool {
+    if !std::mem::take(&mut k.folios[id].lru) {
+        return false;
+    }
+    k.folio_get(id);
+    lruvec_del_folio(k, id);
+    true
+}
+
+/// `folio_putback_lru()` (`mm/vmscan.c`)
+pub fn folio_putback_lru(k: &mut Kernel<'_>, id: FolioId) {
+    folio_add_lru(k, id);
+    folio_put(k, id);
+}
+
+/// `mlock_new_folio()` and `__mlock_new_folio()` (`mm/mlock.c`), at once
+/// instead of at the drain of `mlock_fbatch`: an mlocked folio is on no list
+/// that a scan looks at, before the drain or after it.
+pub fn mlock_new_folio(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &mut k.folios[id];
+    folio.mlocked = true;
+    folio.unevictable = true;
+    folio.active = false;
+    lruvec_add_folio(k, id);
+    k.folios[id].lru = true;
+}
+
+/// `mlock_folio()` and `__mlock_folio()` (`mm/mlock.c`), at once.
+pub fn mlock_folio(k: &mut Kernel<'_>, id: FolioId) {
+    k.folios[id].mlocked = true;
+    // Off the LRU, lru_add() or the putback will see that it is not evictable.
+    if !k.folios[id].lru || k.folios[id].unevictable {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].active = false;
+    k.folios[id].unevictable = true;
+    lruvec_add_folio(k, id);
+}
+
+/// `munlock_folio()` and `__munlock_folio()` (`mm/mlock.c`), at once and
+/// without `mlock_count`: the last mlocked mapping is taken for the only one.
+pub fn munlock_folio(k: &mut Kernel<'_>, id: FolioId) {
+    k.folios[id].mlocked = false;
+    if !k.folios[id].lru || !k.folios[id].unevictable {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].unevictable = false;
+    lruvec_add_folio(k, id);
+}
+
+/// `move_folios_to_lru()` (`mm/vmscan.c`): isolated folios, in the order in
+/// which they leave the private list's tail. Returns how many were moved.
+pub fn move_folios_to_lru(k: &mut Kernel<'_>, list: &[FolioId]) -> u64 {
+    let mut nr_moved = 0;
+    for &id in list {
+        if !folio_evictable(k, id) {
+            folio_putback_lru(k, id);
+            continue;
+        }
+        if k.folios[id].refcount <= 1 {
+            k.folios[id].active = false;
+            folio_put(k, id);
+            continue;
+        }
+        k.folios[id].refcount -= 1;
+        k.folios[id].lru = true;
+        lruvec_add_folio(k, id);
+        nr_moved += 1;
+        if k.folios[id].active {
+            workingset_age_nonresident(k, k.folios[id].charged, 1);
+        }
+    }
+    nr_moved
+}

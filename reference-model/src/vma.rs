@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/vma.c`, and `mmap_region()` of `mm/mmap.c`: splitting, merging,
+//! replacing and unmapping vmas.
+
+use crate::api::PAGE_SIZE;
+use crate::errno;
+use crate::memory::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm_types::{FileId, Inode, Kernel, Vma, vm};
+use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
+use crate::swap;
+
+/// Where the program's own mappings end and begin again around the arena: far
+/// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.
+const FLOOR: u64 = PAGE_SIZE;
+const CEILING: u64 = (1 << 38) - PAGE_SIZE;
+
+/// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
+pub fn split_vma(k: &mut Kernel, addr: u64) {
+    let Some((&start, vma)) = k.mm.vmas.range_mut(..addr).next_back() else {
+        return;
+    };
+    if vma.end <= addr {
+        return;
+    }
+    let mut upper = vma.clone();
+    vma.end = addr;
+    upper.start = addr;
+    upper.pgoff += (addr - start) / PAGE_SIZE;
+    upper.seq = i_mmap_seq(k, &upper);
+    k.mm.vmas.insert(addr, upper);
+    // vma_complete(): the one that was shortened goes back behind the new one.
+    refresh_seq(k, start);
+}
+
+/// A vma's place in time in its file's `i_mmap`.
+fn i_mmap_seq(k: &mut Kernel, vma: &Vma) -> u64 {
+    if vma.file.is_none() {
+        return 0;
+    }
+    k.mm.next_seq += 1;
+    k.mm.next_seq
+}
+
+/// The vma at `start` was taken out of its file's `i_mmap` and put back.
+fn refresh_seq(k: &mut Kernel, start: u64) {
+    let Some(vma) = k.mm.vmas.get(&start).cloned() else {
+        return;
+    };
+    let seq = i_mmap_seq(k, &vma);
+    if let Some(vma) = k.mm.vmas.get_mut(&start) {
+        vma.seq = seq;
+    }
+}
+
+/// `is_mergeable_vma()`
+fn is_mergeable_vma(vma: &Vma, flags: u64, file: Option<FileId>) -> bool {
+    vma.flags == flags && vma.file == file
+}
+
+/// `is_mergeable_anon_vma()`. `list_is_singular()` of a vma's chain holds where
+/// it has an anon_vma, for there is no fork.
+fn is_mergeable_anon_vma(
+    anon_vma1: Option<u32>,
+    anon_vma2: Option<u32>,
+    vma: Option<&Vma>,
+) -> bool {
+    let singular = vma.is_none_or(|vma| vma.anon_vma.is_some());
+    if (anon_vma1.is_none() || anon_vma2.is_none()) && singular {
+        return true;
+    }
+    anon_vma1 == anon_vma2
+}
+
+/// `vma_merge_new_range()` and the merging half of `vma_modify()`: joins `vma`
+/// (already in the tree, flags set) with the neighbours that fit. The start of
+/// the vma that it is part of then.
+fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
+    let Some(vma) = k.mm.vmas.get(&start).cloned() else {
+        return start;
+    };
+    let prev = k.mm.vmas.range(..start).next_back().map(|(_, prev)| prev);
+    // can_vma_merge_left()
+    let prev = prev.filter(|prev| {
+        prev.end == start
+            && is_mergeable_vma(prev, vma.flags, vma.file)
+            && is_mergeable_anon_vma(vma.anon_vma, prev.anon_vma, Some(prev))
+            && prev.pgoff + (prev.end - prev.start) / PAGE_SIZE == vma.pgoff
+    });
+    let pglen = (vma.end - vma.start) / PAGE_SIZE;
+    // can_vma_merge_right()
+    let next = k.mm.vmas.get(&vma.end).filter(|next| {
+        is_mergeable_vma(next, vma.flags, vma.file)
+            && is_mergeable_anon_vma(vma.anon_vma, next.anon_vma, Some(next))
+            && next.pgoff == vma.pgoff + pglen
+            && prev.is_none_or(|prev| is_mergeable_anon_vma(prev.anon_vma, next.anon_vma, None))
+    });
+    let merged = Vma {
+        start: prev.map_or(vma.start, |prev| prev.start),
+        pgoff: prev.map_or(vma.pgoff, |prev| prev.pgoff),
+        end: next.map_or(vma.end, |next| next.end),
+        // dup_anon_vma()
+        anon_vma: prev
+            .and_then(|prev| prev.anon_vma)
+            .or(vma.anon_vma)
+            .or(next.and_then(|next| next.anon_vma)),
+        ..vma.clone()
+    };
+    let gone: Vec<u64> =
+        k.mm.vmas
+            .range(merged.start..merged.end)
+            .map(|(&at, _)| at)
+            .collect();
+    for at in gone {
+        k.mm.vmas.remove(&at);
+    }
+    let at = merged.start;
+    let grown = at != start || merged.end != vma.end;
+    k.mm.vmas.insert(at, merged);
+    if grown {
+        refresh_seq(k, at);
+    }
+    at
+}
+
+/// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags, by
+/// splitting and merging. The vma that it is part of then.
+pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Option<Vma> {
+    split_vma(k, start);
+    split_vma(k, end);
+    k.mm.vmas.get_mut(&start)?.flags = flags;
+    let at = vma_merge(k, start);
+    k.mm.vmas.get(&at).cloned()
+}
+
+/// `vms_gather_munmap_vmas()` and `vms_clear_ptes()`: takes all vmas of the
+/// range out and what they map with them. How many pages were accounted.
+pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
+    split_vma(k, start);
+    split_vma(k, end);
+    let gone: Vec<u64> = k.mm.vmas.range(start..end).map(|(&at, _)| at).collect();
+    let vmas: Vec<Vma> = gone.iter().filter_map(|at| k.mm.vmas.remove(at)).collect();
+    if vmas.is_empty() {
+        return 0;
+    }
+    let floor =
+        k.mm.vmas
+            .range(..start)
+            .next_back()
+            .map_or(FLOOR, |(_, prev)| prev.end);
+    let ceiling =
+        k.mm.vmas
+            .range(end..)
+            .next()
+            .map_or(CEILING, |(&next, _)| next);
+
+    swap::lru_add_drain(k);
+    let mut tlb = tlb_gather_mmu(k);
+    // unmap_vmas()
+    for vma in &vmas {
+        unmap_single_vma(k, &mut tlb, vma, start, end, ZapDetails { even_cows: true });
+    }
+    free_pgtables(k, &mut tlb, &vmas, floor, ceiling);
+    tlb_finish_mmu(k, tlb);
+
+    let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
+    k.mm.locked_vm -= vmas
+        .iter()
+        .filter(|vma| vma.has(vm::LOCKED))
+        .map(pages)
+        .sum::<u64>();
+    vmas.iter()
+        .filter(|vma| vma.has(vm::ACCOUNT))
+        .map(pages)
+        .sum()
+}
+
+/// `mmap_region()`: `flags` are vm_flags.
+///
+/// # Errors
+/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised.
+pub fn mmap_region(
+    k: &mut Kernel,
+    file: Option<FileId>,
+    addr: u64,
+    len: u64,
+    mut flags: u64,
+    pgoff: u64,
+) -> Result<(), i32> {
+    const F_SEAL_WRITE: u32 = 0x8;
+    let end = addr + len;
+    let pglen = len / PAGE_SIZE;
+    // mapping_map_writable(): F_SEAL_WRITE denies all writable mappings.
+    if let Some(file) = file
+        && flags & (vm::SHARED | vm::MAYWRITE) == vm::SHARED | vm::MAYWRITE
+        && k.files[file].file.seals & F_SEAL_WRITE != 0
+    {
+        return Err(errno::EPERM);
+    }
+    // accountable_mapping()
+    if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
+        let accounted = accounted_pages(k, addr, end);
+        if !vm_enough_memory(k, pglen.saturating_sub(accounted)) {
+            return Err(errno::ENOMEM);
+        }
+        flags |= vm::ACCOUNT;
+    }
+    // vms_clean_up_area(): what was there goes before anything else is decided.
+    unmap_vmas_in(k, addr, end);
+    let file = match file {
+        None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
+        file => file,
+    };
+    let mut vma = Vma {
+        start: addr,
+        end,
+        flags,
+        pgoff,
+        file,
+        anon_vma: None,
+        seq: 0,
+    };
+    vma.seq = i_mmap_seq(k, &vma);
+    k.mm.vmas.insert(addr, vma);
+    vma_merge(k, addr);
+    if flags & vm::LOCKED != 0 {
+        k.mm.locked_vm += pglen;
+    }
+    Ok(())
+}
+
+/// `vms->nr_accounted` of what the range would replace.
+fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
+    let before = k.mm.vmas.range(..start).next_back();
+    let inside = k.mm.vmas.range(start..end);
+    before
+        .into_iter()
+        .chain(inside)
+        .filter(|(_, vma)| vma.has(vm::ACCOUNT) && vma.end > start)
+        .map(|(_, vma)| (vma.end.min(end) - vma.start.max(start)) / PAGE_SIZE)
+        .sum()
+}
+
+/// `__vm_enough_memory()` of mm/util.c with OVERCOMMIT_GUESS: only what could
+/// never fit is refused.
+pub fn vm_enough_memory(k: &Kernel, pages: u64) -> bool {
+    pages <= k.machine.ram_pages + if k.swap.on { k.machine.swap_pages } else { 0 }
+}
+
+/// `shmem_zero_setup()`: the file behind shared anonymous memory.
+fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId, i32> {
+    // shmem_acct_size()
+    if flags & vm::NORESERVE == 0 && !vm_enough_memory(k, pages) {
+        return Err(errno::ENOMEM);
+    }
+    k.files.push(Inode {
+        pages,
+        ..Inode::default()
+    });
+    Ok(k.files.len() - 1)
+}

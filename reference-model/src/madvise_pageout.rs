@@ -6,6 +6,8 @@
 //! `pmd_entry` for no others), and first in each table make up for flushes
 //! that reclaim has put off.
 
+use crate::api::PAGE_SIZE;
+use crate::errno::EINVAL;
 use crate::mm_types::{CacheEntry, FolioId, Kernel, Pte, Vma, vm};
 use crate::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
@@ -19,7 +21,6 @@ use crate::swap_state::read_swap_cache_async;
 use crate::swapfile::{folio_free_swap, free_swap_and_cache};
 use crate::tlbflush::PMD_SIZE;
 use crate::vmscan::reclaim_pages;
-use crate::{api::PAGE_SIZE, errno::EINVAL};
 
 /// `walk_page_range()` down to `walk_pmd_range()`: the parts of `[start, end)`
 /// that have a PTE table, in ascending order.

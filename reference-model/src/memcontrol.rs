@@ -2,15 +2,13 @@
 //! `mm/memcontrol.c`: `memory.reclaim`, and when statistics become visible.
 
 use crate::api::PAGE_SIZE;
+use crate::errno::EAGAIN;
 use crate::mm_types::{Kernel, Lruvec, LruvecStats};
 use crate::swap::lru_add_drain_all;
 use crate::vmscan::try_to_free_mem_cgroup_pages;
 
 /// `MAX_RECLAIM_RETRIES` (`mm/internal.h`)
 const MAX_RECLAIM_RETRIES: u32 = 16;
-
-/// `-EAGAIN`
-const EAGAIN: i32 = 11;
 
 /// `cgroup_rstat_flush()` down to `mem_cgroup_css_rstat_flush()`: from now on
 /// `lruvec_page_state()` answers with what the lists are now.

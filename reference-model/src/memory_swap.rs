@@ -4,7 +4,7 @@
 
 use crate::memory::{do_wp_page, vm_get_page_prot};
 use crate::mm_types::{CacheEntry, Folio, FolioId, Kernel, Pte, SwapEntry, Vma, prot, vm};
-use crate::swap::{folio_add_lru, folio_put, lru_add_drain};
+use crate::swap::{folio_add_lru, lru_add_drain};
 use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
 use crate::swapfile::{folio_free_swap, swap_free, vm_swap_full};
 use crate::workingset::workingset_refault;
@@ -80,27 +80,13 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
 }
 
 /// `shmem_swapin_folio()`: the file's page is swapped out, and comes back into
-/// its page cache, which has the only reference that is taken here. It goes
-/// through the swap cache, but does not stay in it.
-pub fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> FolioId {
-    let swapped = match k.files[file].cache.get(&index) {
-        Some(CacheEntry::Swap(entry)) => Some(*entry),
-        _ => None,
+/// its page cache, through the swap cache, where it does not stay. With a
+/// reference for the caller; None where the page is not swapped out.
+pub fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> Option<FolioId> {
+    let Some(&CacheEntry::Swap(entry)) = k.files.get(file)?.cache.get(&index) else {
+        return None;
     };
-    let found = swapped.and_then(|entry| Some((entry, read_swap_cache_async(k, entry)?)));
-    let Some((entry, id)) = found else {
-        // Only a swapped-out page comes here, and its slot is in use: a hole otherwise.
-        let folio = Folio {
-            mapping: Some((file, index)),
-            swapbacked: true,
-            charged: true,
-            ..Folio::default()
-        };
-        let id = k.folios.alloc(folio);
-        folio_add_lru(k, id);
-        k.files[file].cache.insert(index, CacheEntry::Folio(id));
-        return id;
-    };
+    let id = read_swap_cache_async(k, entry)?;
     // shmem_add_to_page_cache()
     k.folio_get(id);
     k.folios[id].mapping = Some((file, index));
@@ -108,6 +94,5 @@ pub fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> FolioI
     delete_from_swap_cache(k, id);
     k.folios[id].dirty = true;
     swap_free(k, entry);
-    folio_put(k, id);
-    id
+    Some(id)
 }

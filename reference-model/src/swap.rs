@@ -20,8 +20,6 @@ pub const SWAP_CLUSTER_MAX: u64 = 32;
 enum Batch {
     /// `lru_add()`
     Add,
-    /// `lru_move_tail()`
-    MoveTail,
     /// `lru_deactivate()`
     Deactivate,
     /// `lru_lazyfree()`
@@ -83,11 +81,6 @@ pub fn lruvec_add_folio(k: &mut Kernel<'_>, id: FolioId) {
     with_list(k, id, crate::mm_types::LruList::add);
 }
 
-/// `lruvec_add_folio_tail()` (`include/linux/mm_inline.h`)
-fn lruvec_add_folio_tail(k: &mut Kernel<'_>, id: FolioId) {
-    with_list(k, id, crate::mm_types::LruList::add_tail);
-}
-
 /// `lruvec_del_folio()` (`include/linux/mm_inline.h`)
 pub fn lruvec_del_folio(k: &mut Kernel<'_>, id: FolioId) {
     with_list(k, id, crate::mm_types::LruList::del);
@@ -116,16 +109,6 @@ fn lru_add(k: &mut Kernel<'_>, id: FolioId) {
         folio.active = false;
     }
     lruvec_add_folio(k, id);
-}
-
-/// `lru_move_tail()`
-fn lru_move_tail(k: &mut Kernel<'_>, id: FolioId) {
-    if k.folios[id].unevictable {
-        return;
-    }
-    lruvec_del_folio(k, id);
-    k.folios[id].active = false;
-    lruvec_add_folio_tail(k, id);
 }
 
 /// `lru_activate()`
@@ -178,7 +161,6 @@ fn folio_batch_move_lru(k: &mut Kernel<'_>, which: Batch) {
         }
         match which {
             Batch::Add => lru_add(k, id),
-            Batch::MoveTail => lru_move_tail(k, id),
             Batch::Deactivate => lru_deactivate(k, id),
             Batch::Lazyfree => lru_lazyfree(k, id),
             Batch::Activate => lru_activate(k, id),
@@ -198,7 +180,6 @@ fn folio_batch_move_lru(k: &mut Kernel<'_>, which: Batch) {
 fn batch<'k>(k: &'k mut Kernel<'_>, which: Batch) -> &'k mut Vec<FolioId> {
     match which {
         Batch::Add => &mut k.fbatches.lru_add,
-        Batch::MoveTail => &mut k.fbatches.lru_move_tail,
         Batch::Deactivate => &mut k.fbatches.lru_deactivate,
         Batch::Lazyfree => &mut k.fbatches.lru_lazyfree,
         Batch::Activate => &mut k.fbatches.lru_activate,
@@ -213,15 +194,6 @@ fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
     if folios.len() >= PAGEVEC_SIZE {
         folio_batch_move_lru(k, which);
     }
-}
-
-/// `folio_rotate_reclaimable()`
-pub fn folio_rotate_reclaimable(k: &mut Kernel<'_>, id: FolioId) {
-    let folio = &k.folios[id];
-    if folio.dirty || folio.unevictable || !folio.lru {
-        return;
-    }
-    folio_batch_add_and_move(k, id, Batch::MoveTail);
 }
 
 /// `lru_note_cost()`. Its sizes are as of the last flush of cgroup statistics.
@@ -303,11 +275,10 @@ pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
 }
 
 /// `lru_add_drain()`, with `lru_add_drain_cpu()` and its order. Nothing here
-/// fills `lru_deactivate_file`.
+/// fills `lru_deactivate_file` and `lru_move_tail`.
 pub fn lru_add_drain(k: &mut Kernel<'_>) {
     for which in [
         Batch::Add,
-        Batch::MoveTail,
         Batch::Deactivate,
         Batch::Lazyfree,
         Batch::Activate,

@@ -39,10 +39,10 @@ enum tlbdiff_kind {
 	TLBDIFF_TLB_BATCHED_PENDING		= 26,
 };
 
-#define TLBDIFF_F_ATTACHED	(1u << 0)	/* this mm's notifications are traced */
-#define TLBDIFF_F_BLOCKABLE	(1u << 1)	/* RANGE_START: mmu_notifier_range_blockable() */
-#define TLBDIFF_F_HUGETLB	(1u << 2)	/* FLUSH_TLB_RANGE: the vma is hugetlb */
-#define TLBDIFF_F_ALL_HARTS	(1u << 3)	/* SBI_RFENCE: cpu_mask was NULL */
+#define TLBDIFF_F_ATTACHED	0x1u	/* this mm's notifications are traced */
+#define TLBDIFF_F_BLOCKABLE	0x2u	/* RANGE_START: mmu_notifier_range_blockable() */
+#define TLBDIFF_F_HUGETLB	0x4u	/* FLUSH_TLB_RANGE: the vma is hugetlb */
+#define TLBDIFF_F_ALL_HARTS	0x8u	/* SBI_RFENCE: cpu_mask was NULL */
 
 /*
  * One record: 80 bytes, little-endian.

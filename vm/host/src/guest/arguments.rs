@@ -7,10 +7,13 @@ use std::ffi::OsString;
 /// The program that is looked for in PATH.
 pub(super) const QEMU: &str = "qemu-system-riscv64";
 
-/// Numbers of the descriptors that QEMU inherits, one per channel.
+/// Numbers of the descriptors that QEMU inherits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelFds {
+    /// QEMU writes what the guest prints.
     pub(super) console: i32,
+    /// QEMU reads what is typed.
+    pub(super) keyboard: i32,
     pub(super) agent: i32,
     pub(super) qmp: i32,
 }
@@ -110,13 +113,24 @@ fn kernel_arguments() -> Vec<&'static str> {
     ]
 }
 
-/// Each channel is one end of a socket pair that QEMU inherits, so that no
-/// socket file can be left behind, taken over, or have too long a name.
+/// Each channel is inherited, so that no socket or pipe in the file system can
+/// be left behind, taken over, or have too long a name.
+///
+/// The console is a pipe, not a socket: QEMU writes it byte by byte, and a
+/// socket is full after 300 such writes, whereupon the guest's words are lost.
 fn channels(fds: ChannelFds) -> Vec<OsString> {
+    let set = |number: u32, fd: i32| ["-add-fd".into(), format!("fd={fd},set={number}").into()];
     let socket = |id: &str, fd: i32| ["-chardev".into(), format!("socket,id={id},fd={fd}").into()];
     [
-        &socket("console", fds.console)[..],
-        &words(&["-serial", "chardev:console"]),
+        &set(1, fds.console)[..],
+        &set(2, fds.keyboard),
+        &words(&[
+            "-chardev",
+            // Appending, for else QEMU would cut the file, and a pipe cannot be cut.
+            "file,id=console,append=on,path=/dev/fdset/1,input-path=/dev/fdset/2",
+            "-serial",
+            "chardev:console",
+        ]),
         &socket("agent", fds.agent),
         &socket("qmp", fds.qmp),
         &words(&["-mon", "chardev=qmp,mode=control"]),
@@ -136,6 +150,7 @@ mod tests {
 
     const FDS: ChannelFds = ChannelFds {
         console: 11,
+        keyboard: 10,
         agent: 12,
         qmp: 13,
     };
@@ -149,7 +164,8 @@ mod tests {
         for part in [
             "-cpu rv64,svnapot=on -smp 4",
             "-m 256M",
-            "socket,id=console,fd=11 -serial chardev:console",
+            "-add-fd fd=11,set=1 -add-fd fd=10,set=2 -chardev file,id=console",
+            "-serial chardev:console",
             "socket,id=agent,fd=12",
             "virtserialport,chardev=agent,name=tlbdiff",
             "socket,id=qmp,fd=13 -mon chardev=qmp,mode=control",

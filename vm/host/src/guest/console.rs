@@ -4,13 +4,11 @@
 //! No data is read from it but two facts: that the agent is ready (before any
 //! conversation with it is possible), and that the kernel says it is broken.
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
+    io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write},
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -106,7 +104,8 @@ pub(super) struct Seen {
 
 /// The console's host side.
 pub(super) struct Console {
-    stream: UnixStream,
+    output: PipeReader,
+    keyboard: PipeWriter,
     open: bool,
     lines: VecDeque<String>,
     bytes: usize,
@@ -121,10 +120,12 @@ pub(super) struct Console {
 
 impl Console {
     /// Takes over the host's end of the console.
-    pub(super) fn new(stream: UnixStream) -> io::Result<Console> {
-        stream.set_nonblocking(true)?;
+    pub(super) fn new(output: PipeReader, keyboard: PipeWriter) -> io::Result<Console> {
+        set_nonblocking(&output)?;
+        set_nonblocking(&keyboard)?;
         Ok(Console {
-            stream,
+            output,
+            keyboard,
             open: true,
             lines: VecDeque::new(),
             bytes: 0,
@@ -147,7 +148,7 @@ impl Console {
         let mut buffer = [0; 4096];
         // As much as is ever kept, so that a console that never stops does not keep us here.
         for _ in 0..KEPT / buffer.len() {
-            match self.stream.read(&mut buffer) {
+            match self.output.read(&mut buffer) {
                 Ok(0) => self.open = false,
                 Ok(n) => {
                     self.feed(&buffer[..n]);
@@ -163,7 +164,7 @@ impl Console {
 
     /// Types something at the console.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.keyboard.write_all(bytes)
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -277,8 +278,15 @@ impl Console {
 
 impl AsFd for Console {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.output.as_fd()
     }
+}
+
+/// Makes reads and writes return instead of waiting.
+pub(super) fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 /// The line without printk's `[   12.345678] `.
@@ -359,9 +367,15 @@ mod tests {
         }
     }
 
+    /// The guest's end, and the console.
+    fn pair() -> (PipeWriter, Console) {
+        let (output, guest) = io::pipe().unwrap();
+        let (_, keyboard) = io::pipe().unwrap();
+        (guest, Console::new(output, keyboard).unwrap())
+    }
+
     fn console_with(text: &[u8]) -> Console {
-        let (host, mut guest) = UnixStream::pair().unwrap();
-        let mut console = Console::new(host).unwrap();
+        let (mut guest, mut console) = pair();
         for piece in text.chunks(1000) {
             guest.write_all(piece).unwrap();
             console.drain();
@@ -386,8 +400,7 @@ mod tests {
 
     #[test]
     fn a_sign_split_over_two_reads_is_seen() {
-        let (host, mut guest) = UnixStream::pair().unwrap();
-        let mut console = Console::new(host).unwrap();
+        let (mut guest, mut console) = pair();
         guest.write_all(b"Oop").unwrap();
         console.drain();
         assert!(console.seen().is_none());
@@ -419,8 +432,7 @@ mod tests {
 
     #[test]
     fn a_closed_console_is_noticed() {
-        let (host, guest) = UnixStream::pair().unwrap();
-        let mut console = Console::new(host).unwrap();
+        let (guest, mut console) = pair();
         drop(guest);
         console.drain();
         assert!(!console.is_open());

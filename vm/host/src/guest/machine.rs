@@ -8,7 +8,7 @@
 use super::{
     GuestConfig, GuestError,
     arguments::{self, Begin, ChannelFds},
-    console::{Console, Sign},
+    console::{Console, Sign, set_nonblocking},
     process::{Process, describe},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -65,12 +65,16 @@ pub(super) struct Machine {
 impl Machine {
     /// Starts QEMU.
     pub(super) fn start(qemu: &Path, config: &GuestConfig, begin: Begin) -> io::Result<Machine> {
-        let (console, console_qemu) = UnixStream::pair()?;
+        let (console, console_qemu) = io::pipe()?;
+        let (keyboard_qemu, keyboard) = io::pipe()?;
+        // A guest whose console nobody reads has to go on all the same.
+        set_nonblocking(&console_qemu)?;
         let (agent, agent_qemu) = UnixStream::pair()?;
         let (qmp, qmp_qemu) = UnixStream::pair()?;
         let (errors, errors_qemu) = UnixStream::pair()?;
         let fds = ChannelFds {
             console: console_qemu.as_raw_fd(),
+            keyboard: keyboard_qemu.as_raw_fd(),
             agent: agent_qemu.as_raw_fd(),
             qmp: qmp_qemu.as_raw_fd(),
         };
@@ -81,13 +85,18 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(errors_qemu.try_clone()?)
             .stderr(errors_qemu);
-        let inherited = [console_qemu, agent_qemu, qmp_qemu].map(OwnedFd::from);
+        let inherited: [OwnedFd; 4] = [
+            console_qemu.into(),
+            keyboard_qemu.into(),
+            agent_qemu.into(),
+            qmp_qemu.into(),
+        ];
         for host in [&agent, &qmp, &errors] {
             host.set_nonblocking(true)?;
         }
         Ok(Machine {
             process: Process::start(command, &inherited)?,
-            console: Console::new(console)?,
+            console: Console::new(console, keyboard)?,
             agent,
             qmp,
             errors,
@@ -318,11 +327,12 @@ impl Machine {
         let mut command = Command::new("sleep");
         command.arg("100");
         let pair = || UnixStream::pair().expect("sockets");
+        let pipe = || io::pipe().expect("a pipe");
         let (agent, guest) = pair();
         agent.set_nonblocking(true).expect("a socket");
         let machine = Machine {
             process: Process::start(command, &[]).expect("sleep starts"),
-            console: Console::new(pair().0).expect("a socket"),
+            console: Console::new(pipe().0, pipe().1).expect("a console"),
             agent,
             qmp: pair().0,
             errors: pair().0,

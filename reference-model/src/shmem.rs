@@ -42,7 +42,7 @@ pub fn shmem_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> 
     }
     let id = match inode.cache.get(&index).copied() {
         Some(CacheEntry::Folio(id)) => id,
-        Some(CacheEntry::Swap(_)) => return Some(memory_swap::shmem_swapin_folio(k, file, index)),
+        Some(CacheEntry::Swap(_)) => return memory_swap::shmem_swapin_folio(k, file, index),
         None => shmem_alloc_and_add_folio(k, file, index),
     };
     k.folio_get(id);

@@ -105,39 +105,20 @@ impl Observer {
 
     /// The observation of the steps that the subject finished.
     pub fn finish(self, report: &Report) -> Observation {
-        let step = |result: &GuestResult| ObservedStep {
-            result: result_of(*result),
-            calls: Vec::new(),
-            context: Vec::new(),
-        };
-        let mut steps: Vec<ObservedStep> = report.steps.iter().map(step).collect();
-        for call in self
+        let mut steps: Vec<ObservedStep> = report.steps.iter().map(empty_step).collect();
+        let calls = self
             .calls
             .iter()
-            .filter(|call| is_subjects(&call.record, report))
-        {
-            let observed = observed(call);
-            if let Some(step) = call.step.and_then(|step| steps.get_mut(step)) {
-                if observed.concerns_arena() {
-                    step.calls.push(observed);
-                }
-            }
-        }
-        for (record, step) in self
+            .filter(|call| is_subjects(&call.record, report));
+        let orphans = self
             .orphans
             .iter()
-            .filter(|(record, _)| record.mm == report.mm)
+            .filter(|(record, _)| record.mm == report.mm);
+        let told = calls.map(|call| (call.step, observed(call)));
+        for (step, call) in told.chain(orphans.map(|(record, step)| (Some(*step), orphan(record))))
         {
-            let effects = trace::effect(record)
-                .map(without_asid)
-                .into_iter()
-                .collect();
-            let call = ObservedCall {
-                seq: record.seq,
-                entry: None,
-                effects,
-            };
-            if let Some(step) = steps.get_mut(*step).filter(|_| call.concerns_arena()) {
+            let step = step.and_then(|step| steps.get_mut(step));
+            if let Some(step) = step.filter(|_| call.concerns_arena()) {
                 step.calls.push(call);
             }
         }
@@ -155,6 +136,26 @@ impl Observer {
             step.context.sort_by_key(|event| event.seq);
         }
         Observation { steps }
+    }
+}
+
+fn empty_step(result: &GuestResult) -> ObservedStep {
+    ObservedStep {
+        result: result_of(*result),
+        calls: Vec::new(),
+        context: Vec::new(),
+    }
+}
+
+fn orphan(record: &Record) -> ObservedCall {
+    let effects = trace::effect(record)
+        .map(without_asid)
+        .into_iter()
+        .collect();
+    ObservedCall {
+        seq: record.seq,
+        entry: None,
+        effects,
     }
 }
 

@@ -283,7 +283,7 @@ pub fn range(range: Range) -> String {
 /// The number of a page of the arena, or a byte's address.
 pub fn place(addr: u64) -> String {
     match addr.checked_sub(ARENA_BASE) {
-        Some(offset) if offset % PAGE_SIZE == 0 && offset <= ARENA_PAGES * PAGE_SIZE => {
+        Some(offset) if offset.is_multiple_of(PAGE_SIZE) && offset <= ARENA_PAGES * PAGE_SIZE => {
             (offset / PAGE_SIZE).to_string()
         }
         _ => format!("{addr:#x}"),
@@ -294,7 +294,9 @@ pub fn place(addr: u64) -> String {
 pub(crate) const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
 
 fn size(bytes: u64) -> String {
-    let unit = UNITS.iter().find(|unit| bytes != 0 && bytes % unit.0 == 0);
+    let unit = UNITS
+        .iter()
+        .find(|unit| bytes != 0 && bytes.is_multiple_of(unit.0));
     unit.map_or_else(
         || bytes.to_string(),
         |(unit, name)| format!("{}{name}", bytes / unit),

@@ -1,51 +1,285 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Temporary.
+//! A real kernel in QEMU: one guest for many scenarios, a new one after a crash.
+
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
+use crate::convert::{Tracing, to_program};
 use crate::layer1::Layer1;
+use crate::observe::Observer;
+use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
+use crate::trace::Calls;
 use crate::verdict::Finding;
-use std::sync::{Arc, mpsc::Sender};
+use protocol::Record;
+use protocol::message::{Report, Sabotage, System};
+use reference_model::Machine;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use vm::Artifacts;
+use vm::guest::{Fault, Guest, GuestConfig, GuestError, GuestEvent};
 
 /// How guests are made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The kernel.
     pub artifacts: Artifacts,
-    /// Harts.
+    /// How many harts.
     pub harts: u32,
-    /// Memory.
+    /// How much memory.
     pub memory_mib: u32,
     /// Longest that one scenario may take.
     pub timeout: Duration,
     /// Restore a saved guest where there is one.
     pub restore: bool,
-    /// What to break.
+    /// What to break before the first scenario.
     pub sabotage: Option<SabotageName>,
-    /// Records that the trace buffer holds.
+    /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
 }
 
-/// A guest.
-pub struct GuestBackend;
+/// So many starts in a row may fail before nothing more is tried.
+const FAILED_STARTS: u32 = 2;
+
+/// Lines of the console's end that are told where something could not be run.
+const CONSOLE_LINES: usize = 20;
+
+/// Runs scenarios in a guest, which is started when it is first needed.
+pub struct GuestBackend {
+    settings: Settings,
+    sender: Sender<Message>,
+    stop: Arc<Stop>,
+    guest: Option<Guest>,
+    failed_starts: u32,
+}
+
 impl GuestBackend {
-    /// None started yet.
-    pub fn new(_settings: Settings, _sender: Sender<Message>, _stop: Arc<Stop>) -> GuestBackend {
-        GuestBackend
+    /// No guest started yet.
+    pub fn new(settings: Settings, sender: Sender<Message>, stop: Arc<Stop>) -> GuestBackend {
+        GuestBackend {
+            settings,
+            sender,
+            stop,
+            guest: None,
+            failed_starts: 0,
+        }
+    }
+
+    /// A guest that can run a program.
+    fn guest(&mut self) -> Result<&mut Guest, Finding> {
+        let usable = self.guest.take().filter(Guest::usable);
+        let guest = match usable {
+            Some(guest) => guest,
+            None => self.start().map_err(|error| self.start_failed(&error))?,
+        };
+        self.failed_starts = 0;
+        Ok(self.guest.insert(guest))
+    }
+
+    fn start(&mut self) -> Result<Guest, GuestError> {
+        let config = GuestConfig {
+            harts: self.settings.harts,
+            memory_mib: self.settings.memory_mib,
+            snapshot: self.settings.restore,
+            ..GuestConfig::new(self.settings.artifacts.clone())
+        };
+        let sender = self.sender.clone();
+        // Nobody listens any more after Ctrl-C.
+        let mut tell = |event| drop(sender.send(Message::Event(told(event))));
+        let mut guest = Guest::start(&config, &mut tell)?;
+        if let Some(sabotage) = self.settings.sabotage.take() {
+            guest.sabotage(sabotage_of(sabotage))?;
+        }
+        Ok(guest)
+    }
+
+    fn start_failed(&mut self, error: &GuestError) -> Finding {
+        self.failed_starts += 1;
+        let hopeless = matches!(
+            error,
+            GuestError::NoQemu { .. } | GuestError::QemuTooOld { .. }
+        );
+        if hopeless || self.failed_starts >= FAILED_STARTS {
+            self.stop.stop(&format!("no guest can be started: {error}"));
+        }
+        finding(error)
+    }
+
+    fn run(
+        &mut self,
+        scenario: &Scenario,
+        take: &mut dyn FnMut(Record),
+    ) -> Result<Report, Finding> {
+        let tracing = Tracing {
+            buffer_records: self.settings.buffer_records,
+        };
+        let timeout = self.settings.timeout;
+        let program = to_program(scenario, tracing);
+        let result = self.guest()?.run(&program, timeout, take);
+        result.map_err(|error| finding(&error))
     }
 }
+
 impl Backend for GuestBackend {
-    fn prepare(&mut self, _: &Scenario) -> Result<Subject, Finding> {
-        Err(Finding::CouldNotRun {
-            why: "temporary".into(),
+    fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
+        let system = self.guest()?.system();
+        let missing = scenario.missing(&system.features);
+        if !missing.is_empty() {
+            let why = format!("the guest lacks what it requires: {}", missing.join(", "));
+            return Err(Finding::Skipped { why });
+        }
+        Ok(Subject {
+            machine: machine(system, scenario),
+            kernel: system.release.clone(),
         })
     }
-    fn observe(&mut self, _: &Scenario, _: Layer1<'_>) -> Result<Observed, Finding> {
-        Err(Finding::CouldNotRun {
-            why: "temporary".into(),
+
+    fn observe(
+        &mut self,
+        scenario: &Scenario,
+        mut layer1: Layer1<'_>,
+    ) -> Result<Observed, Finding> {
+        let mut calls = Calls::default();
+        let mut observer = Observer::default();
+        let mut taken = 0;
+        let mut in_order = true;
+        let report = self.run(scenario, &mut |record| {
+            in_order &= record.seq == taken;
+            taken += 1;
+            calls.push(record, &mut |traced| {
+                layer1.push(&traced);
+                observer.push(&traced);
+            });
+        })?;
+        calls.finish(&mut |traced| {
+            layer1.push(&traced);
+            observer.push(&traced);
+        });
+        check_whole(scenario, &report, taken, in_order)?;
+        let findings: Vec<Finding> = complaint(&report).into_iter().collect();
+        if !findings.is_empty() {
+            // A kernel that has complained once is not the one to run others on.
+            self.guest = None;
+        }
+        Ok(Observed {
+            observation: observer.finish(&report),
+            layer1: layer1.finish(),
+            findings,
         })
+    }
+}
+
+/// A trace with gaps, or of a subject that did not come to its end, is no trace.
+fn check_whole(
+    scenario: &Scenario,
+    report: &Report,
+    taken: u64,
+    in_order: bool,
+) -> Result<(), Finding> {
+    let cannot = |why: String| Err(Finding::CouldNotRun { why });
+    if report.lost > 0 {
+        return cannot(format!(
+            "the trace buffer was too small: {} of {} records were lost",
+            report.lost,
+            report.recorded + report.lost
+        ));
+    }
+    if !in_order || taken != report.recorded {
+        return cannot(format!(
+            "the trace has gaps: {} records were made, {taken} arrived",
+            report.recorded
+        ));
+    }
+    let (done, all) = (report.steps.len(), scenario.steps.len());
+    if let Some(signal) = report.killed_by {
+        return cannot(format!(
+            "the subject was killed by signal {signal} after {done} of {all} steps"
+        ));
+    }
+    if done != all {
+        return cannot(format!("the subject ended after {done} of {all} steps"));
+    }
+    Ok(())
+}
+
+/// What the kernel itself had to complain of during the run.
+fn complaint(report: &Report) -> Option<Finding> {
+    let tainted = report.taint_after & !report.taint_before;
+    if report.kernel_warnings.is_empty() && tainted == 0 {
+        return None;
+    }
+    let mut what = "the kernel complained during the steps".to_owned();
+    if tainted != 0 {
+        what = format!("{what} (and tainted itself: {tainted:#x})");
+    }
+    Some(Finding::KernelCrashed {
+        what,
+        log: report.kernel_warnings.clone(),
+    })
+}
+
+fn machine(system: &System, scenario: &Scenario) -> Machine {
+    let has = |extension: &str| system.isa.split('_').any(|part| part == extension);
+    Machine {
+        harts: system.harts,
+        asids: system.asid_bits > 0,
+        svnapot: has("svnapot"),
+        svadu: has("svadu"),
+        fault_around_bytes: system.fault_around_bytes,
+        swap: scenario.needs_swap(),
+        ..Machine::default()
+    }
+}
+
+fn finding(error: &GuestError) -> Finding {
+    let console: Vec<&str> = error.console().lines().collect();
+    match error.fault() {
+        Fault::Kernel => Finding::KernelCrashed {
+            what: error.to_string(),
+            log: console.iter().map(|line| (*line).to_owned()).collect(),
+        },
+        Fault::Run => {
+            let mut why = format!("{error}\n{}", error.advice());
+            let end = &console[console.len().saturating_sub(CONSOLE_LINES)..];
+            for line in end {
+                why.push_str("\n  | ");
+                why.push_str(line);
+            }
+            Finding::CouldNotRun { why }
+        }
+    }
+}
+
+fn told(event: GuestEvent) -> Event {
+    match event {
+        GuestEvent::Restoring { .. } => Event::Progress("restoring a guest".to_owned()),
+        GuestEvent::RestoreFailed(why) => Event::Note(format!(
+            "the saved guest could not be restored, booting instead: {why}"
+        )),
+        GuestEvent::WaitingForOther => {
+            Event::Progress("waiting for another process that saves the same guest".to_owned())
+        }
+        GuestEvent::Started { .. } => Event::Progress("QEMU runs".to_owned()),
+        GuestEvent::Booting => Event::Progress("booting a guest".to_owned()),
+        GuestEvent::Saving => Event::Progress("saving the booted guest".to_owned()),
+        GuestEvent::Saved { took, .. } => {
+            Event::Progress(format!("guest saved in {:.2} s", took.as_secs_f64()))
+        }
+        GuestEvent::SaveFailed(why) => Event::Note(format!(
+            "the guest could not be saved, the next start boots again: {why}"
+        )),
+        GuestEvent::Ready { took, .. } => {
+            Event::Progress(format!("guest ready after {:.2} s", took.as_secs_f64()))
+        }
+    }
+}
+
+fn sabotage_of(name: SabotageName) -> Sabotage {
+    match name {
+        SabotageName::Panic => Sabotage::Panic,
+        SabotageName::Hang => Sabotage::Hang,
+        SabotageName::KillSubject => Sabotage::KillSubject,
+        SabotageName::Die => Sabotage::Die,
     }
 }

@@ -181,7 +181,7 @@ impl Checker<'_> {
     fn touch(&self, step: file::Touch) -> Checked<Op> {
         let (at, pages) = self.extent(&step.at, &step.pages)?;
         let every = match &step.every {
-            Some(every) if every.value == Count(0) => {
+            Some(every) if every.value == Count::Pages(0) => {
                 return Err(self.error(every.referenced, "`every` is at least 1"));
             }
             Some(every) => self.at_most(every, ARENA_PAGES, "the arena has")?,
@@ -197,24 +197,35 @@ impl Checker<'_> {
 
     fn extent(&self, at: &Spanned<Count>, pages: &Spanned<Count>) -> Checked<(u64, u64)> {
         let first = self.at_most(at, ARENA_PAGES, "the arena has")?;
-        match first.checked_add(pages.value.0) {
-            Some(end) if end <= ARENA_PAGES => Ok((first, pages.value.0)),
+        let length = self.count(pages)?;
+        match first.checked_add(length) {
+            Some(end) if end <= ARENA_PAGES => Ok((first, length)),
             _ => Err(self.error(
                 pages.referenced,
                 format!(
-                    "{} pages from page {first} reach outside the arena, which has {ARENA_PAGES}",
-                    pages.value.0
+                    "{length} pages from page {first} reach outside the arena, which has {ARENA_PAGES}"
                 ),
             )),
         }
     }
 
     fn at_most(&self, count: &Spanned<Count>, limit: u64, whose: &str) -> Checked<u64> {
-        if count.value.0 > limit {
-            let message = format!("{} is too large: {whose} {limit} pages", count.value.0);
+        let number = self.count(count)?;
+        if number > limit {
+            let message = format!("{number} is too large: {whose} {limit} pages");
             return Err(self.error(count.referenced, message));
         }
-        Ok(count.value.0)
+        Ok(number)
+    }
+
+    fn count(&self, count: &Spanned<Count>) -> Checked<u64> {
+        match &count.value {
+            Count::Pages(number) => Ok(*number),
+            Count::Wrong(what) => {
+                let message = format!("expected a whole number of pages, found {what}");
+                Err(self.error(count.referenced, message))
+            }
+        }
     }
 
     fn advice(&self, advice: &Spanned<Advice>) -> Checked<c_int> {

@@ -5,7 +5,7 @@
 //! ([`Spanned`]), so that the refusal can point at it.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -158,43 +158,24 @@ pub struct Reclaim {
     pub pages: Spanned<Count>,
 }
 
-/// A number of pages, or of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count(pub u64);
+/// A number of pages, or of a page; or what stands there instead.
+///
+/// What is no number is taken too, and refused later: only then is its place known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A number.
+    Pages(u64),
+    /// Something else, for a message.
+    Wrong(String),
+}
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Count, D::Error> {
-        from.deserialize_any(CountVisitor)
-    }
-}
-
-struct CountVisitor;
-
-impl Visitor<'_> for CountVisitor {
-    type Value = Count;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a whole number of pages")
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Count, E> {
-        Ok(Count(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Count, E> {
-        let count = u64::try_from(value);
-        count
-            .map(Count)
-            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Count, E> {
-        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(E::custom(format_args!(
-                "the number {value} is too large: it has more than 64 bits"
-            )));
-        }
-        Err(E::invalid_type(Unexpected::Str(value), &self))
+        Ok(match from.deserialize_any(ScalarVisitor)? {
+            Scalar::Unsigned(number) => Count::Pages(number),
+            Scalar::Text(text) => Count::Wrong(format!("`{text}`")),
+            Scalar::Other(what) => Count::Wrong(what.to_owned()),
+        })
     }
 }
 
@@ -209,37 +190,83 @@ pub enum Advice {
 
 impl<'de> Deserialize<'de> for Advice {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Advice, D::Error> {
-        from.deserialize_any(AdviceVisitor)
+        let text = match from.deserialize_any(ScalarVisitor)? {
+            Scalar::Unsigned(number) => number.to_string(),
+            Scalar::Text(text) => text,
+            Scalar::Other(what) => what.to_owned(),
+        };
+        Ok(text.parse().map_or(Advice::Name(text), Advice::Number))
     }
 }
 
-struct AdviceVisitor;
+/// What stands where a number may stand.
+enum Scalar {
+    Unsigned(u64),
+    /// As it is written.
+    Text(String),
+    /// In words.
+    Other(&'static str),
+}
 
-impl Visitor<'_> for AdviceVisitor {
-    type Value = Advice;
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("the name of an advice, or its number")
+        out.write_str("a number")
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Advice, E> {
-        Ok(Advice::Name(value.to_owned()))
+    fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Unsigned(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Advice, E> {
-        let number = i32::try_from(value);
-        number
-            .map(Advice::Number)
-            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+        Ok(u64::try_from(value).map_or_else(|_| Scalar::Text(value.to_string()), Scalar::Unsigned))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Advice, E> {
-        let number = i32::try_from(value);
-        number
-            .map(Advice::Number)
-            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    fn visit_u128<E>(self, _: u128) -> Result<Scalar, E> {
+        Ok(Scalar::Other(TOO_LONG))
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Scalar, E> {
+        Ok(Scalar::Other(TOO_LONG))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+        // Whole numbers that are too long come as floating point too, rounded.
+        Ok(
+            match value.fract() == 0.0 && value.abs() > u64::MAX as f64 {
+                true => Scalar::Other(TOO_LONG),
+                false => Scalar::Text(value.to_string()),
+            },
+        )
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Text(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Other("nothing"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a map"))
     }
 }
+
+const TOO_LONG: &str = "a number of more than 64 bits";
 
 /// Reads the text of a file.
 ///

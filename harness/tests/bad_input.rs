@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Wrong scenarios and wrong command lines, through the binary: exit code 2,
+//! and a message that says where, shows the line, and names what was meant.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+fn tlbdiff(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tlbdiff"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("CARGO")
+        .env("NO_COLOR", "1");
+    command.output().expect("tlbdiff runs")
+}
+
+/// What `tlbdiff check` says of a file with that content.
+fn refusal(content: &[u8]) -> String {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("bad.yaml"), content).expect("a file");
+    let output = tlbdiff(&["check", "bad.yaml"], folder.path());
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+/// A wrong file, and what has to be said of it, line by line, as far as it is given.
+struct Case {
+    name: &'static str,
+    content: &'static str,
+    said: &'static [&'static str],
+}
+
+const HEAD: &str = "about: x\nsteps:\n  - mmap: { at: 0, pages: 16 }\n";
+
+/// `content` comes after [`HEAD`], so that its first line is line 4.
+const AFTER_A_GOOD_STEP: &[Case] = &[
+    Case {
+        name: "unknown operation",
+        content: "  - munmapp: { at: 0, pages: 3 }\n",
+        said: &[
+            "bad.yaml:4:5: unknown variant `munmapp`, expected one of mmap, touch, munmap, mprotect, madvise, reclaim",
+            "  4 |   - munmapp: { at: 0, pages: 3 }",
+            "    |     ^",
+            "  help: did you mean `munmap`?",
+        ],
+    },
+    Case {
+        name: "unknown field",
+        content: "  - munmap: { at: 0, pges: 3 }\n",
+        said: &[
+            "bad.yaml:4:22: unknown field `pges`, expected one of at, pages",
+            "  4 |   - munmap: { at: 0, pges: 3 }",
+            "    |                      ^",
+            "  help: did you mean `pages`?",
+        ],
+    },
+    Case {
+        name: "missing field",
+        content: "  - munmap: { at: 0 }\n",
+        said: &[
+            "bad.yaml:4:15: missing field `pages`",
+            "  4 |   - munmap: { at: 0 }",
+            "    |               ^",
+        ],
+    },
+    Case {
+        name: "wrong type of a number",
+        content: "  - munmap: { at: zero, pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found `zero`"],
+    },
+    Case {
+        name: "a negative number",
+        content: "  - munmap: { at: -1, pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found `-1`"],
+    },
+    Case {
+        name: "a fraction",
+        content: "  - munmap: { at: 1.5, pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found `1.5`"],
+    },
+    Case {
+        name: "a list for a number",
+        content: "  - munmap: { at: [1], pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found a list"],
+    },
+    Case {
+        name: "wrong type of a flag",
+        content: "  - mmap: { at: 1, pages: 1, shared: maybe }\n",
+        said: &["bad.yaml:4:38: invalid boolean"],
+    },
+    Case {
+        name: "wrong type of a step",
+        content: "  - munmap: 5\n",
+        said: &["bad.yaml:4:13: expected mapping start"],
+    },
+    Case {
+        name: "duplicate key",
+        content: "  - munmap: { at: 1, pages: 1, at: 2 }\n",
+        said: &["bad.yaml:4:32: duplicate mapping key: at"],
+    },
+    Case {
+        name: "duplicate key at the top",
+        content: "about: y\n",
+        said: &["bad.yaml:4:1: duplicate mapping key: about"],
+    },
+    Case {
+        name: "two operations in one step",
+        content: "  - munmap: { at: 1, pages: 1 }\n    mmap: { at: 0, pages: 1 }\n",
+        said: &["bad.yaml:5:5: "],
+    },
+    Case {
+        name: "a step without operation",
+        content: "  -\n  - munmap: { at: 1, pages: 1 }\n",
+        said: &["bad.yaml:4:4: "],
+    },
+    Case {
+        name: "pages outside the arena",
+        content: "  - munmap: { at: 1048570, pages: 7 }\n",
+        said: &[
+            "bad.yaml:4:35: 7 pages from page 1048570 reach outside the arena, which has 1048576",
+            "  4 |   - munmap: { at: 1048570, pages: 7 }",
+            "    |                                   ^",
+        ],
+    },
+    Case {
+        name: "numbers that overflow when added",
+        content: "  - munmap: { at: 1, pages: 18446744073709551615 }\n",
+        said: &["bad.yaml:4:29: 18446744073709551615 pages from page 1 reach outside the arena"],
+    },
+    Case {
+        name: "a number of more than 64 bits",
+        content: "  - munmap: { at: 99999999999999999999999, pages: 1 }\n",
+        said: &[
+            "bad.yaml:4:19: expected a whole number of pages, found a number of more than 64 bits",
+        ],
+    },
+    Case {
+        name: "unknown access",
+        content: "  - touch: { at: 0, pages: 1, access: wirte }\n",
+        said: &[
+            "bad.yaml:4:39: unknown variant `wirte`, expected one of read, write",
+            "  4 |   - touch: { at: 0, pages: 1, access: wirte }",
+            "    |                                       ^",
+            "  help: did you mean `write`?",
+        ],
+    },
+    Case {
+        name: "touching every zeroth page",
+        content: "  - touch: { at: 0, pages: 1, access: read, every: 0 }\n",
+        said: &["bad.yaml:4:52: `every` is at least 1"],
+    },
+    Case {
+        name: "unknown protection",
+        content: "  - mprotect: { at: 0, pages: 1, prot: wr }\n",
+        said: &[
+            "bad.yaml:4:40: unknown protection `wr`, expected one of none, r, w, x, rw, rx, wx, rwx",
+        ],
+    },
+    Case {
+        name: "unknown advice",
+        content: "  - madvise: { at: 0, pages: 1, advice: dontnead }\n",
+        said: &[
+            "bad.yaml:4:41: unknown advice `dontnead`, expected one of normal",
+            "  4 |   - madvise: { at: 0, pages: 1, advice: dontnead }",
+            "    |                                         ^",
+            "  help: did you mean `dontneed`?",
+        ],
+    },
+    Case {
+        name: "unknown file",
+        content: "  - mmap: { at: 0, pages: 1, file: a }\n",
+        said: &["bad.yaml:4:36: no file `a` under `files`"],
+    },
+    Case {
+        name: "an offset without a file",
+        content: "  - mmap: { at: 0, pages: 1, offset: 1 }\n",
+        said: &["bad.yaml:4:38: `offset` means nothing without `file`"],
+    },
+    Case {
+        name: "a tab",
+        content: "\t- munmap: { at: 1, pages: 1 }\n",
+        said: &["bad.yaml:4:", "  4 | →- munmap: { at: 1, pages: 1 }"],
+    },
+    Case {
+        name: "a bracket that is not closed",
+        content: "  - munmap: { at: 1, pages: 1 \n",
+        said: &["bad.yaml:4:13: "],
+    },
+    Case {
+        name: "two documents",
+        content: "---\nabout: z\n",
+        said: &["bad.yaml:5:1: "],
+    },
+];
+
+/// Files on their own.
+const WHOLE: &[Case] = &[
+    Case {
+        name: "empty",
+        content: "",
+        said: &[
+            "bad.yaml: the file is empty",
+            "  help: a scenario has `about:` and `steps:`",
+        ],
+    },
+    Case {
+        name: "blank",
+        content: "\n  \n",
+        said: &["bad.yaml: the file is empty"],
+    },
+    Case {
+        name: "a comment only",
+        content: "# nothing\n",
+        said: &["bad.yaml:1:"],
+    },
+    Case {
+        name: "not a map",
+        content: "- 1\n",
+        said: &["bad.yaml:1:1: "],
+    },
+    Case {
+        name: "no steps",
+        content: "about: x\n",
+        said: &["bad.yaml:1:1: missing field `steps`"],
+    },
+    Case {
+        name: "an empty list of steps",
+        content: "about: x\nsteps: []\n",
+        said: &["bad.yaml:2:8: `steps` has no step"],
+    },
+    Case {
+        name: "steps that are no list",
+        content: "about: x\nsteps: 5\n",
+        said: &["bad.yaml:2:8: "],
+    },
+    Case {
+        name: "an about that says nothing",
+        content: "about: ' '\nsteps:\n  - reclaim: { pages: 1 }\n",
+        said: &["bad.yaml:1:8: `about` says nothing"],
+    },
+    Case {
+        name: "an unknown feature",
+        content: "about: x\nrequires: [swop]\nsteps:\n  - reclaim: { pages: 1 }\n",
+        said: &[
+            "bad.yaml:2:12: unknown feature `swop`, expected one of swap, thp, hugetlb, ksm, userfaultfd, svnapot, svinval",
+            "  2 | requires: [swop]",
+            "    |            ^",
+            "  help: did you mean `swap`?",
+        ],
+    },
+    Case {
+        name: "an unknown field at the top",
+        content: "about: x\nrequire: [swap]\nsteps:\n  - reclaim: { pages: 1 }\n",
+        said: &[
+            "bad.yaml:2:1: unknown field `require`",
+            "  2 | require: [swap]",
+            "    | ^",
+            "  help: did you mean `requires`?",
+        ],
+    },
+    Case {
+        name: "an unknown seal",
+        content: "about: x\nfiles:\n  a: { pages: 1, seals: [grwo] }\nsteps:\n  - reclaim: { pages: 1 }\n",
+        said: &["bad.yaml:3:26: unknown seal `grwo`"],
+    },
+    Case {
+        name: "the same file twice",
+        content: "about: x\nfiles:\n  a: { pages: 1 }\n  a: { pages: 1 }\nsteps:\n  - reclaim: { pages: 1 }\n",
+        said: &["bad.yaml:4:3: duplicate mapping key: a"],
+    },
+    Case {
+        name: "a list that holds itself",
+        content: "about: x\nsteps: &a [*a]\n",
+        said: &["bad.yaml:2:12: "],
+    },
+];
+
+fn check(case: &Case, content: &str) {
+    let said = refusal(content.as_bytes());
+    for (line, expected) in said.lines().zip(case.said) {
+        assert!(
+            line.starts_with(expected),
+            "{}:\n{said}\nexpected {expected}",
+            case.name
+        );
+    }
+    assert!(
+        said.lines().count() >= case.said.len(),
+        "{}:\n{said}",
+        case.name
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_step_is_said_where_it_stands() {
+    for case in AFTER_A_GOOD_STEP {
+        check(case, &format!("{HEAD}{}", case.content));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said() {
+    for case in WHOLE {
+        check(case, case.content);
+    }
+}
+
+#[test]
+fn the_same_files_without_the_fault_are_accepted() {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("good.yaml"), HEAD).expect("a file");
+    let output = tlbdiff(&["check", "good.yaml"], folder.path());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"1 scenario is well-formed\n");
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_shown_where_they_are() {
+    let said = refusal(b"about: x\nsteps: \xff\n");
+    assert!(
+        said.starts_with("bad.yaml:2:8: byte 0xff is not UTF-8\n  2 | steps: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_of_10_mb_is_refused_at_once() {
+    let begin = Instant::now();
+    let said = refusal(&b"# just a comment\n".repeat(10 << 20 >> 4));
+    assert_eq!(said, "bad.yaml: larger than 1024 KiB: not a scenario\n");
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn all_wrong_files_are_told_in_one_go() {
+    let folder = TempDir::new().expect("a folder");
+    for name in ["a.yaml", "b.yaml"] {
+        fs::write(folder.path().join(name), "about: x\n").expect("a file");
+    }
+    let output = tlbdiff(&["run", "--backend", "recorded", "."], folder.path());
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("a.yaml:1:1") && said.contains("b.yaml:1:1"),
+        "{said}"
+    );
+}
+
+/// Exit code 2, and this is said.
+fn usage(arguments: &[&str], expected: &str) {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("good.yaml"), HEAD).expect("a file");
+    fs::create_dir(folder.path().join("nothing")).expect("a folder");
+    let output = tlbdiff(arguments, folder.path());
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(said.contains(expected), "{arguments:?}: {said}");
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    usage(
+        &["run", "nothing"],
+        "nothing: no scenario (*.yaml) in this directory",
+    );
+    usage(
+        &["run", "no-such.yaml"],
+        "no-such.yaml: no such file or directory",
+    );
+    usage(
+        &["run", "--filter", "zzz", "good.yaml"],
+        "no scenario's path contains `zzz`",
+    );
+    usage(
+        &["run", "--kernel", "stabel", "good.yaml"],
+        "did you mean `stable`?",
+    );
+    usage(
+        &["run", "--model-profile", "prepach", "good.yaml"],
+        "did you mean `prepatch`?",
+    );
+    usage(
+        &["predict", "--model-profile", "zzzzzzz", "good.yaml"],
+        "known: stable, prepatch",
+    );
+    usage(&["run", "--backend", "recoded", "good.yaml"], "recorded");
+    usage(&["run", "--repeat", "0", "good.yaml"], "--repeat");
+    usage(&["run", "--jobs", "many", "good.yaml"], "--jobs");
+    usage(&["rnu", "--frobnicate"], "--frobnicate");
+    usage(&["run"], "PATH");
+    usage(&[], "PATH");
+}

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Hand-made records through all that comes between a trace and a verdict:
+//! what is kept, what is dropped, and that each comparison fails when it should.
+
+use protocol::message::Report;
+use protocol::program::StepResult as GuestResult;
+use protocol::record::{F_ATTACHED, Kind};
+use protocol::{ARENA_BASE, PAGE_SIZE, Record};
+use reference_model::{
+    Call, Effect, Entry, Machine, Prediction, Profile, Range, StepPrediction, StepResult, tlbflush,
+};
+use std::path::Path;
+use tlbdiff::diff::{Side, diff, uncovered};
+use tlbdiff::layer1::{Layer1, Layer1Verdict};
+use tlbdiff::observe::{Observation, Observer};
+use tlbdiff::parse::{ParseError, parse};
+use tlbdiff::scenario::{Scenario, check};
+use tlbdiff::text::{self, Fences};
+use tlbdiff::trace::Calls;
+
+const SUBJECT: u64 = 7;
+const PID: i32 = 100;
+const OTHER_PID: i32 = 200;
+
+fn page(page: u64) -> u64 {
+    ARENA_BASE + page * PAGE_SIZE
+}
+
+/// A history of the kernel, one record after the other.
+#[derive(Default)]
+struct History {
+    records: Vec<Record>,
+}
+
+impl History {
+    fn add(
+        mut self,
+        kind: Kind,
+        start: u64,
+        end: u64,
+        change: impl FnOnce(&mut Record),
+    ) -> History {
+        let mut record = Record {
+            seq: self.records.len() as u64,
+            mm: SUBJECT,
+            start,
+            end,
+            arg: 0,
+            cpumask: 1,
+            asid: 3,
+            pid: PID,
+            tgid: PID,
+            kind,
+            hart: 0,
+            flags: F_ATTACHED,
+        };
+        change(&mut record);
+        self.records.push(record);
+        self
+    }
+
+    fn begin(self, step: u64) -> History {
+        self.add(Kind::Mark, step, 0, |record| record.mm = 0)
+    }
+
+    fn end(self, step: u64) -> History {
+        self.add(Kind::Mark, step, 1, |record| record.mm = 0)
+    }
+
+    fn flush_range(self, first: u64, last: u64) -> History {
+        self.add(Kind::FlushTlbMmRange, page(first), page(last), |record| {
+            record.arg = PAGE_SIZE
+        })
+    }
+
+    fn notify(self, first: u64, last: u64) -> History {
+        self.add(Kind::Notify, page(first), page(last), |_| ())
+    }
+
+    fn notify_everything(self) -> History {
+        self.add(Kind::Notify, 0, u64::MAX, |_| ())
+    }
+
+    /// What the harness makes of it, with the model of `profile`.
+    fn told(&self, profile: &Profile, steps: usize) -> (Layer1Verdict, Observation) {
+        let machine = Machine::default();
+        let replay = |entry: &Entry, context: &tlbflush::Context| {
+            tlbflush::replay(profile, &machine, entry, context)
+        };
+        let (mut calls, mut observer) = (Calls::default(), Observer::default());
+        let mut layer1 = Layer1::new(&replay, 3);
+        let mut take = |traced| {
+            layer1.push(&traced);
+            observer.push(&traced);
+        };
+        for record in &self.records {
+            calls.push(*record, &mut take);
+        }
+        calls.finish(&mut take);
+        let report = Report {
+            steps: vec![GuestResult::Ok; steps],
+            mm: SUBJECT,
+            pid: PID,
+            ..Report::default()
+        };
+        (layer1.finish(), observer.finish(&report))
+    }
+}
+
+/// A scenario of one step: `munmap at 4 pages 2`.
+fn scenario() -> Scenario {
+    check(
+        Path::new("t.yaml"),
+        "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n",
+    )
+    .expect("well-formed")
+}
+
+fn lines(history: &History) -> String {
+    let (_, observation) = history.told(&Profile::STABLE, 1);
+    text::of_observation(&scenario(), &observation).to_string()
+}
+
+fn layer1(history: &History) -> usize {
+    history.told(&Profile::STABLE, 1).0.differences.len()
+}
+
+/// The model's side: the range is flushed and told, and was lost.
+fn expectation(told: Range) -> Prediction {
+    let entry = Entry::FlushTlbMmRange {
+        start: page(4),
+        end: page(6),
+        page_size: PAGE_SIZE,
+    };
+    let lost = vec![Range {
+        start: page(4),
+        end: page(6),
+    }];
+    let call = Call {
+        entry,
+        effects: vec![Effect::Notify(told)],
+    };
+    Prediction {
+        steps: vec![StepPrediction {
+            result: StepResult::Ok,
+            calls: vec![call],
+            lost,
+        }],
+    }
+}
+
+fn usual() -> History {
+    History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .notify(4, 6)
+        .end(0)
+}
+
+#[test]
+fn a_call_and_what_followed_it_are_told_in_pages() {
+    assert_eq!(
+        lines(&usual()),
+        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n"
+    );
+    assert_eq!(layer1(&usual()), 0);
+}
+
+#[test]
+fn noise_outside_the_arena_is_checked_by_layer_1_only() {
+    let noise = |told: u64| {
+        History::default()
+            .begin(0)
+            .add(Kind::FlushTlbPage, 0x1000, 0x2000, |_| ())
+            .add(Kind::Notify, 0x1000, told, |_| ())
+            .end(0)
+    };
+    assert_eq!(lines(&noise(0x2000)), "1. munmap at 4 pages 2: ok\n");
+    assert_eq!(layer1(&noise(0x2000)), 0);
+    assert_eq!(layer1(&noise(0x3000)), 1);
+}
+
+#[test]
+fn whole_mm_calls_belong_to_the_step_they_occur_in() {
+    let history = History::default()
+        .add(Kind::FlushTlbMm, 0, 0, |_| ())
+        .notify_everything()
+        .begin(0)
+        .add(Kind::FlushTlbMm, 0, 0, |_| ())
+        .notify_everything()
+        .end(0)
+        .add(Kind::FlushTlbMm, 0, 0, |_| ())
+        .notify_everything();
+    assert_eq!(
+        lines(&history),
+        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm\n     told everything\n"
+    );
+}
+
+#[test]
+fn others_memory_is_none_of_the_scenarios_business() {
+    let other = |record: &mut Record| (record.mm, record.pid) = (9, OTHER_PID);
+    let history = History::default()
+        .begin(0)
+        .add(Kind::FlushTlbMm, 0, 0, other)
+        .add(Kind::Notify, 0, u64::MAX, other)
+        .add(Kind::TlbbatchFlush, 0, 0, |record| {
+            (record.mm, record.pid) = (0, OTHER_PID)
+        })
+        .add(Kind::TlbbatchFlush, 0, 0, |record| record.mm = 0)
+        .end(0);
+    assert_eq!(
+        lines(&history),
+        "1. munmap at 4 pages 2: ok\n   arch_tlbbatch_flush\n"
+    );
+    assert_eq!(layer1(&history), 0);
+}
+
+#[test]
+fn what_others_do_to_the_subjects_mm_counts() {
+    let history = History::default()
+        .begin(0)
+        .add(Kind::TlbbatchAddPending, page(4), 0, |record| {
+            record.pid = OTHER_PID
+        })
+        .add(Kind::Notify, page(4), page(5), |record| {
+            record.pid = OTHER_PID
+        })
+        .end(0);
+    assert_eq!(
+        lines(&history),
+        "1. munmap at 4 pages 2: ok\n   arch_tlbbatch_add_pending 4\n     told [4,5)\n"
+    );
+}
+
+#[test]
+fn effects_go_to_the_entry_of_their_own_task() {
+    let other = |record: &mut Record| {
+        (record.mm, record.pid) = (9, OTHER_PID);
+        (record.hart, record.cpumask) = (1, 2);
+    };
+    let history = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .add(Kind::FlushTlbPage, 0x5000, 0x6000, other)
+        .notify(4, 6)
+        .add(Kind::Notify, 0x5000, 0x6000, other)
+        .end(0);
+    assert_eq!(layer1(&history), 0);
+    assert!(lines(&history).ends_with("     told [4,6)\n"));
+}
+
+#[test]
+fn a_batched_flush_is_one_call_whether_or_not_its_inner_entry_is_seen() {
+    let batched = |inner: bool| {
+        let history = History::default()
+            .begin(0)
+            .add(Kind::TlbBatchedPending, 0, 0, |_| ());
+        let history = if inner {
+            history.add(Kind::FlushTlbMm, 0, 0, |_| ())
+        } else {
+            history
+        };
+        history.notify_everything().end(0)
+    };
+    assert_eq!(lines(&batched(true)), lines(&batched(false)));
+    assert_eq!(
+        lines(&batched(true)),
+        "1. munmap at 4 pages 2: ok\n   arch_flush_tlb_batched_pending\n     told everything\n"
+    );
+    assert_eq!((layer1(&batched(true)), layer1(&batched(false))), (0, 0));
+}
+
+#[test]
+fn layer_1_misses_a_notification() {
+    assert_eq!(
+        layer1(&History::default().begin(0).flush_range(4, 6).end(0)),
+        1
+    );
+}
+
+#[test]
+fn layer_1_sees_one_too_many_one_too_short_and_one_by_no_call() {
+    let history = || History::default().begin(0).flush_range(4, 6);
+    assert_eq!(layer1(&history().notify(4, 6).notify(4, 6).end(0)), 1);
+    assert_eq!(layer1(&history().notify(4, 5).end(0)), 1);
+    assert_eq!(layer1(&History::default().begin(0).notify(4, 6).end(0)), 1);
+}
+
+#[test]
+fn layer_1_expects_no_notification_where_none_can_be_seen() {
+    let unattached = |record: &mut Record| (record.mm, record.flags) = (9, 0);
+    let history = History::default()
+        .begin(0)
+        .add(Kind::FlushTlbMm, 0, 0, unattached)
+        .end(0);
+    assert_eq!(layer1(&history), 0);
+}
+
+#[test]
+fn layer_1_checks_remote_fences_with_harts_and_asid() {
+    let remote = |asid: u64| {
+        History::default()
+            .begin(0)
+            .add(Kind::FlushTlbMmRange, page(4), page(6), |record| {
+                (record.arg, record.cpumask) = (PAGE_SIZE, 3);
+            })
+            .add(Kind::SbiRfence, page(4), page(6), |record| {
+                (record.arg, record.cpumask, record.asid, record.mm) = (2 * PAGE_SIZE, 3, asid, 0);
+            })
+            .notify(4, 6)
+            .end(0)
+    };
+    assert_eq!(layer1(&remote(3)), 0);
+    assert_eq!(layer1(&remote(4)), 1);
+    assert!(lines(&remote(3)).contains("     sbi fence harts 0x3 [4,6)\n"));
+    assert_eq!(
+        lines(&remote(3)),
+        lines(&remote(4)),
+        "an ASID's number is not told"
+    );
+}
+
+#[test]
+fn layer_1_forgives_what_the_ends_of_the_trace_cut_off() {
+    let other = |record: &mut Record| (record.pid, record.mm) = (OTHER_PID, 9);
+    let cut = History::default()
+        .add(Kind::Notify, 0x1000, 0x2000, other)
+        .begin(0)
+        .end(0)
+        .add(Kind::FlushTlbPage, 0x1000, 0x2000, other);
+    assert_eq!(layer1(&cut), 0);
+    let wrong = cut.add(Kind::Notify, 0x1000, 0x9000, other);
+    assert_eq!(layer1(&wrong), 1);
+}
+
+#[test]
+fn layer_1_with_the_model_before_the_patch_differs() {
+    assert_eq!(usual().told(&Profile::PREPATCH, 1).0.differences.len(), 1);
+}
+
+#[test]
+fn layer_2_agrees_on_the_usual_and_differs_on_each_part() {
+    let (_, observation) = usual().told(&Profile::STABLE, 1);
+    let steps = |prediction: &Prediction| diff(&scenario(), prediction, &observation).steps.len();
+    let usual = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    assert_eq!(steps(&usual), 0);
+
+    assert_eq!(
+        steps(&expectation(Range {
+            start: page(4),
+            end: page(5)
+        })),
+        1
+    );
+    let mut other = usual.clone();
+    other.steps[0].result = StepResult::Errno(22);
+    assert_eq!(steps(&other), 1);
+    let mut other = usual.clone();
+    other.steps[0].calls[0].entry = Entry::FlushTlbRange {
+        start: page(4),
+        end: page(6),
+        huge_page_size: None,
+    };
+    assert_eq!(steps(&other), 1);
+    let mut other = usual.clone();
+    other.steps[0].calls.push(Call {
+        entry: Entry::FlushTlbMm,
+        effects: vec![],
+    });
+    assert_eq!(steps(&other), 1);
+    let mut other = usual.clone();
+    other.steps.push(usual.steps[0].clone());
+    assert_eq!(steps(&other), 1);
+}
+
+#[test]
+fn layer_2_does_not_compare_local_fences() {
+    let (_, observation) = usual().told(&Profile::STABLE, 1);
+    let mut prediction = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    let fence = reference_model::Fence::LocalAll { asid: Some(1) };
+    prediction.steps[0].calls[0]
+        .effects
+        .insert(0, Effect::Fence(fence));
+    assert_eq!(diff(&scenario(), &prediction, &observation).steps.len(), 0);
+    let told = text::of_prediction(&scenario(), &prediction, Fences::All).to_string();
+    assert!(told.contains("local fence everything"), "{told}");
+}
+
+#[test]
+fn a_lost_page_that_nobody_was_told_of_is_unsafe() {
+    let both = [Side::Model, Side::Kernel];
+    let prediction = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    let (_, good) = usual().told(&Profile::STABLE, 1);
+    assert_eq!(uncovered(&prediction, &good, &both), []);
+
+    let (_, bad) = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .notify(4, 5)
+        .end(0)
+        .told(&Profile::STABLE, 1);
+    let missed = uncovered(&prediction, &bad, &both);
+    assert_eq!(missed.len(), 1);
+    assert_eq!(
+        (missed[0].side, missed[0].pages),
+        (
+            Side::Kernel,
+            Range {
+                start: page(5),
+                end: page(6)
+            }
+        )
+    );
+
+    let short = expectation(Range {
+        start: page(5),
+        end: page(6),
+    });
+    let missed = uncovered(&short, &good, &both);
+    assert_eq!((missed.len(), missed[0].side), (1, Side::Model));
+}
+
+#[test]
+fn a_page_told_in_part_only_is_unsafe_and_everything_covers_all() {
+    let prediction = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    let told = |start: u64, end: u64| {
+        let history = History::default()
+            .begin(0)
+            .add(Kind::FlushTlbMm, 0, 0, |_| ());
+        let (_, observation) = history
+            .add(Kind::Notify, start, end, |_| ())
+            .end(0)
+            .told(&Profile::STABLE, 1);
+        uncovered(&prediction, &observation, &[Side::Kernel]).len()
+    };
+    assert_eq!(told(0, u64::MAX), 0);
+    assert_eq!(told(page(4) + 8, page(6)), 1);
+    assert_eq!(told(page(4), page(6) - 1), 1);
+    assert_eq!(
+        told(page(6), page(4)),
+        1,
+        "an inverted range tells of nothing"
+    );
+    assert_eq!(told(u64::MAX, u64::MAX), 1);
+}
+
+#[test]
+fn being_told_in_a_later_step_is_too_late() {
+    let text = "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n  - reclaim: { pages: 1 }\n";
+    let scenario = check(Path::new("t.yaml"), text).expect("well-formed");
+    let late = History::default()
+        .begin(0)
+        .end(0)
+        .begin(1)
+        .flush_range(4, 6)
+        .notify(4, 6)
+        .end(1);
+    let (_, observation) = late.told(&Profile::STABLE, 2);
+    let mut prediction = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    prediction.steps.push(StepPrediction {
+        result: StepResult::Ok,
+        calls: vec![],
+        lost: vec![],
+    });
+    assert_eq!(
+        uncovered(&prediction, &observation, &[Side::Kernel]).len(),
+        1
+    );
+    assert_eq!(diff(&scenario, &prediction, &observation).steps.len(), 2);
+}
+
+#[test]
+fn the_text_of_an_observation_can_be_read_back() {
+    let history = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .add(Kind::SbiRfence, page(4), page(6), |record| {
+            (record.arg, record.cpumask) = (2 * PAGE_SIZE, 3)
+        })
+        .add(Kind::SbiRfence, 0, 0, |record| {
+            (record.arg, record.asid) = (u64::MAX, u64::MAX)
+        })
+        .notify(4, 6)
+        .notify_everything()
+        .add(Kind::Notify, page(3) + 1, page(9), |_| ())
+        .add(Kind::FlushTlbMm, 0, 0, |_| ())
+        .add(Kind::FlushTlbPage, page(4), page(5), |_| ())
+        .add(Kind::FlushTlbRange, page(4), page(6), |_| ())
+        .add(Kind::FlushTlbRange, page(0), page(512), |record| {
+            (record.arg, record.flags) = (2 << 20, protocol::record::F_HUGETLB);
+        })
+        .add(Kind::FlushPmdTlbRange, page(0), page(512), |_| ())
+        .add(Kind::TlbbatchAddPending, page(4), 0, |_| ())
+        .add(Kind::TlbbatchFlush, 0, 0, |record| record.mm = 0)
+        .add(Kind::TlbBatchedPending, 0, 0, |_| ())
+        .add(Kind::RangeStart, page(4), page(6), |_| ())
+        .notify(4, 5)
+        .end(0);
+    let (_, observation) = history.told(&Profile::STABLE, 1);
+    let told = text::of_observation(&scenario(), &observation);
+    let read = parse(&scenario(), &told.to_string()).expect("its own text");
+    assert_eq!(text::of_observation(&scenario(), &read), told);
+    let same = |observation: &Observation| -> Vec<_> {
+        let calls = observation.steps.iter().flat_map(|step| step.calls.clone());
+        calls.map(|call| (call.entry, call.effects)).collect()
+    };
+    assert_eq!(same(&read), same(&observation));
+    assert_eq!(told.steps[0].lines.len(), 16, "{told}");
+}
+
+#[test]
+fn results_can_be_read_back() {
+    for result in [
+        StepResult::Ok,
+        StepResult::Errno(22),
+        StepResult::Errno(12),
+        StepResult::Errno(11),
+        StepResult::Errno(524),
+        StepResult::Signal {
+            signal: 11,
+            addr: page(5),
+        },
+        StepResult::Signal {
+            signal: 7,
+            addr: page(0),
+        },
+    ] {
+        let text = format!("1. munmap at 4 pages 2: {}\n", text::result(result));
+        assert_eq!(
+            parse(&scenario(), &text).expect("its own text").steps[0].result,
+            result,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn text_of_other_steps_or_of_nobody_is_refused() {
+    let refused = |text: &str| parse(&scenario(), text).expect_err("refused");
+    assert!(matches!(
+        refused("1. munmap at 4 pages 3: ok\n"),
+        ParseError::OtherSteps { line: 1, .. }
+    ));
+    assert!(matches!(
+        refused("1. munmap at 4 pages 2: ok\n2. munmap at 4 pages 2: ok\n"),
+        ParseError::OtherSteps { line: 2, .. }
+    ));
+    assert!(matches!(
+        refused("1. munmap at 4 pages 2: ok\n   flush_tlb\n"),
+        ParseError::Line { line: 2, .. }
+    ));
+    assert!(matches!(
+        refused("     told [4,6)\n"),
+        ParseError::Line { line: 1, .. }
+    ));
+    assert!(matches!(
+        refused(""),
+        ParseError::TooFew { told: 0, steps: 1 }
+    ));
+}

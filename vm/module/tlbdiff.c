@@ -132,7 +132,8 @@ static struct tlbdiff_mm *__kprobes ring_find_mm(struct mm_struct *mm)
 	return NULL;
 }
 
-static u64 __kprobes ring_mm_number(struct mm_struct *mm, const struct tlbdiff_mm *tmm)
+static u64 __kprobes ring_mm_number(struct mm_struct *mm,
+				    const struct tlbdiff_mm *tmm)
 {
 	if (!mm)
 		return 0;
@@ -202,16 +203,16 @@ static unsigned long __kprobes arg(struct pt_regs *regs, unsigned int n)
 	return regs_get_kernel_argument(regs, n);
 }
 
-static struct mm_struct *__kprobes on_flush_tlb_all(struct tlbdiff_record *rec,
-					  struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_all(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	rec->cpumask = first_harts(cpu_online_mask);
 	return NULL;
 }
 
 /* Serves arch_flush_tlb_batched_pending() too. */
-static struct mm_struct *__kprobes on_flush_tlb_mm(struct tlbdiff_record *rec,
-					 struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_mm(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct mm_struct *mm = (struct mm_struct *)arg(regs, 0);
 
@@ -219,8 +220,8 @@ static struct mm_struct *__kprobes on_flush_tlb_mm(struct tlbdiff_record *rec,
 	return mm;
 }
 
-static struct mm_struct *__kprobes on_flush_tlb_mm_range(struct tlbdiff_record *rec,
-					       struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_mm_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct mm_struct *mm = (struct mm_struct *)arg(regs, 0);
 
@@ -231,8 +232,8 @@ static struct mm_struct *__kprobes on_flush_tlb_mm_range(struct tlbdiff_record *
 	return mm;
 }
 
-static struct mm_struct *__kprobes on_flush_tlb_page(struct tlbdiff_record *rec,
-					   struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_page(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct vm_area_struct *vma = (struct vm_area_struct *)arg(regs, 0);
 
@@ -243,8 +244,8 @@ static struct mm_struct *__kprobes on_flush_tlb_page(struct tlbdiff_record *rec,
 }
 
 /* Serves flush_pmd_tlb_range() and flush_pud_tlb_range() too. */
-static struct mm_struct *__kprobes on_flush_tlb_range(struct tlbdiff_record *rec,
-					    struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct vm_area_struct *vma = (struct vm_area_struct *)arg(regs, 0);
 
@@ -258,8 +259,8 @@ static struct mm_struct *__kprobes on_flush_tlb_range(struct tlbdiff_record *rec
 	return vma->vm_mm;
 }
 
-static struct mm_struct *__kprobes on_flush_tlb_kernel_range(struct tlbdiff_record *rec,
-						   struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_flush_tlb_kernel_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	rec->start = arg(regs, 0);
 	rec->end = arg(regs, 1);
@@ -271,8 +272,8 @@ static struct mm_struct *__kprobes on_flush_tlb_kernel_range(struct tlbdiff_reco
 void add_pending_of_one_page(struct arch_tlbflush_unmap_batch *batch,
 			     struct mm_struct *mm, unsigned long uaddr);
 
-static struct mm_struct *__kprobes on_tlbbatch_add_pending(struct tlbdiff_record *rec,
-						 struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_tlbbatch_add_pending(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct mm_struct *mm = (struct mm_struct *)arg(regs, 1);
 
@@ -283,8 +284,8 @@ static struct mm_struct *__kprobes on_tlbbatch_add_pending(struct tlbdiff_record
 	return mm;
 }
 
-static struct mm_struct *__kprobes on_tlbbatch_flush(struct tlbdiff_record *rec,
-					   struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_tlbbatch_flush(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	struct arch_tlbflush_unmap_batch *batch;
 
@@ -293,8 +294,8 @@ static struct mm_struct *__kprobes on_tlbbatch_flush(struct tlbdiff_record *rec,
 	return NULL;
 }
 
-static struct mm_struct *__kprobes on_sbi_rfence(struct tlbdiff_record *rec,
-				       struct pt_regs *regs)
+static struct mm_struct *__kprobes
+on_sbi_rfence(struct tlbdiff_record *rec, struct pt_regs *regs)
 {
 	const struct cpumask *mask = (const struct cpumask *)arg(regs, 0);
 
@@ -368,8 +369,13 @@ static int __kprobes hook_hit(struct kprobe *kprobe, struct pt_regs *regs)
 
 static void hooks_remove(size_t count)
 {
-	while (count--)
-		unregister_kprobe(&hooks[count].kprobe);
+	struct kprobe *kprobes[ARRAY_SIZE(hooks)];
+	size_t i;
+
+	/* All at once: there is a grace period to wait for each time. */
+	for (i = 0; i < count; i++)
+		kprobes[i] = &hooks[i].kprobe;
+	unregister_kprobes(kprobes, count);
 }
 
 static int hooks_install(void)

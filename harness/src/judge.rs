@@ -10,20 +10,7 @@ use crate::scenario::Scenario;
 use crate::snapshot::{Header, Info, MachineInfo, Place, Snapshot};
 use crate::text::{self, StepText, Text};
 use crate::verdict::{Finding, Verdict};
-use reference_model::{Machine, Prediction, Profile, tlbflush};
-fn predict(_: &Profile, _: &Machine, p: &reference_model::Program) -> Prediction {
-    Prediction {
-        steps: p
-            .steps
-            .iter()
-            .map(|_| reference_model::StepPrediction {
-                result: reference_model::StepResult::Ok,
-                calls: vec![],
-                lost: vec![],
-            })
-            .collect(),
-    }
-} //TEMP
+use reference_model::{Machine, Prediction, Profile, predict, tlbflush};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;

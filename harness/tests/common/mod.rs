@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What several tests need.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tlbdiff::backend::recorded::Recorded;
+use tlbdiff::judge::Judge;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::report::human::{Human, Style};
+use tlbdiff::report::{Event, Reporter, Start, Summary};
+use tlbdiff::run::{MakeBackend, Run, messages};
+use tlbdiff::scenario::{Scenario, find};
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
+    harness.parent().unwrap_or(harness).to_owned()
+}
+
+/// Every scenario of the checkout.
+pub fn all_scenarios() -> Vec<Arc<Scenario>> {
+    let (scenarios, errors) = find::load(&[root().join("scenarios")], None);
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    scenarios.into_iter().map(Arc::new).collect()
+}
+
+/// Keeps what is told, as people would read it.
+#[derive(Default)]
+pub struct Kept {
+    /// Of verdicts that do not agree, and of the summary.
+    pub text: Vec<u8>,
+}
+
+impl Reporter for Kept {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        let style = Style {
+            quiet: true,
+            ..Style::default()
+        };
+        Human::new(&mut self.text, style).tell(event)
+    }
+}
+
+/// Judges scenarios and gives the summary, with what people would read.
+pub fn judge(
+    scenarios: Vec<Arc<Scenario>>,
+    judge: Judge,
+    backend: Arc<MakeBackend>,
+) -> (Summary, String) {
+    let start = Start {
+        scenarios: scenarios.len(),
+        backend: "test",
+        kernel: "test".to_owned(),
+        profile: judge.profile.name,
+    };
+    let mut kept = Kept::default();
+    let run = Run {
+        scenarios,
+        judge,
+        backend,
+        jobs: 1,
+        start,
+    };
+    let summary = run
+        .run(messages(), &mut kept)
+        .expect("nothing can go wrong in memory");
+    (summary, String::from_utf8(kept.text).expect("text"))
+}
+
+/// Accepted snapshots in place of a kernel.
+pub fn recorded() -> Arc<MakeBackend> {
+    Arc::new(|_, _| Box::new(Recorded))
+}
+
+/// All of them came to this.
+pub fn all(summary: &Summary, outcome: Outcome) -> bool {
+    summary.not_run == 0 && summary.counts.keys().all(|came_to| *came_to == outcome)
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The model against every accepted snapshot, without QEMU: fast, and always part of `cargo test`.
+//!
+//! This test stands here, and not in harness/tests, because `cargo insta`
+//! looks for proposed snapshots in the folders of packages and of test files.
+
+#[path = "../harness/tests/common/mod.rs"]
+mod common;
+
+use common::{all, all_scenarios, judge, recorded, root};
+use reference_model::Profile;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tlbdiff::judge::Judge;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::snapshot::{Place, Snapshot};
+
+#[test]
+fn the_model_agrees_with_every_snapshot() {
+    let by_model = Judge {
+        profile: &Profile::STABLE,
+        repeat: 1,
+        snapshots: false,
+    };
+    let (summary, told) = judge(all_scenarios(), by_model, recorded());
+    assert!(all(&summary, Outcome::Agree), "{told}");
+}
+
+#[test]
+fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
+    let by_model = Judge {
+        profile: &Profile::PREPATCH,
+        repeat: 1,
+        snapshots: false,
+    };
+    for scenario in all_scenarios() {
+        let place = Place::of(&scenario.path).expect("in scenarios/");
+        let snapshot = place.read().expect("readable").expect("accepted");
+        let told_something = snapshot.text.contains("     told ");
+        let path = scenario.path.clone();
+        let (summary, _) = judge(vec![scenario], by_model.clone(), recorded());
+        let expected = if told_something {
+            Outcome::Differs
+        } else {
+            Outcome::Agree
+        };
+        assert_eq!(summary.worst(), expected, "{}", path.display());
+    }
+}
+
+fn snapshot_files(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            snapshot_files(&path, found);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "snap")
+        {
+            found.insert(path.canonicalize().expect("a path"));
+        }
+    }
+}
+
+#[test]
+fn every_snapshot_has_its_scenario() {
+    let mut files = BTreeSet::new();
+    snapshot_files(&root().join("snapshots"), &mut files);
+    for scenario in all_scenarios() {
+        files.remove(&Place::of(&scenario.path).expect("in scenarios/").accepted);
+    }
+    assert!(files.is_empty(), "of no scenario: {files:?}");
+}
+
+#[test]
+fn snapshots_are_what_insta_takes_for_snapshots() {
+    for scenario in all_scenarios() {
+        let place = Place::of(&scenario.path).expect("in scenarios/");
+        let snapshot = place.read().expect("readable").expect("accepted");
+        let file = fs::read_to_string(&place.accepted).expect("a file");
+        assert_eq!(
+            Snapshot::parse(&file).expect("a snapshot").print(),
+            file,
+            "{}",
+            place.scenario
+        );
+
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(place.accepted.parent().expect("a folder"));
+        settings.set_prepend_module_to_snapshot(false);
+        let name = place
+            .accepted
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        settings.bind(|| insta::assert_snapshot!(name, snapshot.text));
+    }
+}

@@ -54,6 +54,13 @@
 
 #include "tlbdiff_uapi.h"
 
+#ifndef CONFIG_MMU_NOTIFIER
+#error "needs MMU_NOTIFIER, which something must select: KVM does"
+#endif
+#ifndef CONFIG_KPROBES
+#error "needs KPROBES"
+#endif
+
 #define TLBDIFF_DEFAULT_RECORDS	BIT(16)
 #define TLBDIFF_MAX_RECORDS	BIT(20)
 
@@ -151,7 +158,6 @@ static void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 
 	rec->pid = task_pid_nr(current);
 	rec->tgid = task_tgid_nr(current);
-	rec->hart = raw_smp_processor_id();
 
 	flags = ring_lock();
 	if (!ring.tracing)
@@ -165,6 +171,7 @@ static void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 	rec->mm = ring_mm_number(mm, tmm);
 	if (tmm && !tmm->released)
 		rec->flags |= TLBDIFF_F_ATTACHED;
+	rec->hart = smp_processor_id();
 	rec->seq = ring.seq++;
 
 	at = ring.first + ring.used++;
@@ -268,9 +275,10 @@ on_flush_tlb_kernel_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 	return NULL;
 }
 
-/* What arch_tlbbatch_add_pending() was before 6.15; then it took a range. */
-void add_pending_of_one_page(struct arch_tlbflush_unmap_batch *batch,
-			     struct mm_struct *mm, unsigned long uaddr);
+/* What arch_tlbbatch_add_pending() is where it takes a page, not a range. */
+#define ADD_PENDING_OF_A_PAGE						\
+	void (struct arch_tlbflush_unmap_batch *batch,			\
+	      struct mm_struct *mm, unsigned long uaddr)
 
 static struct mm_struct *__kprobes
 on_tlbbatch_add_pending(struct tlbdiff_record *rec, struct pt_regs *regs)
@@ -278,7 +286,7 @@ on_tlbbatch_add_pending(struct tlbdiff_record *rec, struct pt_regs *regs)
 	struct mm_struct *mm = (struct mm_struct *)arg(regs, 1);
 
 	rec->start = arg(regs, 2);
-	if (!__same_type(arch_tlbbatch_add_pending, add_pending_of_one_page))
+	if (!__same_type(arch_tlbbatch_add_pending, ADD_PENDING_OF_A_PAGE))
 		rec->end = arg(regs, 3);
 	fill_mm(rec, mm);
 	return mm;
@@ -328,24 +336,25 @@ static int hook_hit(struct kprobe *kprobe, struct pt_regs *regs);
 	.fill = _fill,					\
 }
 
+/* Kbuild finds out which of those that come and go this kernel has. */
 static struct tlbdiff_hook hooks[] = {
 	HOOK("flush_tlb_all", FLUSH_TLB_ALL, on_flush_tlb_all),
 	HOOK("flush_tlb_mm", FLUSH_TLB_MM, on_flush_tlb_mm),
 	HOOK("flush_tlb_mm_range", FLUSH_TLB_MM_RANGE, on_flush_tlb_mm_range),
 	HOOK("flush_tlb_page", FLUSH_TLB_PAGE, on_flush_tlb_page),
 	HOOK("flush_tlb_range", FLUSH_TLB_RANGE, on_flush_tlb_range),
-#ifdef __HAVE_ARCH_FLUSH_PMD_TLB_RANGE
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	HOOK("flush_pmd_tlb_range", FLUSH_PMD_TLB_RANGE, on_flush_tlb_range),
-#endif
-#ifdef __HAVE_ARCH_FLUSH_PUD_TLB_RANGE
+#ifdef HAS_FLUSH_PUD_TLB_RANGE
 	HOOK("flush_pud_tlb_range", FLUSH_PUD_TLB_RANGE, on_flush_tlb_range),
+#endif
 #endif
 	HOOK("flush_tlb_kernel_range", FLUSH_TLB_KERNEL_RANGE,
 	     on_flush_tlb_kernel_range),
 	HOOK("arch_tlbbatch_add_pending", TLBBATCH_ADD_PENDING,
 	     on_tlbbatch_add_pending),
 	HOOK("arch_tlbbatch_flush", TLBBATCH_FLUSH, on_tlbbatch_flush),
-#ifdef TLBDIFF_HAS_BATCHED_PENDING
+#ifdef HAS_BATCHED_PENDING
 	HOOK("arch_flush_tlb_batched_pending", TLB_BATCHED_PENDING,
 	     on_flush_tlb_mm),
 #endif
@@ -688,19 +697,17 @@ static ssize_t tlbdiff_read(struct file *file, char __user *buf, size_t size,
 	const size_t record = sizeof(struct tlbdiff_record);
 	size_t want = size / record;
 	size_t done = 0;
-	ssize_t got = 0;
+	ssize_t got;
 
 	if (!want)
 		return -EINVAL;
 	if (mutex_lock_interruptible(&session.lock))
 		return -ERESTARTSYS;
-	if (!session.greeted)
-		got = -EINVAL;
-	else
-		do {
-			got = read_piece(buf + done * record, want - done);
-			done += max(got, 0);
-		} while (got > 0 && done < want);
+	got = session.greeted ? read_piece(buf, want) : -EINVAL;
+	while (got > 0) {
+		done += got;
+		got = read_piece(buf + done * record, want - done);
+	}
 	mutex_unlock(&session.lock);
 
 	return done ? done * record : got;

@@ -65,7 +65,9 @@ enum tlbdiff_kind {
  * TLB_BATCHED_PENDING	0	0		0		mm_cpumask	ASID
  *
  * mm is a number that is the same for one mm_struct as long as the file is
- * open and says nothing else; 0 where there is no mm. asid is cntx2asid() of
+ * open and says nothing else; 0 where there is no mm. Those that attached are
+ * numbered from 1 from then on; others have the top bit set, and an address
+ * used again gives a number used before. asid is cntx2asid() of
  * the mm's context at entry. cpumask holds harts 0 to 63 by Linux's number.
  */
 struct tlbdiff_record {

@@ -199,7 +199,7 @@ fn snapshot(scenario: &Scenario, subject: &Subject, place: &Place, told: &Text) 
         machine: MachineInfo::from(&subject.machine),
     };
     let header = Header {
-        source: "tlbdiff run".to_owned(),
+        source: file!().to_owned(),
         description: scenario.about.clone(),
         info,
         input_file: place.scenario.clone(),

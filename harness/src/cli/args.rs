@@ -41,7 +41,7 @@ pub enum Command {
     /// Fetch and build kernels, the tracing module and the guest program (runs vm/provision)
     Provision(ProvisionArgs),
     /// Say what is missing on this machine, each with its remedy
-    Doctor(DoctorArgs),
+    Doctor,
 }
 
 /// Which scenarios.
@@ -125,9 +125,12 @@ pub struct GuestArgs {
     /// Boot anew instead of restoring a saved guest
     #[arg(long)]
     pub boot: bool,
-    /// Break the guest before the scenario with this number (for the tests of this program)
+    /// Break the first guest of each worker (for the tests of this program)
     #[arg(long, hide = true, value_name = "WHAT")]
     pub sabotage: Option<SabotageName>,
+    /// Boot with this initramfs (for the tests of this program)
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub initramfs: Option<PathBuf>,
     /// Records that the trace buffer holds (for the tests of this program)
     #[arg(long, hide = true, default_value_t = 0)]
     pub buffer_records: u32,
@@ -216,15 +219,4 @@ pub struct ProvisionArgs {
         allow_hyphen_values = true
     )]
     pub arguments: Vec<OsString>,
-}
-
-/// Options of `doctor`.
-#[derive(Clone, Debug, Args)]
-pub struct DoctorArgs {
-    #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment here would become the help's heading"
-    )]
-    pub kernel: KernelArgs,
 }

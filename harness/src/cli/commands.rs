@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What each command does. Each gives the exit code.
 
-use super::args::{CheckArgs, DoctorArgs, Format, ListArgs, PredictArgs, ProvisionArgs, RunArgs};
-use super::config::{self, RunConfig, choice, profile, scenarios};
+use super::args::{CheckArgs, Format, ListArgs, PredictArgs, ProvisionArgs, RunArgs};
+use super::config::{RunConfig, profile, scenarios};
 use super::{Failure, interrupt};
 use crate::backend::Backend;
 use crate::backend::guest::GuestBackend;
@@ -117,19 +117,13 @@ pub fn provision(args: &ProvisionArgs) -> Result<u8, Failure> {
     Err(Failure::Cannot(format!("{}: {error}", script.display())))
 }
 
-/// Says what is missing on this machine.
-pub fn doctor(args: &DoctorArgs) -> Result<u8, Failure> {
+/// Says what is missing on this machine, each with its remedy.
+pub fn doctor() -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
-    let mut missing = 0;
-    for ailment in Vec::<String>::new() {
-        let _ = choice(&args.kernel); //TEMP
-        writeln!(out, "{ailment}")?;
-        missing += 1;
+    let findings = vm::doctor::doctor();
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
     }
-    let _ = config::choice;
-    Ok(if missing == 0 {
-        EXIT_AGREE
-    } else {
-        EXIT_COULD_NOT_RUN
-    })
+    let well = findings.iter().all(|finding| finding.ok);
+    Ok(if well { EXIT_AGREE } else { EXIT_COULD_NOT_RUN })
 }

@@ -87,13 +87,16 @@ fn kernel_name(artifacts: &Artifacts) -> String {
     format!("{} ({})", artifacts.kernel, artifacts.release)
 }
 
-fn settings(args: &RunArgs, artifacts: Artifacts) -> Settings {
+fn settings(args: &RunArgs, mut artifacts: Artifacts) -> Settings {
+    let other = args.guest.initramfs.clone();
+    let restore = !args.guest.boot && other.is_none();
+    artifacts.initramfs = other.unwrap_or(artifacts.initramfs);
     Settings {
         artifacts,
         harts: args.guest.harts,
         memory_mib: args.guest.memory,
         timeout: Duration::from_secs(args.guest.timeout),
-        restore: !args.guest.boot,
+        restore,
         sabotage: args.guest.sabotage,
         buffer_records: args.guest.buffer_records,
     }

@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => commands::list(&args),
         Command::Check(args) => commands::check(&args),
         Command::Provision(args) => commands::provision(&args),
-        Command::Doctor(args) => commands::doctor(&args),
+        Command::Doctor => commands::doctor(),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -244,13 +244,13 @@ impl Page<'_> {
     }
 
     fn layer2(&mut self, verdict: &Verdict, diff: &Diff) {
-        let layer1 = verdict
-            .findings
-            .iter()
-            .any(|finding| matches!(finding, Finding::Layer1(_)));
-        let whose = match layer1 {
-            true => "layer 2 differs, maybe only because layer 1 does",
-            false => "layer 2 differs, layer 1 agrees: the mm core, or the model of it",
+        let is_layer1 = |finding: &Finding| matches!(finding, Finding::Layer1(_));
+        let whose = match verdict.checked {
+            0 => "layer 2 differs (layer 1 cannot be checked: there is no trace)",
+            _ if verdict.findings.iter().any(is_layer1) => {
+                "layer 2 differs, maybe only because layer 1 does"
+            }
+            _ => "layer 2 differs, layer 1 agrees: the mm core, or the model of it",
         };
         self.line(format!("  {whose}"));
         for step in diff.steps.iter().take(SHOWN) {

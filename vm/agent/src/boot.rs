@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What PID 1 has to do before there is anything to serve.
+
+use crate::{files, settings};
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::unistd::Pid;
+use std::fs::{self, File, OpenOptions};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Name of the virtio-serial port.
+const PORT: &str = "tlbdiff";
+/// How long the port may take to appear.
+const PORT_WAIT: Duration = Duration::from_secs(10);
+/// File systems: source, place, type.
+const MOUNTS: &[(&str, &str, &str)] = &[
+    ("proc", "/proc", "proc"),
+    ("sysfs", "/sys", "sysfs"),
+    ("devtmpfs", "/dev", "devtmpfs"),
+    ("debugfs", "/sys/kernel/debug", "debugfs"),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2"),
+];
+
+/// Mounts what is needed, loads the tracing module and makes the machine still.
+///
+/// # Errors
+/// Whatever could not be done, with its name.
+pub fn prepare() -> Result<()> {
+    for (source, place, kind) in MOUNTS {
+        fs::create_dir_all(place).ok();
+        mount(
+            Some(*source),
+            *place,
+            Some(*kind),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .with_context(|| format!("cannot mount {kind} at {place}"))?;
+    }
+    load_module()?;
+    settings::make_still()?;
+    // The agent stays off the hart on which subjects run.
+    pin(0)
+}
+
+/// Pins the calling thread to one hart.
+///
+/// # Errors
+/// There is no such hart.
+pub fn pin(hart: usize) -> Result<()> {
+    let mut harts = CpuSet::new();
+    harts.set(hart)?;
+    sched_setaffinity(Pid::from_raw(0), &harts)
+        .with_context(|| format!("cannot pin to hart {hart}"))
+}
+
+fn load_module() -> Result<()> {
+    let module = File::open("/tlbdiff.ko").context("cannot open /tlbdiff.ko")?;
+    nix::kmod::finit_module(&module, c"", nix::kmod::ModuleInitFlags::empty()).context(
+        "the kernel refused tlbdiff.ko; the lines above say which function could not be hooked",
+    )
+}
+
+/// The host's port, as soon as it is there.
+///
+/// # Errors
+/// It does not appear within ten seconds, or cannot be opened.
+pub fn open_port() -> Result<File> {
+    let end = Instant::now() + PORT_WAIT;
+    loop {
+        if let Some(path) = find_port() {
+            return OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .with_context(|| format!("cannot open {}", path.display()));
+        }
+        if Instant::now() > end {
+            bail!("no virtio-serial port of the name {PORT} appeared");
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn find_port() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    ports.flatten().find_map(|port| {
+        let name = files::read(&port.path().join("name")).ok()?;
+        let device = PathBuf::from("/dev").join(port.file_name());
+        (name.trim() == PORT && device.exists()).then_some(device)
+    })
+}
+
+/// Ends the guest.
+pub fn power_off() -> ! {
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    std::process::exit(1);
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One access to one byte, which may be answered with a signal.
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+
+static TOUCHING: AtomicBool = AtomicBool::new(false);
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Size of the signal handler's own stack, in bytes.
+const STACK: usize = 64 << 10;
+
+/// From now on a touch that is answered with SIGSEGV or SIGBUS returns.
+///
+/// # Errors
+/// The kernel refuses the handlers.
+pub fn install() -> Result<()> {
+    let stack = Box::leak(vec![1u8; STACK].into_boxed_slice());
+    let stack = libc::stack_t {
+        ss_sp: stack.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: STACK,
+    };
+    // SAFETY: the stack is never freed.
+    nix::errno::Errno::result(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) })
+        .context("sigaltstack")?;
+    let action = SigAction::new(
+        SigHandler::SigAction(handle),
+        SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO,
+        SigSet::empty(),
+    );
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: the handler only stores to atomics and to its own context.
+        unsafe { sigaction(signal, &action) }.context("sigaction")?;
+    }
+    Ok(())
+}
+
+/// Notes the signal and goes on behind the access. A fault anywhere else is
+/// the subject's own fault, and ends it.
+extern "C" fn handle(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !TOUCHING.load(SeqCst) {
+        // SAFETY: restores the default action, which ends this process when
+        // the access is made again.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        return;
+    }
+    SIGNAL.store(signal, SeqCst);
+    skip_access(context);
+}
+
+/// The access is one instruction of four bytes.
+#[cfg(target_arch = "riscv64")]
+fn skip_access(context: *mut libc::c_void) {
+    const REG_PC: usize = 0;
+    let context = context.cast::<libc::ucontext_t>();
+    // SAFETY: the kernel gives the handler a valid context.
+    unsafe { (*context).uc_mcontext.__gregs[REG_PC] += 4 };
+}
+
+/// Elsewhere (the host's own tests) nothing is skipped: the process ends.
+#[cfg(not(target_arch = "riscv64"))]
+fn skip_access(_: *mut libc::c_void) {
+    // SAFETY: ends the process, from a signal handler too.
+    unsafe { libc::_exit(1) };
+}
+
+/// Reads or writes the byte at an address; the signal that came instead, if one did.
+pub fn touch(addr: u64, write: bool) -> Option<i32> {
+    SIGNAL.store(0, SeqCst);
+    TOUCHING.store(true, SeqCst);
+    access(addr, write);
+    TOUCHING.store(false, SeqCst);
+    match SIGNAL.load(SeqCst) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+#[cfg(target_arch = "riscv64")]
+#[inline(never)]
+fn access(addr: u64, write: bool) {
+    // SAFETY: the address lies in the arena, where nothing of this program
+    // does; a fault is skipped by the handler. norvc keeps the access at four bytes.
+    unsafe {
+        if write {
+            std::arch::asm!(".option push", ".option norvc", "sb {v}, 0({a})", ".option pop",
+                a = in(reg) addr, v = in(reg) 1u64, options(nostack));
+        } else {
+            std::arch::asm!(".option push", ".option norvc", "lb {v}, 0({a})", ".option pop",
+                a = in(reg) addr, v = out(reg) _, options(nostack));
+        }
+    }
+}
+
+#[cfg(not(target_arch = "riscv64"))]
+#[inline(never)]
+fn access(addr: u64, write: bool) {
+    let byte = addr as *mut u8;
+    // SAFETY: the address lies in the arena; a fault ends the process.
+    unsafe {
+        if write {
+            byte.write_volatile(1)
+        } else {
+            byte.read_volatile();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! /dev/tlbdiff: the agent's side of vm/module/tlbdiff_uapi.h.
+
+use anyhow::{Context, Result, bail};
+use protocol::record::{ABI_VERSION, Record};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// `struct tlbdiff_hello`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hello {
+    abi_version: u32,
+    record_size: u32,
+    buffer_records: u32,
+    reserved: u32,
+}
+
+/// `struct tlbdiff_mark`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// From 0.
+    pub step: u64,
+    /// 0 begin, 1 end.
+    pub phase: u64,
+}
+
+/// `struct tlbdiff_status`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Status {
+    /// Records made.
+    pub recorded: u64,
+    /// Records lost for want of room.
+    pub lost: u64,
+    /// The caller's mm, as records name it.
+    pub mm: u64,
+    /// How many mms are attached.
+    pub attached: u64,
+}
+
+mod ioctl {
+    use super::{Hello, Mark, Status};
+    nix::ioctl_readwrite!(hello, b't', 0, Hello);
+    nix::ioctl_none!(attach, b't', 1);
+    nix::ioctl_none!(start, b't', 2);
+    nix::ioctl_none!(stop, b't', 3);
+    nix::ioctl_write_ptr!(mark, b't', 4, Mark);
+    nix::ioctl_read!(status, b't', 5, Status);
+}
+
+/// The open trace; closing it undoes all.
+pub struct Tracer {
+    file: File,
+}
+
+impl Tracer {
+    /// Opens it and checks that both sides speak the same version.
+    ///
+    /// # Errors
+    /// The device is missing or busy, or of another version.
+    pub fn open(buffer_records: u32) -> Result<Tracer> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/tlbdiff")
+            .context("cannot open /dev/tlbdiff")?;
+        let mut hello = Hello {
+            abi_version: ABI_VERSION,
+            record_size: Record::SIZE as u32,
+            buffer_records,
+            reserved: 0,
+        };
+        // SAFETY: hello is a valid struct tlbdiff_hello.
+        let greeted = unsafe { ioctl::hello(file.as_raw_fd(), &mut hello) };
+        if hello.abi_version != ABI_VERSION || hello.record_size != Record::SIZE as u32 {
+            bail!(
+                "the tracing module speaks version {} with records of {} bytes, the agent version {ABI_VERSION} with {} bytes",
+                hello.abi_version,
+                hello.record_size,
+                Record::SIZE
+            );
+        }
+        greeted.context("the tracing module refused HELLO")?;
+        Ok(Tracer { file })
+    }
+
+    /// The descriptor that the subject inherits.
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Appends whole records that are waiting; false when there are none.
+    ///
+    /// # Errors
+    /// The device refuses the read.
+    pub fn read(&mut self, records: &mut Vec<u8>) -> Result<bool> {
+        let mut chunk = [0; Record::SIZE * 256];
+        let length = self
+            .file
+            .read(&mut chunk)
+            .context("cannot read the trace")?;
+        records.extend_from_slice(&chunk[..length]);
+        Ok(length != 0)
+    }
+
+    /// Counts.
+    ///
+    /// # Errors
+    /// The device refuses the question.
+    pub fn status(&self) -> Result<Status> {
+        status(self.fd())
+    }
+}
+
+/// The counts, and the caller's mm.
+///
+/// # Errors
+/// The device refuses the question.
+pub fn status(fd: RawFd) -> Result<Status> {
+    let mut status = Status::default();
+    // SAFETY: status is a valid struct tlbdiff_status.
+    unsafe { ioctl::status(fd, &mut status) }.context("STATUS")?;
+    Ok(status)
+}
+
+/// From now on the caller's mm is watched.
+///
+/// # Errors
+/// The kernel refuses a subscription.
+pub fn attach(fd: RawFd) -> Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::attach(fd) }.map(drop).context("ATTACH")
+}
+
+/// From now on records are made.
+///
+/// # Errors
+/// The device refuses it.
+pub fn start(fd: RawFd) -> Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::start(fd) }.map(drop).context("START")
+}
+
+/// No more records are made.
+///
+/// # Errors
+/// The device refuses it.
+pub fn stop(fd: RawFd) -> Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::stop(fd) }.map(drop).context("STOP")
+}
+
+/// Marks the trace. Allocates nothing.
+pub fn mark(fd: RawFd, step: u64, phase: u64) {
+    // SAFETY: the mark is a valid struct tlbdiff_mark. A mark that fails shows
+    // as a step without records, which the host refuses.
+    let _ = unsafe { ioctl::mark(fd, &Mark { step, phase }) };
+}

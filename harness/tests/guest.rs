@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every scenario on a real kernel, against the model and the accepted snapshots.
+//!
+//! A machine on which no guest can be run fails these tests: run `./vm/provision`.
+
+mod common;
+
+use common::{all, all_scenarios, judge, root};
+use reference_model::Profile;
+use std::sync::Arc;
+use std::time::Duration;
+use tlbdiff::backend::guest::{GuestBackend, Settings};
+use tlbdiff::judge::Judge;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::run::MakeBackend;
+use tlbdiff::scenario::Scenario;
+use vm::KernelChoice;
+
+fn guest() -> Arc<MakeBackend> {
+    let artifacts = vm::locate(&KernelChoice::Named("stable".to_owned()));
+    let settings = Settings {
+        artifacts: artifacts.unwrap_or_else(|error| panic!("{error}")),
+        harts: 2,
+        memory_mib: 512,
+        timeout: Duration::from_secs(30),
+        restore: true,
+        sabotage: None,
+        buffer_records: 0,
+    };
+    Arc::new(move |sender, stop| Box::new(GuestBackend::new(settings.clone(), sender, stop)))
+}
+
+fn below(folder: &str) -> Vec<Arc<Scenario>> {
+    let folder = root().join("scenarios").join(folder);
+    all_scenarios()
+        .into_iter()
+        .filter(|scenario| scenario.path.starts_with(&folder))
+        .collect()
+}
+
+#[test]
+fn kernel_model_and_snapshots_agree_on_every_scenario() {
+    let by = Judge {
+        profile: &Profile::STABLE,
+        repeat: 1,
+        snapshots: true,
+    };
+    let (summary, told) = judge(all_scenarios(), by, guest());
+    assert!(all(&summary, Outcome::Agree), "{told}");
+    assert!(summary.checked > 0, "layer 1 saw nothing");
+}
+
+#[test]
+fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
+    let by = Judge {
+        profile: &Profile::PREPATCH,
+        repeat: 1,
+        snapshots: false,
+    };
+    let (summary, told) = judge(below("munmap"), by, guest());
+    assert_eq!(summary.worst(), Outcome::Differs, "{told}");
+    assert!(told.contains("layer 1 differs"), "{told}");
+    assert!(told.contains("+      told ["), "{told}");
+}
+
+#[test]
+fn results_do_not_vary() {
+    let by = Judge {
+        profile: &Profile::STABLE,
+        repeat: 5,
+        snapshots: false,
+    };
+    let (summary, told) = judge(below("reclaim"), by, guest());
+    assert!(all(&summary, Outcome::Agree), "{told}");
+}

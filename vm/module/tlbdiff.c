@@ -40,6 +40,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/random.h>
+#include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/siphash.h>
 #include <linux/slab.h>
@@ -47,6 +48,7 @@
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/wait_bit.h>
 
 #include <asm/mmu.h>
 #include <asm/tlbbatch.h>
@@ -69,7 +71,7 @@
 
 static_assert(sizeof(struct tlbdiff_record) == 80);
 
-/* An mm that attached. Stays, as does its mm_struct, until the file closes. */
+/* An mm that attached. Stays, with its mm_struct, until the file is closed. */
 struct tlbdiff_mm {
 	struct hlist_node node;
 	struct mm_struct *mm;
@@ -78,6 +80,7 @@ struct tlbdiff_mm {
 	/* One ops with both kinds of callback is refused: so subscribe two. */
 	struct mmu_notifier secondary_tlbs;
 	struct mmu_notifier ranges;
+	refcount_t notifiers;	/* of the two, not yet freed */
 };
 
 /* What a hook or a notifier can be called with at any time. */
@@ -108,6 +111,8 @@ static struct {
 };
 
 static unsigned long device_busy;
+
+static atomic_t mms_allocated = ATOMIC_INIT(0);
 
 /*
  * A kprobe's handler runs as if in an NMI, where lockdep allows trylocks only.
@@ -149,7 +154,15 @@ static u64 __kprobes ring_mm_number(struct mm_struct *mm,
 	return siphash_1u64((unsigned long)mm, &ring.key) | TLBDIFF_MM_FOREIGN;
 }
 
-/* Adds @rec, about @mm (or NULL); completes what all kinds have in common. */
+static bool __kprobes from_notifier(const struct tlbdiff_record *rec)
+{
+	return rec->kind >= TLBDIFF_NOTIFY && rec->kind <= TLBDIFF_RELEASE;
+}
+
+/*
+ * Adds @rec, about @mm (or NULL); completes what all kinds have in common.
+ * A notifier that still runs after its file was closed is not listened to.
+ */
 static void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 {
 	struct tlbdiff_mm *tmm;
@@ -162,12 +175,14 @@ static void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 	flags = ring_lock();
 	if (!ring.tracing)
 		goto unlock;
+	tmm = mm ? ring_find_mm(mm) : NULL;
+	if (!tmm && from_notifier(rec))
+		goto unlock;
 	if (ring.used == ring.capacity) {
 		ring.lost++;
 		goto unlock;
 	}
 
-	tmm = mm ? ring_find_mm(mm) : NULL;
 	rec->mm = ring_mm_number(mm, tmm);
 	if (tmm && !tmm->released)
 		rec->flags |= TLBDIFF_F_ATTACHED;
@@ -463,33 +478,51 @@ static void notify_range_end(struct mmu_notifier *mn,
 	notify_range(range, TLBDIFF_RANGE_END);
 }
 
-/*
- * The mm is going away, or the file is closing. The two can happen at once;
- * the second to come has no effect.
- */
 static void notify_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	struct tlbdiff_mm *tmm = container_of(mn, struct tlbdiff_mm, ranges);
 	struct tlbdiff_record rec = { .kind = TLBDIFF_RELEASE };
+	struct tlbdiff_mm *tmm;
 	unsigned long flags;
 
 	ring_add(&rec, mm);
 	flags = ring_lock();
-	if (!tmm->released) {
+	tmm = ring_find_mm(mm);
+	if (tmm) {
 		tmm->released = true;
 		ring.attached--;
 	}
 	ring_unlock(flags);
 }
 
+static void put_mm(struct tlbdiff_mm *tmm)
+{
+	if (!refcount_dec_and_test(&tmm->notifiers))
+		return;
+	kfree(tmm);
+	if (atomic_dec_and_test(&mms_allocated))
+		wake_up_var(&mms_allocated);
+}
+
+static void free_secondary_tlbs(struct mmu_notifier *mn)
+{
+	put_mm(container_of(mn, struct tlbdiff_mm, secondary_tlbs));
+}
+
+static void free_ranges(struct mmu_notifier *mn)
+{
+	put_mm(container_of(mn, struct tlbdiff_mm, ranges));
+}
+
 static const struct mmu_notifier_ops secondary_tlbs_ops = {
 	.arch_invalidate_secondary_tlbs = notify_secondary_tlbs,
+	.free_notifier = free_secondary_tlbs,
 };
 
 static const struct mmu_notifier_ops ranges_ops = {
 	.release = notify_release,
 	.invalidate_range_start = notify_range_start,
 	.invalidate_range_end = notify_range_end,
+	.free_notifier = free_ranges,
 };
 
 /* The device. session.lock is held by all of the following. */
@@ -553,6 +586,7 @@ static long ioctl_attach(void)
 	tmm->mm = mm;
 	tmm->secondary_tlbs.ops = &secondary_tlbs_ops;
 	tmm->ranges.ops = &ranges_ops;
+	refcount_set(&tmm->notifiers, 2);
 
 	ret = mmu_notifier_register(&tmm->secondary_tlbs, mm);
 	if (ret)
@@ -561,6 +595,7 @@ static long ioctl_attach(void)
 	if (ret)
 		goto unregister_secondary_tlbs;
 
+	atomic_inc(&mms_allocated);
 	tmm->number = ++session.last_number;
 	flags = ring_lock();
 	hash_add(ring.mms, &tmm->node, (unsigned long)mm);
@@ -575,18 +610,25 @@ free:
 	return ret;
 }
 
-static void detach(struct tlbdiff_mm *tmm)
+/*
+ * Does not wait for callbacks under way: a grace period takes milliseconds.
+ * They find the table empty and record nothing; what they stand on is freed
+ * after them, at the latest before the module is.
+ */
+static void detach_all(void)
 {
+	struct hlist_node *next;
+	struct tlbdiff_mm *tmm;
 	unsigned long flags;
+	int bucket;
 
-	/* These wait for callbacks under way and drop the hold on the mm. */
-	mmu_notifier_unregister(&tmm->ranges, tmm->mm);
-	mmu_notifier_unregister(&tmm->secondary_tlbs, tmm->mm);
-
-	flags = ring_lock();
-	hash_del(&tmm->node);
-	ring_unlock(flags);
-	kfree(tmm);
+	hash_for_each_safe(ring.mms, bucket, next, tmm, node) {
+		flags = ring_lock();
+		hash_del(&tmm->node);
+		ring_unlock(flags);
+		mmu_notifier_put(&tmm->ranges);
+		mmu_notifier_put(&tmm->secondary_tlbs);
+	}
 }
 
 static long ioctl_trace(bool on)
@@ -739,14 +781,10 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 static int tlbdiff_release(struct inode *inode, struct file *file)
 {
 	struct tlbdiff_record *records;
-	struct hlist_node *next;
-	struct tlbdiff_mm *tmm;
 	unsigned long flags;
-	int bucket;
 
 	ioctl_trace(false);
-	hash_for_each_safe(ring.mms, bucket, next, tmm, node)
-		detach(tmm);
+	detach_all();
 
 	flags = ring_lock();
 	records = ring.records;
@@ -794,6 +832,12 @@ static void __exit tlbdiff_exit(void)
 {
 	misc_deregister(&tlbdiff_device);
 	hooks_remove(ARRAY_SIZE(hooks));
+	/*
+	 * The second waits for a grace period only, not for what is called
+	 * after it; the first not for the last call's return.
+	 */
+	wait_var_event(&mms_allocated, !atomic_read(&mms_allocated));
+	mmu_notifier_synchronize();
 }
 
 module_init(tlbdiff_init);

@@ -19,6 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How often a state is tried that another process saved again after it had failed here.
+const RESTORES: usize = 3;
+
 type Events<'a> = &'a mut dyn FnMut(GuestEvent);
 
 /// See [`Guest::start`].
@@ -49,26 +52,25 @@ fn restore_or_boot(
     events: Events,
 ) -> Result<(Guest, bool), GuestError> {
     let state = SavedState::of(config, qemu).map_err(GuestError::NotStarted)?;
-    if let Some(guest) = restore_if_saved(config, qemu, &state, events)? {
-        return Ok((guest, true));
-    }
     // Several guests started at once: one boots and saves, the others restore.
-    let patience = config.timeouts.boot + config.timeouts.save;
-    let mut announce = || events(GuestEvent::WaitingForOther);
-    let writing = match state.lock(Instant::now() + patience, &mut announce) {
-        Ok(writing) => Some(writing),
-        Err(error) => {
-            let folder = config.artifacts.cache.display();
-            events(GuestEvent::SaveFailed(format!("{folder}: {error}")));
-            None
+    let patience = Instant::now() + config.timeouts.boot + config.timeouts.save;
+    for _ in 0..RESTORES {
+        if let Some(guest) = restore_if_saved(config, qemu, &state, events)? {
+            return Ok((guest, true));
         }
-    };
-    if writing.as_ref().is_some_and(|writing| writing.waited)
-        && let Some(guest) = restore_if_saved(config, qemu, &state, events)?
-    {
-        return Ok((guest, true));
+        let mut announce = || events(GuestEvent::WaitingForOther);
+        match state.lock(patience, &mut announce) {
+            // Restored without the lock, so that all who waited restore at once.
+            Ok(_) if state.exists() => {}
+            Ok(writing) => return Ok((boot(config, qemu, Some(writing), events)?, false)),
+            Err(error) => {
+                let folder = config.artifacts.cache.display();
+                events(GuestEvent::SaveFailed(format!("{folder}: {error}")));
+                break;
+            }
+        }
     }
-    Ok((boot(config, qemu, writing, events)?, false))
+    Ok((boot(config, qemu, None, events)?, false))
 }
 
 /// Restores the saved guest; `None` if there is none, or none that can be restored.

@@ -35,8 +35,6 @@ pub(super) struct SavedState {
 pub(super) struct Writing<'a> {
     state: &'a SavedState,
     _lock: Flock<File>,
-    /// Somebody else held it at first, and may have saved in the meantime.
-    pub(super) waited: bool,
 }
 
 impl SavedState {
@@ -112,7 +110,6 @@ impl SavedState {
                     return Ok(Writing {
                         state: self,
                         _lock: lock,
-                        waited,
                     });
                 }
                 Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
@@ -224,17 +221,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state_in(folder.path());
         let first = state.lock(Instant::now(), &mut || ()).unwrap();
-        assert!(!first.waited);
         let Err(error) = state.lock(Instant::now() + Duration::from_millis(60), &mut || ()) else {
             panic!("locked twice");
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         thread::scope(|scope| {
-            let second =
-                scope.spawn(|| state.lock(Instant::now() + Duration::from_secs(10), &mut || ()));
+            let second = scope.spawn(|| {
+                let mut waited = false;
+                let deadline = Instant::now() + Duration::from_secs(10);
+                state.lock(deadline, &mut || waited = true).unwrap();
+                waited
+            });
             thread::sleep(Duration::from_millis(50));
             drop(first);
-            assert!(second.join().unwrap().unwrap().waited);
+            assert!(second.join().unwrap());
         });
     }
 

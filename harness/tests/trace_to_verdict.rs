@@ -2,110 +2,21 @@
 //! Hand-made records through all that comes between a trace and a verdict:
 //! what is kept, what is dropped, and that each comparison fails when it should.
 
-use protocol::message::Report;
-use protocol::program::StepResult as GuestResult;
-use protocol::record::{F_ATTACHED, Kind};
-use protocol::{ARENA_BASE, PAGE_SIZE, Record};
+#[path = "common/history.rs"]
+mod history;
+
+use history::{History, OTHER_PID, page};
+use protocol::record::{F_HUGETLB, Kind};
+use protocol::{PAGE_SIZE, Record};
 use reference_model::{
-    Call, Effect, Entry, Machine, Prediction, Profile, Range, StepPrediction, StepResult, tlbflush,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
 };
 use std::path::Path;
 use tlbdiff::diff::{Side, diff, uncovered};
-use tlbdiff::layer1::{Layer1, Layer1Verdict};
-use tlbdiff::observe::{Observation, Observer};
+use tlbdiff::observe::Observation;
 use tlbdiff::parse::{ParseError, parse};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::text::{self, Fences};
-use tlbdiff::trace::Calls;
-
-const SUBJECT: u64 = 7;
-const PID: i32 = 100;
-const OTHER_PID: i32 = 200;
-
-fn page(page: u64) -> u64 {
-    ARENA_BASE + page * PAGE_SIZE
-}
-
-/// A history of the kernel, one record after the other.
-#[derive(Default)]
-struct History {
-    records: Vec<Record>,
-}
-
-impl History {
-    fn add(
-        mut self,
-        kind: Kind,
-        start: u64,
-        end: u64,
-        change: impl FnOnce(&mut Record),
-    ) -> History {
-        let mut record = Record {
-            seq: self.records.len() as u64,
-            mm: SUBJECT,
-            start,
-            end,
-            arg: 0,
-            cpumask: 1,
-            asid: 3,
-            pid: PID,
-            tgid: PID,
-            kind,
-            hart: 0,
-            flags: F_ATTACHED,
-        };
-        change(&mut record);
-        self.records.push(record);
-        self
-    }
-
-    fn begin(self, step: u64) -> History {
-        self.add(Kind::Mark, step, 0, |record| record.mm = 0)
-    }
-
-    fn end(self, step: u64) -> History {
-        self.add(Kind::Mark, step, 1, |record| record.mm = 0)
-    }
-
-    fn flush_range(self, first: u64, last: u64) -> History {
-        self.add(Kind::FlushTlbMmRange, page(first), page(last), |record| {
-            record.arg = PAGE_SIZE
-        })
-    }
-
-    fn notify(self, first: u64, last: u64) -> History {
-        self.add(Kind::Notify, page(first), page(last), |_| ())
-    }
-
-    fn notify_everything(self) -> History {
-        self.add(Kind::Notify, 0, u64::MAX, |_| ())
-    }
-
-    /// What the harness makes of it, with the model of `profile`.
-    fn told(&self, profile: &Profile, steps: usize) -> (Layer1Verdict, Observation) {
-        let machine = Machine::default();
-        let replay = |entry: &Entry, context: &tlbflush::Context| {
-            tlbflush::replay(profile, &machine, entry, context)
-        };
-        let (mut calls, mut observer) = (Calls::default(), Observer::default());
-        let mut layer1 = Layer1::new(&replay, 3);
-        let mut take = |traced| {
-            layer1.push(&traced);
-            observer.push(&traced);
-        };
-        for record in &self.records {
-            calls.push(*record, &mut take);
-        }
-        calls.finish(&mut take);
-        let report = Report {
-            steps: vec![GuestResult::Ok; steps],
-            mm: SUBJECT,
-            pid: PID,
-            ..Report::default()
-        };
-        (layer1.finish(), observer.finish(&report))
-    }
-}
 
 /// A scenario of one step: `munmap at 4 pages 2`.
 fn scenario() -> Scenario {
@@ -503,7 +414,7 @@ fn the_text_of_an_observation_can_be_read_back() {
         .add(Kind::FlushTlbPage, page(4), page(5), |_| ())
         .add(Kind::FlushTlbRange, page(4), page(6), |_| ())
         .add(Kind::FlushTlbRange, page(0), page(512), |record| {
-            (record.arg, record.flags) = (2 << 20, protocol::record::F_HUGETLB);
+            (record.arg, record.flags) = (2 << 20, F_HUGETLB);
         })
         .add(Kind::FlushPmdTlbRange, page(0), page(512), |_| ())
         .add(Kind::TlbbatchAddPending, page(4), 0, |_| ())

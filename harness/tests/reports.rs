@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What people read when something is found, whole.
+
+#[path = "common/history.rs"]
+mod history;
+
+use history::{History, page};
+use protocol::PAGE_SIZE;
+use protocol::record::Kind;
+use reference_model::{
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tlbdiff::diff::{Side, diff, uncovered};
+use tlbdiff::report::human::{Human, Style};
+use tlbdiff::report::{Event, Reporter, Rerun, Summary};
+use tlbdiff::scenario::check;
+use tlbdiff::verdict::{Finding, Verdict};
+
+const STEP: &str = "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n";
+
+fn told(events: &[Event], colour: bool) -> String {
+    let command = ["tlbdiff", "run"].map(str::to_owned).to_vec();
+    let style = Style {
+        colour,
+        rerun: Rerun { command },
+        ..Style::default()
+    };
+    let mut out = Vec::new();
+    let mut human = Human::new(&mut out, style);
+    for event in events {
+        human.tell(event).expect("memory");
+    }
+    drop(human);
+    String::from_utf8(out).expect("text")
+}
+
+/// A verdict on one step, `munmap at 4 pages 2`, that the model expects to tell of both pages.
+fn verdict(history: &History) -> Verdict {
+    let scenario = Arc::new(check(Path::new("a b.yaml"), STEP).expect("well-formed"));
+    let (layer1, observation) = history.told(&Profile::STABLE, 1);
+    let pages = Range {
+        start: page(4),
+        end: page(6),
+    };
+    let entry = Entry::FlushTlbMmRange {
+        start: page(4),
+        end: page(6),
+        page_size: PAGE_SIZE,
+    };
+    let calls = vec![Call {
+        entry,
+        effects: vec![Effect::Notify(pages)],
+    }];
+    let step = StepPrediction {
+        result: StepResult::Ok,
+        calls,
+        lost: vec![pages],
+    };
+    let prediction = Prediction { steps: vec![step] };
+    let mut verdict = Verdict::new(&scenario);
+    verdict.checked = layer1.checked;
+    if !layer1.differences.is_empty() {
+        verdict.findings.push(Finding::Layer1(layer1));
+    }
+    verdict
+        .findings
+        .push(Finding::Layer2(diff(&scenario, &prediction, &observation)));
+    let uncovered = uncovered(&prediction, &observation, &[Side::Kernel]);
+    if !uncovered.is_empty() {
+        verdict.findings.push(Finding::Unsafe(uncovered));
+    }
+    verdict.prediction = Some(prediction);
+    verdict.observation = Some(observation);
+    verdict
+}
+
+fn judged(history: &History) -> Event {
+    Event::Judged(Box::new(verdict(history)))
+}
+
+#[test]
+fn a_notification_that_is_too_short() {
+    let history = History::default()
+        .begin(0)
+        .add(Kind::RangeStart, page(4), page(6), |_| ())
+        .flush_range(4, 6)
+        .notify(4, 5)
+        .add(Kind::RangeEnd, page(4), page(6), |_| ())
+        .end(0);
+    insta::assert_snapshot!(told(&[judged(&history)], false), @"
+    unsafe           a b.yaml
+      layer 1 differs: after 1 of 1 calls into tlbflush.c something else followed than its model does
+        #2 flush_tlb_mm_range [4,6) stride 4K  (step 1. munmap at 4 pages 2)
+          mm 7 cpumask 0x1 asid 3 on hart 0 by pid 100
+          - told [4,6)
+          + told [4,5)
+      layer 2 differs, maybe only because layer 1 does
+      step 1, a b.yaml:3:
+          - munmap: { at: 4, pages: 2 }
+                  2 4 6
+          model   ··██··
+          kernel  ··█···
+        - what the model expects, + what the kernel did
+          1. munmap at 4 pages 2: ok
+             flush_tlb_mm_range [4,6) stride 4K
+        -      told [4,6)
+        +      told [4,5)
+        the kernel calls behind it, by their number in the trace:
+          #1 invalidate_range_start [4,6) (unmap)
+          #2 flush_tlb_mm_range [4,6) stride 4K: told [4,5)
+          #4 invalidate_range_end [4,6) (unmap)
+      unsafe: pages [5,6) lost their mapping or a right in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
+      run just this: tlbdiff run 'a b.yaml'
+    ");
+}
+
+#[test]
+fn a_call_more_than_expected() {
+    let history = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .notify(4, 6)
+        .add(Kind::FlushTlbMm, 0, 0, |_| ())
+        .notify_everything()
+        .end(0);
+    insta::assert_snapshot!(told(&[judged(&history)], false), @"
+    differs          a b.yaml
+      layer 2 differs, layer 1 agrees: the mm core, or the model of it
+      step 1, a b.yaml:3:
+          - munmap: { at: 4, pages: 2 }
+                  2 4 6
+          model   ··██··
+          kernel  ██████  everything
+        - what the model expects, + what the kernel did
+          1. munmap at 4 pages 2: ok
+             flush_tlb_mm_range [4,6) stride 4K
+               told [4,6)
+        +    flush_tlb_mm
+        +      told everything
+        the kernel calls behind it, by their number in the trace:
+          #1 flush_tlb_mm_range [4,6) stride 4K: told [4,6)
+          #3 flush_tlb_mm: told everything
+      run just this: tlbdiff run 'a b.yaml'
+    ");
+}
+
+#[test]
+fn a_crash_and_the_summary() {
+    let mut verdict = verdict(
+        &History::default()
+            .begin(0)
+            .flush_range(4, 6)
+            .notify(4, 6)
+            .end(0),
+    );
+    let log = vec![
+        "WARNING: CPU: 0 PID: 1".to_owned(),
+        "epc : flush_tlb_mm".to_owned(),
+    ];
+    verdict.findings = vec![Finding::KernelCrashed {
+        what: "the kernel complained".to_owned(),
+        log,
+    }];
+    let summary = Summary {
+        counts: [(verdict.outcome(), 1)].into(),
+        not_run: 3,
+        stopped: Some("no guest can be started".to_owned()),
+        checked: 12,
+        elapsed: Duration::from_millis(1500),
+        first_verdict: Some(Duration::from_millis(250)),
+    };
+    let events = [Event::Judged(Box::new(verdict)), Event::Finished(summary)];
+    insta::assert_snapshot!(told(&events, false), @"
+    kernel crashed   a b.yaml
+      the kernel complained
+        | WARNING: CPU: 0 PID: 1
+        | epc : flush_tlb_mm
+      run just this: tlbdiff run 'a b.yaml'
+
+    stopped: no guest can be started
+    1 kernel crashed, 3 not run; 12 calls into tlbflush.c checked; 1.50 s, the first verdict after 0.25 s
+    ");
+}
+
+#[test]
+fn colours_are_used_where_wanted_and_nothing_else_changes() {
+    let history = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .notify(4, 5)
+        .end(0);
+    let (plain, coloured) = (
+        told(&[judged(&history)], false),
+        told(&[judged(&history)], true),
+    );
+    assert!(!plain.contains('\x1b'));
+    let mut without = coloured.clone();
+    for code in [
+        "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m",
+    ] {
+        without = without.replace(code, "");
+    }
+    assert_ne!(coloured, plain);
+    assert_eq!(without, plain);
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * tlbdiff: tells what arch/riscv/mm/tlbflush.c was asked to flush and what
+ * secondary MMUs were told about it.
+ *
+ * Three sources feed one ring of fixed-size records in one global order:
+ * a hook at the entry of each function of tlbflush.c (and of the SBI remote
+ * fence it ends in), two MMU notifiers per attached process, and the marks
+ * that the traced program sets between its steps. The records are read from
+ * /dev/tlbdiff; tlbdiff_uapi.h says how and what they mean.
+ *
+ * How to read a trace:
+ *
+ * - The functions of tlbflush.c call one another. An entry is recorded
+ *   wherever the compiler left a call or a tail call and is not where it
+ *   inlined: arch_flush_tlb_batched_pending() is flush_tlb_mm() by another
+ *   name and may be followed by an entry of flush_tlb_mm() or not.
+ * - The local sfence.vma is inline assembly and out of any hook's sight.
+ * - An entry is recorded for every mm of the machine, a notification for
+ *   attached ones only (TLBDIFF_F_ATTACHED).
+ * - After TLBDIFF_RELEASE nobody is told about that mm any more: the core
+ *   drops all notifiers before it unmaps the last pages.
+ *
+ * Everything that a trace needs hangs on the open file.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/bitops.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include "tlbdiff.h"
+
+#define DEFAULT_RECORDS		65536
+#define MAX_RECORDS		1048576
+
+static unsigned long device_busy;
+
+/* What only the open file's system calls touch. */
+static struct {
+	struct mutex lock;	/* over all system calls but open and close */
+	bool greeted;
+	u64 missed_before;	/* hooks missed before the file was opened */
+} session = {
+	.lock = __MUTEX_INITIALIZER(session.lock),
+};
+
+static long ioctl_hello(struct tlbdiff_hello __user *user)
+{
+	struct tlbdiff_hello hello;
+	struct tlbdiff_record *records;
+	bool match;
+	u32 capacity;
+
+	if (session.greeted)
+		return -EINVAL;
+	if (copy_from_user(&hello, user, sizeof(hello)))
+		return -EFAULT;
+	match = hello.abi_version == TLBDIFF_ABI_VERSION &&
+		hello.record_size == sizeof(struct tlbdiff_record);
+	capacity = hello.buffer_records ?: DEFAULT_RECORDS;
+
+	hello = (struct tlbdiff_hello) {
+		.abi_version = TLBDIFF_ABI_VERSION,
+		.record_size = sizeof(struct tlbdiff_record),
+		.buffer_records = min_t(u32, capacity, MAX_RECORDS),
+	};
+	if (copy_to_user(user, &hello, sizeof(hello)))
+		return -EFAULT;
+	if (!match)
+		return -EPROTO;
+	if (capacity > MAX_RECORDS)
+		return -EINVAL;
+
+	records = vmalloc_array(capacity, sizeof(*records));
+	if (!records)
+		return -ENOMEM;
+
+	ring_replace(records, capacity);
+	session.greeted = true;
+	return 0;
+}
+
+static long ioctl_attach(void)
+{
+	if (!current->mm)
+		return -EINVAL;
+	if (ring_has_mm(current->mm))
+		return -EEXIST;
+	return notifiers_attach(current->mm);
+}
+
+static long ioctl_trace(bool on)
+{
+	ring_trace(on);
+	return 0;
+}
+
+/* A mark that would not be recorded is a mistake of the caller. */
+static long ioctl_mark(const struct tlbdiff_mark __user *user)
+{
+	struct tlbdiff_record rec = { .kind = TLBDIFF_MARK };
+	struct tlbdiff_mark mark;
+
+	if (copy_from_user(&mark, user, sizeof(mark)))
+		return -EFAULT;
+	if (!ring_tracing())
+		return -EINVAL;
+	rec.start = mark.step;
+	rec.end = mark.phase;
+	ring_add(&rec, current->mm);
+	return 0;
+}
+
+static long ioctl_status(struct tlbdiff_status __user *user)
+{
+	struct tlbdiff_status status;
+
+	ring_status(&status, current->mm);
+	status.lost += hooks_missed() - session.missed_before;
+	return copy_to_user(user, &status, sizeof(status)) ? -EFAULT : 0;
+}
+
+static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
+{
+	if (cmd == TLBDIFF_IOC_HELLO)
+		return ioctl_hello(user);
+	if (!session.greeted)
+		return -EINVAL;
+
+	switch (cmd) {
+	case TLBDIFF_IOC_ATTACH:
+		return ioctl_attach();
+	case TLBDIFF_IOC_START:
+		return ioctl_trace(true);
+	case TLBDIFF_IOC_STOP:
+		return ioctl_trace(false);
+	case TLBDIFF_IOC_MARK:
+		return ioctl_mark(user);
+	case TLBDIFF_IOC_STATUS:
+		return ioctl_status(user);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static long tlbdiff_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long user)
+{
+	long ret;
+
+	if (mutex_lock_interruptible(&session.lock))
+		return -ERESTARTSYS;
+	ret = tlbdiff_dispatch(cmd, (void __user *)user);
+	mutex_unlock(&session.lock);
+	return ret;
+}
+
+/* Copies up to @want records that lie in one piece. */
+static ssize_t read_piece(char __user *buf, size_t want)
+{
+	const struct tlbdiff_record *records;
+	size_t count;
+
+	count = min_t(size_t, ring_peek(&records), want);
+	if (copy_to_user(buf, records, count * sizeof(*records)))
+		return -EFAULT;
+	ring_consume(count);
+	return count;
+}
+
+static ssize_t tlbdiff_read(struct file *file, char __user *buf, size_t size,
+			    loff_t *pos)
+{
+	const size_t record = sizeof(struct tlbdiff_record);
+	size_t want = size / record;
+	size_t done = 0;
+	ssize_t got;
+
+	if (!want)
+		return -EINVAL;
+	if (mutex_lock_interruptible(&session.lock))
+		return -ERESTARTSYS;
+	got = session.greeted ? read_piece(buf, want) : -EINVAL;
+	while (got > 0) {
+		done += got;
+		got = read_piece(buf + done * record, want - done);
+	}
+	mutex_unlock(&session.lock);
+
+	return done ? done * record : got;
+}
+
+static int tlbdiff_open(struct inode *inode, struct file *file)
+{
+	if (test_and_set_bit_lock(0, &device_busy))
+		return -EBUSY;
+
+	session.greeted = false;
+	session.missed_before = hooks_missed();
+	ring_reset();
+	return stream_open(inode, file);
+}
+
+/* No system call on the file is under way and none can come. */
+static int tlbdiff_release(struct inode *inode, struct file *file)
+{
+	ring_trace(false);
+	notifiers_detach_all();
+	vfree(ring_replace(NULL, 0));
+	clear_bit_unlock(0, &device_busy);
+	return 0;
+}
+
+static const struct file_operations tlbdiff_fops = {
+	.owner = THIS_MODULE,
+	.open = tlbdiff_open,
+	.release = tlbdiff_release,
+	.read = tlbdiff_read,
+	.unlocked_ioctl = tlbdiff_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice tlbdiff_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = TLBDIFF_DEVICE,
+	.fops = &tlbdiff_fops,
+	.mode = 0600,
+};
+
+static int __init tlbdiff_init(void)
+{
+	int ret;
+
+	ret = hooks_install();
+	if (ret)
+		return ret;
+	ret = misc_register(&tlbdiff_device);
+	if (ret) {
+		pr_err("cannot register /dev/" TLBDIFF_DEVICE ": %d\n", ret);
+		hooks_remove();
+	}
+	return ret;
+}
+
+static void __exit tlbdiff_exit(void)
+{
+	misc_deregister(&tlbdiff_device);
+	hooks_remove();
+	notifiers_wait();
+}
+
+module_init(tlbdiff_init);
+module_exit(tlbdiff_exit);
+
+MODULE_DESCRIPTION("Traces TLB flushes and what secondary MMUs are told");
+MODULE_LICENSE("GPL");
+MODULE_INFO(test, "Y");

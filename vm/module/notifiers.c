@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Two MMU notifiers per attached mm. Their callbacks may run under spinlocks
+ * and on any task: who unmaps a page need not be of that mm.
+ */
+#include <linux/atomic.h>
+#include <linux/mmu_notifier.h>
+#include <linux/slab.h>
+#include <linux/wait_bit.h>
+
+#include "tlbdiff.h"
+
+static atomic_t mms_allocated = ATOMIC_INIT(0);
+static u64 last_number;
+
+static void notify_secondary_tlbs(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end)
+{
+	struct tlbdiff_record rec = {
+		.kind = TLBDIFF_NOTIFY,
+		.start = start,
+		.end = end,
+	};
+
+	ring_fill_mm(&rec, mm);
+	ring_add(&rec, mm);
+}
+
+static void notify_range(const struct mmu_notifier_range *range, u16 kind)
+{
+	struct tlbdiff_record rec = {
+		.kind = kind,
+		.start = range->start,
+		.end = range->end,
+		.arg = range->event,
+	};
+
+	if (kind == TLBDIFF_RANGE_START && mmu_notifier_range_blockable(range))
+		rec.flags |= TLBDIFF_F_BLOCKABLE;
+	ring_fill_mm(&rec, range->mm);
+	ring_add(&rec, range->mm);
+}
+
+static int notify_range_start(struct mmu_notifier *mn,
+			      const struct mmu_notifier_range *range)
+{
+	notify_range(range, TLBDIFF_RANGE_START);
+	return 0;
+}
+
+static void notify_range_end(struct mmu_notifier *mn,
+			     const struct mmu_notifier_range *range)
+{
+	notify_range(range, TLBDIFF_RANGE_END);
+}
+
+static void notify_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct tlbdiff_record rec = { .kind = TLBDIFF_RELEASE };
+
+	ring_add(&rec, mm);
+	ring_mm_released(mm);
+}
+
+static void put_mm(struct tlbdiff_mm *tmm)
+{
+	if (!refcount_dec_and_test(&tmm->notifiers))
+		return;
+	kfree(tmm);
+	if (atomic_dec_and_test(&mms_allocated))
+		wake_up_var(&mms_allocated);
+}
+
+static void free_secondary_tlbs(struct mmu_notifier *mn)
+{
+	put_mm(container_of(mn, struct tlbdiff_mm, secondary_tlbs));
+}
+
+static void free_ranges(struct mmu_notifier *mn)
+{
+	put_mm(container_of(mn, struct tlbdiff_mm, ranges));
+}
+
+static const struct mmu_notifier_ops secondary_tlbs_ops = {
+	.arch_invalidate_secondary_tlbs = notify_secondary_tlbs,
+	.free_notifier = free_secondary_tlbs,
+};
+
+static const struct mmu_notifier_ops ranges_ops = {
+	.release = notify_release,
+	.invalidate_range_start = notify_range_start,
+	.invalidate_range_end = notify_range_end,
+	.free_notifier = free_ranges,
+};
+
+/* @mm is the current task's, and so stays while this runs. */
+int notifiers_attach(struct mm_struct *mm)
+{
+	struct tlbdiff_mm *tmm;
+	int ret;
+
+	tmm = kzalloc(sizeof(*tmm), GFP_KERNEL);
+	if (!tmm)
+		return -ENOMEM;
+	tmm->mm = mm;
+	tmm->secondary_tlbs.ops = &secondary_tlbs_ops;
+	tmm->ranges.ops = &ranges_ops;
+	refcount_set(&tmm->notifiers, 2);
+
+	ret = mmu_notifier_register(&tmm->secondary_tlbs, mm);
+	if (ret)
+		goto free;
+	ret = mmu_notifier_register(&tmm->ranges, mm);
+	if (ret)
+		goto unregister_secondary_tlbs;
+
+	atomic_inc(&mms_allocated);
+	tmm->number = ++last_number;
+	ring_add_mm(tmm);
+	return 0;
+
+unregister_secondary_tlbs:
+	mmu_notifier_unregister(&tmm->secondary_tlbs, mm);
+free:
+	kfree(tmm);
+	return ret;
+}
+
+/*
+ * Does not wait for callbacks under way: a grace period takes milliseconds.
+ * They find the table empty and record nothing; what they stand on is freed
+ * after them.
+ */
+void notifiers_detach_all(void)
+{
+	struct tlbdiff_mm *tmm;
+
+	while ((tmm = ring_remove_mm())) {
+		mmu_notifier_put(&tmm->ranges);
+		mmu_notifier_put(&tmm->secondary_tlbs);
+	}
+	last_number = 0;
+}
+
+/* For all of that to be over, before the module goes. */
+void notifiers_wait(void)
+{
+	wait_var_event(&mms_allocated, !atomic_read(&mms_allocated));
+	/* The last callback may not have returned yet. */
+	mmu_notifier_synchronize();
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The ring of records, and the table of the attached mms, by which each
+ * record's mm gets its number.
+ *
+ * The lock is taken from under page-table locks and from breakpoint
+ * exceptions: nothing under it may sleep, flush a TLB or hit a hook.
+ */
+#include <linux/bitops.h>
+#include <linux/hashtable.h>
+#include <linux/kprobes.h>
+#include <linux/random.h>
+#include <linux/sched.h>
+#include <linux/siphash.h>
+#include <linux/smp.h>
+#include <linux/spinlock.h>
+
+#include <asm/mmu.h>
+
+#include "tlbdiff.h"
+
+/* Set in the number of an mm that did not attach. */
+#define TLBDIFF_MM_FOREIGN	BIT_ULL(63)
+
+static_assert(sizeof(struct tlbdiff_record) == 80);
+
+static struct {
+	raw_spinlock_t lock;
+	bool tracing;
+	struct tlbdiff_record *records;
+	u32 capacity;
+	u32 first;		/* the oldest record not yet read */
+	u32 used;
+	u64 seq;		/* of the next record; so, the number of all */
+	u64 lost;
+	u64 attached;
+	siphash_key_t key;	/* for the numbers of foreign mms */
+	DECLARE_HASHTABLE(mms, 6);
+} ring = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(ring.lock),
+};
+
+/*
+ * A kprobe's handler runs as if in an NMI, where lockdep allows trylocks only.
+ * No hook can hit while this CPU has the lock, so the wait is short.
+ */
+static unsigned long __kprobes ring_lock(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	while (!raw_spin_trylock(&ring.lock))
+		cpu_relax();
+	return flags;
+}
+
+static void __kprobes ring_unlock(unsigned long flags)
+{
+	raw_spin_unlock_irqrestore(&ring.lock, flags);
+}
+
+static struct tlbdiff_mm *__kprobes ring_find_mm(struct mm_struct *mm)
+{
+	struct tlbdiff_mm *tmm;
+
+	hash_for_each_possible(ring.mms, tmm, node, (unsigned long)mm) {
+		if (tmm->mm == mm)
+			return tmm;
+	}
+	return NULL;
+}
+
+static u64 __kprobes ring_mm_number(struct mm_struct *mm,
+				    const struct tlbdiff_mm *tmm)
+{
+	if (!mm)
+		return 0;
+	if (tmm)
+		return tmm->number;
+	return siphash_1u64((unsigned long)mm, &ring.key) | TLBDIFF_MM_FOREIGN;
+}
+
+static bool __kprobes from_notifier(const struct tlbdiff_record *rec)
+{
+	return rec->kind >= TLBDIFF_NOTIFY && rec->kind <= TLBDIFF_RELEASE;
+}
+
+/*
+ * Adds @rec, about @mm (or NULL); completes what all kinds have in common.
+ * A notifier that still runs after its file was closed is not listened to.
+ */
+void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
+{
+	struct tlbdiff_mm *tmm;
+	unsigned long flags;
+	u32 at;
+
+	rec->pid = task_pid_nr(current);
+	rec->tgid = task_tgid_nr(current);
+
+	flags = ring_lock();
+	if (!ring.tracing)
+		goto unlock;
+	tmm = mm ? ring_find_mm(mm) : NULL;
+	if (!tmm && from_notifier(rec))
+		goto unlock;
+	if (ring.used == ring.capacity) {
+		ring.lost++;
+		goto unlock;
+	}
+
+	rec->mm = ring_mm_number(mm, tmm);
+	if (tmm && !tmm->released)
+		rec->flags |= TLBDIFF_F_ATTACHED;
+	rec->hart = smp_processor_id();
+	rec->seq = ring.seq++;
+
+	at = ring.first + ring.used++;
+	if (at >= ring.capacity)
+		at -= ring.capacity;
+	ring.records[at] = *rec;
+unlock:
+	ring_unlock(flags);
+}
+
+bool __kprobes ring_tracing(void)
+{
+	return READ_ONCE(ring.tracing);
+}
+
+/* Fills in the state of @mm that a flush depends on. */
+void __kprobes ring_fill_mm(struct tlbdiff_record *rec, struct mm_struct *mm)
+{
+	/* Harts 0 to 63. */
+	rec->cpumask = cpumask_bits(mm_cpumask(mm))[0];
+	rec->asid = cntx2asid(atomic_long_read(&mm->context.id));
+}
+
+/* Nobody is told about @mm from now on. */
+void ring_mm_released(struct mm_struct *mm)
+{
+	struct tlbdiff_mm *tmm;
+	unsigned long flags;
+
+	flags = ring_lock();
+	tmm = ring_find_mm(mm);
+	if (tmm) {
+		tmm->released = true;
+		ring.attached--;
+	}
+	ring_unlock(flags);
+}
+
+/* A new file is open, and nothing is being traced. */
+void ring_reset(void)
+{
+	unsigned long flags;
+
+	get_random_bytes(&ring.key, sizeof(ring.key));
+	flags = ring_lock();
+	ring.first = 0;
+	ring.used = 0;
+	ring.seq = 0;
+	ring.lost = 0;
+	ring.attached = 0;
+	ring_unlock(flags);
+}
+
+/* Returns the buffer that was in place before, or NULL. */
+struct tlbdiff_record *ring_replace(struct tlbdiff_record *records,
+				    u32 capacity)
+{
+	struct tlbdiff_record *before;
+	unsigned long flags;
+
+	flags = ring_lock();
+	before = ring.records;
+	ring.records = records;
+	ring.capacity = capacity;
+	ring_unlock(flags);
+	return before;
+}
+
+void ring_trace(bool on)
+{
+	unsigned long flags;
+
+	flags = ring_lock();
+	WRITE_ONCE(ring.tracing, on);
+	ring_unlock(flags);
+}
+
+void ring_status(struct tlbdiff_status *status, struct mm_struct *mm)
+{
+	unsigned long flags;
+
+	flags = ring_lock();
+	status->recorded = ring.seq;
+	status->lost = ring.lost;
+	status->mm = ring_mm_number(mm, ring_find_mm(mm));
+	status->attached = ring.attached;
+	ring_unlock(flags);
+}
+
+/*
+ * How many of the oldest records lie in one piece, and where. They stay as
+ * they are until ring_consume(), so that they can be read without the lock.
+ */
+u32 ring_peek(const struct tlbdiff_record **records)
+{
+	unsigned long flags;
+	u32 count;
+
+	flags = ring_lock();
+	*records = &ring.records[ring.first];
+	count = min(ring.used, ring.capacity - ring.first);
+	ring_unlock(flags);
+	return count;
+}
+
+void ring_consume(u32 count)
+{
+	unsigned long flags;
+
+	flags = ring_lock();
+	ring.first += count;
+	if (ring.first == ring.capacity)
+		ring.first = 0;
+	ring.used -= count;
+	ring_unlock(flags);
+}
+
+/* Without the lock: only the caller, one at a time, changes the table. */
+bool ring_has_mm(struct mm_struct *mm)
+{
+	return ring_find_mm(mm);
+}
+
+void ring_add_mm(struct tlbdiff_mm *tmm)
+{
+	unsigned long flags;
+
+	flags = ring_lock();
+	hash_add(ring.mms, &tmm->node, (unsigned long)tmm->mm);
+	ring.attached++;
+	ring_unlock(flags);
+}
+
+/* Takes any one out of the table; NULL when it is empty. */
+struct tlbdiff_mm *ring_remove_mm(void)
+{
+	struct tlbdiff_mm *tmm;
+	unsigned long flags;
+	int bucket;
+
+	hash_for_each(ring.mms, bucket, tmm, node) {
+		flags = ring_lock();
+		hash_del(&tmm->node);
+		ring_unlock(flags);
+		return tmm;
+	}
+	return NULL;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the module's files know of one another.
+ *
+ * device.c	/dev/tlbdiff: system calls, loading, unloading
+ * hooks.c	entries of functions, into the ring
+ * notifiers.c	what the attached mms' notifiers are told, into the ring
+ * ring.c	the records, their order, and the numbers of the mms
+ */
+#ifndef TLBDIFF_H
+#define TLBDIFF_H
+
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/refcount.h>
+#include <linux/types.h>
+
+#include "tlbdiff_uapi.h"
+
+#ifndef CONFIG_MMU_NOTIFIER
+#error "needs MMU_NOTIFIER, which something must select: KVM does"
+#endif
+#ifndef CONFIG_KPROBES
+#error "needs KPROBES"
+#endif
+
+/* An mm that attached. Stays, with its mm_struct, until the file is closed. */
+struct tlbdiff_mm {
+	struct hlist_node node;
+	struct mm_struct *mm;
+	u64 number;
+	bool released;
+	/* One ops with both kinds of callback is refused: so subscribe two. */
+	struct mmu_notifier secondary_tlbs;
+	struct mmu_notifier ranges;
+	refcount_t notifiers;	/* of the two, not yet freed */
+};
+
+/* From any context; never sleep. */
+bool ring_tracing(void);
+void ring_add(struct tlbdiff_record *rec, struct mm_struct *mm);
+void ring_fill_mm(struct tlbdiff_record *rec, struct mm_struct *mm);
+void ring_mm_released(struct mm_struct *mm);
+
+/* From the open file's system calls, one at a time. */
+void ring_reset(void);
+struct tlbdiff_record *ring_replace(struct tlbdiff_record *records,
+				    u32 capacity);
+void ring_trace(bool on);
+void ring_status(struct tlbdiff_status *status, struct mm_struct *mm);
+u32 ring_peek(const struct tlbdiff_record **records);
+void ring_consume(u32 count);
+bool ring_has_mm(struct mm_struct *mm);
+void ring_add_mm(struct tlbdiff_mm *tmm);
+struct tlbdiff_mm *ring_remove_mm(void);
+
+int hooks_install(void);
+void hooks_remove(void);
+u64 hooks_missed(void);
+
+int notifiers_attach(struct mm_struct *mm);
+void notifiers_detach_all(void);
+void notifiers_wait(void);
+
+#endif

@@ -43,6 +43,7 @@ pub fn prepare() -> Result<()> {
     }
     load_module()?;
     settings::make_still()?;
+    settings::keep_active()?;
     // The agent stays off the hart on which subjects run.
     pin(0)
 }

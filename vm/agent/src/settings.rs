@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that scans or moves memory by itself is switched off.
 
+use crate::files;
 use anyhow::{Context, Result};
+use std::io::{Seek, Write};
+use std::os::fd::IntoRawFd;
 use std::{fs, path::Path};
 
 /// Path and value. Those that this kernel does not have are passed over.
@@ -13,7 +16,8 @@ const STILL: &[(&str, &str)] = &[
     ("/proc/sys/vm/compaction_proactiveness", "0"),
     ("/proc/sys/vm/watermark_boost_factor", "0"),
     ("/proc/sys/vm/swappiness", "60"),
-    ("/proc/sys/vm/page-cluster", "3"),
+    // Swap readahead's window depends on what was read before, by whomever.
+    ("/proc/sys/vm/page-cluster", "0"),
     ("/proc/sys/vm/overcommit_memory", "0"),
     ("/sys/kernel/mm/transparent_hugepage/enabled", "never"),
     ("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "never"),
@@ -32,5 +36,33 @@ pub fn make_still() -> Result<()> {
             fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))?;
         }
     }
+    Ok(())
+}
+
+/// Memory that stays on the active list for as long as the agent runs, in bytes.
+const ACTIVE: usize = 64 << 20;
+
+/// Fills and keeps that memory. A page that MADV_PAGEOUT evicted comes back as
+/// an active one if fewer pages were evicted since than there are active ones
+/// in the whole system: with so many, it always does, whatever else is there.
+///
+/// # Errors
+/// There is not that much memory.
+pub fn keep_active() -> Result<()> {
+    let mut file = files::memfd(c"tlbdiff-active")?;
+    let zeroes = vec![0; 1 << 20];
+    // Written to for the second time, a page is activated.
+    for _ in 0..2 {
+        file.rewind()?;
+        for _ in 0..ACTIVE / zeroes.len() {
+            file.write_all(&zeroes)
+                .context("cannot fill the active memory")?;
+        }
+    }
+    // Never closed.
+    let _ = file.into_raw_fd();
+    // What decides is the statistics of the root cgroup, as of their last
+    // flush; reading them flushes them after so many changes.
+    files::read(Path::new("/sys/fs/cgroup/memory.stat"))?;
     Ok(())
 }

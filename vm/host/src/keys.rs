@@ -124,7 +124,8 @@ pub(crate) fn module_sources(checkout: &Path) -> Result<Vec<PathBuf>, VmError> {
     Ok(files)
 }
 
-fn module(checkout: &Path, kernel: &str) -> Result<String, VmError> {
+/// The key of the module as `vm/module` has it, for a kernel's key.
+pub(crate) fn module(checkout: &Path, kernel: &str) -> Result<String, VmError> {
     let mut key = Key::new("module").field(kernel);
     for path in module_sources(checkout)? {
         key = key.file(within(&path, checkout), &path)?;
@@ -132,7 +133,8 @@ fn module(checkout: &Path, kernel: &str) -> Result<String, VmError> {
     Ok(key.finish())
 }
 
-fn agent(checkout: &Path, facts: &Facts) -> Result<String, VmError> {
+/// The key of the agent as the checkout has it.
+pub(crate) fn agent(checkout: &Path, facts: &Facts) -> Result<String, VmError> {
     let mut key = Key::new("agent").field(&facts.rust).field(&facts.gcc);
     for (_, folder) in AGENT_CRATES {
         let folder = checkout.join(folder);

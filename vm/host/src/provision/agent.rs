@@ -10,6 +10,7 @@ use super::kbuild::CROSS_COMPILE;
 use super::rust::{Rustc, TARGET};
 use super::stage::BUILD_LIMIT;
 use crate::error::VmError;
+use crate::keys::{self, Facts};
 
 /// What the caller's environment may say about its own builds, not about this.
 const NOT_INHERITED: &[&str] = &[
@@ -26,6 +27,7 @@ const NOT_INHERITED: &[&str] = &[
 pub(super) fn ensure(
     provision: &mut Provision,
     rustc: &Rustc,
+    facts: &Facts,
     key: &str,
 ) -> Result<PathBuf, VmError> {
     if let Some(dir) = provision.cache.finished("agents", key) {
@@ -65,6 +67,9 @@ pub(super) fn ensure(
         build.env_remove(name);
     }
     stage.run(&mut build, BUILD_LIMIT)?;
+    if keys::agent(&provision.checkout, facts)? != key {
+        return Err(stage.fail("the agent was edited while it was built: run ./vm/provision again"));
+    }
     let built = target_dir.join(TARGET).join("release/tlbdiff-agent");
     fs::copy(&built, partial.path().join("init")).map_err(VmError::io("copy", &built))?;
     let dir = partial.finish()?;

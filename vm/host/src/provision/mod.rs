@@ -24,7 +24,7 @@ use crate::artifacts::{Artifacts, checkout, locate_in};
 use crate::cache::{Cache, Lock};
 use crate::error::VmError;
 use crate::kernels::{self, KernelChoice, KernelSpec};
-use crate::keys::{Facts, Keys};
+use crate::keys::{self, Facts, Keys};
 use crate::manifest::{Manifest, TreeRecord};
 use crate::tree::Tree;
 
@@ -154,13 +154,15 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
         gcc: gcc()?,
         rust: rustc.id.clone(),
     };
+    let kernel = keys::kernel(&facts.source, &fragments, &facts.gcc);
+    let build = image::ensure(provision, &source, &fragments, &kernel)?;
+    // Only now: what is edited while the kernel builds is still built below.
     let keys = Keys::of(&provision.checkout, &fragments, &facts)?;
-    let build = image::ensure(provision, &source, &fragments, &keys.kernel)?;
     let kbuild = Kbuild {
         source: &source.dir,
         build: &build,
     };
-    guest(provision, &kbuild, &rustc, &keys)?;
+    guest(provision, &kbuild, &rustc, &facts, &keys)?;
     Manifest {
         facts,
         keys,
@@ -185,7 +187,7 @@ fn own(provision: &mut Provision, tree: &Tree) -> Result<(), VmError> {
         source: tree.path(),
         build: &built.build,
     };
-    guest(provision, &kbuild, &rustc, &keys)?;
+    guest(provision, &kbuild, &rustc, &facts, &keys)?;
     let described = built.described;
     let tree = Some(TreeRecord {
         path: tree.path().to_owned(),
@@ -200,10 +202,11 @@ fn guest(
     provision: &mut Provision,
     kbuild: &Kbuild<'_>,
     rustc: &Rustc,
+    facts: &Facts,
     keys: &Keys,
 ) -> Result<(), VmError> {
-    let module = module::ensure(provision, kbuild, &keys.module)?;
-    let agent = agent::ensure(provision, rustc, &keys.agent)?;
+    let module = module::ensure(provision, kbuild, keys)?;
+    let agent = agent::ensure(provision, rustc, facts, &keys.agent)?;
     initramfs::ensure(provision, &agent, &module, &keys.initramfs)
 }
 

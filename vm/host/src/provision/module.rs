@@ -8,7 +8,7 @@ use super::Provision;
 use super::kbuild::Kbuild;
 use super::stage::Stage;
 use crate::error::VmError;
-use crate::keys::module_sources;
+use crate::keys::{Keys, module, module_sources};
 
 /// The module's file, here and in the guest.
 pub(super) const NAME: &str = "tlbdiff.ko";
@@ -17,8 +17,9 @@ pub(super) const NAME: &str = "tlbdiff.ko";
 pub(super) fn ensure(
     provision: &mut Provision,
     kbuild: &Kbuild<'_>,
-    key: &str,
+    keys: &Keys,
 ) -> Result<PathBuf, VmError> {
+    let key = &keys.module;
     if let Some(dir) = provision.cache.finished("modules", key) {
         return Ok(dir.join(NAME));
     }
@@ -32,6 +33,9 @@ pub(super) fn ensure(
         let to = copy.join(source.file_name().unwrap_or_default());
         fs::copy(&source, &to).map_err(VmError::io("copy", &source))?;
     }
+    if module(&provision.checkout, &keys.kernel)? != *key {
+        return Err(stage.fail("vm/module was edited just now: run ./vm/provision again"));
+    }
     kbuild.make(
         &[
             &format!("M={}", copy.display()),
@@ -42,8 +46,7 @@ pub(super) fn ensure(
         &mut stage,
     )?;
     refuse_warnings(&stage)?;
-    let module = partial.path().join(NAME);
-    fs::rename(copy.join(NAME), &module)
+    fs::rename(copy.join(NAME), partial.path().join(NAME))
         .map_err(|error| stage.fail(format!("kbuild made no {NAME}: {error}")))?;
     fs::remove_dir_all(&copy).map_err(VmError::io("remove", &copy))?;
     let dir = partial.finish()?;

@@ -92,7 +92,7 @@ pub(super) fn sign(line: &str) -> Option<Sign> {
     }
 }
 
-/// The first bad sign since [`Console::forget_signs`].
+/// The first bad sign since [`Console::booted`].
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) sign: Sign,
@@ -112,6 +112,7 @@ pub(super) struct Console {
     /// Lines so far, those no longer kept included.
     count: u64,
     partial: Vec<u8>,
+    booted_at: u64,
     seen: Option<Seen>,
     ready: bool,
     agent_said: Option<String>,
@@ -131,6 +132,7 @@ impl Console {
             bytes: 0,
             count: 0,
             partial: Vec::new(),
+            booted_at: 0,
             seen: None,
             ready: false,
             agent_said: None,
@@ -220,7 +222,7 @@ impl Console {
         self.agent_said.as_deref()
     }
 
-    /// The first bad sign since they were last forgotten.
+    /// The first bad sign, those of the boot not counted.
     pub(super) fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
     }
@@ -232,9 +234,11 @@ impl Console {
         })
     }
 
-    /// What was seen while booting is not of any program's making.
-    pub(super) fn forget_signs(&mut self) {
+    /// Forgets the boot: what was seen there is not of any program's making,
+    /// and explains no later error.
+    pub(super) fn booted(&mut self) {
         self.seen = None;
+        self.booted_at = self.count;
     }
 
     /// Lines so far.
@@ -254,7 +258,10 @@ impl Console {
     pub(super) fn excerpt(&self) -> String {
         let from = match &self.seen {
             Some(seen) => seen.at.saturating_sub(3),
-            None => self.count.saturating_sub(EXCERPT_LINES as u64),
+            None => self
+                .count
+                .saturating_sub(EXCERPT_LINES as u64)
+                .max(self.booted_at),
         };
         let mut lines = self.lines_from(from, EXCERPT_LINES);
         let partial = String::from_utf8_lossy(&self.partial);
@@ -407,8 +414,24 @@ mod tests {
         guest.write_all(b"s [#1]\n").unwrap();
         console.drain();
         assert!(console.seen().is_some());
-        console.forget_signs();
+        console.booted();
         assert!(console.seen().is_none());
+    }
+
+    #[test]
+    fn the_boot_explains_no_later_error() {
+        let (mut guest, mut console) = pair();
+        guest
+            .write_all(b"Linux version 6.12\ntlbdiff-agent: ready\n")
+            .unwrap();
+        console.drain();
+        assert!(console.excerpt().starts_with("Linux version"));
+        console.booted();
+        assert_eq!(console.excerpt(), "");
+        guest.write_all(b"something new\n").unwrap();
+        console.drain();
+        assert_eq!(console.excerpt(), "something new");
+        assert!(console.text().starts_with("Linux version"));
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub struct Timeouts {
     pub save: Duration,
     /// For the agent's first answer after booting.
     pub answer: Duration,
-    /// How much longer than a program's own time its agent may be silent.
+    /// How much longer than a program's own time its agent may be silent: it kills a
+    /// subject that takes too long, and waits for a while before it calls it stuck.
     pub grace: Duration,
 }
 
@@ -99,7 +100,7 @@ impl Default for Timeouts {
             restore: Duration::from_secs(5),
             save: Duration::from_secs(20),
             answer: Duration::from_secs(10),
-            grace: Duration::from_secs(3),
+            grace: Duration::from_secs(10),
         }
     }
 }

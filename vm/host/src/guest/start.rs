@@ -147,7 +147,7 @@ fn boot(
     if let Some(writing) = writing {
         save(&mut qemu, &writing, timeouts.save, events)?;
     }
-    qemu.machine.console.forget_signs();
+    qemu.machine.console.booted();
     qemu.machine.heed_signs = true;
     let deadline = Instant::now() + timeouts.answer;
     let during = "the booted agent's first answer";

@@ -36,13 +36,11 @@ pub enum Outcome {
     Unsafe,
     /// Oops, panic, splat or hang in a step.
     KernelCrashed,
-    /// Ctrl-C.
-    Interrupted,
 }
 
 impl Outcome {
     /// All of them, the worst last.
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 9] = [
         Outcome::Agree,
         Outcome::Skipped,
         Outcome::CouldNotRun,
@@ -52,7 +50,6 @@ impl Outcome {
         Outcome::Differs,
         Outcome::Unsafe,
         Outcome::KernelCrashed,
-        Outcome::Interrupted,
     ];
 
     /// As people read it.
@@ -67,7 +64,6 @@ impl Outcome {
             Outcome::Differs => "differs",
             Outcome::Unsafe => "unsafe",
             Outcome::KernelCrashed => "kernel crashed",
-            Outcome::Interrupted => "interrupted",
         }
     }
 
@@ -87,7 +83,6 @@ impl Outcome {
             | Outcome::Differs
             | Outcome::Unsafe
             | Outcome::KernelCrashed => EXIT_FOUND,
-            Outcome::Interrupted => EXIT_INTERRUPTED,
         }
     }
 }

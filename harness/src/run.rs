@@ -3,7 +3,6 @@
 
 use crate::backend::Backend;
 use crate::judge::Judge;
-use crate::outcome::Outcome;
 use crate::report::{Event, Reporter, Start, Summary};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
@@ -180,7 +179,7 @@ impl<'a> Teller<'a> {
                     // Workers are left as they are: they end with the process, and
                     // their guests with them.
                     stop.stop("interrupted");
-                    self.summary.counts.insert(Outcome::Interrupted, 0);
+                    self.summary.interrupted = true;
                     return Ok(());
                 }
                 Err(_) => return Ok(()),

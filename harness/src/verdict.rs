@@ -56,8 +56,6 @@ pub enum Finding {
         /// What.
         why: String,
     },
-    /// Ctrl-C.
-    Interrupted,
 }
 
 impl Finding {
@@ -72,7 +70,6 @@ impl Finding {
             Finding::KernelCrashed { .. } => Outcome::KernelCrashed,
             Finding::CouldNotRun { .. } => Outcome::CouldNotRun,
             Finding::Skipped { .. } => Outcome::Skipped,
-            Finding::Interrupted => Outcome::Interrupted,
         }
     }
 }

@@ -168,6 +168,7 @@ fn a_crash_and_the_summary() {
         counts: [(verdict.outcome(), 1)].into(),
         not_run: 3,
         stopped: Some("no guest can be started".to_owned()),
+        interrupted: false,
         checked: 12,
         elapsed: Duration::from_millis(1500),
         first_verdict: Some(Duration::from_millis(250)),

@@ -42,7 +42,7 @@ pub fn run(args: RunArgs) -> Result<u8, Failure> {
         start: config.start,
     };
     let summary = run.run((sender, receiver), reporter.as_mut())?;
-    Ok(summary.worst().exit_code())
+    Ok(summary.exit_code())
 }
 
 fn backend(config: &RunConfig) -> Arc<MakeBackend> {

@@ -186,7 +186,6 @@ impl Page<'_> {
             Finding::CouldNotRun { why } | Finding::Skipped { why } => {
                 self.lines("  ", why.lines());
             }
-            Finding::Interrupted => self.line("  interrupted"),
         }
     }
 
@@ -470,9 +469,7 @@ fn seconds(time: Duration) -> String {
 fn colour_of(outcome: Outcome) -> Colour {
     match outcome {
         Outcome::Agree => Colour::Green,
-        Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew | Outcome::Interrupted => {
-            Colour::Yellow
-        }
+        Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew => Colour::Yellow,
         Outcome::SnapshotChanged
         | Outcome::Varies
         | Outcome::Differs

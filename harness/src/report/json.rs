@@ -69,10 +69,11 @@ fn finished(summary: &Summary) -> Value {
         "outcomes": counts.collect::<serde_json::Map<_, _>>(),
         "not_run": summary.not_run,
         "stopped": summary.stopped,
+        "interrupted": summary.interrupted,
         "layer1_checked": summary.checked,
         "elapsed_ms": summary.elapsed.as_millis() as u64,
         "first_verdict_ms": summary.first_verdict.map(|time| time.as_millis() as u64),
-        "exit_code": summary.worst().exit_code(),
+        "exit_code": summary.exit_code(),
     })
 }
 
@@ -217,7 +218,6 @@ fn finding(finding: &Finding) -> Value {
         Finding::Varies { counts, diff } => json!({ "counts": counts, "steps": changes(diff) }),
         Finding::KernelCrashed { what, log } => json!({ "what": what, "log": log }),
         Finding::CouldNotRun { why } | Finding::Skipped { why } => json!({ "why": why }),
-        Finding::Interrupted => json!({}),
     };
     value["outcome"] = Value::from(finding.outcome().key());
     value

@@ -6,7 +6,7 @@ mod drawing;
 pub mod human;
 pub mod json;
 
-use crate::outcome::Outcome;
+use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::io;
@@ -49,6 +49,8 @@ pub struct Summary {
     pub not_run: usize,
     /// Why the run ended early, if it did.
     pub stopped: Option<String>,
+    /// Ctrl-C ended it.
+    pub interrupted: bool,
     /// Calls into `tlbflush.c` that layer 1 checked.
     pub checked: u64,
     /// How long it took.
@@ -60,16 +62,21 @@ pub struct Summary {
 impl Summary {
     /// The worst outcome.
     pub fn worst(&self) -> Outcome {
-        let worst = self
-            .counts
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or(Outcome::Agree);
+        let worst = self.counts.keys().next_back().copied();
+        let worst = worst.unwrap_or(Outcome::Agree);
         if self.not_run > 0 {
             worst.max(Outcome::CouldNotRun)
         } else {
             worst
+        }
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        if self.interrupted {
+            EXIT_INTERRUPTED
+        } else {
+            self.worst().exit_code()
         }
     }
 }

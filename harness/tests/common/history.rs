@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Records made by hand, as a kernel would make them.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use protocol::message::Report;
 use protocol::program::StepResult as GuestResult;

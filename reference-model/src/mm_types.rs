@@ -427,6 +427,8 @@ pub struct Inode {
     pub pages: u64,
     /// `i_pages`
     pub cache: BTreeMap<u64, CacheEntry>,
+    /// Made by `shmem_zero_setup()`: only vmas hold it open.
+    pub unnamed: bool,
 }
 
 /// The swap device and the swap cache.

@@ -101,10 +101,11 @@ fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
         .range(first..end.max(first))
         .map(|(&index, _)| index)
         .collect();
-    let removed = !indices.is_empty();
+    let mut removed = false;
     for index in indices {
         match k.files[file].cache.remove(&index) {
             Some(CacheEntry::Folio(id)) => {
+                removed = true;
                 k.folios[id].mapping = None;
                 k.folios[id].dirty = false;
                 swap::folio_put(k, id);
@@ -113,8 +114,17 @@ fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
             None => {}
         }
     }
-    // folio_batch_release()
+    // folio_batch_release(), which does nothing with an empty batch.
     if removed {
         swap::lru_add_drain(k);
+    }
+}
+
+/// `fput()` of a vma's file, down to `shmem_evict_inode()`: what is behind
+/// shared anonymous memory goes with its last vma. A memfd has its descriptor.
+pub fn fput(k: &mut Kernel, file: FileId) {
+    let unnamed = k.files.get(file).is_some_and(|inode| inode.unnamed);
+    if unnamed && k.mm.vmas.values().all(|vma| vma.file != Some(file)) {
+        shmem_truncate_range(k, file, 0, u64::MAX);
     }
 }

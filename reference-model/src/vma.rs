@@ -7,7 +7,7 @@ use crate::errno;
 use crate::memory::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm_types::{FileId, Inode, Kernel, Vma, vm};
 use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
-use crate::swap;
+use crate::{shmem, swap};
 
 /// Where the program's own mappings end and begin again around the arena: far
 /// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.
@@ -161,6 +161,10 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
     }
     free_pgtables(k, &mut tlb, &vmas, floor, ceiling);
     tlb_finish_mmu(k, tlb);
+    // remove_vma(), whose fput() is done when the system call returns.
+    for file in vmas.iter().filter_map(|vma| vma.file) {
+        shmem::fput(k, file);
+    }
 
     let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
     k.mm.locked_vm -= vmas
@@ -254,6 +258,7 @@ fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId, i3
     }
     k.files.push(Inode {
         pages,
+        unnamed: true,
         ..Inode::default()
     });
     Ok(k.files.len() - 1)

@@ -9,15 +9,17 @@ use crate::{boot, files, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, execv, fork};
 use protocol::message::{Report, Sabotage};
 use protocol::program::Program;
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -137,7 +139,7 @@ fn run(
         };
         Subject::start(&inherited, hart)?
     };
-    let pid = subject.child.id() as i32;
+    let pid = subject.pid.as_raw();
     let mut fetch = |port: &mut Port, all: bool| match &mut tracer {
         // A buffer of a given size is for trying what overflows.
         Some(tracer) if all || program.buffer_records == 0 => send_trace(port, id, tracer),
@@ -155,7 +157,10 @@ fn run(
         }
     };
     fetch(port, true)?;
-    let killed_by = status.signal();
+    let killed_by = match status {
+        WaitStatus::Signaled(_, signal, _) => Some(signal as i32),
+        _ => None,
+    };
     if !shared.done() && killed_by.is_none() {
         bail!("the subject gave up before its first step; the console says why");
     }
@@ -273,13 +278,13 @@ impl Drop for Shared {
 
 /// A running subject.
 struct Subject {
-    child: Child,
+    pid: Pid,
     pidfd: OwnedFd,
 }
 
 /// How a subject ended.
 enum End {
-    Exited(ExitStatus),
+    Exited(WaitStatus),
     TimedOut,
     Stuck(String),
 }
@@ -287,39 +292,25 @@ enum End {
 impl Subject {
     /// Starts it, pinned to its hart before it has an mm of its own, so that
     /// the mm is never seen by another.
+    ///
+    /// By fork and exec themselves: the standard library's `Command` wants
+    /// Unix sockets, and this kernel has no network.
     fn start(inherited: &Inherited, hart: u32) -> Result<Subject> {
-        let keep: Vec<RawFd> = inherited
-            .files
-            .iter()
-            .copied()
-            .chain([
-                inherited.program,
-                inherited.shared,
-                inherited.tracer,
-                inherited.procs,
-                inherited.reclaim,
-                inherited.stat,
-            ])
-            .filter(|fd| *fd >= 0)
-            .collect();
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(subject::ARGUMENT).args(inherited.arguments());
-        let prepare = move || {
-            for fd in &keep {
-                // SAFETY: only clears the close-on-exec flag.
-                Errno::result(unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) })?;
+        let words = ["init".to_owned(), subject::ARGUMENT.to_owned()];
+        let words = words.into_iter().chain(inherited.arguments());
+        let words = words.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.context("cannot start a subject")? {
+            ForkResult::Child => become_subject(inherited, hart, &words),
+            ForkResult::Parent { child } => {
+                // SAFETY: a new descriptor, or an error.
+                let pidfd = unsafe {
+                    let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0));
+                    OwnedFd::from_raw_fd(fd.context("pidfd_open")? as RawFd)
+                };
+                Ok(Subject { pid: child, pidfd })
             }
-            boot::pin(hart as usize).map_err(io::Error::other)
-        };
-        // SAFETY: between fork and exec the closure only makes system calls.
-        let child = unsafe { command.pre_exec(prepare) }.spawn();
-        let child = child.context("cannot start a subject")?;
-        // SAFETY: a new descriptor, or an error.
-        let pidfd = unsafe {
-            let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.id(), 0));
-            OwnedFd::from_raw_fd(fd.context("pidfd_open")? as RawFd)
-        };
-        Ok(Subject { child, pidfd })
+        }
     }
 
     /// Until it ends, calling `meanwhile` every now and then.
@@ -328,7 +319,7 @@ impl Subject {
         loop {
             let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
             if poll(&mut ended, PollTimeout::from(FETCH))? > 0 {
-                return Ok(End::Exited(self.child.wait()?));
+                return Ok(End::Exited(waitpid(self.pid, None)?));
             }
             let fetched = meanwhile();
             if fetched.is_err() || Instant::now() > end {
@@ -341,14 +332,14 @@ impl Subject {
 
     /// Kills it; where it cannot be killed, what is known of it.
     fn kill(&mut self) -> Result<Option<String>> {
-        self.child.kill().ok();
+        kill(self.pid, Signal::SIGKILL).ok();
         let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(DEATH.as_millis() as i32).unwrap_or(PollTimeout::MAX);
         if poll(&mut ended, limit)? > 0 {
-            self.child.wait()?;
+            waitpid(self.pid, None)?;
             return Ok(None);
         }
-        let proc = format!("/proc/{}", self.child.id());
+        let proc = format!("/proc/{}", self.pid);
         let of = |name: &str| files::read(&Path::new(&proc).join(name)).unwrap_or_default();
         let stack = of("stack")
             .lines()
@@ -360,4 +351,34 @@ impl Subject {
             of("wchan")
         )))
     }
+}
+
+/// The child's way from fork to exec.
+fn become_subject(inherited: &Inherited, hart: u32, words: &[CString]) -> ! {
+    let handed_down = [
+        inherited.program,
+        inherited.shared,
+        inherited.tracer,
+        inherited.procs,
+        inherited.reclaim,
+        inherited.stat,
+    ];
+    for fd in handed_down
+        .iter()
+        .chain(&inherited.files)
+        .filter(|fd| **fd >= 0)
+    {
+        // SAFETY: only clears the close-on-exec flag.
+        unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+    }
+    let error = match boot::pin(hart as usize) {
+        Ok(()) => execv(c"/proc/self/exe", words)
+            .map(|_| ())
+            .err()
+            .map(anyhow::Error::from),
+        Err(error) => Some(error),
+    };
+    println!("tlbdiff-agent: cannot become a subject: {error:?}");
+    // SAFETY: ends the child without running anything of the agent's.
+    unsafe { libc::_exit(1) }
 }

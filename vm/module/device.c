@@ -33,6 +33,7 @@
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <asm/tlbflush.h>
 
 #include "tlbdiff.h"
 
@@ -113,6 +114,12 @@ static long ioctl_mark(const struct tlbdiff_mark __user *user)
 		return -EINVAL;
 	rec.start = mark.step;
 	rec.end = mark.phase;
+	/*
+	 * Reclaim clears accessed bits without a fence. With what the hart
+	 * still has in its TLB, whether the next access sets the bit again
+	 * would depend on what else has run here since.
+	 */
+	local_flush_tlb_all();
 	ring_add(&rec, current->mm);
 	return 0;
 }

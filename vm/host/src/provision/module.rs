@@ -29,6 +29,7 @@ pub(super) fn ensure(
     // Built from a copy, so that the checkout stays clean.
     let copy = partial.path().join("build");
     fs::create_dir(&copy).map_err(VmError::io("create", &copy))?;
+    stage.show_as(&copy, "vm/module");
     for source in module_sources(&provision.checkout)? {
         let to = copy.join(source.file_name().unwrap_or_default());
         fs::copy(&source, &to).map_err(VmError::io("copy", &source))?;

@@ -35,6 +35,8 @@ pub(super) struct Stage {
     doing: String,
     begun: Instant,
     terminal: bool,
+    /// A path in the log, and what an error says in its stead.
+    shown_as: Option<(String, &'static str)>,
 }
 
 impl Stage {
@@ -49,6 +51,7 @@ impl Stage {
             doing: String::new(),
             begun: Instant::now(),
             terminal,
+            shown_as: None,
         })
     }
 
@@ -60,6 +63,12 @@ impl Stage {
         } else {
             eprintln!("  {:<10} {} ...", self.name, self.doing);
         }
+    }
+
+    /// Lets errors name the file that someone edits, where a copy of it is
+    /// what was compiled.
+    pub(super) fn show_as(&mut self, copy: &Path, original: &'static str) {
+        self.shown_as = Some((copy.display().to_string(), original));
     }
 
     /// Ends the stage, telling what it made.
@@ -74,12 +83,15 @@ impl Stage {
         if self.terminal {
             eprint!("\r\x1b[2K");
         }
-        let tail = tail(&self.log).unwrap_or_default();
+        let shown = |text: String| match &self.shown_as {
+            Some((copy, original)) => text.replace(copy, original),
+            None => text,
+        };
         VmError::Stage {
             stage: self.name,
-            what: what.into(),
+            what: shown(what.into()),
             log: self.log.clone(),
-            tail,
+            tail: shown(tail(&self.log).unwrap_or_default()),
         }
     }
 

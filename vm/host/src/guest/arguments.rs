@@ -16,6 +16,8 @@ pub(super) struct ChannelFds {
     pub(super) keyboard: i32,
     pub(super) agent: i32,
     pub(super) qmp: i32,
+    /// For QEMU's debugger interface, which is off unless asked for.
+    pub(super) debugger: i32,
 }
 
 /// How the guest begins.
@@ -134,6 +136,7 @@ fn channels(fds: ChannelFds) -> Vec<OsString> {
         &socket("agent", fds.agent),
         &socket("qmp", fds.qmp),
         &words(&["-mon", "chardev=qmp,mode=control"]),
+        &socket("gdb", fds.debugger),
     ]
     .concat()
 }
@@ -153,6 +156,7 @@ mod tests {
         keyboard: 10,
         agent: 12,
         qmp: 13,
+        debugger: 14,
     };
 
     #[test]

@@ -41,11 +41,12 @@ pub(super) enum Stop {
     TimedOut,
 }
 
-/// One of the two channels that are spoken on.
+/// One of the channels that are spoken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
     Agent,
     Qmp,
+    Debugger,
 }
 
 /// A running QEMU.
@@ -55,6 +56,7 @@ pub(super) struct Machine {
     pub(super) console: Console,
     agent: UnixStream,
     qmp: UnixStream,
+    debugger: UnixStream,
     errors: UnixStream,
     errors_open: bool,
     last_words: Vec<u8>,
@@ -71,12 +73,14 @@ impl Machine {
         set_nonblocking(&console_qemu)?;
         let (agent, agent_qemu) = UnixStream::pair()?;
         let (qmp, qmp_qemu) = UnixStream::pair()?;
+        let (debugger, debugger_qemu) = UnixStream::pair()?;
         let (errors, errors_qemu) = UnixStream::pair()?;
         let fds = ChannelFds {
             console: console_qemu.as_raw_fd(),
             keyboard: keyboard_qemu.as_raw_fd(),
             agent: agent_qemu.as_raw_fd(),
             qmp: qmp_qemu.as_raw_fd(),
+            debugger: debugger_qemu.as_raw_fd(),
         };
         let errors_qemu = OwnedFd::from(errors_qemu);
         let mut command = Command::new(qemu);
@@ -85,13 +89,14 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(errors_qemu.try_clone()?)
             .stderr(errors_qemu);
-        let inherited: [OwnedFd; 4] = [
+        let inherited: [OwnedFd; 5] = [
             console_qemu.into(),
             keyboard_qemu.into(),
             agent_qemu.into(),
             qmp_qemu.into(),
+            debugger_qemu.into(),
         ];
-        for host in [&agent, &qmp, &errors] {
+        for host in [&agent, &qmp, &debugger, &errors] {
             host.set_nonblocking(true)?;
         }
         Ok(Machine {
@@ -99,6 +104,7 @@ impl Machine {
             console: Console::new(console, keyboard)?,
             agent,
             qmp,
+            debugger,
             errors,
             errors_open: true,
             last_words: Vec::new(),
@@ -180,6 +186,7 @@ impl Machine {
         match channel {
             Channel::Agent => &self.agent,
             Channel::Qmp => &self.qmp,
+            Channel::Debugger => &self.debugger,
         }
     }
 
@@ -335,6 +342,7 @@ impl Machine {
             console: Console::new(pipe().0, pipe().1).expect("a console"),
             agent,
             qmp: pair().0,
+            debugger: pair().0,
             errors: pair().0,
             errors_open: false,
             last_words: Vec::new(),

@@ -22,6 +22,7 @@ mod start;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use error::{Fault, GuestError, OLDEST_QEMU};
 

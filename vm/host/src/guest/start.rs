@@ -9,6 +9,7 @@ use super::{
     qmp::{Greeting, Qmp},
     silent,
     state::{SavedState, Writing},
+    timers,
 };
 use protocol::message::System;
 use serde_json::{Value, json};
@@ -113,6 +114,7 @@ fn restore(
     let from = json!({ "uri": uri(&file)? });
     qmp.execute(machine, "migrate-incoming", from, deadline)?;
     qmp.wait_for_migration(machine, deadline)?;
+    timers::rearm(machine, qmp, config.harts, deadline)?;
     qmp.execute(machine, "cont", Value::Null, deadline)?;
     machine.heed_signs = true;
     let during = "the restored agent's first answer";

@@ -38,11 +38,30 @@ pub fn memfd(name: &std::ffi::CStr) -> Result<File> {
 pub fn make(files: &[MemoryFile]) -> Result<Vec<OwnedFd>> {
     let made = files.iter().map(make_one).collect::<Result<Vec<_>>>()?;
     if files.iter().any(|file| file.filled) {
-        // Pages that still wait in a per-CPU batch are on no LRU list, and
-        // which do depends on chance: this drains the batches of all harts.
-        std::fs::write("/proc/sys/vm/drop_caches", "1").context("cannot drain LRU batches")?;
+        drain_lru_batches()?;
     }
     Ok(made)
+}
+
+/// Moves the pages that wait in this hart's LRU batches to the LRU lists, as
+/// unmapping anything does. A page in a batch is on no list: it is neither
+/// aged nor reclaimed, and which pages are in one depends on what ran before.
+/// (Dropping caches drains all harts' batches too, but marks dirty pages on its
+/// way in a way that fault-around takes for readahead, and passes over.)
+///
+/// # Errors
+/// There is no room for a mapping of one page.
+pub fn drain_lru_batches() -> Result<()> {
+    let length = PAGE_SIZE as usize;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping that nobody uses, and its removal.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0);
+        if at == libc::MAP_FAILED || libc::munmap(at, length) != 0 {
+            return Err(std::io::Error::last_os_error()).context("cannot drain the LRU batches");
+        }
+    }
+    Ok(())
 }
 
 fn make_one(file: &MemoryFile) -> Result<OwnedFd> {

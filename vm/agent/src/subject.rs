@@ -169,7 +169,8 @@ fn replay() -> Result<()> {
     now();
     // The last thing before the steps: only what they fault in is charged here.
     write_all(inherited.procs, b"0").context("cannot join the cgroup")?;
-    drain_lru_batches()?;
+    // What the preparations faulted in must not share a batch with the steps' pages.
+    files::drain_lru_batches()?;
     if program.trace {
         tracer::start(inherited.tracer)?;
     }
@@ -379,25 +380,6 @@ fn populate() -> Result<()> {
     }
     for area in &areas {
         area.touch();
-    }
-    Ok(())
-}
-
-/// Moves the pages that the preparations faulted in from this hart's batches to
-/// the LRU lists, as unmapping anything does: how many wait in a batch decides
-/// when the steps' own pages reach a list, and so what reclaim can find.
-fn drain_lru_batches() -> Result<()> {
-    let length = PAGE_SIZE as usize;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping that nobody uses, and its removal.
-    unsafe {
-        let at = libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0);
-        if at == libc::MAP_FAILED || libc::munmap(at, length) != 0 {
-            bail!(
-                "cannot drain the LRU batches: {}",
-                std::io::Error::last_os_error()
-            );
-        }
     }
     Ok(())
 }

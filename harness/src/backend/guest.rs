@@ -225,7 +225,8 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         harts: system.harts,
         asids: system.asid_bits > 0,
         svnapot: has("svnapot"),
-        svadu: has("svadu"),
+        svadu: system.features.iter().any(|feature| feature == "svadu"),
+        svvptc: has("svvptc"),
         fault_around_bytes: system.fault_around_bytes,
         swap: scenario.needs_swap(),
         ..Machine::default()

@@ -3,6 +3,7 @@
 
 use crate::{files, kmsg::Kmsg, swap};
 use anyhow::{Context, Result};
+use protocol::PAGE_SIZE;
 use protocol::message::System;
 use std::path::Path;
 
@@ -79,13 +80,14 @@ fn ram_pages(meminfo: &str) -> Option<u64> {
 }
 
 fn features(isa: &str) -> Vec<String> {
-    let mut features: Vec<String> = ["svnapot", "svinval", "svadu", "svade", "svvptc"]
+    let mut features: Vec<String> = ["svnapot", "svinval", "svvptc"]
         .into_iter()
         .filter(|extension| isa.split('_').any(|part| part == *extension))
         .map(str::to_owned)
         .collect();
     let there = |path: &str| Path::new(path).exists();
     let kernel = [
+        ("svadu", sets_accessed_bits()),
         ("swap", swap::available() && there("/proc/swaps")),
         ("thp", there("/sys/kernel/mm/transparent_hugepage")),
         ("hugetlb", there("/sys/kernel/mm/hugepages")),
@@ -102,6 +104,43 @@ fn features(isa: &str) -> Vec<String> {
             .map(|(name, _)| (*name).to_owned()),
     );
     features
+}
+
+/// Whether harts set accessed and dirty bits themselves (Svadu) or leave that
+/// to a fault (Svade). The firmware decides, and not every kernel knows the
+/// names, so it is tried: reading a page that was just aged faults, or not.
+fn sets_accessed_bits() -> bool {
+    const MADV_COLD: i32 = 20;
+    let length = PAGE_SIZE as usize;
+    let (rights, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a new page that nobody else knows of, used while it is mapped.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            return true;
+        }
+        let byte = at.cast::<u8>();
+        byte.write_volatile(1);
+        libc::madvise(at, length, MADV_COLD);
+        let before = minor_faults();
+        byte.read_volatile();
+        let after = minor_faults();
+        libc::munmap(at, length);
+        before == after
+    }
+}
+
+/// Faults of this process that needed no I/O.
+fn minor_faults() -> i64 {
+    // SAFETY: all-zero is a valid rusage, and the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_minflt
+    }
 }
 
 #[cfg(test)]

@@ -154,3 +154,148 @@ fn difference(now: &Keys, built: &Keys) -> &'static str {
         "what was built is no longer in the cache"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::tests::{checkout, facts};
+    use std::fs;
+
+    const KERNELS: &str = r#"
+[stable]
+about = "one"
+package = "linux-source-6.12"
+suite = "trixie"
+config = ["base.config"]
+profile = "stable"
+"#;
+
+    /// A checkout, and a cache that was provisioned from it.
+    struct Fixture {
+        checkout: tempfile::TempDir,
+        cache_dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let (checkout, cache_dir) = (checkout(), tempfile::tempdir().unwrap());
+            let fixture = Fixture {
+                checkout,
+                cache_dir,
+            };
+            fixture.edit("vm/kernels.toml", KERNELS);
+            fixture.edit("vm/base.config", "CONFIG_A=y\n");
+            let facts = facts();
+            let keys = Keys::of(fixture.checkout.path(), "CONFIG_A=y\n\n", &facts).unwrap();
+            let cache = fixture.cache();
+            for dir in [
+                format!("builds/{}/include/config", keys.kernel),
+                format!("initramfs/{}", keys.initramfs),
+            ] {
+                cache.dir(dir).unwrap();
+            }
+            let build = cache.path(format!("builds/{}", keys.kernel));
+            fs::write(build.join("include/config/kernel.release"), "6.12.107\n").unwrap();
+            let tree = None;
+            Manifest { facts, keys, tree }
+                .write(&cache, "stable")
+                .unwrap();
+            fixture
+        }
+
+        fn cache(&self) -> Cache {
+            Cache::at(self.cache_dir.path())
+        }
+
+        fn edit(&self, file: &str, text: &str) {
+            fs::write(self.checkout.path().join(file), text).unwrap();
+        }
+
+        fn locate(&self) -> Result<Artifacts, VmError> {
+            let stable = KernelChoice::Named("stable".to_owned());
+            locate_in(&self.cache(), self.checkout.path(), &stable)
+        }
+
+        fn refusal(&self) -> String {
+            self.locate().unwrap_err().to_string()
+        }
+    }
+
+    #[test]
+    fn what_was_provisioned_is_found() {
+        let artifacts = Fixture::new().locate().unwrap();
+        assert_eq!(artifacts.kernel, "stable");
+        assert_eq!(artifacts.profile, "stable");
+        assert_eq!(artifacts.release, "6.12.107");
+        assert_eq!(artifacts.vmlinux, None);
+        assert!(artifacts.image.ends_with("arch/riscv/boot/Image"));
+        assert!(
+            artifacts
+                .cache
+                .ends_with(format!("states/{}", artifacts.key))
+        );
+    }
+
+    #[test]
+    fn what_was_never_provisioned_comes_with_the_command_that_does() {
+        let fixture = Fixture::new();
+        fs::remove_file(fixture.cache().path("current/stable.json")).unwrap();
+        assert_eq!(
+            fixture.refusal(),
+            "stable: not provisioned: run ./vm/provision stable"
+        );
+    }
+
+    #[test]
+    fn an_edit_since_then_is_named() {
+        for (file, said) in [
+            ("vm/base.config", "its configuration has changed"),
+            ("vm/module/tlbdiff.c", "vm/module has changed"),
+            ("vm/agent/src/main.rs", "vm/agent, vm/protocol"),
+        ] {
+            let fixture = Fixture::new();
+            fixture.edit(file, "// edited");
+            assert!(
+                fixture.refusal().contains(said),
+                "{file}: {}",
+                fixture.refusal()
+            );
+        }
+    }
+
+    #[test]
+    fn an_edit_taken_back_is_no_edit() {
+        let fixture = Fixture::new();
+        let was = fixture.locate().unwrap();
+        let file = "vm/module/tlbdiff.c";
+        let text = fs::read_to_string(fixture.checkout.path().join(file)).unwrap();
+        fixture.edit(file, "int edited;");
+        assert!(fixture.locate().is_err());
+        fixture.edit(file, &text);
+        assert_eq!(fixture.locate().unwrap(), was);
+    }
+
+    #[test]
+    fn an_interrupted_build_is_not_taken_for_whole() {
+        let fixture = Fixture::new();
+        let key = Manifest::read(&fixture.cache(), "stable")
+            .unwrap()
+            .unwrap()
+            .keys
+            .kernel;
+        let build = fixture.cache().path(format!("builds/{key}"));
+        fs::rename(&build, build.with_file_name(format!("{key}.partial-1"))).unwrap();
+        assert!(
+            fixture.refusal().contains("no longer in the cache"),
+            "{}",
+            fixture.refusal()
+        );
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_none() {
+        let fixture = Fixture::new();
+        fs::write(fixture.cache().path("current/stable.json"), "{").unwrap();
+        assert!(fixture.refusal().contains("not provisioned"));
+    }
+}

@@ -263,10 +263,10 @@ fn within<'a>(path: &'a Path, checkout: &Path) -> &'a Path {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn facts() -> Facts {
+    pub(crate) fn facts() -> Facts {
         Facts {
             source: "linux-source-6.12_1".into(),
             gcc: "gcc 12".into(),
@@ -274,7 +274,8 @@ mod tests {
         }
     }
 
-    fn checkout() -> tempfile::TempDir {
+    /// A checkout with all that keys look at.
+    pub(crate) fn checkout() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let files = [
             (

@@ -8,6 +8,9 @@ use crate::{errno, gup, shmem, vma};
 /// `TASK_SIZE` of the smallest MMU mode (Sv39).
 pub const TASK_SIZE: u64 = 1 << 38;
 
+/// The largest file, in bytes (include/linux/fs.h).
+const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
+
 const PROT_READ: i32 = 1;
 const PROT_WRITE: i32 = 2;
 const PROT_EXEC: i32 = 4;
@@ -105,6 +108,11 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
 /// The part of `do_mmap()` for files, and `memfd_check_seals_mmap()` of mm/memfd.c
 fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Result<u64, i32> {
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
+    // file_mmap_ok(): shmem's s_maxbytes is MAX_LFS_FILESIZE.
+    let last = (MAX_LFS_FILESIZE - page_align(args.len).unwrap_or(0)) / PAGE_SIZE;
+    if args.offset / PAGE_SIZE > last {
+        return Err(errno::EOVERFLOW);
+    }
     match args.flags & MAP_TYPE {
         MAP_SHARED => {
             if args.prot & PROT_WRITE != 0 && inode.file.read_only {

@@ -111,11 +111,12 @@ fn run(
     limit: Duration,
     kill_subject: bool,
 ) -> Result<Reply> {
-    let mut kmsg = Kmsg::open(true)?;
-    let taint_before = taint()?;
     let files = files::make(&program.files)?;
     swap::set(program.swap)?;
     let cgroup = Cgroup::new(id)?;
+    // What the preparations make the kernel say is not the steps' doing.
+    let mut kmsg = Kmsg::open(true)?;
+    let taint_before = taint()?;
     let mut tracer = if program.trace {
         Some(Tracer::open(program.buffer_records)?)
     } else {

@@ -151,9 +151,6 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_mark(user);
 	case TLBDIFF_IOC_STATUS:
 		return ioctl_status(user);
-	case TLBDIFF_IOC_REARM:
-		timers_rearm();
-		return 0;
 	default:
 		return -ENOTTY;
 	}

@@ -62,6 +62,4 @@ int notifiers_attach(struct mm_struct *mm);
 void notifiers_detach_all(void);
 void notifiers_wait(void);
 
-void timers_rearm(void);
-
 #endif

@@ -112,7 +112,5 @@ struct tlbdiff_status {
 #define TLBDIFF_IOC_STOP	_IO('t', 3)
 #define TLBDIFF_IOC_MARK	_IOW('t', 4, struct tlbdiff_mark)
 #define TLBDIFF_IOC_STATUS	_IOR('t', 5, struct tlbdiff_status)
-/* The machine may have been restored from a saved state: see timer.c. */
-#define TLBDIFF_IOC_REARM	_IO('t', 6)
 
 #endif

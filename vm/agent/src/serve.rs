@@ -65,8 +65,6 @@ pub fn serve(port: File) -> Result<()> {
     loop {
         match frame::receive(&mut port).context("cannot read a request")? {
             Request::Hello { .. } => {
-                // The first word after a restore.
-                Tracer::open(1)?.rearm_timers()?;
                 let system = system::facts()?;
                 let ready = Reply::Ready {
                     version: PROTOCOL_VERSION,

@@ -49,7 +49,6 @@ mod ioctl {
     nix::ioctl_none!(stop, b't', 3);
     nix::ioctl_write_ptr!(mark, b't', 4, Mark);
     nix::ioctl_read!(status, b't', 5, Status);
-    nix::ioctl_none!(rearm, b't', 6);
 }
 
 /// The open trace; closing it undoes all.
@@ -86,17 +85,6 @@ impl Tracer {
         }
         greeted.context("the tracing module refused HELLO")?;
         Ok(Tracer { file })
-    }
-
-    /// Arms the timers of all harts again, which a restored machine may have lost.
-    ///
-    /// # Errors
-    /// The device refuses it.
-    pub fn rearm_timers(&self) -> Result<()> {
-        // SAFETY: takes no argument.
-        unsafe { ioctl::rearm(self.fd()) }
-            .map(drop)
-            .context("REARM")
     }
 
     /// The descriptor that the subject inherits.

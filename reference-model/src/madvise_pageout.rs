@@ -157,7 +157,8 @@ fn clear_young_dirty_pte(
     else {
         return;
     };
-    if !young && !(clear_dirty && dirty) {
+    let to_clear = young || (clear_dirty && dirty);
+    if !to_clear {
         return;
     }
     let pte = Pte::Present {

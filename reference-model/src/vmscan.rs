@@ -234,7 +234,6 @@ fn write_dirty_folio(
 ) -> Option<Label> {
     // Only kswapd writes for the file LRU.
     if folio_is_file_lru(k, id) {
-        k.folios[id].reclaim = true;
         return Some(Label::ActivateLocked);
     }
     if references == FolioReferences::ReclaimClean {

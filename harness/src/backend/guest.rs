@@ -223,6 +223,9 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
     let has = |extension: &str| system.isa.split('_').any(|part| part == extension);
     Machine {
         harts: system.harts,
+        // The agent keeps the other harts for itself.
+        subject_hart: system.harts.saturating_sub(1),
+        ram_pages: system.ram_pages,
         asids: system.asid_bits > 0,
         svnapot: has("svnapot"),
         svadu: system.features.iter().any(|feature| feature == "svadu"),

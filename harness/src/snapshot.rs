@@ -59,6 +59,8 @@ pub struct MachineInfo {
     pub svnapot: bool,
     /// Harts set accessed and dirty bits themselves.
     pub svadu: bool,
+    /// Harts see a page table entry that became valid without a fence.
+    pub svvptc: bool,
     /// debugfs `fault_around_bytes`.
     pub fault_around_bytes: u64,
 }
@@ -76,6 +78,7 @@ impl From<&Machine> for MachineInfo {
             asids: machine.asids,
             svnapot: machine.svnapot,
             svadu: machine.svadu,
+            svvptc: machine.svvptc,
             fault_around_bytes: machine.fault_around_bytes,
         }
     }
@@ -89,6 +92,7 @@ impl MachineInfo {
             asids: self.asids,
             svnapot: self.svnapot,
             svadu: self.svadu,
+            svvptc: self.svvptc,
             fault_around_bytes: self.fault_around_bytes,
             ..Machine::default()
         }

@@ -30,8 +30,11 @@ pub(super) fn ensure(
     let copy = partial.path().join("build");
     fs::create_dir(&copy).map_err(VmError::io("create", &copy))?;
     stage.show_as(&copy, "vm/module");
+    let sources = provision.checkout.join("vm/module");
     for source in module_sources(&provision.checkout)? {
-        let to = copy.join(source.file_name().unwrap_or_default());
+        let to = copy.join(source.strip_prefix(&sources).unwrap_or(&source));
+        let folder = to.parent().unwrap_or(&copy);
+        fs::create_dir_all(folder).map_err(VmError::io("create", folder))?;
         fs::copy(&source, &to).map_err(VmError::io("copy", &source))?;
     }
     if module(&provision.checkout, &keys.kernel)? != *key {

@@ -99,6 +99,7 @@ static long ioctl_attach(void)
 static long ioctl_trace(bool on)
 {
 	ring_trace(on);
+	still_step(false);
 	return 0;
 }
 
@@ -120,6 +121,7 @@ static long ioctl_mark(const struct tlbdiff_mark __user *user)
 	 * would depend on what else has run here since.
 	 */
 	local_flush_tlb_all();
+	still_step(!mark.phase);
 	ring_add(&rec, current->mm);
 	return 0;
 }
@@ -218,6 +220,7 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 static int tlbdiff_release(struct inode *inode, struct file *file)
 {
 	ring_trace(false);
+	still_step(false);
 	notifiers_detach_all();
 	vfree(ring_replace(NULL, 0));
 	clear_bit_unlock(0, &device_busy);
@@ -251,13 +254,16 @@ static int __init tlbdiff_init(void)
 	if (ret) {
 		pr_err("cannot register /dev/" TLBDIFF_DEVICE ": %d\n", ret);
 		hooks_remove();
+		return ret;
 	}
-	return ret;
+	still_install();
+	return 0;
 }
 
 static void __exit tlbdiff_exit(void)
 {
 	misc_deregister(&tlbdiff_device);
+	still_remove();
 	hooks_remove();
 	notifiers_wait();
 }

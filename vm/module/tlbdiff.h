@@ -6,6 +6,7 @@
  * hooks.c	entries of functions, into the ring
  * notifiers.c	what the attached mms' notifiers are told, into the ring
  * ring.c	the records, their order, and the numbers of the mms
+ * still.c	the kernel's timers, kept out of the steps
  */
 #ifndef TLBDIFF_H
 #define TLBDIFF_H
@@ -57,6 +58,10 @@ struct tlbdiff_mm *ring_remove_mm(void);
 int hooks_install(void);
 void hooks_remove(void);
 u64 hooks_missed(void);
+
+void still_install(void);
+void still_remove(void);
+void still_step(bool under_way);
 
 int notifiers_attach(struct mm_struct *mm);
 void notifiers_detach_all(void);

@@ -13,6 +13,8 @@ const STILL: &[(&str, &str)] = &[
     ("/proc/sys/kernel/panic_on_oops", "1"),
     ("/proc/sys/kernel/numa_balancing", "0"),
     ("/proc/sys/kernel/sysrq", "1"),
+    // Subjects are real-time tasks and may use all of their hart.
+    ("/proc/sys/kernel/sched_rt_runtime_us", "-1"),
     // A subject's SIGSEGV is a result, not worth a register dump.
     ("/proc/sys/debug/exception-trace", "0"),
     ("/proc/sys/vm/compaction_proactiveness", "0"),

@@ -169,6 +169,7 @@ fn replay() -> Result<()> {
     now();
     // The last thing before the steps: only what they fault in is charged here.
     write_all(inherited.procs, b"0").context("cannot join the cgroup")?;
+    keep_the_hart()?;
     // What the preparations faulted in must not share a batch with the steps' pages.
     files::drain_lru_batches()?;
     if program.trace {
@@ -380,6 +381,19 @@ fn populate() -> Result<()> {
     }
     for area in &areas {
         area.touch();
+    }
+    Ok(())
+}
+
+/// Lets nothing ordinary run on this hart during the steps. Where the scheduler
+/// wants it for another, `zap_pte_range()` flushes what it has and goes on behind:
+/// one unmapping is told in two parts, depending on when the timer came.
+fn keep_the_hart() -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters are valid, and the call only reads them.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } != 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(error).context("cannot have the hart for the steps alone");
     }
     Ok(())
 }

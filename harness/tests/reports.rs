@@ -92,7 +92,7 @@ fn a_notification_that_is_too_short() {
         .end(0);
     insta::assert_snapshot!(told(&[judged(&history)], false), @"
     unsafe           a b.yaml
-      layer 1 differs: after 1 of 1 calls into tlbflush.c something else followed than its model does
+      layer 1 differs: after 1 of 1 calls into tlbflush.c something else (+) followed than its model does (-)
         #2 flush_tlb_mm_range [4,6) stride 4K  (step 1. munmap at 4 pages 2)
           mm 7 cpumask 0x1 asid 3 on hart 0 by pid 100
           - told [4,6)

@@ -199,7 +199,7 @@ impl Page<'_> {
 
     fn layer1(&mut self, verdict: &Verdict, layer1: &Layer1Verdict) {
         let head = format!(
-            "  layer 1 differs: after {} of {} calls into tlbflush.c something else followed than its model does",
+            "  layer 1 differs: after {} of {} calls into tlbflush.c something else (+) followed than its model does (-)",
             layer1.differences.len(),
             layer1.checked
         );

@@ -86,9 +86,11 @@ fn check_vma_flags(vma: &Vma, gup: GupFlags) -> Result<(), i32> {
     let refused = if gup.write {
         // is_cow_mapping()
         let cow = vma.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;
-        !vma.has(vm::WRITE) && !(gup.force && cow)
+        let allowed = vma.has(vm::WRITE) || gup.force && cow;
+        !allowed
     } else {
-        !vma.has(vm::READ) && !(gup.force && vma.has(vm::MAYREAD))
+        let allowed = vma.has(vm::READ) || gup.force && vma.has(vm::MAYREAD);
+        !allowed
     };
     if refused { Err(errno::EFAULT) } else { Ok(()) }
 }

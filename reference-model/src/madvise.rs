@@ -46,7 +46,7 @@ fn madvise_behavior_valid(behavior: i32) -> bool {
 /// # Errors
 /// As madvise(2), in the kernel's order.
 pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Result<(), i32> {
-    if !madvise_behavior_valid(behavior) || start % PAGE_SIZE != 0 {
+    if !madvise_behavior_valid(behavior) || !start.is_multiple_of(PAGE_SIZE) {
         return Err(errno::EINVAL);
     }
     let len = page_align(len_in).ok_or(errno::EINVAL)?;

@@ -70,7 +70,7 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     if len > TASK_SIZE || addr > TASK_SIZE - len {
         return Err(errno::ENOMEM);
     }
-    if addr % PAGE_SIZE != 0 {
+    if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(errno::EINVAL);
     }
     if flags & MAP_FIXED_NOREPLACE != 0
@@ -141,7 +141,7 @@ fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Resu
 /// # Errors
 /// EINVAL for an empty, unaligned or impossible range.
 pub fn do_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
-    if start % PAGE_SIZE != 0 || start > TASK_SIZE || len > TASK_SIZE - start {
+    if !start.is_multiple_of(PAGE_SIZE) || start > TASK_SIZE || len > TASK_SIZE - start {
         return Err(errno::EINVAL);
     }
     let end = start + page_align(len).ok_or(errno::EINVAL)?;

@@ -122,7 +122,7 @@ fn mprotect_fixup(
 /// EINVAL unaligned, ENOMEM over a hole (behind what was done before it), EACCES
 /// for a right that the mapping may not have.
 pub fn do_mprotect(k: &mut Kernel, start: u64, len: u64, prot: i32) -> Result<(), i32> {
-    if start % PAGE_SIZE != 0 {
+    if !start.is_multiple_of(PAGE_SIZE) {
         return Err(errno::EINVAL);
     }
     if len == 0 {

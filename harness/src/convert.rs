@@ -7,8 +7,10 @@ use protocol::{ARENA_BASE, PAGE_SIZE};
 use reference_model as model;
 
 /// How the agent replays the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracing {
+    /// Trace at all; else the steps only run.
+    pub on: bool,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
 }
@@ -19,7 +21,7 @@ pub fn to_program(scenario: &Scenario, tracing: Tracing) -> Program {
         files: scenario.files.iter().map(|file| file.1.clone()).collect(),
         swap: scenario.needs_swap(),
         steps: scenario.steps.iter().map(|step| step.op.clone()).collect(),
-        trace: true,
+        trace: tracing.on,
         buffer_records: tracing.buffer_records,
     }
 }

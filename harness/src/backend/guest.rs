@@ -112,6 +112,7 @@ impl GuestBackend {
         take: &mut dyn FnMut(Record),
     ) -> Result<Report, Finding> {
         let tracing = Tracing {
+            on: true,
             buffer_records: self.settings.buffer_records,
         };
         let timeout = self.settings.timeout;

@@ -372,7 +372,7 @@ fn become_subject(inherited: &Inherited, hart: u32, words: &[CString]) -> ! {
         // SAFETY: only clears the close-on-exec flag.
         unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
     }
-    let error = match boot::pin(hart as usize).and_then(|()| never_preempted()) {
+    let error = match boot::pin(hart as usize) {
         Ok(()) => execv(c"/proc/self/exe", words)
             .map(|_| ())
             .err()
@@ -382,19 +382,4 @@ fn become_subject(inherited: &Inherited, hart: u32, words: &[CString]) -> ! {
     println!("tlbdiff-agent: cannot become a subject: {error:?}");
     // SAFETY: ends the child without running anything of the agent's.
     unsafe { libc::_exit(1) }
-}
-
-/// Makes the calling process one that is preempted by nobody on its hart
-/// (SCHED_FIFO at the highest priority, kept over exec): `zap_pte_range()` cuts
-/// its work short where `need_resched()` says so, and what it tells secondary
-/// MMUs would depend on who else wanted to run.
-fn never_preempted() -> Result<()> {
-    // SAFETY: the parameters are valid, and 0 is the caller itself.
-    let set = unsafe {
-        let param = libc::sched_param {
-            sched_priority: libc::sched_get_priority_max(libc::SCHED_FIFO),
-        };
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &param)
-    };
-    Errno::result(set).map(drop).context("sched_setscheduler")
 }

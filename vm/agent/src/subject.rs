@@ -5,6 +5,7 @@
 
 use crate::{files, touch, tracer};
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use protocol::program::{Op, Program, StepResult};
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::fs::File;
@@ -385,17 +386,21 @@ fn populate() -> Result<()> {
     Ok(())
 }
 
-/// Lets nothing ordinary run on this hart during the steps. Where the scheduler
-/// wants it for another, `zap_pte_range()` flushes what it has and goes on behind:
-/// one unmapping is told in two parts, depending on when the timer came.
+/// Has this process preempted by nobody on its hart during the steps: where the
+/// scheduler wants the hart for another (`need_resched()`), `zap_pte_range()` flushes
+/// what it has and goes on behind, and one unmapping would be told in two parts,
+/// depending on when a timer came.
 fn keep_the_hart() -> Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameters are valid, and the call only reads them.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } != 0 {
-        let error = std::io::Error::last_os_error();
-        return Err(error).context("cannot have the hart for the steps alone");
-    }
-    Ok(())
+    // SAFETY: the parameters are valid and only read, and 0 is the caller itself.
+    let set = unsafe {
+        let highest = libc::sched_param {
+            sched_priority: libc::sched_get_priority_max(libc::SCHED_FIFO),
+        };
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &highest)
+    };
+    Errno::result(set)
+        .map(drop)
+        .context("cannot have the hart for the steps alone")
 }
 
 /// Makes the stack as deep as the steps may need it.

@@ -11,8 +11,8 @@ use super::stage::{DOWNLOAD_LIMIT, QUERY_LIMIT, Stage};
 use crate::cache::Cache;
 use crate::error::VmError;
 
-/// Where packages come from unless `TLBDIFF_DEBIAN_MIRROR` names a nearer one.
-const MIRROR: &str = "http://deb.debian.org/debian";
+/// Names the archive to fetch from, where the host's own is not wanted.
+const MIRROR: &str = "TLBDIFF_DEBIAN_MIRROR";
 
 /// Debian 13 renamed it and kept the old name for now.
 const KEYRINGS: &[&str] = &[
@@ -46,7 +46,7 @@ impl Apt {
             .ok_or_else(|| {
                 stage.fail("no keyring of Debian's archive: apt-get install debian-archive-keyring")
             })?;
-        let mirror = std::env::var("TLBDIFF_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
+        let mirror = mirror(stage)?;
         write(
             "sources.list",
             &format!("deb [signed-by={keyring}] {mirror} {suite} main\n"),
@@ -123,7 +123,47 @@ impl Apt {
     }
 }
 
-/// The host's apt is read for one thing: how it reaches the network.
+/// Where Debian's packages come from: where the host has its own from.
+fn mirror(stage: &mut Stage) -> Result<String, VmError> {
+    if let Ok(mirror) = std::env::var(MIRROR) {
+        return Ok(mirror);
+    }
+    let path = Path::new("/etc/os-release");
+    let release = fs::read_to_string(path).map_err(VmError::io("read", path))?;
+    let targets = stage.output(
+        Command::new("apt-get").args([
+            "indextargets",
+            "--no-release-info",
+            "--format",
+            "$(RELEASE) $(COMPONENT) $(REPO_URI)",
+            "Identifier: Packages",
+        ]),
+        QUERY_LIMIT,
+    )?;
+    archive_in(&targets, &release).ok_or_else(|| {
+        stage.fail(format!(
+            "this machine's apt sources name no archive of its Debian release: \
+             set {MIRROR} to one (http://HOST/debian)"
+        ))
+    })
+}
+
+/// The archive of the host's own release, from apt's `RELEASE COMPONENT URI` lines
+/// and the text of os-release.
+fn archive_in(targets: &str, os_release: &str) -> Option<String> {
+    let says = |key: &str| {
+        let mut values = os_release.lines().filter_map(|line| line.strip_prefix(key));
+        values.next().map(|value| value.trim_matches('"'))
+    };
+    let codename = says("VERSION_CODENAME=").filter(|_| says("ID=") == Some("debian"))?;
+    targets.lines().find_map(|line| {
+        let uri = line.strip_prefix(codename)?.strip_prefix(" main ")?;
+        Some(uri.trim_end_matches('/').to_owned())
+    })
+}
+
+/// The host's apt is read for two things: where the archive is, and how it
+/// reaches the network.
 fn config(dir: &Path, host: &str) -> String {
     let network: String = host
         .lines()
@@ -172,6 +212,18 @@ mod tests {
         let uris = "Get:1 x\n'http://m/p/l/linux_6.12.107-1_all.deb' linux-source-6.12_6.12.107-1_all.deb 1 SHA256:0\n";
         assert_eq!(version_in(uris).as_deref(), Some("6.12.107-1"));
         assert_eq!(version_in("E: Unable to locate package\n"), None);
+    }
+
+    #[test]
+    fn the_archive_is_the_one_that_the_host_uses() {
+        let targets = "stable main http://other/linux/\n\
+                       trixie-security main http://m/debian-security/\n\
+                       trixie main http://m/debian/\n";
+        let archive = |os_release| archive_in(targets, os_release);
+        let debian = "ID=debian\nVERSION_CODENAME=trixie\n";
+        assert_eq!(archive(debian).as_deref(), Some("http://m/debian"));
+        assert_eq!(archive("ID=debian\nVERSION_CODENAME=\"bookworm\"\n"), None);
+        assert_eq!(archive("ID=ubuntu\nVERSION_CODENAME=trixie\n"), None);
     }
 
     #[test]

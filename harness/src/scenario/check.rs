@@ -14,6 +14,9 @@ use std::path::Path;
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
 const OFFSET_PAGES: u64 = i64::MAX as u64 / protocol::PAGE_SIZE;
 
+/// Pages of a huge page.
+const HUGE_PAGE: u64 = 512;
+
 /// Reads and checks the text of a scenario.
 ///
 /// # Errors
@@ -66,11 +69,14 @@ impl Checker<'_> {
             .into_iter()
             .map(|(name, file)| Ok((name, self.memory_file(file.value)?)));
         let files = files.collect::<Checked<Vec<_>>>()?;
+        let places: Vec<Location> = file.steps.value.iter().map(|s| s.referenced).collect();
         let steps = file
             .steps
             .value
             .into_iter()
-            .map(|step| self.step(step, &files));
+            .map(|step| self.step(step, &files))
+            .collect::<Checked<Vec<Step>>>()?;
+        self.no_huge_page(&steps, &places)?;
         Ok(Scenario {
             path: self.path.to_owned(),
             about: file
@@ -80,9 +86,36 @@ impl Checker<'_> {
                 .collect::<Vec<_>>()
                 .join(" "),
             requires,
-            steps: steps.collect::<Checked<_>>()?,
+            steps,
             files,
         })
+    }
+
+    /// MADV_COLLAPSE would make a huge page here, of which the model knows nothing.
+    fn no_huge_page(&self, steps: &[Step], places: &[Location]) -> Checked<()> {
+        let collapses = |step: &Step| matches!(step.op, Op::Madvise { advice, .. } if advice == libc::MADV_COLLAPSE);
+        let Some(place) = steps.iter().position(collapses) else {
+            return Ok(());
+        };
+        let mut mapped: Vec<(u64, u64)> = steps.iter().filter_map(mapped_by).collect();
+        mapped.sort_unstable();
+        let mut end = 0;
+        let mut start = 0;
+        for (first, behind) in mapped {
+            if first > end {
+                start = first;
+            }
+            end = end.max(behind);
+            if start.next_multiple_of(HUGE_PAGE) + HUGE_PAGE <= end {
+                let message =
+                    "`collapse` is only predicted where no mapped 2 MiB could become a huge page";
+                let hint = "the model has no huge pages yet; map less than 512 pages, or not a whole 2 MiB";
+                return Err(self
+                    .error(places[place], message)
+                    .with_hint(Some(hint.to_owned())));
+            }
+        }
+        Ok(())
     }
 
     fn features(&self, names: Vec<Spanned<String>>) -> Checked<Vec<String>> {
@@ -267,6 +300,14 @@ impl Checker<'_> {
     }
 }
 
+/// First page and the one behind the last of what a step maps.
+fn mapped_by(step: &Step) -> Option<(u64, u64)> {
+    match step.op {
+        Op::Mmap { at, pages, .. } => Some((at, at + pages)),
+        _ => None,
+    }
+}
+
 fn mmap_flags(step: &file::Mmap) -> c_int {
     let chosen = [
         (
@@ -367,6 +408,20 @@ mod tests {
             (7, "- munmap:")
         );
         assert_eq!(scenario.about, "two lines");
+    }
+
+    #[test]
+    fn no_scenario_makes_a_huge_page() {
+        let with = |maps: &str| {
+            let collapse = "  - madvise: { at: 0, pages: 1024, advice: collapse }\n";
+            let text = format!("about: x\nsteps:\n{maps}{collapse}");
+            check(Path::new("t.yaml"), &text).map_err(|error| (error.at, error.message))
+        };
+        let map = |at: u64, pages: u64| format!("  - mmap: {{ at: {at}, pages: {pages} }}\n");
+        assert!(with(&map(1, 1022)).is_ok());
+        let (at, message) = with(&(map(1, 600) + &map(512, 512))).expect_err("a huge page");
+        assert_eq!(at, Some((5, 5)));
+        assert!(message.contains("huge page"), "{message}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! A scenario for either side: bytes for the model, pages for the agent.
 
 use crate::scenario::Scenario;
-use protocol::program::{Op, Program};
+use protocol::program::{Actor, ActorKind, Op, Program, Step};
 use protocol::{ARENA_BASE, PAGE_SIZE};
 use reference_model as model;
 
@@ -16,11 +16,22 @@ pub struct Tracing {
 }
 
 /// For the agent.
-pub fn to_program(scenario: &Scenario, tracing: Tracing) -> Program {
+pub fn to_program(scenario: &Scenario, subject_hart: u32, tracing: Tracing) -> Program {
     Program {
         files: scenario.files.iter().map(|file| file.1.clone()).collect(),
         swap: scenario.needs_swap(),
-        steps: scenario.steps.iter().map(|step| step.op.clone()).collect(),
+        actors: vec![Actor {
+            kind: ActorKind::Process { mm: 0 },
+            hart: subject_hart,
+        }],
+        steps: scenario
+            .steps
+            .iter()
+            .map(|step| Step {
+                by: 0,
+                op: step.op.clone(),
+            })
+            .collect(),
         trace: tracing.on,
         buffer_records: tracing.buffer_records,
     }
@@ -34,14 +45,10 @@ pub fn to_model(scenario: &Scenario) -> model::Program {
         read_only: file.read_only,
         seals: file.seals,
     };
-    model::Program {
-        files: scenario.files.iter().map(|named| file(&named.1)).collect(),
-        steps: scenario
-            .steps
-            .iter()
-            .map(|step| to_model_op(&step.op))
-            .collect(),
-    }
+    model::Program::of_subject(
+        scenario.files.iter().map(|named| file(&named.1)).collect(),
+        scenario.steps.iter().map(|step| to_model_op(&step.op)),
+    )
 }
 
 /// Address of a page of the arena.
@@ -94,6 +101,34 @@ fn to_model_op(op: &Op) -> model::Op {
         },
         Op::Reclaim { pages } => model::Op::Reclaim {
             bytes: bytes(pages),
+        },
+        Op::Fork { child, mm } => model::Op::Fork { child, mm },
+        Op::Exit => model::Op::Exit,
+        Op::Exec { mm } => model::Op::Exec { mm },
+        Op::Run => model::Op::Run,
+        Op::Ftruncate { file, pages } => model::Op::Ftruncate {
+            file,
+            len: bytes(pages),
+        },
+        Op::PunchHole {
+            file,
+            offset,
+            pages,
+        } => model::Op::PunchHole {
+            file,
+            offset: bytes(offset),
+            len: bytes(pages),
+        },
+        Op::ProcessMadvise {
+            of,
+            at,
+            pages,
+            advice,
+        } => model::Op::ProcessMadvise {
+            of,
+            addr: address(at),
+            len: bytes(pages),
+            advice,
         },
     }
 }

@@ -93,7 +93,7 @@ pub fn uncovered(
             let missing = predicted
                 .lost
                 .iter()
-                .flat_map(|lost| subtract(*lost, &told));
+                .flat_map(|(_, lost)| subtract(*lost, &told));
             found.extend(missing.map(|pages| Uncovered { side, step, pages }));
         }
     }

@@ -113,7 +113,7 @@ impl Observer {
         let orphans = self
             .orphans
             .iter()
-            .filter(|(record, _)| record.mm == report.mm);
+            .filter(|(record, _)| record.mm == report.mms[0]);
         let told = calls.map(|call| (call.step, observed(call)));
         for (step, call) in told.chain(orphans.map(|(record, step)| (Some(*step), orphan(record))))
         {
@@ -125,7 +125,7 @@ impl Observer {
         for (record, step) in self
             .context
             .iter()
-            .filter(|(record, _)| record.mm == report.mm)
+            .filter(|(record, _)| record.mm == report.mms[0])
         {
             if let Some(step) = steps.get_mut(*step) {
                 step.context.extend(range_event(record));
@@ -166,8 +166,8 @@ fn concerns_a_process(record: &Record) -> bool {
 /// A batch has no mm: it is the subject's if the subject's task flushes it.
 fn is_subjects(record: &Record, report: &Report) -> bool {
     match record.kind {
-        Kind::TlbbatchFlush => record.pid == report.pid,
-        _ => record.mm == report.mm,
+        Kind::TlbbatchFlush => record.pid == report.pids[0],
+        _ => record.mm == report.mms[0],
     }
 }
 
@@ -229,6 +229,7 @@ fn arguments(entry: Entry) -> Option<Range> {
         Entry::FlushTlbAll
         | Entry::FlushTlbMm
         | Entry::ArchTlbbatchFlush
+        | Entry::Release
         | Entry::ArchFlushTlbBatchedPending => return None,
     };
     Some(Range { start, end })

@@ -198,6 +198,7 @@ pub fn entry(entry: Entry) -> String {
         }
         Entry::ArchTlbbatchFlush => "arch_tlbbatch_flush".to_owned(),
         Entry::ArchFlushTlbBatchedPending => "arch_flush_tlb_batched_pending".to_owned(),
+        Entry::Release => "release".to_owned(),
     }
 }
 

@@ -51,13 +51,14 @@ fn verdict(history: &History) -> Verdict {
         page_size: PAGE_SIZE,
     };
     let calls = vec![Call {
+        mm: Some(0),
         entry,
         effects: vec![Effect::Notify(pages)],
     }];
     let step = StepPrediction {
         result: StepResult::Ok,
         calls,
-        lost: vec![pages],
+        lost: vec![(0, pages)],
     };
     let prediction = Prediction { steps: vec![step] };
     let mut verdict = Verdict::new(&scenario);

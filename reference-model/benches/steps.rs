@@ -63,10 +63,7 @@ fn program(rounds: u64) -> Program {
             },
         ]);
     }
-    Program {
-        files: Vec::new(),
-        steps,
-    }
+    Program::of_subject(Vec::new(), steps)
 }
 
 #[divan::bench(args = [1, 100])]

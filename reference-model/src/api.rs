@@ -47,8 +47,6 @@ impl Profile {
 pub struct Machine {
     /// Harts online.
     pub harts: u32,
-    /// Hart that the subject is pinned to, by Linux's number.
-    pub subject_hart: u32,
     /// Harts have address-space identifiers.
     pub asids: bool,
     /// Harts have Svnapot.
@@ -74,7 +72,6 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine {
             harts: 2,
-            subject_hart: 1,
             asids: true,
             svnapot: true,
             svadu: true,
@@ -156,11 +153,101 @@ pub enum Op {
         /// Write instead of read.
         write: bool,
     },
-    /// `memory.reclaim` of the subject's cgroup, to which nothing was charged before the first step.
+    /// `memory.reclaim` of the actors' cgroup, to which nothing was charged before the first step.
     Reclaim {
         /// How many bytes are asked for.
         bytes: u64,
     },
+    /// `fork(2)`: an actor of the kind [`ActorKind::Fork`] comes to life. It runs
+    /// for the first time on its parent's hart, and then moves to its own.
+    Fork {
+        /// Place in [`Program::actors`].
+        child: usize,
+        /// Its mm.
+        mm: MmId,
+    },
+    /// `exit_group(2)` of a process, `exit(2)` of a thread.
+    Exit,
+    /// `execve(2)`: the actor goes on with a new mm.
+    Exec {
+        /// That mm.
+        mm: MmId,
+    },
+    /// Runs in user mode, touching nothing, until its next step.
+    Run,
+    /// `ftruncate(2)`.
+    Ftruncate {
+        /// Place in the list of files.
+        file: usize,
+        /// The new size in bytes.
+        len: u64,
+    },
+    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
+    PunchHole {
+        /// Place in the list of files.
+        file: usize,
+        /// First byte in the file.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// `process_madvise(2)` of one range.
+    ProcessMadvise {
+        /// The actor on whose process it acts: place in [`Program::actors`].
+        of: usize,
+        /// First byte.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+}
+
+/// A number for each mm that there is in a program; the subject's is 0.
+pub type MmId = usize;
+
+/// A process or thread that performs steps. Between its steps it sleeps, but for [`Op::Run`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// What it is.
+    pub kind: ActorKind,
+    /// Hart that it is pinned to. By the scenario's own numbers: the subject's is 0.
+    pub hart: u32,
+}
+
+/// What an actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorKind {
+    /// A process of its own, there before the first step, with this mm.
+    Process {
+        /// Its mm.
+        mm: MmId,
+    },
+    /// A thread of another actor's process, there before the first step.
+    Thread {
+        /// That actor: place in [`Program::actors`].
+        of: usize,
+    },
+    /// Made by an [`Op::Fork`].
+    Fork,
+}
+
+impl Actor {
+    /// The one actor of a program that has no other.
+    pub const SUBJECT: Actor = Actor {
+        kind: ActorKind::Process { mm: 0 },
+        hart: 0,
+    };
+}
+
+/// One step: who does what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Place in [`Program::actors`].
+    pub by: usize,
+    /// What.
+    pub op: Op,
 }
 
 /// What a step came to.
@@ -232,6 +319,9 @@ pub enum Entry {
     ArchTlbbatchFlush,
     /// `arch_flush_tlb_batched_pending(mm)`.
     ArchFlushTlbBatchedPending,
+    /// No entry into the file, but the end of all: `mmu_notifier_release(mm)`. The mm
+    /// goes, secondary MMUs drop all of it, and of what follows they are not told.
+    Release,
 }
 
 /// What `tlbflush.c` does in answer to an entry, in order.
@@ -293,6 +383,8 @@ pub enum Fence {
 /// An entry into `tlbflush.c` and all that it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// The mm that it is about; none for [`Entry::ArchTlbbatchFlush`], which has several or none.
+    pub mm: Option<MmId>,
     /// What was called.
     pub entry: Entry,
     /// What it did.
@@ -304,11 +396,11 @@ pub struct Call {
 pub struct StepPrediction {
     /// What it comes to.
     pub result: StepResult,
-    /// Entries into `tlbflush.c` for the subject's mm, and `arch_tlbbatch_flush`, in order.
+    /// Entries into `tlbflush.c` for the actors' mms, and `arch_tlbbatch_flush`, in order.
     pub calls: Vec<Call>,
     /// Maximal ranges of pages that lost their mapping or a right in this step:
-    /// what the notifications have to cover.
-    pub lost: Vec<Range>,
+    /// what the notifications to that mm have to cover.
+    pub lost: Vec<(MmId, Range)>,
 }
 
 /// A program for the model.
@@ -316,8 +408,22 @@ pub struct StepPrediction {
 pub struct Program {
     /// Memory files that mappings name by place.
     pub files: Vec<MemoryFile>,
+    /// Who acts; the first is the subject.
+    pub actors: Vec<Actor>,
     /// The steps.
-    pub steps: Vec<Op>,
+    pub steps: Vec<Step>,
+}
+
+impl Program {
+    /// A program of the subject alone.
+    pub fn of_subject(files: Vec<MemoryFile>, ops: impl IntoIterator<Item = Op>) -> Program {
+        let steps = ops.into_iter().map(|op| Step { by: 0, op });
+        Program {
+            files,
+            actors: vec![Actor::SUBJECT],
+            steps: steps.collect(),
+        }
+    }
 }
 
 /// What a program is predicted to do, step by step.

@@ -4,7 +4,7 @@
 //!
 //! All folios are of order 0: huge pages are switched off where scenarios run.
 
-use crate::api::{Call, Entry, Machine, MemoryFile, PAGE_SIZE, Profile, Range};
+use crate::api::{Call, Entry, Machine, MemoryFile, MmId, PAGE_SIZE, Profile, Range};
 use crate::tlbflush::{self, Context};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -505,13 +505,14 @@ impl Kernel<'_> {
             _ => self.mm.cpumask,
         };
         let context = Context {
-            hart: self.machine.subject_hart,
+            hart: 0,
             cpumask,
             online: (1u64.checked_shl(self.machine.harts).unwrap_or(0)).wrapping_sub(1),
             asid: u64::from(self.machine.asids),
         };
         let effects = tlbflush::replay(self.profile, self.machine, &entry, &context);
-        self.calls.push(Call { entry, effects });
+        let mm = (entry != Entry::ArchTlbbatchFlush).then_some(0);
+        self.calls.push(Call { mm, entry, effects });
     }
 
     /// `set_pte()` and its kind: all changes of PTEs go through here, so that
@@ -532,7 +533,7 @@ impl Kernel<'_> {
 
     /// Maximal ranges of pages that have fewer rights now than when they were
     /// noted by [`Kernel::set_pte`], and empties the notes.
-    pub fn take_lost(&mut self) -> Vec<Range> {
+    pub fn take_lost(&mut self) -> Vec<(MmId, Range)> {
         let mut touched = std::mem::take(&mut self.touched);
         touched.retain(|&(addr, before)| before & !self.pte(addr).rights() != 0);
         touched.sort_unstable();
@@ -547,7 +548,7 @@ impl Kernel<'_> {
                 }),
             }
         }
-        lost
+        lost.into_iter().map(|range| (0, range)).collect()
     }
 
     /// `folio_get()`

@@ -18,14 +18,14 @@ pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Predi
     let steps = program
         .steps
         .iter()
-        .map(|op| step(&mut kernel, op))
+        .map(|one| step(&mut kernel, &one.op))
         .collect();
     Prediction { steps }
 }
 
 /// The kernel as a fresh subject finds it, about to make its first step.
 fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Kernel<'a> {
-    let cpumask = 1u64.checked_shl(machine.subject_hart).unwrap_or(0);
+    let cpumask = 1;
     let mut kernel = Kernel {
         profile,
         machine,
@@ -99,6 +99,10 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             write,
         } => return Ok(touch(k, addr, len, every, write)),
         Op::Reclaim { bytes } => memcontrol::memory_reclaim(k, bytes)?,
+        Op::Run => {}
+        Op::Fork { .. } | Op::Exit | Op::Exec { .. } => return Err(errno::EINVAL),
+        Op::Ftruncate { .. } | Op::PunchHole { .. } => return Err(errno::EINVAL),
+        Op::ProcessMadvise { .. } => return Err(errno::EINVAL),
     }
     Ok(StepResult::Ok)
 }

@@ -91,6 +91,7 @@ pub fn replay_into(
         Entry::ArchTlbbatchAddPending { uaddr } => flush.arch_tlbbatch_add_pending(uaddr),
         Entry::ArchFlushTlbBatchedPending => flush.arch_flush_tlb_batched_pending(),
         Entry::ArchTlbbatchFlush => flush.arch_tlbbatch_flush(),
+        Entry::Release => {}
     }
 }
 

@@ -146,8 +146,8 @@ fn text(words: &[String]) -> String {
 
 /// Plays the steps and compares each with its line.
 fn check_with(machine: Machine, files: Vec<MemoryFile>, history: &[(Op, &str)]) {
-    let steps = history.iter().map(|(op, _)| op.clone()).collect();
-    let prediction = predict(&Profile::STABLE, &machine, &Program { files, steps });
+    let ops = history.iter().map(|(op, _)| op.clone());
+    let prediction = predict(&Profile::STABLE, &machine, &Program::of_subject(files, ops));
     for (nr, (step, (op, expect))) in prediction.steps.iter().zip(history).enumerate() {
         let mut calls: Vec<String> = step.calls.iter().map(|call| name(call.entry)).collect();
         if let StepResult::Errno(errno) = step.result {

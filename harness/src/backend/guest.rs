@@ -116,8 +116,11 @@ impl GuestBackend {
             buffer_records: self.settings.buffer_records,
         };
         let timeout = self.settings.timeout;
-        let program = to_program(scenario, tracing);
-        let result = self.guest()?.run(&program, timeout, take);
+        let guest = self.guest()?;
+        // The agent keeps the other harts for itself.
+        let hart = guest.system().harts.saturating_sub(1);
+        let program = to_program(scenario, hart, tracing);
+        let result = guest.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
     }
 }
@@ -224,8 +227,6 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
     let has = |extension: &str| system.isa.split('_').any(|part| part == extension);
     Machine {
         harts: system.harts,
-        // The agent keeps the other harts for itself.
-        subject_hart: system.harts.saturating_sub(1),
         ram_pages: system.ram_pages,
         asids: system.asid_bits > 0,
         svnapot: has("svnapot"),

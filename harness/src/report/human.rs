@@ -485,8 +485,15 @@ fn extent(op: &Op) -> Option<(u64, u64)> {
         | Op::Munmap { at, pages }
         | Op::Mprotect { at, pages, .. }
         | Op::Madvise { at, pages, .. }
+        | Op::ProcessMadvise { at, pages, .. }
         | Op::Touch { at, pages, .. } => Some((at, at + pages)),
-        Op::Reclaim { .. } => None,
+        Op::Reclaim { .. }
+        | Op::Fork { .. }
+        | Op::Exit
+        | Op::Exec { .. }
+        | Op::Run
+        | Op::Ftruncate { .. }
+        | Op::PunchHole { .. } => None,
     }
 }
 

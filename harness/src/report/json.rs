@@ -146,7 +146,7 @@ fn predicted(step: &StepPrediction) -> Value {
             "call": text::entry(call.entry),
             "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
-        "lost": step.lost.iter().map(range).collect::<Vec<_>>(),
+        "lost": step.lost.iter().map(|(_, lost)| range(lost)).collect::<Vec<_>>(),
     })
 }
 

@@ -60,6 +60,30 @@ pub fn describe(scenario: &Scenario, step: &Step) -> String {
             )
         }
         Op::Reclaim { pages } => format!("reclaim pages {pages}"),
+        Op::Fork { child, .. } => format!("fork actor {child}"),
+        Op::Exit => "exit".to_owned(),
+        Op::Exec { .. } => "exec".to_owned(),
+        Op::Run => "run".to_owned(),
+        Op::Ftruncate { file, pages } => {
+            format!("ftruncate file {} pages {pages}", scenario.files[*file].0)
+        }
+        Op::PunchHole {
+            file,
+            offset,
+            pages,
+        } => {
+            let file = &scenario.files[*file].0;
+            format!("punch_hole file {file} offset {offset} pages {pages}")
+        }
+        Op::ProcessMadvise {
+            of,
+            at,
+            pages,
+            advice,
+        } => {
+            let advice = name_or_number(names::ADVICE, *advice);
+            format!("process_madvise of actor {of} at {at} pages {pages} {advice}")
+        }
     }
 }
 

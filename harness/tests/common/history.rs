@@ -103,8 +103,8 @@ impl History {
         calls.finish(&mut take);
         let report = Report {
             steps: vec![GuestResult::Ok; steps],
-            mm: SUBJECT,
-            pid: PID,
+            mms: vec![SUBJECT],
+            pids: vec![PID],
             ..Report::default()
         };
         (layer1.finish(), observer.finish(&report))

@@ -124,7 +124,11 @@ fn run(
     let steps = program.steps.len();
     shared_file.set_len(subject::shared_words(steps) as u64 * 8)?;
     let shared = Shared::map(&shared_file, steps)?;
-    let hart = system::harts()? - 1;
+    let hart = program
+        .actors
+        .first()
+        .context("a program without a subject")?
+        .hart;
 
     let subject = {
         let handed = Handed::open(program, &cgroup)?;
@@ -172,8 +176,7 @@ fn run(
         .unwrap_or_default();
     let mut report = Report {
         killed_by,
-        pid,
-        hart,
+        pids: vec![pid],
         recorded: counts.recorded,
         lost: counts.lost,
         taint_before,
@@ -260,7 +263,7 @@ impl Shared {
     }
 
     fn fill(&self, report: &mut Report) {
-        report.mm = self.words[word::MM].load(SeqCst);
+        report.mms = vec![self.words[word::MM].load(SeqCst)];
         for number in 0..self.finished() {
             let words = &self.words[word::STEPS + number * STEP_WORDS..];
             report.steps.push(subject::decode(words));

@@ -6,7 +6,7 @@
 use crate::{files, touch, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use protocol::program::{Op, Program, StepResult};
+use protocol::program::{Op, Program, Step, StepResult};
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::fs::File;
 use std::hint::black_box;
@@ -159,7 +159,7 @@ fn replay() -> Result<()> {
     let reclaims = program
         .steps
         .iter()
-        .any(|op| matches!(op, Op::Reclaim { .. }));
+        .any(|step| matches!(step.op, Op::Reclaim { .. }));
 
     touch::install()?;
     if program.trace {
@@ -176,7 +176,7 @@ fn replay() -> Result<()> {
     if program.trace {
         tracer::start(inherited.tracer)?;
     }
-    for (number, op) in program.steps.iter().enumerate() {
+    for (number, Step { op, .. }) in program.steps.iter().enumerate() {
         if reclaims {
             flush_statistics(inherited.stat);
         }
@@ -272,6 +272,10 @@ fn perform(op: &Op, inherited: &Inherited) -> StepResult {
                 bytes(pages),
                 advice,
             )),
+            Op::Run => StepResult::Ok,
+            Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Errno(libc::ENOSYS),
+            Op::Ftruncate { .. } | Op::PunchHole { .. } => StepResult::Errno(libc::ENOSYS),
+            Op::ProcessMadvise { .. } => StepResult::Errno(libc::ENOSYS),
             Op::Touch {
                 at,
                 pages,

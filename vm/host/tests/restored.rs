@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A restored guest is as good as a booted one. Needs `./vm/provision`.
 
-use protocol::{Op, Program};
+use protocol::program::{Actor, ActorKind, Op, Program, Step};
 use std::time::Duration;
 use tlbdiff_vm::{
     KernelChoice,
@@ -45,8 +45,13 @@ fn takes_long() -> Program {
         every: 1,
         write: false,
     };
+    let subject = Actor {
+        kind: ActorKind::Process { mm: 0 },
+        hart: 1,
+    };
     Program {
-        steps: vec![map, touch],
+        actors: vec![subject],
+        steps: [map, touch].map(|op| Step { by: 0, op }).to_vec(),
         trace: true,
         ..Program::default()
     }

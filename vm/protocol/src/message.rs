@@ -116,12 +116,10 @@ pub struct Report {
     pub step_ns: Vec<u64>,
     /// The signal that ended the subject before its last step, if one did.
     pub killed_by: Option<i32>,
-    /// The subject's mm, as records name it.
-    pub mm: u64,
-    /// The subject's process id.
-    pub pid: i32,
-    /// Hart that the subject was pinned to.
-    pub hart: u32,
+    /// The mms that there were, as records name them; 0 for one that was not made.
+    pub mms: Vec<u64>,
+    /// The actors' thread ids; 0 for one that was not made.
+    pub pids: Vec<i32>,
     /// Records that were made, and lost for want of room.
     pub recorded: u64,
     /// Records lost for want of room.

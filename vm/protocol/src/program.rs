@@ -10,12 +10,50 @@ pub struct Program {
     pub files: Vec<MemoryFile>,
     /// Whether the steps need swap (the agent then gives a fresh, empty swap device).
     pub swap: bool,
-    /// Memory operations, in order.
-    pub steps: Vec<Op>,
+    /// Who acts; the first is the subject.
+    pub actors: Vec<Actor>,
+    /// What they do, in order.
+    pub steps: Vec<Step>,
     /// Trace the steps; without it they only run (for measuring the tracer's cost).
     pub trace: bool,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+}
+
+/// A process or thread that performs steps. Between its steps it sleeps, but for [`Op::Run`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// What it is.
+    pub kind: ActorKind,
+    /// Hart that it is pinned to, by Linux's number.
+    pub hart: u32,
+}
+
+/// What an actor is. An mm is named by its place in [`crate::message::Report::mms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActorKind {
+    /// A process of its own, there before the first step, with this mm.
+    Process {
+        /// Its mm.
+        mm: usize,
+    },
+    /// A thread of another actor's process, there before the first step.
+    Thread {
+        /// That actor.
+        of: usize,
+    },
+    /// Made by an [`Op::Fork`]. It runs for the first time on its parent's hart,
+    /// and then moves to its own.
+    Fork,
+}
+
+/// One step: who does what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Place in [`Program::actors`].
+    pub by: usize,
+    /// What.
+    pub op: Op,
 }
 
 /// A memfd that the subject's mappings name by its place in [`Program::files`].
@@ -31,7 +69,7 @@ pub struct MemoryFile {
     pub seals: u32,
 }
 
-/// One step. `at`, `pages` and `offset` are in pages, `at` from the arena's start.
+/// An operation. `at`, `pages` and `offset` are in pages, `at` from the arena's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// `mmap(at, pages, prot, flags, file, offset)`.
@@ -89,6 +127,49 @@ pub enum Op {
     Reclaim {
         /// How many pages to ask for.
         pages: u64,
+    },
+    /// `fork()`: an actor of the kind [`ActorKind::Fork`] comes to life.
+    Fork {
+        /// That actor.
+        child: usize,
+        /// Its mm.
+        mm: usize,
+    },
+    /// `exit_group()` of a process, `exit()` of a thread. The step ends when it is gone.
+    Exit,
+    /// `execve()` of the replaying program itself: the actor goes on with a new mm.
+    Exec {
+        /// That mm.
+        mm: usize,
+    },
+    /// The actor runs in user mode, touching nothing, until its next step.
+    Run,
+    /// `ftruncate()`.
+    Ftruncate {
+        /// Place in [`Program::files`].
+        file: usize,
+        /// The new size.
+        pages: u64,
+    },
+    /// `fallocate()` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
+    PunchHole {
+        /// Place in [`Program::files`].
+        file: usize,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `process_madvise()` of one range.
+    ProcessMadvise {
+        /// The actor on whose process it acts.
+        of: usize,
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// `MADV_*`.
+        advice: i32,
     },
 }
 

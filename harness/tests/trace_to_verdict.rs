@@ -48,6 +48,7 @@ fn expectation(told: Range) -> Prediction {
         end: page(6),
     }];
     let call = Call {
+        mm: Some(0),
         entry,
         effects: vec![Effect::Notify(told)],
     };
@@ -55,7 +56,7 @@ fn expectation(told: Range) -> Prediction {
         steps: vec![StepPrediction {
             result: StepResult::Ok,
             calls: vec![call],
-            lost,
+            lost: lost.into_iter().map(|lost| (0, lost)).collect(),
         }],
     }
 }
@@ -279,6 +280,7 @@ fn layer_2_agrees_on_the_usual_and_differs_on_each_part() {
     assert_eq!(steps(&other), 1);
     let mut other = usual.clone();
     other.steps[0].calls.push(Call {
+        mm: Some(0),
         entry: Entry::FlushTlbMm,
         effects: vec![],
     });

@@ -14,6 +14,7 @@ mod madvise_pageout;
 mod memcontrol;
 mod memory;
 mod memory_swap;
+mod memory_zap;
 pub mod mm_types;
 mod mmap;
 mod mmu_gather;

@@ -2,7 +2,7 @@
 //! `mm/madvise.c`, all but what reclaims (`madvise_pageout.rs`).
 
 use crate::api::PAGE_SIZE;
-use crate::memory::{ZapDetails, zap_page_range_single};
+use crate::memory_zap::{ZapDetails, zap_page_range_single};
 use crate::mm_types::{Kernel, Vma, vm};
 use crate::mmap::page_align;
 use crate::vma::vma_modify_flags;

@@ -2,7 +2,7 @@
 //! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
 
 use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Kernel, Lru};
-use crate::{errno, memory, memory_swap, swap, swapfile};
+use crate::{errno, memory_swap, memory_zap, swap, swapfile};
 
 /// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;
@@ -89,7 +89,7 @@ pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<
     if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
-    memory::unmap_mapping_range(k, file, first, end);
+    memory_zap::unmap_mapping_range(k, file, first, end);
     shmem_truncate_range(k, file, first, end);
     Ok(())
 }

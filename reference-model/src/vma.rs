@@ -4,7 +4,7 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
-use crate::memory::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::memory_zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm_types::{FileId, Inode, Kernel, Vma, vm};
 use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::{shmem, swap};

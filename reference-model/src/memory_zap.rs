@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/memory.c`, its first part: tearing page tables down.
+
+use crate::api::PAGE_SIZE;
+use crate::mm_types::{Kernel, Pte, Vma};
+use crate::mmu_gather::{
+    __tlb_remove_folio_pages, MmuGather, pmd_free_tlb, pte_free_tlb, tlb_delay_rmap, tlb_end_vma,
+    tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_flush_rmaps, tlb_gather_mmu,
+    tlb_remove_tlb_entry,
+};
+use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::{rmap, swap, swapfile};
+
+const PMD_MASK: u64 = !(PMD_SIZE - 1);
+const PUD_MASK: u64 = !(PUD_SIZE - 1);
+
+/// `struct zap_details`, as far as it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZapDetails {
+    /// `even_cows`: private copies go too.
+    pub even_cows: bool,
+}
+
+// ---- freeing page tables ----
+
+/// `free_pmd_range()`, and `free_pte_range()` for each table in it.
+fn free_pmd_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    addr: u64,
+    end: u64,
+    floor: u64,
+    ceiling: u64,
+) {
+    let tables = (addr >> 21)..=((end - 1) >> 21);
+    let present: Vec<u64> =
+        k.mm.pgd
+            .pte_tables
+            .range(tables)
+            .map(|(&table, _)| table)
+            .collect();
+    for table in present {
+        k.mm.pgd.pte_tables.remove(&table);
+        pte_free_tlb(k, tlb, table << 21);
+    }
+
+    let start = addr & PUD_MASK;
+    if start < floor {
+        return;
+    }
+    let ceiling = ceiling & PUD_MASK;
+    if ceiling == 0 || end - 1 > ceiling - 1 {
+        return;
+    }
+    k.mm.pgd.pmd_tables.remove(&(start >> 30));
+    pmd_free_tlb(k, tlb, start);
+}
+
+/// `free_pgd_range()`. The levels above the PMD tables are shared with the
+/// program itself, so none of their tables goes.
+fn free_pgd_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    mut addr: u64,
+    mut end: u64,
+    floor: u64,
+    ceiling: u64,
+) {
+    addr &= PMD_MASK;
+    if addr < floor {
+        addr += PMD_SIZE;
+    }
+    let ceiling = ceiling & PMD_MASK;
+    if ceiling == 0 {
+        return;
+    }
+    if end - 1 > ceiling - 1 {
+        end -= PMD_SIZE;
+    }
+    if end == 0 || addr > end - 1 {
+        return;
+    }
+    while addr < end {
+        // pud_addr_end()
+        let next = ((addr & PUD_MASK) + PUD_SIZE).min(end);
+        if k.mm.pgd.pmd_tables.contains(&(addr >> 30)) {
+            free_pmd_range(k, tlb, addr, next, floor, ceiling);
+        }
+        addr = next;
+    }
+}
+
+/// `free_pgtables()`: `vmas` are the detached ones, in order.
+pub fn free_pgtables(k: &mut Kernel, tlb: &mut MmuGather, vmas: &[Vma], floor: u64, ceiling: u64) {
+    let mut vmas = vmas.iter().peekable();
+    while let Some(vma) = vmas.next() {
+        let addr = vma.start;
+        let mut end = vma.end;
+        // Gather nearby vmas into one call down.
+        while let Some(next) = vmas.next_if(|next| next.start <= end + PMD_SIZE) {
+            end = next.end;
+        }
+        let ceiling = vmas.peek().map_or(ceiling, |next| next.start);
+        free_pgd_range(k, tlb, addr, end, floor, ceiling);
+    }
+}
+
+// ---- zapping ----
+
+/// `zap_present_ptes()` and `zap_present_folio_ptes()`. True where the gather is full.
+fn zap_present_pte(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    addr: u64,
+    details: ZapDetails,
+    force_flush: &mut bool,
+) -> bool {
+    let Pte::Present {
+        folio,
+        dirty,
+        young,
+        ..
+    } = k.pte(addr)
+    else {
+        return false;
+    };
+    let Some(id) = folio else {
+        k.set_pte(addr, Pte::None);
+        tlb_remove_tlb_entry(tlb, addr);
+        return false;
+    };
+    let anon = k.folios[id].anon;
+    if !details.even_cows && anon {
+        return false;
+    }
+    k.set_pte(addr, Pte::None);
+    let mut delay_rmap = false;
+    if !anon {
+        if dirty {
+            k.folios[id].dirty = true;
+            tlb_delay_rmap(tlb);
+            delay_rmap = true;
+            *force_flush = true;
+        }
+        if young && rmap::vma_has_recency(vma) {
+            swap::folio_mark_accessed(k, id);
+        }
+    }
+    tlb_remove_tlb_entry(tlb, addr);
+    rmap::folio_remove_rmap_pte(k, id, vma.flags);
+    if __tlb_remove_folio_pages(tlb, id, delay_rmap) {
+        *force_flush = true;
+        return true;
+    }
+    false
+}
+
+/// `zap_pte_range()`: to `end`, or to where the gather was full.
+fn zap_pte_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    mut addr: u64,
+    end: u64,
+    details: ZapDetails,
+) -> u64 {
+    let mut force_flush = false;
+    rmap::flush_tlb_batched_pending(k);
+    while addr != end {
+        match k.pte(addr) {
+            Pte::None => {}
+            Pte::Present { .. } => {
+                if zap_present_pte(k, tlb, vma, addr, details, &mut force_flush) {
+                    addr += PAGE_SIZE;
+                    break;
+                }
+            }
+            Pte::Swap { entry, .. } => {
+                // Genuine swap entries, hence private anonymous pages.
+                if details.even_cows {
+                    swapfile::free_swap_and_cache(k, entry);
+                    k.set_pte(addr, Pte::None);
+                }
+            }
+        }
+        addr += PAGE_SIZE;
+    }
+    if force_flush {
+        tlb_flush_mmu_tlbonly(k, tlb);
+        tlb_flush_rmaps(tlb);
+        tlb_flush_mmu(k, tlb);
+    }
+    addr
+}
+
+/// `unmap_page_range()` down to `zap_pmd_range()`: only PTE tables that exist are entered.
+fn unmap_page_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+    details: ZapDetails,
+) {
+    let mut addr = start;
+    while addr < end {
+        let Some((&table, _)) =
+            k.mm.pgd
+                .pte_tables
+                .range((addr >> 21)..=((end - 1) >> 21))
+                .next()
+        else {
+            break;
+        };
+        addr = addr.max(table << 21);
+        // pmd_addr_end()
+        let next = ((addr & PMD_MASK) + PMD_SIZE).min(end);
+        addr = zap_pte_range(k, tlb, vma, addr, next, details);
+    }
+    tlb_end_vma(k, tlb);
+}
+
+/// `unmap_single_vma()`
+pub fn unmap_single_vma(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    start_addr: u64,
+    end_addr: u64,
+    details: ZapDetails,
+) {
+    let start = vma.start.max(start_addr);
+    let end = vma.end.min(end_addr);
+    if start < end {
+        unmap_page_range(k, tlb, vma, start, end, details);
+    }
+}
+
+/// `zap_page_range_single()`
+pub fn zap_page_range_single(k: &mut Kernel, vma: &Vma, start: u64, end: u64, details: ZapDetails) {
+    swap::lru_add_drain(k);
+    let mut tlb = tlb_gather_mmu(k);
+    unmap_single_vma(k, &mut tlb, vma, start, end, details);
+    tlb_finish_mmu(k, tlb);
+}
+
+/// `unmap_mapping_range()` of a file's pages `[first, end)`, private copies spared:
+/// the vmas in the order of `i_mmap`, an interval tree sorted by `vm_pgoff` and age.
+pub fn unmap_mapping_range(k: &mut Kernel, file: usize, first: u64, end: u64) {
+    let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
+    let mut vmas: Vec<Vma> =
+        k.mm.vmas
+            .values()
+            .filter(|vma| vma.file == Some(file))
+            .filter(|vma| vma.pgoff < end && first < vma.pgoff + pages(vma))
+            .cloned()
+            .collect();
+    vmas.sort_by_key(|vma| (vma.pgoff, vma.seq));
+    for vma in vmas {
+        let zba = first.max(vma.pgoff) - vma.pgoff;
+        let zea = end.min(vma.pgoff + pages(&vma)) - vma.pgoff;
+        let (from, to) = (vma.start + zba * PAGE_SIZE, vma.start + zea * PAGE_SIZE);
+        zap_page_range_single(k, &vma, from, to, ZapDetails { even_cows: false });
+    }
+}

@@ -20,6 +20,8 @@ pub struct Profile {
     pub name: &'static str,
     /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
     pub notifies_secondary: bool,
+    /// Whatever zaps pages first drains the running hart's LRU batches.
+    pub zap_drains_lru: bool,
 }
 
 impl Profile {
@@ -27,11 +29,13 @@ impl Profile {
     pub const STABLE: Profile = Profile {
         name: "stable",
         notifies_secondary: true,
+        zap_drains_lru: true,
     };
     /// The same without d9be2b9b6049.
     pub const PREPATCH: Profile = Profile {
         name: "prepatch",
         notifies_secondary: false,
+        ..Profile::STABLE
     };
     /// All of them.
     pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::PREPATCH];

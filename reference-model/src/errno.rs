@@ -3,10 +3,13 @@
 #![allow(missing_docs)]
 
 pub const EPERM: i32 = 1;
+pub const ESRCH: i32 = 3;
+pub const EBADF: i32 = 9;
 pub const EAGAIN: i32 = 11;
 pub const ENOMEM: i32 = 12;
 pub const EACCES: i32 = 13;
 pub const EFAULT: i32 = 14;
 pub const EEXIST: i32 = 17;
 pub const EINVAL: i32 = 22;
+pub const EFBIG: i32 = 27;
 pub const EOVERFLOW: i32 = 75;

@@ -2,8 +2,9 @@
 //! `mm/gup.c`, as far as memory is populated by it.
 
 use crate::api::PAGE_SIZE;
+use crate::kernel::Kernel;
 use crate::memory::handle_mm_fault;
-use crate::mm_types::{Kernel, Pte, Vma, prot, vm};
+use crate::mm_types::{Pte, Vma, prot, vm};
 use crate::mmap::vma_is_accessible;
 use crate::{errno, swap};
 

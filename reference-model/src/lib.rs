@@ -6,9 +6,13 @@
 //! kernel's: bytes, absolute, ranges half-open, `u64::MAX` for `ULONG_MAX`.
 //! The table of what is mirrored, and how faithfully, is in the README beside.
 
+mod anon_vma;
 pub mod api;
 mod errno;
+mod exit;
+mod fork;
 mod gup;
+mod kernel;
 mod madvise;
 mod madvise_pageout;
 mod memcontrol;
@@ -21,6 +25,7 @@ mod mmu_gather;
 mod mprotect;
 mod predict;
 mod rmap;
+mod sched;
 mod shmem;
 mod swap;
 mod swap_state;

@@ -2,8 +2,9 @@
 //! `mm/madvise.c`, all but what reclaims (`madvise_pageout.rs`).
 
 use crate::api::PAGE_SIZE;
+use crate::kernel::Kernel;
 use crate::memory_zap::{ZapDetails, zap_page_range_single};
-use crate::mm_types::{Kernel, Vma, vm};
+use crate::mm_types::{Vma, vm};
 use crate::mmap::page_align;
 use crate::vma::vma_modify_flags;
 use crate::{errno, gup, madvise_pageout, shmem};
@@ -59,6 +60,30 @@ pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Res
         advice::POPULATE_WRITE => gup::madvise_populate(k, start, end, true),
         _ => madvise_walk_vmas(k, start, end, behavior),
     }
+}
+
+/// `process_madvise(2)` of one range of another actor's mm.
+///
+/// # Errors
+/// ESRCH where it has exited, and as madvise(2).
+pub fn process_madvise(
+    k: &mut Kernel,
+    of: usize,
+    start: u64,
+    len: u64,
+    behavior: i32,
+) -> Result<(), i32> {
+    let task = k.tasks.get(of).ok_or(errno::ESRCH)?;
+    // process_madvise_behavior_valid()
+    let valid = matches!(
+        behavior,
+        advice::COLD | advice::PAGEOUT | advice::WILLNEED | advice::COLLAPSE
+    );
+    if !valid {
+        return Err(errno::EINVAL);
+    }
+    let mm = task.mm.ok_or(errno::ESRCH)?;
+    k.in_mm(mm, |k| do_madvise(k, start, len, behavior))
 }
 
 /// `madvise_walk_vmas()`: holes are skipped, and told at the end. Behind the

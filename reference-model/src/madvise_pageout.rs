@@ -8,7 +8,8 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno::EINVAL;
-use crate::mm_types::{CacheEntry, FolioId, Kernel, Pte, Vma, vm};
+use crate::kernel::Kernel;
+use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
 use crate::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };

@@ -3,7 +3,8 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno::EAGAIN;
-use crate::mm_types::{Kernel, Lruvec, LruvecStats};
+use crate::kernel::Kernel;
+use crate::mm_types::{Lruvec, LruvecStats};
 use crate::swap::lru_add_drain_all;
 use crate::vmscan::try_to_free_mem_cgroup_pages;
 

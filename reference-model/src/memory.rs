@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/memory.c`, its second part: faults.
 
+use crate::anon_vma::anon_vma_prepare;
 use crate::api::{Entry, PAGE_SIZE};
-use crate::mm_types::{Folio, FolioId, Kernel, Pte, Vma, prot, pte_index, vm};
+use crate::kernel::Kernel;
+use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
 use crate::{memory_swap, rmap, shmem, swap, swap_state, swapfile};
 
 const PTRS_PER_PTE: u64 = 512;
@@ -153,6 +155,7 @@ fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
             && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
             && b.pgoff == a.pgoff + (b.start - a.start) / PAGE_SIZE
     };
+    let reusable = |old: &Vma| old.anon_vma.filter(|_| old.anon_vma_chain.len() == 1);
     let next =
         k.mm.vmas
             .get(&current.end)
@@ -163,16 +166,16 @@ fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
             .next_back()
             .map(|(_, prev)| prev);
     let prev = prev.filter(|prev| compatible(prev, current));
-    let found = next
-        .and_then(|next| next.anon_vma)
-        .or(prev.and_then(|prev| prev.anon_vma));
-    let anon_vma = found.unwrap_or_else(|| {
-        k.mm.next_anon_vma += 1;
-        k.mm.next_anon_vma
-    });
-    if let Some(current) = k.mm.vmas.get_mut(&vma.start) {
-        current.anon_vma = Some(anon_vma);
-    }
+    let found = next.and_then(reusable).or(prev.and_then(reusable));
+    let mut current = current.clone();
+    anon_vma_prepare(k, &mut current, found);
+    k.mm.vmas.insert(current.start, current);
+}
+
+/// The anon_vma of a vma as it is now: `vma` may have been looked up before it had one.
+pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
+    let now = k.mm.vmas.get(&vma.start).and_then(|now| now.anon_vma);
+    now.or(vma.anon_vma).unwrap_or_default()
 }
 
 /// `folio_add_new_anon_rmap()` and `folio_add_lru_vma()` for a new private page,
@@ -180,7 +183,8 @@ fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
 fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool) {
     let id = k.folios.alloc(Folio {
         anon: true,
-        addr,
+        anon_vma: anon_vma_of(k, vma),
+        index: vma.linear_page_index(addr),
         mapcount: 1,
         swapbacked: true,
         anon_exclusive: true,
@@ -356,7 +360,11 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
         && k.folios[id].anon
         && (k.folios[id].anon_exclusive || wp_can_reuse_anon_folio(k, id))
     {
-        k.folios[id].anon_exclusive = true;
+        if !k.folios[id].anon_exclusive {
+            // folio_move_anon_rmap()
+            k.folios[id].anon_vma = anon_vma_of(k, vma);
+            k.folios[id].anon_exclusive = true;
+        }
         wp_page_reuse(k, vma, addr);
         return;
     }

@@ -2,8 +2,9 @@
 //! Coming back from swap: `do_swap_page()` of `mm/memory.c`, and
 //! `shmem_swapin_folio()` of `mm/shmem.c`.
 
-use crate::memory::{do_wp_page, vm_get_page_prot};
-use crate::mm_types::{CacheEntry, Folio, FolioId, Kernel, Pte, SwapEntry, Vma, prot, vm};
+use crate::kernel::Kernel;
+use crate::memory::{anon_vma_of, do_wp_page, vm_get_page_prot};
+use crate::mm_types::{CacheEntry, Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
 use crate::swap::{folio_add_lru, lru_add_drain};
 use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
 use crate::swapfile::{folio_free_swap, swap_free, vm_swap_full};
@@ -60,10 +61,20 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     let exclusive = exclusive || k.folios[id].refcount == 1;
     let writable = exclusive && vma.has(vm::WRITE);
     // folio_add_new_anon_rmap(), folio_add_anon_rmap_ptes()
+    // A folio of the swap cache knows its anon_vma already.
+    if !k.folios[id].anon {
+        let anon_vma = anon_vma_of(k, vma);
+        let root = k
+            .anon_vmas
+            .get(anon_vma as usize)
+            .map_or(0, |anon_vma| anon_vma.root);
+        let folio = &mut k.folios[id];
+        folio.anon = true;
+        folio.anon_vma = if exclusive { anon_vma } else { root };
+        folio.index = vma.linear_page_index(addr);
+    }
     let folio = &mut k.folios[id];
-    folio.anon = true;
     folio.swapbacked = true;
-    folio.addr = addr;
     folio.mapcount += 1;
     folio.anon_exclusive = exclusive;
     let rights = vm_get_page_prot(vma.flags) | if writable { prot::W } else { 0 };

@@ -2,7 +2,8 @@
 //! `mm/memory.c`, its first part: tearing page tables down.
 
 use crate::api::PAGE_SIZE;
-use crate::mm_types::{Kernel, Pte, Vma};
+use crate::kernel::Kernel;
+use crate::mm_types::{Pte, Vma};
 use crate::mmu_gather::{
     __tlb_remove_folio_pages, MmuGather, pmd_free_tlb, pte_free_tlb, tlb_delay_rmap, tlb_end_vma,
     tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_flush_rmaps, tlb_gather_mmu,
@@ -245,22 +246,12 @@ pub fn zap_page_range_single(k: &mut Kernel, vma: &Vma, start: u64, end: u64, de
     tlb_finish_mmu(k, tlb);
 }
 
-/// `unmap_mapping_range()` of a file's pages `[first, end)`, private copies spared:
-/// the vmas in the order of `i_mmap`, an interval tree sorted by `vm_pgoff` and age.
-pub fn unmap_mapping_range(k: &mut Kernel, file: usize, first: u64, end: u64) {
-    let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
-    let mut vmas: Vec<Vma> =
-        k.mm.vmas
-            .values()
-            .filter(|vma| vma.file == Some(file))
-            .filter(|vma| vma.pgoff < end && first < vma.pgoff + pages(vma))
-            .cloned()
-            .collect();
-    vmas.sort_by_key(|vma| (vma.pgoff, vma.seq));
-    for vma in vmas {
+/// `unmap_mapping_range()` of a file's pages `[first, end)`, in whatever mm.
+pub fn unmap_mapping_range(k: &mut Kernel, file: usize, first: u64, end: u64, details: ZapDetails) {
+    for (mm, vma) in rmap::vma_interval_tree(k, file, first, end) {
         let zba = first.max(vma.pgoff) - vma.pgoff;
-        let zea = end.min(vma.pgoff + pages(&vma)) - vma.pgoff;
+        let zea = end.min(vma.pgoff + vma.pages()) - vma.pgoff;
         let (from, to) = (vma.start + zba * PAGE_SIZE, vma.start + zea * PAGE_SIZE);
-        zap_page_range_single(k, &vma, from, to, ZapDetails { even_cows: false });
+        k.in_mm(mm, |k| zap_page_range_single(k, &vma, from, to, details));
     }
 }

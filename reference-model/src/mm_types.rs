@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `include/linux/mm_types.h` and what else the mirrored functions share: the
-//! mm, its vmas and page tables, folios, LRU lists, and the [`Kernel`] that owns them.
+//! mm, its vmas and page tables, folios, LRU lists.
 //!
 //! All folios are of order 0: huge pages are switched off where scenarios run.
 
-use crate::api::{Call, Entry, Machine, MemoryFile, MmId, PAGE_SIZE, Profile, Range};
-use crate::tlbflush::{self, Context};
+use crate::api::{MemoryFile, MmId, PAGE_SIZE};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// Place in [`Folios`].
 pub type FolioId = u32;
-/// Place in [`Kernel::files`]; anonymous shared mappings get a file of their own.
+/// Place in [`crate::kernel::Kernel::files`]; anonymous shared mappings get a file of their own.
 pub type FileId = usize;
 /// A slot of the swap device.
 pub type SwapEntry = u32;
+/// Place in [`crate::kernel::Kernel::anon_vmas`].
+pub type AnonVmaId = u32;
 
 /// Bits of a vma's `vm_flags`, by the kernel's names and values (`include/linux/mm.h`).
 pub mod vm {
@@ -135,10 +137,14 @@ pub struct Vma {
     pub pgoff: u64,
     /// `vm_file`
     pub file: Option<FileId>,
-    /// `anon_vma`, by a number.
-    pub anon_vma: Option<u32>,
-    /// When it was last put into its file's `i_mmap` (from [`Mm::next_seq`]): the
-    /// interval tree visits vmas by `pgoff`, then in this order. 0 for anonymous vmas.
+    /// `anon_vma`
+    pub anon_vma: Option<AnonVmaId>,
+    /// `anon_vma_chain`, newest first: all anon_vmas that its pages may belong to.
+    pub anon_vma_chain: Rc<[AnonVmaId]>,
+    /// When it was last put into the interval trees of its anon_vmas (from
+    /// [`crate::kernel::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
+    pub anon_seq: u64,
+    /// The same for its file's `i_mmap`. 0 for anonymous vmas.
     pub seq: u64,
 }
 
@@ -146,6 +152,11 @@ impl Vma {
     /// `vma_is_anonymous()`
     pub fn is_anonymous(&self) -> bool {
         self.file.is_none()
+    }
+
+    /// `vma_pages()`
+    pub fn pages(&self) -> u64 {
+        (self.end - self.start) / PAGE_SIZE
     }
 
     /// `linear_page_index()`
@@ -175,12 +186,10 @@ pub struct Mm {
     pub cpumask: u64,
     /// `locked_vm`, in pages.
     pub locked_vm: u64,
-    /// The next number for an `anon_vma`.
-    pub next_anon_vma: u32,
-    /// The next [`Vma::seq`].
-    pub next_seq: u64,
     /// `tlb_flush_pending`: how many mmu_gathers are at work.
     pub tlb_flush_pending: u32,
+    /// `mmu_notifier_release()` is over: nobody is told of anything any more.
+    pub released: bool,
 }
 
 impl Mm {
@@ -224,8 +233,10 @@ pub struct Folio {
     pub mapcount: u32,
     /// `folio_test_anon()`
     pub anon: bool,
-    /// For anonymous folios: where it is mapped (there is one mm and no fork).
-    pub addr: u64,
+    /// For anonymous folios: their anon_vma (`folio->mapping`).
+    pub anon_vma: AnonVmaId,
+    /// For anonymous folios: `folio->index`.
+    pub index: u64,
     /// For file folios: file and index in its page cache.
     pub mapping: Option<(FileId, u64)>,
     /// `folio_test_swapbacked()`
@@ -378,8 +389,8 @@ pub struct LruvecStats {
     pub workingset_activate: [u64; 2],
 }
 
-/// `struct cpu_fbatches` of the subject's hart: folios waiting to be moved on
-/// an LRU, 31 at most in each (PAGEVEC_SIZE). Other harts' are empty.
+/// `struct cpu_fbatches` of a hart: folios waiting to be moved on an LRU, 31 at
+/// most in each (PAGEVEC_SIZE).
 #[derive(Clone, Debug, Default)]
 pub struct CpuFbatches {
     /// `lru_add`
@@ -468,125 +479,28 @@ pub struct Shadow {
     pub workingset: bool,
 }
 
-/// Everything that the mirrored functions read and write.
-#[derive(Clone, Debug)]
-pub struct Kernel<'a> {
-    /// Which kernel.
-    pub profile: &'a Profile,
-    /// Which machine.
-    pub machine: &'a Machine,
-    /// The subject's mm.
-    pub mm: Mm,
-    /// Shmem inodes.
-    pub files: Vec<Inode>,
-    /// All folios.
-    pub folios: Folios,
-    /// LRU lists of the subject's cgroup.
-    pub lruvec: Lruvec,
-    /// LRU lists of all others (files filled beforehand).
-    pub other_lruvec: Lruvec,
-    /// The subject's hart's batches.
-    pub fbatches: CpuFbatches,
-    /// `current->tlb_ubc`
-    pub tlb_ubc: TlbflushUnmapBatch,
-    /// Swap.
-    pub swap: Swap,
-    /// Entries into `tlbflush.c` in this step.
-    pub calls: Vec<Call>,
-    /// Pages whose rights a step may have changed: address, and rights before it.
-    pub touched: Vec<(u64, u8)>,
+/// `struct anon_vma`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnonVma {
+    /// `root`
+    pub root: AnonVmaId,
+    /// `parent`
+    pub parent: AnonVmaId,
+    /// `num_children`, itself included where it is a root.
+    pub num_children: u32,
+    /// `num_active_vmas`: vmas whose `anon_vma` it is.
+    pub num_active_vmas: u32,
+    /// Vmas in its interval tree.
+    pub vmas: u32,
 }
 
-impl Kernel<'_> {
-    /// Enters `tlbflush.c` and notes what it does.
-    pub fn enter(&mut self, entry: Entry) {
-        let cpumask = match entry {
-            Entry::ArchTlbbatchFlush => self.tlb_ubc.cpumask,
-            _ => self.mm.cpumask,
-        };
-        let context = Context {
-            hart: 0,
-            cpumask,
-            online: (1u64.checked_shl(self.machine.harts).unwrap_or(0)).wrapping_sub(1),
-            asid: u64::from(self.machine.asids),
-        };
-        let effects = tlbflush::replay(self.profile, self.machine, &entry, &context);
-        let mm = (entry != Entry::ArchTlbbatchFlush).then_some(0);
-        self.calls.push(Call { mm, entry, effects });
-    }
-
-    /// `set_pte()` and its kind: all changes of PTEs go through here, so that
-    /// lost rights are known without walking page tables.
-    pub fn set_pte(&mut self, addr: u64, pte: Pte) {
-        let addr = addr & !(PAGE_SIZE - 1);
-        let slot = &mut self.mm.pgd.pte_alloc(addr)[pte_index(addr)];
-        if slot.rights() & !pte.rights() != 0 {
-            self.touched.push((addr, slot.rights()));
-        }
-        *slot = pte;
-    }
-
-    /// The PTE for an address.
-    pub fn pte(&self, addr: u64) -> Pte {
-        self.mm.pgd.pte(addr)
-    }
-
-    /// Maximal ranges of pages that have fewer rights now than when they were
-    /// noted by [`Kernel::set_pte`], and empties the notes.
-    pub fn take_lost(&mut self) -> Vec<(MmId, Range)> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.retain(|&(addr, before)| before & !self.pte(addr).rights() != 0);
-        touched.sort_unstable();
-        let mut lost: Vec<Range> = Vec::new();
-        for (addr, _) in touched {
-            match lost.last_mut() {
-                Some(last) if last.end == addr => last.end = addr.wrapping_add(PAGE_SIZE),
-                Some(last) if last.end > addr => {}
-                _ => lost.push(Range {
-                    start: addr,
-                    end: addr.wrapping_add(PAGE_SIZE),
-                }),
-            }
-        }
-        lost.into_iter().map(|range| (0, range)).collect()
-    }
-
-    /// `folio_get()`
-    pub fn folio_get(&mut self, id: FolioId) {
-        self.folios[id].refcount += 1;
-    }
+/// `struct task_struct`, of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Hart that it is pinned to.
+    pub hart: u32,
+    /// `mm`; none before it is made and after its exit.
+    pub mm: Option<MmId>,
+    /// `CLONE_THREAD`: no process of its own.
+    pub thread: bool,
 }
-
-// What model reclaim provides and model core calls (by module):
-//
-// swap:          folio_add_lru(k, f)  folio_add_lru_vma(k, f, vm_flags)  folio_mark_accessed(k, f)
-//                lru_add_drain(k)  folio_put(k, f) (frees at 0: off the LRU, place given back)
-//                mlock_folio / munlock_folio as far as observable
-// rmap:          flush_tlb_batched_pending(k)
-// madvise_pageout: madvise_cold(k, &vma, start, end) -> Result<(), i32>
-//                madvise_pageout(k, &vma, start, end) -> Result<(), i32>
-//                madvise_free_single_vma(k, &vma, start, end) -> Result<(), i32>
-//                madvise_willneed(k, &vma, start, end) -> Result<(), i32>
-// memcontrol:    memory_reclaim(k, bytes) -> Result<(), i32>
-// swapfile:      free_swap_and_cache(k, entry) (one page table reference dropped)
-//                folio_free_swap(k, f) -> bool
-// swap_state:    swap_cache_get_folio(k, entry) -> Option<FolioId>
-// memory_swap:   do_swap_page(k, &vma, addr, write) (mm/memory.c:do_swap_page and should_try_to_free_swap)
-//                shmem_swapin_folio(k, file, index) -> FolioId (mm/shmem.c), page cache updated
-//
-// memcontrol:    cgroup_rstat_flush(k), before each step: the guest's agent has the cgroup's
-//                statistics flushed between steps
-// swap_state:    free_swap_cache(k, f)  free_pages_and_swap_cache(k, &[FolioId])
-//
-// swap_cache_get_folio and shmem_swapin_folio return the folio with a reference for the caller.
-//
-// What model core provides:
-//
-// mm:            Vma::seq, taken from Mm::next_seq at each insertion into i_mmap (vma_link,
-//                vma_complete: the inserted vma first, then the adjusted one);
-//                tlb_gather_mmu / tlb_finish_mmu count Mm::tlb_flush_pending up and down
-//                (pte_accessible() of PROT_NONE pages during MADV_PAGEOUT depends on it)
-// mmu_gather:    MmuGather; tlb_gather_mmu(k) -> MmuGather; tlb_remove_tlb_entry(&mut tlb, addr);
-//                tlb_finish_mmu(k, tlb)
-// memory:        everything else of faults, zap
-// errnos are positive (libc numbers): Err(22) for -EINVAL.

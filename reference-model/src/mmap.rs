@@ -2,7 +2,8 @@
 //! `mm/mmap.c`: the calls mmap(2) and munmap(2).
 
 use crate::api::PAGE_SIZE;
-use crate::mm_types::{FileId, Kernel, Vma, vm};
+use crate::kernel::Kernel;
+use crate::mm_types::{FileId, Vma, vm};
 use crate::{errno, gup, shmem, vma};
 
 /// `TASK_SIZE` of the smallest MMU mode (Sv39).

@@ -3,7 +3,8 @@
 //! what is unmapped is collected, told in one flush, and freed behind it.
 
 use crate::api::{Entry, PAGE_SIZE};
-use crate::mm_types::{FolioId, Kernel};
+use crate::kernel::Kernel;
+use crate::mm_types::FolioId;
 use crate::swap_state;
 use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
 

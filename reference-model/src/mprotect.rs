@@ -2,8 +2,9 @@
 //! `mm/mprotect.c`
 
 use crate::api::PAGE_SIZE;
+use crate::kernel::Kernel;
 use crate::memory::vm_get_page_prot;
-use crate::mm_types::{Kernel, Pte, Vma, prot, vm};
+use crate::mm_types::{Pte, Vma, prot, vm};
 use crate::mmap::{calc_vm_prot_bits, page_align};
 use crate::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,

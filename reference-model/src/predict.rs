@@ -2,12 +2,14 @@
 //! A program played step by step: system calls in, predictions out.
 
 use crate::api::{
-    Machine, Op, PAGE_SIZE, Prediction, Profile, Program, StepPrediction, StepResult,
+    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Profile, Program, Step, StepPrediction,
+    StepResult,
 };
+use crate::kernel::Kernel;
 use crate::memory::{Fault, access};
-use crate::mm_types::{Kernel, Mm, Swap};
+use crate::mm_types::{Mm, Swap, Task};
 use crate::mmap::{MmapArgs, do_mmap, do_munmap};
-use crate::{errno, madvise, memcontrol, mprotect, shmem};
+use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -18,26 +20,32 @@ pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Predi
     let steps = program
         .steps
         .iter()
-        .map(|one| step(&mut kernel, &one.op))
+        .map(|one| step(&mut kernel, one))
         .collect();
     Prediction { steps }
 }
 
-/// The kernel as a fresh subject finds it, about to make its first step.
+/// The kernel as fresh actors find it, about to make the first step.
 fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Kernel<'a> {
-    let cpumask = 1;
+    let tasks = program.actors.iter().map(|actor| task(actor, program));
+    let tasks: Vec<Task> = tasks.collect();
+    let mms = tasks.iter().filter_map(|task| task.mm).max().unwrap_or(0) + 1;
     let mut kernel = Kernel {
         profile,
         machine,
-        mm: Mm {
-            cpumask,
-            ..Mm::default()
-        },
+        mm: Mm::default(),
+        mm_id: 0,
+        mms: vec![Mm::default(); mms],
+        tasks,
+        current: 0,
+        active_mm: Vec::new(),
+        anon_vmas: Vec::new(),
+        last_seq: 0,
         files: Vec::new(),
         folios: Default::default(),
         lruvec: Default::default(),
         other_lruvec: Default::default(),
-        fbatches: Default::default(),
+        fbatches: Vec::new(),
         tlb_ubc: Default::default(),
         swap: Swap {
             on: machine.swap,
@@ -47,13 +55,35 @@ fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Ke
         touched: Vec::new(),
     };
     shmem::make_files(&mut kernel, &program.files);
+    // The actors come up one after the other, each on its hart.
+    for task in 0..kernel.tasks.len() {
+        sched::run(&mut kernel, task);
+    }
     kernel
 }
 
+/// An actor before the first step.
+fn task(actor: &Actor, program: &Program) -> Task {
+    let mm = match actor.kind {
+        ActorKind::Process { mm } => Some(mm),
+        ActorKind::Thread { of } => program.actors.get(of).and_then(|of| match of.kind {
+            ActorKind::Process { mm } => Some(mm),
+            ActorKind::Thread { .. } | ActorKind::Fork => None,
+        }),
+        ActorKind::Fork => None,
+    };
+    Task {
+        hart: actor.hart,
+        mm,
+        thread: matches!(actor.kind, ActorKind::Thread { .. }),
+    }
+}
+
 /// One step.
-fn step(k: &mut Kernel, op: &Op) -> StepPrediction {
+fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
     memcontrol::cgroup_rstat_flush(k);
-    let result = match perform(k, op) {
+    sched::run(k, step.by);
+    let result = match perform(k, &step.op) {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
     };
@@ -100,9 +130,17 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => return Ok(touch(k, addr, len, every, write)),
         Op::Reclaim { bytes } => memcontrol::memory_reclaim(k, bytes)?,
         Op::Run => {}
-        Op::Fork { .. } | Op::Exit | Op::Exec { .. } => return Err(errno::EINVAL),
-        Op::Ftruncate { .. } | Op::PunchHole { .. } => return Err(errno::EINVAL),
-        Op::ProcessMadvise { .. } => return Err(errno::EINVAL),
+        Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
+        Op::Exit => exit::do_exit(k),
+        Op::Exec { mm } => exit::exec_mmap(k, mm),
+        Op::Ftruncate { file, len } => shmem::ftruncate(k, file, len)?,
+        Op::PunchHole { file, offset, len } => shmem::fallocate(k, file, offset, len)?,
+        Op::ProcessMadvise {
+            of,
+            addr,
+            len,
+            advice,
+        } => madvise::process_madvise(k, of, addr, len, advice)?,
     }
     Ok(StepResult::Ok)
 }

@@ -2,8 +2,9 @@
 //! `mm/rmap.c` and `mm/page_vma_mapped.c`: from a folio to the PTEs that map
 //! it, and the batch of unmapped pages whose flush is put off.
 
-use crate::api::{Entry, PAGE_SIZE};
-use crate::mm_types::{FolioId, Kernel, Pte, Vma, vm};
+use crate::api::{Entry, MmId, PAGE_SIZE};
+use crate::kernel::Kernel;
+use crate::mm_types::{FileId, FolioId, Pte, Vma, vm};
 use crate::swap::{folio_put, mlock_folio, munlock_folio};
 use crate::swapfile::swap_duplicate;
 
@@ -76,34 +77,72 @@ enum Walk {
     Break,
 }
 
+/// A vma that may map a folio, of an mm.
+struct Mapping {
+    mm: MmId,
+    vma: Vma,
+}
+
+/// All vmas, of whatever mm, that pass, in the order of an interval tree: by
+/// the vma's first page, then by insertion.
+fn interval_tree(
+    k: &Kernel<'_>,
+    holds: impl Fn(&Vma) -> bool,
+    seq: fn(&Vma) -> u64,
+) -> Vec<Mapping> {
+    let mut found = Vec::new();
+    for mm in 0..k.mms.len() {
+        let vmas = k.mm(mm).vmas.values().filter(|vma| holds(vma));
+        found.extend(vmas.map(|vma| Mapping {
+            mm,
+            vma: vma.clone(),
+        }));
+    }
+    found.sort_by_key(|found| (found.vma.pgoff, seq(&found.vma)));
+    found
+}
+
+/// `vma_interval_tree_foreach()`: the vmas of a file that map some of `[first, end)`.
+pub fn vma_interval_tree(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> Vec<(MmId, Vma)> {
+    let holds = |vma: &Vma| {
+        vma.file == Some(file) && vma.pgoff < end && first < vma.pgoff.saturating_add(vma.pages())
+    };
+    let found = interval_tree(k, holds, |vma| vma.seq);
+    found
+        .into_iter()
+        .map(|found| (found.mm, found.vma))
+        .collect()
+}
+
 /// `rmap_walk()`: calls `rmap_one` for each vma and address at which the folio
-/// could be mapped. An anonymous folio is at one place; a file's folio is
-/// looked for in the order of the interval tree `i_mmap`: by the vma's first
-/// page in the file, then by insertion.
+/// could be mapped, with the vma's mm as the one that is acted on.
 fn rmap_walk(
     k: &mut Kernel<'_>,
     id: FolioId,
     mut rmap_one: impl FnMut(&mut Kernel<'_>, &Vma, u64) -> Walk,
 ) {
-    if k.folios[id].anon {
-        let addr = k.folios[id].addr;
-        if let Some(vma) = k.mm.vma_lookup(addr).cloned() {
-            rmap_one(k, &vma, addr);
-        }
-        return;
-    }
-    let Some((file, index)) = k.folios[id].mapping else {
+    let folio = &k.folios[id];
+    let (index, mappings) = if folio.anon {
+        // rmap_walk_anon()
+        let (anon_vma, index) = (folio.anon_vma, folio.index);
+        let holds = |vma: &Vma| {
+            vma.anon_vma_chain.contains(&anon_vma)
+                && index >= vma.pgoff
+                && index - vma.pgoff < vma.pages()
+        };
+        (index, interval_tree(k, holds, |vma| vma.anon_seq))
+    } else if let Some((file, index)) = folio.mapping {
+        // rmap_walk_file()
+        let holds = |vma: &Vma| {
+            vma.file == Some(file) && index >= vma.pgoff && index - vma.pgoff < vma.pages()
+        };
+        (index, interval_tree(k, holds, |vma| vma.seq))
+    } else {
         return;
     };
-    let maps = |vma: &&Vma| {
-        let pages = (vma.end - vma.start) / PAGE_SIZE;
-        vma.file == Some(file) && index >= vma.pgoff && index - vma.pgoff < pages
-    };
-    let mut vmas: Vec<Vma> = k.mm.vmas.values().filter(maps).cloned().collect();
-    vmas.sort_by_key(|vma| (vma.pgoff, vma.seq));
-    for vma in &vmas {
+    for Mapping { mm, vma } in &mappings {
         let address = vma.start + (index - vma.pgoff) * PAGE_SIZE;
-        if rmap_one(k, vma, address) == Walk::Break {
+        if k.in_mm(*mm, |k| rmap_one(k, vma, address)) == Walk::Break {
             return;
         }
     }

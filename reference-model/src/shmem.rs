@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
 
-use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Kernel, Lru};
-use crate::{errno, memory_swap, memory_zap, swap, swapfile};
+use crate::api::PAGE_SIZE;
+use crate::kernel::Kernel;
+use crate::memory_zap::{ZapDetails, unmap_mapping_range};
+use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru};
+use crate::{errno, memory_swap, swap, swapfile, vma};
 
 /// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;
@@ -89,9 +92,72 @@ pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<
     if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
-    memory_zap::unmap_mapping_range(k, file, first, end);
+    let spared = ZapDetails { even_cows: false };
+    unmap_mapping_range(k, file, first, end, spared);
     shmem_truncate_range(k, file, first, end);
     Ok(())
+}
+
+/// F_SEAL_SHRINK and F_SEAL_GROW
+const F_SEAL_SHRINK: u32 = 0x2;
+const F_SEAL_GROW: u32 = 0x4;
+
+/// `ftruncate(2)`: `do_sys_ftruncate()` of fs/open.c and `shmem_setattr()`. `len` in bytes.
+///
+/// # Errors
+/// EINVAL for a descriptor that is not open for writing or an impossible size, EPERM
+/// where a seal forbids it, ENOMEM where the memory cannot be promised.
+pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
+    let inode = k.files.get(file).ok_or(errno::EINVAL)?;
+    if len > i64::MAX as u64 || inode.file.read_only {
+        return Err(errno::EINVAL);
+    }
+    let (old, new) = (inode.pages, len.div_ceil(PAGE_SIZE));
+    if new < old && inode.file.seals & F_SEAL_SHRINK != 0
+        || new > old && inode.file.seals & F_SEAL_GROW != 0
+    {
+        return Err(errno::EPERM);
+    }
+    // shmem_reacct_size()
+    if new > old && !vma::vm_enough_memory(k, new - old) {
+        return Err(errno::ENOMEM);
+    }
+    k.files[file].pages = new;
+    if new > old {
+        return Ok(());
+    }
+    let all = ZapDetails { even_cows: true };
+    if old > new {
+        unmap_mapping_range(k, file, new, u64::MAX, all);
+    }
+    // info->alloced
+    if !k.files[file].cache.is_empty() {
+        shmem_truncate_range(k, file, new, u64::MAX);
+    }
+    if old > new {
+        unmap_mapping_range(k, file, new, u64::MAX, all);
+    }
+    Ok(())
+}
+
+/// `fallocate(2)` with FALLOC_FL_PUNCH_HOLE: `vfs_fallocate()` of fs/open.c. In bytes.
+///
+/// # Errors
+/// EINVAL for nothing to punch, EBADF for a descriptor that is not open for writing,
+/// EFBIG behind the largest file, EPERM where a seal forbids it.
+pub fn fallocate(k: &mut Kernel, file: FileId, offset: u64, len: u64) -> Result<(), i32> {
+    let inode = k.files.get(file).ok_or(errno::EINVAL)?;
+    if len == 0 || offset > i64::MAX as u64 || len > i64::MAX as u64 {
+        return Err(errno::EINVAL);
+    }
+    if inode.file.read_only {
+        return Err(errno::EBADF);
+    }
+    if offset + len > i64::MAX as u64 {
+        return Err(errno::EFBIG);
+    }
+    let first = offset.div_ceil(PAGE_SIZE);
+    punch_hole(k, file, first, ((offset + len) / PAGE_SIZE).max(first))
 }
 
 /// `shmem_undo_range()`
@@ -124,7 +190,8 @@ fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
 /// shared anonymous memory goes with its last vma. A memfd has its descriptor.
 pub fn fput(k: &mut Kernel, file: FileId) {
     let unnamed = k.files.get(file).is_some_and(|inode| inode.unnamed);
-    if unnamed && k.mm.vmas.values().all(|vma| vma.file != Some(file)) {
+    let mut mms = (0..k.mms.len()).map(|mm| k.mm(mm));
+    if unnamed && mms.all(|mm| mm.vmas.values().all(|vma| vma.file != Some(file))) {
         shmem_truncate_range(k, file, 0, u64::MAX);
     }
 }

@@ -6,7 +6,8 @@
 //! isolated, and no scan counts it. The other batches hold folios that are on a
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
-use crate::mm_types::{FolioId, Kernel, Lru, Lruvec, vm};
+use crate::kernel::Kernel;
+use crate::mm_types::{FolioId, Lru, Lruvec, vm};
 use crate::workingset::{workingset_activation, workingset_age_nonresident};
 
 /// `PAGEVEC_SIZE`: room in a folio batch (`include/linux/pagevec.h`).
@@ -152,8 +153,8 @@ fn lru_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
 }
 
 /// `folio_batch_move_lru()`
-fn folio_batch_move_lru(k: &mut Kernel<'_>, which: Batch) {
-    let folios = std::mem::take(batch(k, which));
+fn folio_batch_move_lru(k: &mut Kernel<'_>, hart: usize, which: Batch) {
+    let folios = std::mem::take(batch(k, hart, which));
     for &id in &folios {
         let on_list = std::mem::take(&mut k.folios[id].lru);
         if which != Batch::Add && !on_list {
@@ -171,28 +172,30 @@ fn folio_batch_move_lru(k: &mut Kernel<'_>, which: Batch) {
         folio_put(k, id);
     }
     // Only the room is kept.
-    let room = batch(k, which);
+    let room = batch(k, hart, which);
     *room = folios;
     room.clear();
 }
 
-/// The per-CPU batch of the subject's hart.
-fn batch<'k>(k: &'k mut Kernel<'_>, which: Batch) -> &'k mut Vec<FolioId> {
+/// A batch of a hart.
+fn batch<'k>(k: &'k mut Kernel<'_>, hart: usize, which: Batch) -> &'k mut Vec<FolioId> {
+    let fbatches = k.fbatches_of(hart);
     match which {
-        Batch::Add => &mut k.fbatches.lru_add,
-        Batch::Deactivate => &mut k.fbatches.lru_deactivate,
-        Batch::Lazyfree => &mut k.fbatches.lru_lazyfree,
-        Batch::Activate => &mut k.fbatches.lru_activate,
+        Batch::Add => &mut fbatches.lru_add,
+        Batch::Deactivate => &mut fbatches.lru_deactivate,
+        Batch::Lazyfree => &mut fbatches.lru_lazyfree,
+        Batch::Activate => &mut fbatches.lru_activate,
     }
 }
 
 /// `__folio_batch_add_and_move()`: a full batch is drained at once.
 fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
     k.folio_get(id);
-    let folios = batch(k, which);
+    let hart = k.hart() as usize;
+    let folios = batch(k, hart, which);
     folios.push(id);
     if folios.len() >= PAGEVEC_SIZE {
-        folio_batch_move_lru(k, which);
+        folio_batch_move_lru(k, hart, which);
     }
 }
 
@@ -235,12 +238,18 @@ pub fn folio_mark_accessed(k: &mut Kernel<'_>, id: FolioId) {
     } else if !folio.unevictable && !folio.active {
         if folio.lru {
             folio_activate(k, id);
-        } else if k.fbatches.lru_add.contains(&id) {
+        } else if in_this_harts_lru_add(k, id) {
             k.folios[id].active = true;
         }
         k.folios[id].referenced = false;
         workingset_activation(k, id);
     }
+}
+
+/// The look of `__lru_cache_activate_folio()` into the running hart's batch.
+fn in_this_harts_lru_add(k: &mut Kernel<'_>, id: FolioId) -> bool {
+    let hart = k.hart() as usize;
+    batch(k, hart, Batch::Add).contains(&id)
 }
 
 /// `folio_add_lru()`
@@ -274,24 +283,31 @@ pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
     folio_batch_add_and_move(k, id, Batch::Lazyfree);
 }
 
-/// `lru_add_drain()`, with `lru_add_drain_cpu()` and its order. Nothing here
-/// fills `lru_deactivate_file` and `lru_move_tail`.
+/// `lru_add_drain()`, in the order of `lru_add_drain_cpu()`. Nothing here fills `lru_deactivate_file` and `lru_move_tail`.
 pub fn lru_add_drain(k: &mut Kernel<'_>) {
+    let hart = k.hart() as usize;
+    lru_add_drain_cpu(k, hart);
+}
+
+/// `lru_add_drain_cpu()`
+fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
     for which in [
         Batch::Add,
         Batch::Deactivate,
         Batch::Lazyfree,
         Batch::Activate,
     ] {
-        if !batch(k, which).is_empty() {
-            folio_batch_move_lru(k, which);
+        if !batch(k, hart, which).is_empty() {
+            folio_batch_move_lru(k, hart, which);
         }
     }
 }
 
-/// `lru_add_drain_all()`: other harts' batches hold nothing of the subject's.
+/// `lru_add_drain_all()`, in the order of Linux's harts: the scenario's count down.
 pub fn lru_add_drain_all(k: &mut Kernel<'_>) {
-    lru_add_drain(k);
+    for hart in (0..k.fbatches.len()).rev() {
+        lru_add_drain_cpu(k, hart);
+    }
 }
 
 /// `folio_isolate_lru()` (`mm/vmscan.c`)

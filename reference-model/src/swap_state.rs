@@ -5,7 +5,8 @@
 //! `swapin_nr_pages()` and `swap_vma_ra_win()` answer 1. With another value
 //! the window depends on what ran before, in all of the system.
 
-use crate::mm_types::{Folio, FolioId, Kernel, Shadow, SwapEntry};
+use crate::kernel::Kernel;
+use crate::mm_types::{Folio, FolioId, Shadow, SwapEntry};
 use crate::swap::{folio_add_lru, folio_put, lru_add_drain};
 use crate::swapfile::{folio_alloc_swap, folio_free_swap, put_swap_folio};
 use crate::workingset::workingset_refault;

@@ -6,7 +6,8 @@
 //! the guest reads no slot but the wanted one (`vm.page-cluster` is 0). Slots
 //! that lie in per-CPU slot caches are counted as free ones.
 
-use crate::mm_types::{FolioId, Kernel, SwapEntry, SwapSlot};
+use crate::kernel::Kernel;
+use crate::mm_types::{FolioId, SwapEntry, SwapSlot};
 use crate::swap::folio_put;
 use crate::swap_state::delete_from_swap_cache;
 

@@ -2,10 +2,12 @@
 //! `mm/vma.c`, and `mmap_region()` of `mm/mmap.c`: splitting, merging,
 //! replacing and unmapping vmas.
 
+use crate::anon_vma::{anon_vma_clone, unlink_anon_vmas};
 use crate::api::PAGE_SIZE;
 use crate::errno;
+use crate::kernel::Kernel;
 use crate::memory_zap::{ZapDetails, free_pgtables, unmap_single_vma};
-use crate::mm_types::{FileId, Inode, Kernel, Vma, vm};
+use crate::mm_types::{AnonVmaId, FileId, Inode, Vma, vm};
 use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::{shmem, swap};
 
@@ -22,10 +24,15 @@ pub fn split_vma(k: &mut Kernel, addr: u64) {
     if vma.end <= addr {
         return;
     }
-    let mut upper = vma.clone();
+    let lower = vma.clone();
     vma.end = addr;
-    upper.start = addr;
-    upper.pgoff += (addr - start) / PAGE_SIZE;
+    let mut upper = Vma {
+        start: addr,
+        pgoff: lower.pgoff + (addr - start) / PAGE_SIZE,
+        anon_vma_chain: Default::default(),
+        ..lower.clone()
+    };
+    anon_vma_clone(k, &mut upper, &lower);
     upper.seq = i_mmap_seq(k, &upper);
     k.mm.vmas.insert(addr, upper);
     // vma_complete(): the one that was shortened goes back behind the new one.
@@ -37,18 +44,19 @@ fn i_mmap_seq(k: &mut Kernel, vma: &Vma) -> u64 {
     if vma.file.is_none() {
         return 0;
     }
-    k.mm.next_seq += 1;
-    k.mm.next_seq
+    k.next_seq()
 }
 
-/// The vma at `start` was taken out of its file's `i_mmap` and put back.
+/// The vma at `start` was taken out of its interval trees and put back.
 fn refresh_seq(k: &mut Kernel, start: u64) {
     let Some(vma) = k.mm.vmas.get(&start).cloned() else {
         return;
     };
     let seq = i_mmap_seq(k, &vma);
+    let anon_seq = k.next_seq();
     if let Some(vma) = k.mm.vmas.get_mut(&start) {
         vma.seq = seq;
+        vma.anon_seq = anon_seq;
     }
 }
 
@@ -57,14 +65,13 @@ fn is_mergeable_vma(vma: &Vma, flags: u64, file: Option<FileId>) -> bool {
     vma.flags == flags && vma.file == file
 }
 
-/// `is_mergeable_anon_vma()`. `list_is_singular()` of a vma's chain holds where
-/// it has an anon_vma, for there is no fork.
+/// `is_mergeable_anon_vma()`. `list_is_singular()` of an empty chain is false.
 fn is_mergeable_anon_vma(
-    anon_vma1: Option<u32>,
-    anon_vma2: Option<u32>,
+    anon_vma1: Option<AnonVmaId>,
+    anon_vma2: Option<AnonVmaId>,
     vma: Option<&Vma>,
 ) -> bool {
-    let singular = vma.is_none_or(|vma| vma.anon_vma.is_some());
+    let singular = vma.is_none_or(|vma| vma.anon_vma_chain.len() == 1);
     if (anon_vma1.is_none() || anon_vma2.is_none()) && singular {
         return true;
     }
@@ -94,31 +101,38 @@ fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
             && next.pgoff == vma.pgoff + pglen
             && prev.is_none_or(|prev| is_mergeable_anon_vma(prev.anon_vma, next.anon_vma, None))
     });
-    let merged = Vma {
+    if prev.is_none() && next.is_none() {
+        return start;
+    }
+    let mut merged = Vma {
         start: prev.map_or(vma.start, |prev| prev.start),
         pgoff: prev.map_or(vma.pgoff, |prev| prev.pgoff),
         end: next.map_or(vma.end, |next| next.end),
-        // dup_anon_vma()
-        anon_vma: prev
-            .and_then(|prev| prev.anon_vma)
-            .or(vma.anon_vma)
-            .or(next.and_then(|next| next.anon_vma)),
-        ..vma.clone()
+        anon_vma: None,
+        anon_vma_chain: Default::default(),
+        ..vma
     };
     let gone: Vec<u64> =
         k.mm.vmas
             .range(merged.start..merged.end)
             .map(|(&at, _)| at)
             .collect();
-    for at in gone {
-        k.mm.vmas.remove(&at);
+    for part in gone
+        .iter()
+        .filter_map(|at| k.mm.vmas.remove(at))
+        .collect::<Vec<_>>()
+    {
+        // dup_anon_vma(): the first that has one gives its own to all.
+        if merged.anon_vma.is_none() {
+            merged.anon_vma = part.anon_vma;
+            merged.anon_vma_chain = part.anon_vma_chain;
+        } else {
+            unlink_anon_vmas(k, &part);
+        }
     }
     let at = merged.start;
-    let grown = at != start || merged.end != vma.end;
     k.mm.vmas.insert(at, merged);
-    if grown {
-        refresh_seq(k, at);
-    }
+    refresh_seq(k, at);
     at
 }
 
@@ -159,6 +173,9 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
     for vma in &vmas {
         unmap_single_vma(k, &mut tlb, vma, start, end, ZapDetails { even_cows: true });
     }
+    for vma in &vmas {
+        unlink_anon_vmas(k, vma);
+    }
     free_pgtables(k, &mut tlb, &vmas, floor, ceiling);
     tlb_finish_mmu(k, tlb);
     // remove_vma(), whose fput() is done when the system call returns.
@@ -176,6 +193,25 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
         .filter(|vma| vma.has(vm::ACCOUNT))
         .map(pages)
         .sum()
+}
+
+/// The rest of `exit_mmap()`: all vmas of an mm go. What is flushed on the way is
+/// not looked at: the replaying program's own memory goes with it.
+pub fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
+    let mut tlb = tlb_gather_mmu(k);
+    for vma in vmas {
+        let all = ZapDetails { even_cows: true };
+        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, all);
+        unlink_anon_vmas(k, vma);
+    }
+    free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);
+    tlb_finish_mmu(k, tlb);
+    for file in vmas.iter().filter_map(|vma| vma.file) {
+        shmem::fput(k, file);
+    }
 }
 
 /// `mmap_region()`: `flags` are vm_flags.
@@ -221,6 +257,8 @@ pub fn mmap_region(
         pgoff,
         file,
         anon_vma: None,
+        anon_vma_chain: Default::default(),
+        anon_seq: 0,
         seq: 0,
     };
     vma.seq = i_mmap_seq(k, &vma);

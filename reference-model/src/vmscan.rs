@@ -7,7 +7,8 @@
 //! `memory.low`, children of the cgroup, slab shrinkers (they free no folio of
 //! an LRU list, and what they free counts for the root cgroup only).
 
-use crate::mm_types::{CacheEntry, FolioId, Kernel, Lru, vm};
+use crate::kernel::Kernel;
+use crate::mm_types::{CacheEntry, FolioId, Lru, vm};
 use crate::rmap::{folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty};
 use crate::swap::{
     PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_put,

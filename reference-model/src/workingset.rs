@@ -7,7 +7,8 @@
 //! `nonresident_age` counts both.
 
 use crate::api::PAGE_SIZE;
-use crate::mm_types::{FolioId, Kernel, Lru, Shadow};
+use crate::kernel::Kernel;
+use crate::mm_types::{FolioId, Lru, Shadow};
 use crate::swap::{folio_is_file_lru, folio_lruvec, lru_note_cost_refault};
 use crate::swapfile::get_nr_swap_pages;
 

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Everything that the mirrored functions read and write.
+
+use crate::api::{Call, Entry, Machine, MmId, PAGE_SIZE, Profile, Range};
+use crate::mm_types::{
+    AnonVma, CpuFbatches, FolioId, Folios, Inode, Lruvec, Mm, Pte, Swap, Task, TlbflushUnmapBatch,
+    pte_index,
+};
+use crate::tlbflush::{self, Context};
+
+/// The room that [`Kernel::next_seq`] leaves between two insertions, for what
+/// fork inserts right behind another.
+const SEQ_STEP: u64 = 1 << 32;
+
+/// The state of the kernel. One mm is acted on at a time: what the kernel's
+/// functions find by `vma->vm_mm` is [`Kernel::mm`] here, and [`Kernel::in_mm`]
+/// makes another one that.
+#[derive(Clone, Debug)]
+pub struct Kernel<'a> {
+    /// Which kernel.
+    pub profile: &'a Profile,
+    /// Which machine.
+    pub machine: &'a Machine,
+    /// The mm that is acted on.
+    pub mm: Mm,
+    /// Which one that is.
+    pub mm_id: MmId,
+    /// All mms; in the place of the one that is acted on there is nothing.
+    pub mms: Vec<Mm>,
+    /// The actors.
+    pub tasks: Vec<Task>,
+    /// `current`: whose step it is.
+    pub current: usize,
+    /// `active_mm` of whatever runs on each hart.
+    pub active_mm: Vec<Option<MmId>>,
+    /// All anon_vmas.
+    pub anon_vmas: Vec<AnonVma>,
+    /// The last number given by [`Kernel::next_seq`].
+    pub last_seq: u64,
+    /// Shmem inodes.
+    pub files: Vec<Inode>,
+    /// All folios.
+    pub folios: Folios,
+    /// LRU lists of the actors' cgroup.
+    pub lruvec: Lruvec,
+    /// LRU lists of all others (files filled beforehand).
+    pub other_lruvec: Lruvec,
+    /// Each hart's batches.
+    pub fbatches: Vec<CpuFbatches>,
+    /// `current->tlb_ubc`
+    pub tlb_ubc: TlbflushUnmapBatch,
+    /// Swap.
+    pub swap: Swap,
+    /// Entries into `tlbflush.c` in this step.
+    pub calls: Vec<Call>,
+    /// Pages whose rights a step may have changed: mm, address, and rights before it.
+    pub touched: Vec<(MmId, u64, u8)>,
+}
+
+impl Kernel<'_> {
+    /// Does something with another mm as the one that is acted on.
+    pub fn in_mm<R>(&mut self, mm: MmId, what: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.mm_id;
+        self.act_on(mm);
+        let result = what(self);
+        self.act_on(before);
+        result
+    }
+
+    /// From now on this mm is the one that is acted on.
+    pub fn act_on(&mut self, mm: MmId) {
+        if mm == self.mm_id || mm >= self.mms.len() {
+            return;
+        }
+        std::mem::swap(&mut self.mm, &mut self.mms[self.mm_id]);
+        std::mem::swap(&mut self.mm, &mut self.mms[mm]);
+        self.mm_id = mm;
+    }
+
+    /// An mm by its number.
+    pub fn mm(&self, mm: MmId) -> &Mm {
+        if mm == self.mm_id {
+            &self.mm
+        } else {
+            &self.mms[mm]
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn mm_mut(&mut self, mm: MmId) -> &mut Mm {
+        if mm == self.mm_id {
+            &mut self.mm
+        } else {
+            &mut self.mms[mm]
+        }
+    }
+
+    /// `smp_processor_id()`
+    pub fn hart(&self) -> u32 {
+        self.tasks.get(self.current).map_or(0, |task| task.hart)
+    }
+
+    /// A hart's batches.
+    pub fn fbatches_of(&mut self, hart: usize) -> &mut CpuFbatches {
+        if self.fbatches.len() <= hart {
+            self.fbatches.resize_with(hart + 1, CpuFbatches::default);
+        }
+        &mut self.fbatches[hart]
+    }
+
+    /// A number for the next insertion into an interval tree.
+    pub fn next_seq(&mut self) -> u64 {
+        self.last_seq += SEQ_STEP;
+        self.last_seq
+    }
+
+    /// Enters `tlbflush.c` and notes what it does. Of an mm that was released
+    /// nobody is told any more, and its end is nothing that a scenario looks at.
+    pub fn enter(&mut self, entry: Entry) {
+        let batch = entry == Entry::ArchTlbbatchFlush;
+        if self.mm.released && !batch {
+            return;
+        }
+        let cpumask = if batch {
+            self.tlb_ubc.cpumask
+        } else {
+            self.mm.cpumask
+        };
+        let context = Context {
+            hart: self.hart(),
+            cpumask,
+            online: (1u64.checked_shl(self.machine.harts).unwrap_or(0)).wrapping_sub(1),
+            asid: u64::from(self.machine.asids),
+        };
+        let effects = tlbflush::replay(self.profile, self.machine, &entry, &context);
+        let mm = (!batch).then_some(self.mm_id);
+        self.calls.push(Call { mm, entry, effects });
+    }
+
+    /// `set_pte()` and its kind: all changes of PTEs go through here, so that
+    /// lost rights are known without walking page tables.
+    pub fn set_pte(&mut self, addr: u64, pte: Pte) {
+        let addr = addr & !(PAGE_SIZE - 1);
+        let slot = &mut self.mm.pgd.pte_alloc(addr)[pte_index(addr)];
+        if slot.rights() & !pte.rights() != 0 {
+            self.touched.push((self.mm_id, addr, slot.rights()));
+        }
+        *slot = pte;
+    }
+
+    /// The PTE for an address.
+    pub fn pte(&self, addr: u64) -> Pte {
+        self.mm.pgd.pte(addr)
+    }
+
+    /// Maximal ranges of pages that have fewer rights now than when they were
+    /// noted by [`Kernel::set_pte`], and empties the notes. All of an mm that
+    /// was released went with the release.
+    pub fn take_lost(&mut self) -> Vec<(MmId, Range)> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|&(mm, addr, before)| {
+            let mm = self.mm(mm);
+            !mm.released && before & !mm.pgd.pte(addr).rights() != 0
+        });
+        touched.sort_unstable();
+        let mut lost: Vec<(MmId, Range)> = Vec::new();
+        for (mm, addr, _) in touched {
+            match lost.last_mut() {
+                Some((of, last)) if *of == mm && last.end == addr => {
+                    last.end = addr.wrapping_add(PAGE_SIZE);
+                }
+                Some((of, last)) if *of == mm && last.end > addr => {}
+                _ => {
+                    let end = addr.wrapping_add(PAGE_SIZE);
+                    lost.push((mm, Range { start: addr, end }));
+                }
+            }
+        }
+        lost
+    }
+
+    /// `folio_get()`
+    pub fn folio_get(&mut self, id: FolioId) {
+        self.folios[id].refcount += 1;
+    }
+}

@@ -222,6 +222,8 @@ fn arguments(entry: Entry) -> Option<Range> {
         Entry::FlushTlbMmRange { start, end, .. }
         | Entry::FlushTlbRange { start, end, .. }
         | Entry::FlushPmdTlbRange { start, end }
+        | Entry::FlushPudTlbRange { start, end }
+        | Entry::ArchTlbbatchAddPendingRange { start, end }
         | Entry::FlushTlbKernelRange { start, end } => (start, end),
         Entry::FlushTlbPage { addr: start } | Entry::ArchTlbbatchAddPending { uaddr: start } => {
             (start, start.saturating_add(PAGE_SIZE))

@@ -161,6 +161,14 @@ fn parse_entry(text: &str) -> Option<Entry> {
             let (start, end) = span(range)?;
             Entry::FlushTlbKernelRange { start, end }
         }
+        ["flush_pud_tlb_range", range] => {
+            let (start, end) = span(range)?;
+            Entry::FlushPudTlbRange { start, end }
+        }
+        ["arch_tlbbatch_add_pending", range] if range.starts_with('[') => {
+            let (start, end) = span(range)?;
+            Entry::ArchTlbbatchAddPendingRange { start, end }
+        }
         ["arch_tlbbatch_add_pending", page] => Entry::ArchTlbbatchAddPending {
             uaddr: parse_place(page)?,
         },

@@ -196,6 +196,12 @@ pub fn entry(entry: Entry) -> String {
         Entry::ArchTlbbatchAddPending { uaddr } => {
             format!("arch_tlbbatch_add_pending {}", place(uaddr))
         }
+        Entry::ArchTlbbatchAddPendingRange { start, end } => {
+            format!("arch_tlbbatch_add_pending {}", range(Range { start, end }))
+        }
+        Entry::FlushPudTlbRange { start, end } => {
+            format!("flush_pud_tlb_range {}", range(Range { start, end }))
+        }
         Entry::ArchTlbbatchFlush => "arch_tlbbatch_flush".to_owned(),
         Entry::ArchFlushTlbBatchedPending => "arch_flush_tlb_batched_pending".to_owned(),
         Entry::Release => "release".to_owned(),

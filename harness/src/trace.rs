@@ -143,11 +143,13 @@ pub fn entry(record: &Record) -> Option<Entry> {
         }
         Kind::FlushPmdTlbRange => Entry::FlushPmdTlbRange { start, end },
         Kind::FlushTlbKernelRange => Entry::FlushTlbKernelRange { start, end },
-        Kind::TlbbatchAddPending => Entry::ArchTlbbatchAddPending { uaddr: start },
+        // 6.12 passes one address, and the tracer tells no end.
+        Kind::TlbbatchAddPending if end == 0 => Entry::ArchTlbbatchAddPending { uaddr: start },
+        Kind::TlbbatchAddPending => Entry::ArchTlbbatchAddPendingRange { start, end },
         Kind::TlbbatchFlush => Entry::ArchTlbbatchFlush,
         Kind::TlbBatchedPending => Entry::ArchFlushTlbBatchedPending,
-        Kind::FlushPudTlbRange
-        | Kind::Mark
+        Kind::FlushPudTlbRange => Entry::FlushPudTlbRange { start, end },
+        Kind::Mark
         | Kind::Notify
         | Kind::RangeStart
         | Kind::RangeEnd

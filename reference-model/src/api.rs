@@ -20,8 +20,45 @@ pub struct Profile {
     pub name: &'static str,
     /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
     pub notifies_secondary: bool,
-    /// Whatever zaps pages first drains the running hart's LRU batches.
+    /// `arch_tlbbatch_add_pending()` is given a range and not a page ("mm: support
+    /// tlbbatch flush for a range of PTEs").
+    pub batch_pending_takes_range: bool,
+    /// `flush_tlb_batched_pending()` goes by `arch_flush_tlb_batched_pending()`; later
+    /// it calls `flush_tlb_mm()` itself ("mm: remove arch_flush_tlb_batched_pending()
+    /// arch helper").
+    pub batched_pending_in_arch: bool,
+    /// MADV_DONTNEED frees the PTE tables that it emptied ("mm: pgtable: reclaim empty
+    /// PTE page in madvise(MADV_DONTNEED)"; CONFIG_PT_RECLAIM).
+    pub dontneed_frees_page_tables: bool,
+    /// Whatever zaps pages or frees gathered ones first drains the running hart's LRU
+    /// batches (`lru_add_drain()` in `zap_page_range_single()`, `vms_clear_ptes()`,
+    /// `exit_mmap()` and `free_pages_and_swap_cache()`).
     pub zap_drains_lru: bool,
+    /// `do_swap_page()` always goes through the swap cache, drains the LRU batches for
+    /// each write, and takes the folio out of the cache once it is mapped (`swapin_sync()`).
+    pub swapin_always_cached: bool,
+    /// A read fault maps a dirty page of a shared writable mapping dirty (`set_pte_range()`).
+    pub read_fault_maps_dirty: bool,
+    /// MADV_DONTNEED and MADV_FREE have one mmu_gather for all vmas ("mm/madvise: batch
+    /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
+    pub madvise_one_gather: bool,
+    /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE ("mm: madvise: implement lightweight
+    /// guard page mechanism").
+    pub guard_pages: bool,
+    /// A vma with an anon_vma merges into one that has none ("mm/vma: fix incorrectly
+    /// disallowed anonymous VMA merges").
+    pub merge_faulted_into_unfaulted: bool,
+    /// A lazily freed folio that has further references is swap-backed again; later only
+    /// a dirty one ("mm: set folio swapbacked iff folios are dirty in try_to_unmap_one").
+    pub lazyfree_extra_ref_makes_swapbacked: bool,
+    /// `lru_note_cost()` lets costs decay even where it adds none.
+    pub note_cost_decays_on_zero: bool,
+    /// Page tables are freed by RCU on all machines ("riscv: pgtable: unconditionally
+    /// use tlb_remove_ptdesc()").
+    pub tables_always_by_rcu: bool,
+    /// `process_madvise()` looks for the mm before the advice, and takes any advice for
+    /// the caller's own.
+    pub process_madvise_any_for_self: bool,
 }
 
 impl Profile {
@@ -29,7 +66,19 @@ impl Profile {
     pub const STABLE: Profile = Profile {
         name: "stable",
         notifies_secondary: true,
+        batch_pending_takes_range: false,
+        batched_pending_in_arch: true,
+        dontneed_frees_page_tables: false,
         zap_drains_lru: true,
+        swapin_always_cached: false,
+        read_fault_maps_dirty: false,
+        madvise_one_gather: false,
+        guard_pages: false,
+        merge_faulted_into_unfaulted: false,
+        lazyfree_extra_ref_makes_swapbacked: true,
+        note_cost_decays_on_zero: true,
+        tables_always_by_rcu: false,
+        process_madvise_any_for_self: false,
     };
     /// The same without d9be2b9b6049.
     pub const PREPATCH: Profile = Profile {
@@ -37,8 +86,26 @@ impl Profile {
         notifies_secondary: false,
         ..Profile::STABLE
     };
+    /// 7.2.
+    pub const NEXT: Profile = Profile {
+        name: "next",
+        notifies_secondary: true,
+        batch_pending_takes_range: true,
+        batched_pending_in_arch: false,
+        dontneed_frees_page_tables: true,
+        zap_drains_lru: false,
+        swapin_always_cached: true,
+        read_fault_maps_dirty: true,
+        madvise_one_gather: true,
+        guard_pages: true,
+        merge_faulted_into_unfaulted: true,
+        lazyfree_extra_ref_makes_swapbacked: false,
+        note_cost_decays_on_zero: false,
+        tables_always_by_rcu: true,
+        process_madvise_any_for_self: true,
+    };
     /// All of them.
-    pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::PREPATCH];
+    pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::NEXT, Profile::PREPATCH];
 
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<&'static Profile> {
@@ -307,6 +374,13 @@ pub enum Entry {
         /// End.
         end: u64,
     },
+    /// `flush_pud_tlb_range(vma, start, end)`.
+    FlushPudTlbRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
+    },
     /// `flush_tlb_kernel_range(start, end)`.
     FlushTlbKernelRange {
         /// First byte.
@@ -318,6 +392,13 @@ pub enum Entry {
     ArchTlbbatchAddPending {
         /// As passed.
         uaddr: u64,
+    },
+    /// `arch_tlbbatch_add_pending(batch, mm, start, end)`, its later form.
+    ArchTlbbatchAddPendingRange {
+        /// First byte.
+        start: u64,
+        /// End.
+        end: u64,
     },
     /// `arch_tlbbatch_flush(batch)`.
     ArchTlbbatchFlush,

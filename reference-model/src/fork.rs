@@ -89,7 +89,7 @@ fn vma_interval_tree_insert_after(k: &Kernel<'_>, file: FileId, prev: &Vma) -> u
 
 /// `vma_needs_copy()`: what a fault would fill in just as well is left to it.
 fn vma_needs_copy(src: &Vma) -> bool {
-    src.anon_vma.is_some()
+    src.anon_vma.is_some() || src.has(vm::MAYBE_GUARD)
 }
 
 /// `copy_page_range()` down to `copy_pmd_range()`: the mm that is acted on is the source.
@@ -126,6 +126,7 @@ fn copy_pte_range(k: &mut Kernel<'_>, dst: &mut PteTable, src: &Vma, start: u64,
                 k.set_pte(addr, shared);
                 shared
             }
+            Pte::Guard => Pte::Guard,
             pte @ Pte::Present { .. } => copy_present_pte(k, src, addr, pte),
         };
     }

@@ -3,9 +3,11 @@
 
 use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
-use crate::memory_zap::{ZapDetails, zap_page_range_single};
-use crate::mm_types::{Vma, vm};
+use crate::memory::vmf_anon_prepare;
+use crate::memory_zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
+use crate::mm_types::{Pte, Vma, vm};
 use crate::mmap::page_align;
+use crate::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
 use crate::vma::vma_modify_flags;
 use crate::{errno, gup, madvise_pageout, shmem};
 
@@ -35,11 +37,17 @@ pub mod advice {
     pub const POPULATE_WRITE: i32 = 23;
     pub const DONTNEED_LOCKED: i32 = 24;
     pub const COLLAPSE: i32 = 25;
+    pub const GUARD_INSTALL: i32 = 102;
+    pub const GUARD_REMOVE: i32 = 103;
 }
 
 /// `madvise_behavior_valid()`
-fn madvise_behavior_valid(behavior: i32) -> bool {
-    matches!(behavior, advice::NORMAL..=advice::DONTNEED | advice::FREE..=advice::COLLAPSE)
+fn madvise_behavior_valid(k: &Kernel, behavior: i32) -> bool {
+    match behavior {
+        advice::NORMAL..=advice::DONTNEED | advice::FREE..=advice::COLLAPSE => true,
+        advice::GUARD_INSTALL | advice::GUARD_REMOVE => k.profile.guard_pages,
+        _ => false,
+    }
 }
 
 /// `do_madvise()`
@@ -47,7 +55,7 @@ fn madvise_behavior_valid(behavior: i32) -> bool {
 /// # Errors
 /// As madvise(2), in the kernel's order.
 pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Result<(), i32> {
-    if !madvise_behavior_valid(behavior) || !start.is_multiple_of(PAGE_SIZE) {
+    if !madvise_behavior_valid(k, behavior) || !start.is_multiple_of(PAGE_SIZE) {
         return Err(errno::EINVAL);
     }
     let len = page_align(len_in).ok_or(errno::EINVAL)?;
@@ -58,7 +66,16 @@ pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Res
     match behavior {
         advice::POPULATE_READ => gup::madvise_populate(k, start, end, false),
         advice::POPULATE_WRITE => gup::madvise_populate(k, start, end, true),
-        _ => madvise_walk_vmas(k, start, end, behavior),
+        // madvise_batch_tlb_flush()
+        advice::DONTNEED | advice::DONTNEED_LOCKED | advice::FREE
+            if k.profile.madvise_one_gather =>
+        {
+            let mut tlb = tlb_gather_mmu(k);
+            let result = madvise_walk_vmas(k, start, end, behavior, Some(&mut tlb));
+            tlb_finish_mmu(k, tlb);
+            result
+        }
+        _ => madvise_walk_vmas(k, start, end, behavior, None),
     }
 }
 
@@ -73,22 +90,32 @@ pub fn process_madvise(
     len: u64,
     behavior: i32,
 ) -> Result<(), i32> {
-    let task = k.tasks.get(of).ok_or(errno::ESRCH)?;
-    // process_madvise_behavior_valid()
+    // process_madvise_remote_valid(), as it was called later
     let valid = matches!(
         behavior,
         advice::COLD | advice::PAGEOUT | advice::WILLNEED | advice::COLLAPSE
     );
-    if !valid {
+    let mm = k.tasks.get(of).and_then(|task| task.mm);
+    let own = mm == Some(k.mm_id) && k.profile.process_madvise_any_for_self;
+    if k.profile.process_madvise_any_for_self && mm.is_none() {
+        return Err(errno::ESRCH);
+    }
+    if !valid && !own {
         return Err(errno::EINVAL);
     }
-    let mm = task.mm.ok_or(errno::ESRCH)?;
+    let mm = mm.ok_or(errno::ESRCH)?;
     k.in_mm(mm, |k| do_madvise(k, start, len, behavior))
 }
 
 /// `madvise_walk_vmas()`: holes are skipped, and told at the end. Behind the
 /// arena there is always a vma (the stack), so the walk never runs out of them.
-fn madvise_walk_vmas(k: &mut Kernel, start: u64, end: u64, behavior: i32) -> Result<(), i32> {
+fn madvise_walk_vmas(
+    k: &mut Kernel,
+    start: u64,
+    end: u64,
+    behavior: i32,
+    mut tlb: Option<&mut MmuGather>,
+) -> Result<(), i32> {
     let mut start = start;
     let mut unmapped_error = Ok(());
     while start < end {
@@ -103,7 +130,7 @@ fn madvise_walk_vmas(k: &mut Kernel, start: u64, end: u64, behavior: i32) -> Res
             }
         }
         let tmp = end.min(vma.end);
-        madvise_vma_behavior(k, &vma, start, tmp, behavior)?;
+        madvise_vma_behavior(k, &vma, (start, tmp), behavior, tlb.as_deref_mut())?;
         start = tmp;
     }
     unmapped_error
@@ -113,9 +140,9 @@ fn madvise_walk_vmas(k: &mut Kernel, start: u64, end: u64, behavior: i32) -> Res
 fn madvise_vma_behavior(
     k: &mut Kernel,
     vma: &Vma,
-    start: u64,
-    end: u64,
+    (start, end): (u64, u64),
     behavior: i32,
+    tlb: Option<&mut MmuGather>,
 ) -> Result<(), i32> {
     match behavior {
         advice::REMOVE => return madvise_remove(k, vma, start, end),
@@ -123,8 +150,10 @@ fn madvise_vma_behavior(
         advice::COLD => return madvise_pageout::madvise_cold(k, vma, start, end),
         advice::PAGEOUT => return madvise_pageout::madvise_pageout(k, vma, start, end),
         advice::FREE | advice::DONTNEED | advice::DONTNEED_LOCKED => {
-            return madvise_dontneed_free(k, vma, start, end, behavior);
+            return madvise_dontneed_free(k, vma, (start, end), behavior, tlb);
         }
+        advice::GUARD_INSTALL => return madvise_guard_install(k, vma, start, end),
+        advice::GUARD_REMOVE => return madvise_guard_remove(k, start, end),
         // madvise_collapse(): no huge pages here, so nothing is ever suitable.
         advice::COLLAPSE => return Err(errno::EINVAL),
         _ => {}
@@ -161,23 +190,89 @@ fn new_flags(vma: &Vma, behavior: i32) -> Result<u64, i32> {
     })
 }
 
-/// `madvise_dontneed_free()`
+/// `madvise_dontneed_free()`; with a gather of the whole call, or one of its own.
 fn madvise_dontneed_free(
     k: &mut Kernel,
     vma: &Vma,
-    start: u64,
-    end: u64,
+    (start, end): (u64, u64),
     behavior: i32,
+    tlb: Option<&mut MmuGather>,
 ) -> Result<(), i32> {
     // madvise_dontneed_free_valid_vma()
     if behavior != advice::DONTNEED_LOCKED && vma.has(vm::LOCKED) {
         return Err(errno::EINVAL);
     }
-    if behavior == advice::FREE {
-        return madvise_pageout::madvise_free_single_vma(k, vma, start, end);
+    let free = behavior == advice::FREE;
+    if free && !vma.is_anonymous() {
+        return Err(errno::EINVAL);
     }
-    // madvise_dontneed_single_vma()
-    zap_page_range_single(k, vma, start, end, ZapDetails { even_cows: true });
+    let drop = ZapDetails {
+        reclaim_pt: true,
+        ..ZapDetails::PAGES
+    };
+    match tlb {
+        Some(tlb) if free => madvise_pageout::madvise_free_single_vma(k, tlb, vma, start, end),
+        Some(tlb) => {
+            // madvise_dontneed_single_vma(), zap_page_range_single_batched()
+            unmap_single_vma(k, tlb, vma, start, end, drop);
+            Ok(())
+        }
+        None if free => {
+            let mut tlb = tlb_gather_mmu(k);
+            let result = madvise_pageout::madvise_free_single_vma(k, &mut tlb, vma, start, end);
+            tlb_finish_mmu(k, tlb);
+            result
+        }
+        None => {
+            zap_page_range_single(k, vma, start, end, drop);
+            Ok(())
+        }
+    }
+}
+
+/// `madvise_guard_install()`: a marker in each PTE; what is mapped goes first.
+fn madvise_guard_install(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    // is_valid_guard_vma()
+    if vma.has(vm::LOCKED) {
+        return Err(errno::EINVAL);
+    }
+    if let Some(vma) = k.mm.vmas.get_mut(&vma.start) {
+        vma.flags |= vm::MAYBE_GUARD;
+    }
+    if vma.is_anonymous() {
+        vmf_anon_prepare(k, vma);
+    }
+    // Twice is enough: nobody populates anything in between.
+    for _ in 0..2 {
+        if guard_install(k, start, end) {
+            return Ok(());
+        }
+        zap_page_range_single(k, vma, start, end, ZapDetails::PAGES);
+    }
+    guard_install(k, start, end);
+    Ok(())
+}
+
+/// `guard_install_pte_entry()` and `guard_install_set_pte()`, in ascending order; false
+/// at the first page that has to be zapped before.
+fn guard_install(k: &mut Kernel, start: u64, end: u64) -> bool {
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        match k.pte(addr) {
+            Pte::None => k.set_pte(addr, Pte::Guard),
+            Pte::Guard => {}
+            Pte::Present { .. } | Pte::Swap { .. } => return false,
+        }
+    }
+    true
+}
+
+/// `madvise_guard_remove()`
+fn madvise_guard_remove(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        if k.pte(addr) == Pte::Guard {
+            k.set_pte(addr, Pte::None);
+        }
+    }
     Ok(())
 }
 

@@ -230,7 +230,7 @@ fn madvise_free_pte_range(k: &mut Kernel<'_>, tlb: &mut MmuGather, addr: u64, en
                 clear_young_dirty_pte(k, tlb, addr, pte, true);
                 folio_mark_lazyfree(k, id);
             }
-            Pte::Present { .. } | Pte::None => {}
+            Pte::Present { .. } | Pte::None | Pte::Guard => {}
         }
     }
 }
@@ -258,6 +258,7 @@ fn may_be_lazyfree(k: &mut Kernel<'_>, id: FolioId) -> bool {
 /// EINVAL where the vma is not anonymous.
 pub fn madvise_free_single_vma(
     k: &mut Kernel<'_>,
+    tlb: &mut MmuGather,
     vma: &Vma,
     start: u64,
     end: u64,
@@ -266,11 +267,9 @@ pub fn madvise_free_single_vma(
         return Err(EINVAL);
     }
     lru_add_drain(k);
-    let mut tlb = tlb_gather_mmu(k);
     for (addr, next) in walk_page_range(k, start, end) {
-        madvise_free_pte_range(k, &mut tlb, addr, next);
+        madvise_free_pte_range(k, tlb, addr, next);
     }
-    tlb_end_vma(k, &mut tlb);
-    tlb_finish_mmu(k, tlb);
+    tlb_end_vma(k, tlb);
     Ok(())
 }

@@ -99,6 +99,8 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
             memory_swap::do_swap_page(k, vma, addr, write);
             Ok(())
         }
+        // handle_pte_marker()
+        Pte::Guard => Err(Fault::Sigsegv),
         Pte::Present { prot: rights, .. } if write && rights & prot::W == 0 => {
             do_wp_page(k, vma, addr);
             Ok(())
@@ -142,7 +144,7 @@ fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
 }
 
 /// `vmf_anon_prepare()`, `find_mergeable_anon_vma()` of mm/vma.c and `reusable_anon_vma()`
-fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
+pub fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
     let Some(current) = k.mm.vmas.get(&vma.start) else {
         return;
     };
@@ -315,12 +317,13 @@ fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool)
         0
     };
     let rights = vm_get_page_prot(vma.flags) | maybe_write;
+    let found_dirty = k.profile.read_fault_maps_dirty && k.folios[id].dirty;
     k.set_pte(
         addr,
         Pte::Present {
             folio: Some(id),
             prot: rights,
-            dirty: write,
+            dirty: write || rights & prot::W != 0 && found_dirty,
             young: true,
         },
     );

@@ -16,6 +16,10 @@ fn should_try_to_free_swap(k: &Kernel<'_>, id: FolioId, vma: &Vma, write: bool) 
     if folio.swap.is_none() {
         return false;
     }
+    // SWP_SYNCHRONOUS_IO
+    if k.profile.swapin_always_cached {
+        return true;
+    }
     if vm_swap_full(k) || vma.has(vm::LOCKED) || folio.mlocked {
         return true;
     }
@@ -46,17 +50,25 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     };
     // The reference that is taken here becomes the mapping's.
     let cached = swap_cache_get_folio(k, entry);
+    let always_cached = k.profile.swapin_always_cached;
     let id = match cached {
         Some(id) => id,
+        None if always_cached => match read_swap_cache_async(k, entry) {
+            Some(id) => id,
+            None => return,
+        },
         None => alloc_swap_folio(k, entry),
     };
-    if cached.is_some() && write && !k.folios[id].lru {
+    if (cached.is_some() || always_cached) && write && !k.folios[id].lru {
         lru_add_drain(k);
     }
-    let exclusive = exclusive || cached.is_none();
-    swap_free(k, entry);
-    if should_try_to_free_swap(k, id, vma, write) {
-        folio_free_swap(k, id);
+    let exclusive = exclusive || cached.is_none() && !always_cached;
+    if !always_cached {
+        // Before it is mapped; later, behind.
+        swap_free(k, entry);
+        if should_try_to_free_swap(k, id, vma, write) {
+            folio_free_swap(k, id);
+        }
     }
     let exclusive = exclusive || k.folios[id].refcount == 1;
     let writable = exclusive && vma.has(vm::WRITE);
@@ -85,6 +97,12 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
         young: true,
     };
     k.set_pte(addr, pte);
+    if always_cached {
+        swap_free(k, entry);
+        if should_try_to_free_swap(k, id, vma, write) {
+            folio_free_swap(k, id);
+        }
+    }
     if write && !writable {
         do_wp_page(k, vma, addr);
     }

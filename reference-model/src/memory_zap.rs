@@ -20,9 +20,26 @@ const PUD_MASK: u64 = !(PUD_SIZE - 1);
 pub struct ZapDetails {
     /// `even_cows`: private copies go too.
     pub even_cows: bool,
+    /// `reclaim_pt`: so do page tables that are empty then.
+    pub reclaim_pt: bool,
+    /// `ZAP_FLAG_DROP_MARKER`: so do markers.
+    pub drop_markers: bool,
 }
 
-// ---- freeing page tables ----
+impl ZapDetails {
+    /// What `unmap_vmas()` asks for: all of it.
+    pub const UNMAP: ZapDetails = ZapDetails {
+        even_cows: true,
+        reclaim_pt: false,
+        drop_markers: true,
+    };
+    /// No details: the pages, for MADV_DONTNEED and its like.
+    pub const PAGES: ZapDetails = ZapDetails {
+        even_cows: true,
+        reclaim_pt: false,
+        drop_markers: false,
+    };
+}
 
 /// `free_pmd_range()`, and `free_pte_range()` for each table in it.
 fn free_pmd_range(
@@ -157,42 +174,78 @@ fn zap_present_pte(
     false
 }
 
-/// `zap_pte_range()`: to `end`, or to where the gather was full.
-fn zap_pte_range(
+/// `do_zap_pte_range()` from `addr` on: where it stopped, which is behind the page
+/// that filled the gather or at `end`.
+fn do_zap_pte_range(
     k: &mut Kernel,
     tlb: &mut MmuGather,
     vma: &Vma,
-    mut addr: u64,
-    end: u64,
+    (mut addr, end): (u64, u64),
     details: ZapDetails,
+    skipped: &mut bool,
+    force_flush: &mut bool,
 ) -> u64 {
-    let mut force_flush = false;
-    rmap::flush_tlb_batched_pending(k);
     while addr != end {
         match k.pte(addr) {
             Pte::None => {}
             Pte::Present { .. } => {
-                if zap_present_pte(k, tlb, vma, addr, details, &mut force_flush) {
-                    addr += PAGE_SIZE;
-                    break;
+                if zap_present_pte(k, tlb, vma, addr, details, force_flush) {
+                    return addr + PAGE_SIZE;
                 }
+                *skipped |= k.pte(addr) != Pte::None;
             }
             Pte::Swap { entry, .. } => {
                 // Genuine swap entries, hence private anonymous pages.
                 if details.even_cows {
                     swapfile::free_swap_and_cache(k, entry);
                     k.set_pte(addr, Pte::None);
+                } else {
+                    *skipped = true;
+                }
+            }
+            Pte::Guard => {
+                if details.drop_markers {
+                    k.set_pte(addr, Pte::None);
+                } else {
+                    *skipped = true;
                 }
             }
         }
         addr += PAGE_SIZE;
     }
-    if force_flush {
-        tlb_flush_mmu_tlbonly(k, tlb);
-        tlb_flush_rmaps(tlb);
-        tlb_flush_mmu(k, tlb);
+    end
+}
+
+/// `zap_pte_range()`. Where the gather is full it is flushed, and the rest follows
+/// (6.12 returns for that, and `zap_pmd_range()` comes back).
+fn zap_pte_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+    details: ZapDetails,
+) {
+    // pte_table_reclaim_possible()
+    let mut can_reclaim_pt =
+        k.profile.dontneed_frees_page_tables && details.reclaim_pt && end - start >= PMD_SIZE;
+    let mut addr = start;
+    while addr != end {
+        let (mut skipped, mut force_flush) = (false, false);
+        rmap::flush_tlb_batched_pending(k);
+        let rest = (addr, end);
+        addr = do_zap_pte_range(k, tlb, vma, rest, details, &mut skipped, &mut force_flush);
+        can_reclaim_pt &= !skipped;
+        if force_flush {
+            tlb_flush_mmu_tlbonly(k, tlb);
+            tlb_flush_rmaps(tlb);
+            tlb_flush_mmu(k, tlb);
+        }
     }
-    addr
+    if can_reclaim_pt {
+        k.mm.pgd.pte_tables.remove(&(start >> 21));
+        pte_free_tlb(k, tlb, start);
+    }
 }
 
 /// `unmap_page_range()` down to `zap_pmd_range()`: only PTE tables that exist are entered.
@@ -217,7 +270,8 @@ fn unmap_page_range(
         addr = addr.max(table << 21);
         // pmd_addr_end()
         let next = ((addr & PMD_MASK) + PMD_SIZE).min(end);
-        addr = zap_pte_range(k, tlb, vma, addr, next, details);
+        zap_pte_range(k, tlb, vma, addr, next, details);
+        addr = next;
     }
     tlb_end_vma(k, tlb);
 }
@@ -240,7 +294,9 @@ pub fn unmap_single_vma(
 
 /// `zap_page_range_single()`
 pub fn zap_page_range_single(k: &mut Kernel, vma: &Vma, start: u64, end: u64, details: ZapDetails) {
-    swap::lru_add_drain(k);
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
     let mut tlb = tlb_gather_mmu(k);
     unmap_single_vma(k, &mut tlb, vma, start, end, details);
     tlb_finish_mmu(k, tlb);

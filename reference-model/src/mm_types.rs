@@ -33,6 +33,8 @@ pub mod vm {
     pub const RAND_READ: u64 = 0x1_0000;
     pub const DONTCOPY: u64 = 0x2_0000;
     pub const DONTEXPAND: u64 = 0x4_0000;
+    /// Set once guard pages were installed; merges ignore it and keep it.
+    pub const MAYBE_GUARD: u64 = 0x800;
     pub const ACCOUNT: u64 = 0x10_0000;
     pub const NORESERVE: u64 = 0x20_0000;
     pub const WIPEONFORK: u64 = 0x200_0000;
@@ -77,6 +79,8 @@ pub enum Pte {
         /// `pte_swp_exclusive()`
         exclusive: bool,
     },
+    /// `pte_is_guard_marker()`, of MADV_GUARD_INSTALL.
+    Guard,
 }
 
 impl Pte {

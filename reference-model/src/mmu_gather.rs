@@ -101,7 +101,7 @@ pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
 /// `riscv_tlb_remove_ptdesc()` of asm/pgalloc.h: where fences go by SBI,
 /// tables are freed by RCU; else with the pages.
 fn riscv_tlb_remove_ptdesc(k: &mut Kernel, tlb: &mut MmuGather) {
-    if k.machine.sbi_rfence {
+    if k.machine.sbi_rfence || k.profile.tables_always_by_rcu {
         tlb_remove_table(k, tlb);
     } else if batch_add(tlb) {
         tlb_flush_mmu(k, tlb);

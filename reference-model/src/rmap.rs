@@ -36,7 +36,14 @@ fn set_tlb_ubc_flush_pending(k: &mut Kernel<'_>, pteval: Pte, uaddr: u64) {
     if !pte_accessible(k, pteval) {
         return;
     }
-    k.enter(Entry::ArchTlbbatchAddPending { uaddr });
+    k.enter(if k.profile.batch_pending_takes_range {
+        Entry::ArchTlbbatchAddPendingRange {
+            start: uaddr,
+            end: uaddr + PAGE_SIZE,
+        }
+    } else {
+        Entry::ArchTlbbatchAddPending { uaddr }
+    });
     k.tlb_ubc.cpumask |= k.mm.cpumask;
     k.tlb_ubc.flush_required = true;
     if k.mm.tlb_flush_pending_gen > TLB_FLUSH_BATCH_PENDING_LARGE {
@@ -57,7 +64,7 @@ fn pte_accessible(k: &Kernel<'_>, pte: Pte) -> bool {
     match pte {
         Pte::Present { prot: 0, .. } => k.mm.tlb_flush_pending > 0,
         Pte::Present { .. } => true,
-        Pte::None | Pte::Swap { .. } => false,
+        Pte::None | Pte::Swap { .. } | Pte::Guard => false,
     }
 }
 
@@ -65,7 +72,11 @@ fn pte_accessible(k: &Kernel<'_>, pte: Pte) -> bool {
 /// stale entry could hurt pays with a flush of the whole mm.
 pub fn flush_tlb_batched_pending(k: &mut Kernel<'_>) {
     if k.mm.tlb_flush_pending_gen != k.mm.tlb_flush_flushed_gen {
-        k.enter(Entry::ArchFlushTlbBatchedPending);
+        k.enter(if k.profile.batched_pending_in_arch {
+            Entry::ArchFlushTlbBatchedPending
+        } else {
+            Entry::FlushTlbMm
+        });
         k.mm.tlb_flush_flushed_gen = k.mm.tlb_flush_pending_gen;
     }
 }
@@ -267,7 +278,9 @@ fn try_to_unmap_anon(k: &mut Kernel<'_>, id: FolioId, address: u64) -> bool {
             return true;
         }
         // Written to since MADV_FREE: cannot be discarded any more.
-        folio.swapbacked = true;
+        if folio.dirty || k.profile.lazyfree_extra_ref_makes_swapbacked {
+            folio.swapbacked = true;
+        }
         return false;
     }
     let Some(entry) = folio.swap else {

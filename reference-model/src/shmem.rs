@@ -92,7 +92,10 @@ pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<
     if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
-    let spared = ZapDetails { even_cows: false };
+    let spared = ZapDetails {
+        even_cows: false,
+        ..ZapDetails::UNMAP
+    };
     unmap_mapping_range(k, file, first, end, spared);
     shmem_truncate_range(k, file, first, end);
     Ok(())
@@ -126,7 +129,7 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     if new > old {
         return Ok(());
     }
-    let all = ZapDetails { even_cows: true };
+    let all = ZapDetails::UNMAP;
     if old > new {
         unmap_mapping_range(k, file, new, u64::MAX, all);
     }

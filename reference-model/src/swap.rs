@@ -6,6 +6,7 @@
 //! isolated, and no scan counts it. The other batches hold folios that are on a
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
+use crate::api::Profile;
 use crate::kernel::Kernel;
 use crate::mm_types::{FolioId, Lru, Lruvec, vm};
 use crate::workingset::{workingset_activation, workingset_age_nonresident};
@@ -201,8 +202,17 @@ fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
 
 /// `lru_note_cost()`. Its sizes are as of the last flush of cgroup statistics.
 /// The parents' costs are never read here: nothing reclaims on their behalf.
-pub fn lru_note_cost(lruvec: &mut Lruvec, file: bool, nr_io: u64, nr_rotated: u64) {
+pub fn lru_note_cost(
+    profile: &Profile,
+    lruvec: &mut Lruvec,
+    file: bool,
+    nr_io: u64,
+    nr_rotated: u64,
+) {
     let cost = nr_io * SWAP_CLUSTER_MAX + nr_rotated;
+    if cost == 0 && !profile.note_cost_decays_on_zero {
+        return;
+    }
     if file {
         lruvec.file_cost += cost;
     } else {
@@ -218,7 +228,8 @@ pub fn lru_note_cost(lruvec: &mut Lruvec, file: bool, nr_io: u64, nr_rotated: u6
 /// `lru_note_cost_refault()`
 pub fn lru_note_cost_refault(k: &mut Kernel<'_>, id: FolioId) {
     let file = folio_is_file_lru(k, id);
-    lru_note_cost(folio_lruvec(k, id), file, 1, 0);
+    let profile = k.profile;
+    lru_note_cost(profile, folio_lruvec(k, id), file, 1, 0);
 }
 
 /// `folio_activate()`

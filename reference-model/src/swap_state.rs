@@ -60,7 +60,9 @@ pub fn free_swap_cache(k: &mut Kernel<'_>, id: FolioId) {
 
 /// `free_pages_and_swap_cache()`: the end of an mmu_gather's batch.
 pub fn free_pages_and_swap_cache(k: &mut Kernel<'_>, folios: &[FolioId]) {
-    lru_add_drain(k);
+    if k.profile.zap_drains_lru {
+        lru_add_drain(k);
+    }
     for &id in folios {
         free_swap_cache(k, id);
         folio_put(k, id);

@@ -88,7 +88,14 @@ pub fn replay_into(
         }
         Entry::FlushTlbKernelRange { start, end } => flush.flush_tlb_kernel_range(start, end),
         Entry::FlushPmdTlbRange { start, end } => flush.flush_pmd_tlb_range(start, end),
-        Entry::ArchTlbbatchAddPending { uaddr } => flush.arch_tlbbatch_add_pending(uaddr),
+        Entry::FlushPudTlbRange { start, end } => flush.flush_pud_tlb_range(start, end),
+        Entry::ArchTlbbatchAddPending { uaddr } => {
+            let start = uaddr & !(PAGE_SIZE - 1);
+            flush.arch_tlbbatch_add_pending(start, start.wrapping_add(PAGE_SIZE));
+        }
+        Entry::ArchTlbbatchAddPendingRange { start, end } => {
+            flush.arch_tlbbatch_add_pending(start, end);
+        }
         Entry::ArchFlushTlbBatchedPending => flush.arch_flush_tlb_batched_pending(),
         Entry::ArchTlbbatchFlush => flush.arch_tlbbatch_flush(),
         Entry::Release => {}
@@ -244,10 +251,15 @@ impl Flush<'_> {
         self.__flush_tlb_range(true, self.context.cpumask, start, size, PMD_SIZE);
     }
 
+    /// `flush_pud_tlb_range()`, of later kernels
+    fn flush_pud_tlb_range(&mut self, start: u64, end: u64) {
+        let size = end.wrapping_sub(start);
+        self.__flush_tlb_range(true, self.context.cpumask, start, size, PUD_SIZE);
+    }
+
     /// `arch_tlbbatch_add_pending()`: tells unconditionally, and fences later.
-    fn arch_tlbbatch_add_pending(&mut self, uaddr: u64) {
-        let start = uaddr & !(PAGE_SIZE - 1);
-        self.notify(start, start.wrapping_add(PAGE_SIZE));
+    fn arch_tlbbatch_add_pending(&mut self, start: u64, end: u64) {
+        self.notify(start, end);
     }
 
     /// `arch_flush_tlb_batched_pending()`

@@ -7,7 +7,7 @@ use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::kernel::Kernel;
 use crate::memory_zap::{ZapDetails, free_pgtables, unmap_single_vma};
-use crate::mm_types::{AnonVmaId, FileId, Inode, Vma, vm};
+use crate::mm_types::{FileId, Inode, Vma, vm};
 use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::{shmem, swap};
 
@@ -62,20 +62,29 @@ fn refresh_seq(k: &mut Kernel, start: u64) {
 
 /// `is_mergeable_vma()`
 fn is_mergeable_vma(vma: &Vma, flags: u64, file: Option<FileId>) -> bool {
-    vma.flags == flags && vma.file == file
+    (vma.flags ^ flags) & !vm::MAYBE_GUARD == 0 && vma.file == file
 }
 
-/// `is_mergeable_anon_vma()`. `list_is_singular()` of an empty chain is false.
-fn is_mergeable_anon_vma(
-    anon_vma1: Option<AnonVmaId>,
-    anon_vma2: Option<AnonVmaId>,
-    vma: Option<&Vma>,
-) -> bool {
-    let singular = vma.is_none_or(|vma| vma.anon_vma_chain.len() == 1);
-    if (anon_vma1.is_none() || anon_vma2.is_none()) && singular {
-        return true;
+/// `is_mergeable_anon_vma()`: whether `vma` fits its neighbour `target`.
+/// `list_is_singular()` of an empty chain is false, and so 6.12 does not merge a vma
+/// that has an anon_vma into one that has none.
+fn is_mergeable_anon_vma(k: &Kernel, vma: &Vma, target: &Vma) -> bool {
+    match (vma.anon_vma, target.anon_vma) {
+        (Some(_), None) if k.profile.merge_faulted_into_unfaulted => {
+            // vma_is_fork_child()
+            vma.anon_vma_chain.len() <= 1
+        }
+        (None, _) | (_, None) => {
+            target.anon_vma_chain.len() == 1 || vma.anon_vma == target.anon_vma
+        }
+        (one, other) => one == other,
     }
-    anon_vma1 == anon_vma2
+}
+
+/// What joins two neighbours of a vma asks of them: `is_mergeable_anon_vma()`
+/// without a vma, later `are_anon_vmas_compatible()`.
+fn anon_vmas_compatible(prev: &Vma, next: &Vma) -> bool {
+    prev.anon_vma.is_none() || next.anon_vma.is_none() || prev.anon_vma == next.anon_vma
 }
 
 /// `vma_merge_new_range()` and the merging half of `vma_modify()`: joins `vma`
@@ -90,16 +99,16 @@ fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
     let prev = prev.filter(|prev| {
         prev.end == start
             && is_mergeable_vma(prev, vma.flags, vma.file)
-            && is_mergeable_anon_vma(vma.anon_vma, prev.anon_vma, Some(prev))
+            && is_mergeable_anon_vma(k, &vma, prev)
             && prev.pgoff + (prev.end - prev.start) / PAGE_SIZE == vma.pgoff
     });
     let pglen = (vma.end - vma.start) / PAGE_SIZE;
     // can_vma_merge_right()
     let next = k.mm.vmas.get(&vma.end).filter(|next| {
         is_mergeable_vma(next, vma.flags, vma.file)
-            && is_mergeable_anon_vma(vma.anon_vma, next.anon_vma, Some(next))
+            && is_mergeable_anon_vma(k, &vma, next)
             && next.pgoff == vma.pgoff + pglen
-            && prev.is_none_or(|prev| is_mergeable_anon_vma(prev.anon_vma, next.anon_vma, None))
+            && prev.is_none_or(|prev| anon_vmas_compatible(prev, next))
     });
     if prev.is_none() && next.is_none() {
         return start;
@@ -110,6 +119,12 @@ fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
         end: next.map_or(vma.end, |next| next.end),
         anon_vma: None,
         anon_vma_chain: Default::default(),
+        flags: [prev, next]
+            .into_iter()
+            .flatten()
+            .fold(vma.flags, |flags, near| {
+                flags | near.flags & vm::MAYBE_GUARD
+            }),
         ..vma
     };
     let gone: Vec<u64> =
@@ -167,11 +182,13 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
             .next()
             .map_or(CEILING, |(&next, _)| next);
 
-    swap::lru_add_drain(k);
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
     let mut tlb = tlb_gather_mmu(k);
     // unmap_vmas()
     for vma in &vmas {
-        unmap_single_vma(k, &mut tlb, vma, start, end, ZapDetails { even_cows: true });
+        unmap_single_vma(k, &mut tlb, vma, start, end, ZapDetails::UNMAP);
     }
     for vma in &vmas {
         unlink_anon_vmas(k, vma);
@@ -203,8 +220,7 @@ pub fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
     }
     let mut tlb = tlb_gather_mmu(k);
     for vma in vmas {
-        let all = ZapDetails { even_cows: true };
-        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, all);
+        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, ZapDetails::UNMAP);
         unlink_anon_vmas(k, vma);
     }
     free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);

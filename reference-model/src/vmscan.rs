@@ -349,6 +349,7 @@ fn shrink_inactive_list(k: &mut Kernel<'_>, nr_to_scan: u64, sc: &ScanControl, l
     let (nr_reclaimed, kept) = shrink_folio_list(k, taken, sc.target_mem_cgroup, &mut stat, false);
     move_folios_to_lru(k, &kept);
     lru_note_cost(
+        k.profile,
         &mut k.lruvec,
         is_file_lru(lru),
         stat.nr_pageout,
@@ -379,7 +380,8 @@ fn shrink_active_list(k: &mut Kernel<'_>, nr_to_scan: u64, lru: Lru) {
     move_folios_to_lru(k, &active);
     move_folios_to_lru(k, &inactive);
     if !active.is_empty() {
-        lru_note_cost(&mut k.lruvec, is_file_lru(lru), 0, active.len() as u64);
+        let nr_rotated = active.len() as u64;
+        lru_note_cost(k.profile, &mut k.lruvec, is_file_lru(lru), 0, nr_rotated);
     }
 }
 

@@ -131,8 +131,13 @@ pub fn do_mprotect(k: &mut Kernel, start: u64, len: u64, prot: i32) -> Result<()
     }
     let end = page_align(len)
         .and_then(|len| start.checked_add(len))
+        .filter(|end| *end > start)
         .ok_or(errno::ENOMEM)?;
-    if end <= start || k.mm.vma_lookup(start).is_none() {
+    // arch_validate_prot(): PROT_SEM and the three rights
+    if prot & !0xf != 0 {
+        return Err(errno::EINVAL);
+    }
+    if k.mm.vma_lookup(start).is_none() {
         return Err(errno::ENOMEM);
     }
     let mut tlb = tlb_gather_mmu(k);

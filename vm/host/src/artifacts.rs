@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cache::Cache;
+use crate::edits::Edit;
 use crate::error::VmError;
-use crate::kernels::{self, KernelChoice, vm_dir};
+use crate::kernels::{self, Board, KernelChoice, Overlay, vm_dir};
 use crate::keys::Keys;
 use crate::manifest::{Manifest, TreeRecord};
-use crate::provision::{TREE_CONFIG, initramfs, kbuild};
+use crate::provision::{BUILD, TREE_CONFIG, initramfs, kbuild};
 use crate::tree::Tree;
 
 /// A kernel ready to boot.
@@ -19,6 +20,12 @@ pub struct Artifacts {
     pub kernel: String,
     /// The reference model's profile that speaks for it.
     pub profile: String,
+    /// The kernel that it is a variant of, if it is one.
+    pub base: Option<String>,
+    /// Where its source was edited: a file and a function each.
+    pub edits: Vec<String>,
+    /// What it is run on, where that is not the usual.
+    pub board: Board,
     /// What was built, as the kernel itself says it: `6.12.107`.
     pub release: String,
     /// For QEMU's `-kernel`.
@@ -51,7 +58,10 @@ pub(crate) fn checkout() -> PathBuf {
 struct Wanted {
     slug: String,
     profile: String,
-    config: Vec<PathBuf>,
+    base: Option<String>,
+    root: Option<String>,
+    board: Board,
+    overlay: Overlay,
     tree: Option<Tree>,
 }
 
@@ -59,22 +69,27 @@ impl Wanted {
     fn new(checkout: &Path, kernel: &KernelChoice) -> Result<Wanted, VmError> {
         match kernel {
             KernelChoice::Named(name) => {
-                let spec = kernels::by_name(&checkout.join("vm"), name)?;
-                let (slug, profile, config) = (name.clone(), spec.profile, spec.config);
+                let vm_dir = checkout.join("vm");
+                let spec = kernels::by_name(&vm_dir, name)?;
                 Ok(Wanted {
-                    slug,
-                    profile,
-                    config,
+                    slug: name.clone(),
+                    overlay: Overlay::of(&vm_dir, &spec)?,
+                    profile: spec.profile,
+                    base: spec.base,
+                    root: spec.root,
+                    board: spec.board,
                     tree: None,
                 })
             }
             KernelChoice::Tree(path) => {
                 let tree = Tree::open(path)?;
-                let (slug, profile) = (tree.slug(), tree.profile()?.to_owned());
                 Ok(Wanted {
-                    slug,
-                    profile,
-                    config: vec![TREE_CONFIG.into()],
+                    slug: tree.slug(),
+                    overlay: Overlay::unedited(&checkout.join("vm"), &[TREE_CONFIG.into()])?,
+                    profile: tree.profile()?.to_owned(),
+                    base: None,
+                    root: None,
+                    board: Board::default(),
                     tree: Some(tree),
                 })
             }
@@ -87,6 +102,15 @@ impl Wanted {
             format!("trees/{}/images", self.slug)
         } else {
             "builds".to_owned()
+        }
+    }
+
+    /// The build directory in what the cache keeps.
+    fn build(&self, kept: PathBuf) -> PathBuf {
+        if self.tree.is_some() {
+            kept
+        } else {
+            kept.join(BUILD)
         }
     }
 
@@ -119,16 +143,21 @@ pub(crate) fn locate_in(
             file.display()
         )));
     }
-    let fragments = kernels::fragments(&checkout.join("vm"), &wanted.config)?;
-    let keys = Keys::of(checkout, &fragments, &manifest.facts)?;
+    if let Some(source) = newer_root(cache, &wanted, &manifest)? {
+        return Err(refuse(format!("what it is made from is now {source}")));
+    }
+    let keys = Keys::of(checkout, &wanted.overlay, &manifest.facts)?;
     let found = cache
         .finished(&wanted.images(), &keys.kernel)
         .zip(cache.finished("initramfs", &keys.initramfs));
-    let (build, root) =
-        found.ok_or_else(|| refuse(difference(&keys, &manifest.keys).to_owned()))?;
+    let (kept, root) = found.ok_or_else(|| refuse(difference(&keys, &manifest.keys).to_owned()))?;
+    let build = wanted.build(kept);
     Ok(Artifacts {
         kernel: kernel.to_string(),
         profile: wanted.profile,
+        base: wanted.base,
+        edits: wanted.overlay.edits.iter().map(Edit::place).collect(),
+        board: wanted.board,
         release: kbuild::release(&build)?,
         image: kbuild::image(&build),
         initramfs: root.join(initramfs::NAME),
@@ -138,6 +167,19 @@ pub(crate) fn locate_in(
     })
 }
 
+/// The source of a variant's root, if that is no longer what it was built from.
+fn newer_root(
+    cache: &Cache,
+    wanted: &Wanted,
+    manifest: &Manifest,
+) -> Result<Option<String>, VmError> {
+    let Some(root) = &wanted.root else {
+        return Ok(None);
+    };
+    let root = Manifest::read(cache, root)?.map(|root| root.facts.source);
+    Ok(root.filter(|source| *source != manifest.facts.source))
+}
+
 fn edited(tree: &Tree, record: &TreeRecord) -> Option<PathBuf> {
     tree.edited_since(UNIX_EPOCH + Duration::from_nanos(record.began))
 }
@@ -145,7 +187,7 @@ fn edited(tree: &Tree, record: &TreeRecord) -> Option<PathBuf> {
 /// What changed between what is here and what was built.
 fn difference(now: &Keys, built: &Keys) -> &'static str {
     if now.kernel != built.kernel {
-        "its configuration has changed since it was built"
+        "its configuration or its edits have changed since it was built"
     } else if now.module != built.module {
         "vm/module has changed since it was built"
     } else if now.agent != built.agent {
@@ -158,7 +200,8 @@ fn difference(now: &Keys, built: &Keys) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::tests::{checkout, facts};
+    use crate::keys::Facts;
+    use crate::keys::tests::{checkout, facts, overlay};
     use std::fs;
 
     const KERNELS: &str = r#"
@@ -186,21 +229,28 @@ profile = "stable"
             fixture.edit("vm/kernels.toml", KERNELS);
             fixture.edit("vm/base.config", "CONFIG_A=y\n");
             let facts = facts();
-            let keys = Keys::of(fixture.checkout.path(), "CONFIG_A=y\n\n", &facts).unwrap();
-            let cache = fixture.cache();
-            for dir in [
-                format!("builds/{}/include/config", keys.kernel),
-                format!("initramfs/{}", keys.initramfs),
-            ] {
-                cache.dir(dir).unwrap();
-            }
-            let build = cache.path(format!("builds/{}", keys.kernel));
-            fs::write(build.join("include/config/kernel.release"), "6.12.107\n").unwrap();
-            let tree = None;
-            Manifest { facts, keys, tree }
-                .write(&cache, "stable")
-                .unwrap();
+            fixture.provision("stable", &overlay("CONFIG_A=y\n\n"), facts);
             fixture
+        }
+
+        /// As if a kernel had been built from that.
+        fn provision(&self, kernel: &str, overlay: &Overlay, facts: Facts) {
+            let keys = Keys::of(self.checkout.path(), overlay, &facts).unwrap();
+            let cache = self.cache();
+            let build = format!("builds/{}/build", keys.kernel);
+            let release = cache.dir(format!("{build}/include/config")).unwrap();
+            cache.dir(format!("initramfs/{}", keys.initramfs)).unwrap();
+            fs::write(release.join("kernel.release"), "6.12.107\n").unwrap();
+            let manifest = Manifest {
+                kernel: kernel.to_owned(),
+                profile: kernel.to_owned(),
+                base: None,
+                edits: Vec::new(),
+                facts,
+                keys,
+                tree: None,
+            };
+            manifest.write(&cache, kernel).unwrap();
         }
 
         fn cache(&self) -> Cache {
@@ -212,8 +262,12 @@ profile = "stable"
         }
 
         fn locate(&self) -> Result<Artifacts, VmError> {
-            let stable = KernelChoice::Named("stable".to_owned());
-            locate_in(&self.cache(), self.checkout.path(), &stable)
+            self.locate_named("stable")
+        }
+
+        fn locate_named(&self, name: &str) -> Result<Artifacts, VmError> {
+            let kernel = KernelChoice::Named(name.to_owned());
+            locate_in(&self.cache(), self.checkout.path(), &kernel)
         }
 
         fn refusal(&self) -> String {
@@ -236,6 +290,66 @@ profile = "stable"
         );
     }
 
+    const VARIANT: &str = r#"
+[mutant]
+about = "two"
+base = "stable"
+profile = "own"
+cpu = "rv64,svinval=on"
+[[mutant.edit]]
+file = "mm/a.c"
+function = "f"
+replace = "a"
+with = "b"
+"#;
+
+    /// With a variant, too.
+    fn with_variant() -> (Fixture, Overlay) {
+        let fixture = Fixture::new();
+        fixture.edit("vm/kernels.toml", &format!("{KERNELS}{VARIANT}"));
+        let vm = fixture.checkout.path().join("vm");
+        let overlay = Overlay::of(&vm, &kernels::by_name(&vm, "mutant").unwrap()).unwrap();
+        fixture.provision("mutant", &overlay, facts());
+        (fixture, overlay)
+    }
+
+    #[test]
+    fn a_variant_is_found_with_all_that_it_differs_in() {
+        let (fixture, _) = with_variant();
+        let (stable, mutant) = (fixture.locate().unwrap(), fixture.locate_named("mutant"));
+        let mutant = mutant.unwrap();
+        assert_ne!(stable.image, mutant.image);
+        assert_ne!(stable.key, mutant.key);
+        assert_eq!(mutant.profile, "own");
+        assert_eq!(mutant.base.as_deref(), Some("stable"));
+        assert_eq!(mutant.edits, ["mm/a.c: f()"]);
+        assert_eq!(mutant.board.cpu.as_deref(), Some("rv64,svinval=on"));
+        assert!(stable.edits.is_empty() && stable.base.is_none());
+    }
+
+    #[test]
+    fn a_variant_of_source_that_its_base_has_left_is_refused() {
+        let (fixture, _) = with_variant();
+        let newer = Facts {
+            source: "linux-source-6.12_2".to_owned(),
+            ..facts()
+        };
+        fixture.provision("stable", &overlay("CONFIG_A=y\n\n"), newer);
+        let error = fixture.locate_named("mutant").unwrap_err().to_string();
+        assert!(error.contains("is now linux-source-6.12_2"), "{error}");
+        assert!(error.ends_with("run ./vm/provision mutant"), "{error}");
+    }
+
+    #[test]
+    fn another_edit_is_another_kernel() {
+        let (fixture, _) = with_variant();
+        let other = VARIANT.replace("\"b\"", "\"c\"");
+        fixture.edit("vm/kernels.toml", &format!("{KERNELS}{other}"));
+        let error = fixture.locate_named("mutant").unwrap_err().to_string();
+        assert!(error.contains("edits have changed"), "{error}");
+        assert!(fixture.locate().is_ok());
+    }
+
     #[test]
     fn what_was_never_provisioned_comes_with_the_command_that_does() {
         let fixture = Fixture::new();
@@ -249,7 +363,10 @@ profile = "stable"
     #[test]
     fn an_edit_since_then_is_named() {
         for (file, said) in [
-            ("vm/base.config", "its configuration has changed"),
+            (
+                "vm/base.config",
+                "its configuration or its edits have changed",
+            ),
             ("vm/module/tlbdiff.c", "vm/module has changed"),
             ("vm/agent/src/main.rs", "vm/agent, vm/protocol"),
         ] {

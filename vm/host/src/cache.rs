@@ -5,7 +5,8 @@
 //! apt/<suite>/               a private apt's state
 //! rust/<version>/            a cross compiler for the agent
 //! sources/<package_version>/ a kernel's source, unpacked
-//! builds/<key>/              a kernel's build directory
+//! builds/<key>/              a kernel's source with its edits, and in it the
+//!                            build directory, build/ (see provision/view.rs)
 //! trees/<path's hash>/       a developer's tree: build directory, images/<key>/
 //! modules/<key>/tlbdiff.ko
 //! agents/<key>/init

@@ -19,6 +19,9 @@ const QEMU: (u32, u32) = (9, 0);
 /// Free space that a first provisioning needs, in GiB: source, build, states.
 const SPACE_GIB: u64 = 4;
 
+/// The kernel that is run on unless another is asked for.
+const USUAL: &str = "stable";
+
 /// What was looked at, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -184,6 +187,10 @@ fn provisioned() -> Vec<Finding> {
     };
     let look = |name: String| match locate(&KernelChoice::Named(name.clone())) {
         Ok(artifacts) => good(format!("kernel {name}: Linux {}", artifacts.release)),
+        // The usual kernel is all that is needed; others are there to be asked for.
+        Err(VmError::NotProvisioned { why, remedy, .. }) if name != USUAL => {
+            good(format!("kernel {name}: {why} ({remedy})"))
+        }
         Err(VmError::NotProvisioned { why, remedy, .. }) => {
             let remedy = format!("{remedy} (in {})", checkout().display());
             bad(format!("kernel {name}: {why}"), remedy)

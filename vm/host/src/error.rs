@@ -33,6 +33,34 @@ pub enum VmError {
         /// Why not, and what to do.
         why: String,
     },
+    /// An edit of `kernels.toml` does not fit the kernel's source.
+    #[error(
+        "{kernel}: an edit does not fit {}: {why}{shown}\n  what to do: read what the \
+         source does now, and change {edit} in vm/kernels.toml to go with it",
+        file.display()
+    )]
+    Edit {
+        /// The kernel.
+        kernel: String,
+        /// Where in `kernels.toml` the edit is.
+        edit: String,
+        /// The file that was to be edited.
+        file: PathBuf,
+        /// What does not fit.
+        why: String,
+        /// The source around it, each line after a line break.
+        shown: String,
+    },
+    /// An edit fits, and is still not in the kernel that was built.
+    #[error("{kernel}: the edit of {} is not in what was built: {why}", file.display())]
+    EditUnused {
+        /// The kernel.
+        kernel: String,
+        /// The edited file, from the source's root.
+        file: PathBuf,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
     /// What is needed has not been built, or not from what is here now.
     #[error("{kernel}: {why}: run {remedy}")]
     NotProvisioned {

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::edits::Edit;
 use crate::error::VmError;
+
+/// Stands for every kernel where names are given.
+pub const EVERY: &str = "all";
 
 /// Which kernel to run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub struct KernelInfo {
     pub name: String,
     /// What it is, in a sentence.
     pub about: String,
+    /// The kernel that it is a variant of, if it is one.
+    pub base: Option<String>,
+    /// The reference model's profile that speaks for it.
+    pub profile: String,
 }
 
 /// Every kernel that `vm/kernels.toml` names.
@@ -44,19 +52,100 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
         .map(|(name, spec)| KernelInfo {
             name,
             about: spec.about,
+            base: spec.base,
+            profile: spec.profile,
         })
         .collect())
 }
 
-/// One table of `kernels.toml`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+/// The kernels to provision for those asked for, each once: a variant comes
+/// after the kernel whose object files it begins with, [`EVERY`] is all of them.
+pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
+    let vm_dir = vm_dir();
+    let mut order: Vec<KernelChoice> = Vec::new();
+    let mut push = |choice: KernelChoice| {
+        if !order.contains(&choice) {
+            order.push(choice);
+        }
+    };
+    for choice in asked {
+        let names = match choice {
+            KernelChoice::Named(name) if name == EVERY => read(&vm_dir)?.into_keys().collect(),
+            KernelChoice::Named(name) => vec![name.clone()],
+            KernelChoice::Tree(_) => {
+                push(choice.clone());
+                continue;
+            }
+        };
+        for name in names {
+            let root = by_name(&vm_dir, &name)?.root;
+            root.map(KernelChoice::Named)
+                .into_iter()
+                .for_each(&mut push);
+            push(KernelChoice::Named(name));
+        }
+    }
+    Ok(order)
+}
+
+/// What a kernel is run on, where it is not the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Board {
+    /// Properties of QEMU's board: `aia=aplic-imsic`.
+    pub machine: Option<String>,
+    /// QEMU's name of the harts, with properties.
+    pub cpu: Option<String>,
+    /// What is added to the kernel's command line.
+    pub cmdline: Option<String>,
+}
+
+impl fmt::Display for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("machine", &self.machine),
+            ("cpu", &self.cpu),
+            ("cmdline", &self.cmdline),
+        ];
+        let said = parts
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        f.write_str(&said.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A kernel, with all that it has from its base.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KernelSpec {
     pub(crate) about: String,
+    /// The kernel that it is directly made from.
+    pub(crate) base: Option<String>,
+    /// The one at the end of the bases: it has source of its own, and the
+    /// object files that its variants begin with.
+    pub(crate) root: Option<String>,
     pub(crate) package: String,
     pub(crate) suite: String,
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) board: Board,
+}
+
+/// One table of `kernels.toml`, as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    about: String,
+    base: Option<String>,
+    package: Option<String>,
+    suite: Option<String>,
+    #[serde(default)]
+    config: Vec<PathBuf>,
+    profile: Option<String>,
+    #[serde(default, rename = "edit")]
+    edits: Vec<Edit>,
+    machine: Option<String>,
+    cpu: Option<String>,
+    cmdline: Option<String>,
 }
 
 /// The checkout's `vm` folder.
@@ -80,8 +169,35 @@ pub(crate) fn by_name(vm_dir: &Path, name: &str) -> Result<KernelSpec, VmError> 
     })
 }
 
+/// What is laid over a kernel's source, by the checkout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overlay {
+    /// Laid over `tinyconfig`.
+    pub(crate) fragments: String,
+    /// Laid over its text.
+    pub(crate) edits: Vec<Edit>,
+}
+
+impl Overlay {
+    /// As a kernel's table says.
+    pub(crate) fn of(vm_dir: &Path, spec: &KernelSpec) -> Result<Overlay, VmError> {
+        Ok(Overlay {
+            fragments: fragments(vm_dir, &spec.config)?,
+            edits: spec.edits.clone(),
+        })
+    }
+
+    /// Without edits.
+    pub(crate) fn unedited(vm_dir: &Path, config: &[PathBuf]) -> Result<Overlay, VmError> {
+        Ok(Overlay {
+            fragments: fragments(vm_dir, config)?,
+            edits: Vec::new(),
+        })
+    }
+}
+
 /// The text of configuration fragments, in order.
-pub(crate) fn fragments(vm_dir: &Path, config: &[PathBuf]) -> Result<String, VmError> {
+fn fragments(vm_dir: &Path, config: &[PathBuf]) -> Result<String, VmError> {
     let mut text = String::new();
     for fragment in config {
         let path = vm_dir.join(fragment);
@@ -98,31 +214,105 @@ fn read(vm_dir: &Path) -> Result<BTreeMap<String, KernelSpec>, VmError> {
 }
 
 fn parse(text: &str) -> Result<BTreeMap<String, KernelSpec>, String> {
-    let named: BTreeMap<String, KernelSpec> =
+    let tables: BTreeMap<String, Table> =
         toml::from_str(text).map_err(|error| error.to_string())?;
-    for (name, spec) in &named {
-        check(name, spec).map_err(|why| format!("[{name}]: {why}"))?;
+    let mut named = BTreeMap::new();
+    for name in tables.keys() {
+        let spec = resolve(&tables, name, &mut Vec::new());
+        named.insert(
+            name.clone(),
+            spec.map_err(|why| format!("[{name}]: {why}"))?,
+        );
     }
     Ok(named)
 }
 
-/// Names end up in paths and in apt's sources: what looks like anything else
-/// than a name is refused.
-fn check(name: &str, spec: &KernelSpec) -> Result<(), String> {
-    let fields = [
-        ("the name", name),
-        ("package", &spec.package),
-        ("suite", &spec.suite),
-    ];
-    for (field, value) in fields {
-        if !is_name(value) {
-            return Err(format!("{field} is `{value}`, which is not a name"));
-        }
+/// A kernel with all that it has from its base. `variants` are those that are
+/// being resolved.
+fn resolve(
+    tables: &BTreeMap<String, Table>,
+    name: &str,
+    variants: &mut Vec<String>,
+) -> Result<KernelSpec, String> {
+    check_name("the name", name)?;
+    if name == EVERY {
+        return Err(format!("`{EVERY}` stands for every kernel"));
     }
+    let table = &tables[name];
+    let mut own = table.edits.clone();
+    for (index, edit) in own.iter_mut().enumerate() {
+        edit.origin = format!("[[{name}.edit]] number {}", index + 1);
+        edit.check().map_err(|why| format!("edit: {why}"))?;
+    }
+    let board = Board {
+        machine: table.machine.clone(),
+        cpu: table.cpu.clone(),
+        cmdline: table.cmdline.clone(),
+    };
+    let Some(base) = &table.base else {
+        return with_source(table, own, board);
+    };
+    variants.push(name.to_owned());
+    if variants.contains(base) {
+        return Err(format!("base is `{base}`, which is made from `{name}`"));
+    }
+    if !tables.contains_key(base) {
+        return Err(format!("base is `{base}`, which is no kernel here"));
+    }
+    if table.package.is_some() || table.suite.is_some() {
+        return Err("it has its base's source, so no package and no suite".to_owned());
+    }
+    let parent = resolve(tables, base, variants)?;
+    Ok(KernelSpec {
+        about: table.about.clone(),
+        base: Some(base.clone()),
+        root: Some(parent.root.unwrap_or_else(|| base.clone())),
+        package: parent.package,
+        suite: parent.suite,
+        config: [parent.config, table.config.clone()].concat(),
+        profile: table.profile.clone().unwrap_or(parent.profile),
+        edits: [parent.edits, own].concat(),
+        board: Board {
+            machine: board.machine.or(parent.board.machine),
+            cpu: board.cpu.or(parent.board.cpu),
+            cmdline: board.cmdline.or(parent.board.cmdline),
+        },
+    })
+}
+
+/// A kernel that is made from nothing else.
+fn with_source(table: &Table, edits: Vec<Edit>, board: Board) -> Result<KernelSpec, String> {
+    let needed = |field: &str, value: &Option<String>| {
+        let value = value.clone();
+        value.ok_or_else(|| format!("it has neither `base` nor `{field}`"))
+    };
+    let spec = KernelSpec {
+        about: table.about.clone(),
+        base: None,
+        root: None,
+        package: needed("package", &table.package)?,
+        suite: needed("suite", &table.suite)?,
+        config: table.config.clone(),
+        profile: needed("profile", &table.profile)?,
+        edits,
+        board,
+    };
+    check_name("package", &spec.package)?;
+    check_name("suite", &spec.suite)?;
     if spec.config.is_empty() {
         return Err("config names no fragment".to_owned());
     }
-    Ok(())
+    Ok(spec)
+}
+
+/// Names end up in paths and in apt's sources: what looks like anything else
+/// than a name is refused.
+fn check_name(field: &str, value: &str) -> Result<(), String> {
+    if is_name(value) {
+        Ok(())
+    } else {
+        Err(format!("{field} is `{value}`, which is not a name"))
+    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -130,7 +320,8 @@ fn is_name(text: &str) -> bool {
     text.starts_with(plain) && text.chars().all(|c| plain(c) || "+.-_".contains(c))
 }
 
-fn nearest(name: &str, known: &[String]) -> Option<String> {
+/// The known name that was probably meant.
+pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
     let close = |other: &&String| strsim::damerau_levenshtein(name, other) <= name.len().max(3) / 2;
     known
         .iter()
@@ -183,6 +374,94 @@ profile = "stable"
     fn no_fragment_is_an_error() {
         let message = parse(&GOOD.replace("\"kernels/base.config\"", "")).unwrap_err();
         assert!(message.contains("config names no fragment"), "{message}");
+    }
+
+    const VARIANT: &str = r#"
+[mutant]
+about = "two"
+base = "stable"
+[[mutant.edit]]
+file = "mm/a.c"
+function = "f"
+replace = "a"
+with = "b"
+"#;
+
+    fn parsed(more: &str) -> BTreeMap<String, KernelSpec> {
+        parse(&format!("{GOOD}{more}")).unwrap()
+    }
+
+    fn refused(more: &str) -> String {
+        parse(&format!("{GOOD}{more}")).unwrap_err()
+    }
+
+    #[test]
+    fn a_variant_is_its_base_but_for_what_it_says() {
+        let named = parsed(VARIANT);
+        let (stable, mutant) = (&named["stable"], &named["mutant"]);
+        assert_eq!(mutant.edits[0].function, "f");
+        assert_eq!(mutant.edits[0].origin, "[[mutant.edit]] number 1");
+        let as_base = KernelSpec {
+            about: stable.about.clone(),
+            base: None,
+            root: None,
+            edits: Vec::new(),
+            ..mutant.clone()
+        };
+        assert_eq!(as_base, *stable);
+        assert_eq!(mutant.base.as_deref(), Some("stable"));
+    }
+
+    #[test]
+    fn a_variant_of_a_variant_has_both_and_the_root_s_source() {
+        let named = parsed(&format!(
+            "{VARIANT}[third]\nabout = \"3\"\nbase = \"mutant\"\nprofile = \"own\"\n\
+             config = [\"more.config\"]\nmachine = \"aia=aplic-imsic\"\n\
+             [[third.edit]]\nfile = \"mm/a.c\"\nfunction = \"g\"\nreplace = \"b\"\nwith = \"c\"\n"
+        ));
+        let third = &named["third"];
+        let functions: Vec<_> = third.edits.iter().map(|edit| &edit.function[..]).collect();
+        assert_eq!(functions, ["f", "g"]);
+        assert_eq!(third.config.len(), 2);
+        assert_eq!(third.root.as_deref(), Some("stable"));
+        assert_eq!(third.base.as_deref(), Some("mutant"));
+        assert_eq!(third.profile, "own");
+        assert_eq!(third.board.machine.as_deref(), Some("aia=aplic-imsic"));
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_is_refused() {
+        let variant = |base: &str| format!("[x]\nabout = \"x\"\nbase = \"{base}\"\n");
+        assert!(refused(&variant("stabel")).contains("no kernel here"));
+        assert!(refused(&variant("x")).contains("made from"));
+        let circle = format!("{}[y]\nabout = \"y\"\nbase = \"x\"\n", variant("y"));
+        assert!(refused(&circle).contains("made from"));
+        let source = format!("{}suite = \"forky\"\n", variant("stable"));
+        assert!(refused(&source).contains("its base's source"));
+        assert!(refused("[x]\nabout = \"x\"\n").contains("neither `base` nor `package`"));
+    }
+
+    #[test]
+    fn a_variant_comes_after_what_it_begins_with_and_nothing_comes_twice() {
+        let named = |names: &[&str]| -> Vec<KernelChoice> {
+            let named = |name: &&str| KernelChoice::Named((*name).to_owned());
+            names.iter().map(named).collect()
+        };
+        let order = in_order(&named(&["prepatch", "stable", "noasid"])).unwrap();
+        assert_eq!(order, named(&["stable", "prepatch", "noasid"]));
+        let all = in_order(&named(&[EVERY])).unwrap();
+        assert_eq!(all.len(), kernels().unwrap().len());
+        assert!(in_order(&named(&["stabel"])).is_err());
+        let tree = [KernelChoice::Tree("/a".into())];
+        assert_eq!(in_order(&tree).unwrap(), tree);
+    }
+
+    #[test]
+    fn an_edit_is_checked_where_it_is_read() {
+        let no_path = VARIANT.replace("mm/a.c", "../a.c");
+        assert!(refused(&no_path).contains("no path below the source"));
+        let unknown = VARIANT.replace("with =", "mit =");
+        assert!(refused(&unknown).contains("mit"), "{}", refused(&unknown));
     }
 
     #[test]

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::edits;
 use crate::error::VmError;
+use crate::kernels::Overlay;
 
 /// Part of every key. To be raised whenever a stage builds something else from
 /// the same inputs: other flags, another layout.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// The folders, from the checkout's root, of the crates that the agent is
 /// built from.
@@ -45,10 +47,9 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The keys of what would be built from this checkout. `fragments` is the
-    /// kernel's configuration, empty if `facts.source` covers it.
-    pub(crate) fn of(checkout: &Path, fragments: &str, facts: &Facts) -> Result<Keys, VmError> {
-        let kernel = kernel(&facts.source, fragments, &facts.gcc);
+    /// The keys of what would be built from this checkout.
+    pub(crate) fn of(checkout: &Path, overlay: &Overlay, facts: &Facts) -> Result<Keys, VmError> {
+        let kernel = kernel(&facts.source, overlay, &facts.gcc);
         let module = module(checkout, &kernel)?;
         let agent = agent(checkout, facts)?;
         let initramfs = Key::new("initramfs").field(&module).field(&agent).finish();
@@ -69,11 +70,13 @@ impl Keys {
     }
 }
 
-/// The key of a kernel's build directory.
-pub(crate) fn kernel(source: &str, fragments: &str, gcc: &str) -> String {
+/// The key of a kernel's build directory. A variant that is built like its
+/// base has its base's.
+pub(crate) fn kernel(source: &str, overlay: &Overlay, gcc: &str) -> String {
     Key::new("kernel")
         .field(source)
-        .field(fragments)
+        .field(&overlay.fragments)
+        .field(edits::text(&overlay.edits))
         .field(gcc)
         .finish()
 }
@@ -265,6 +268,7 @@ fn within<'a>(path: &'a Path, checkout: &Path) -> &'a Path {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::edits::Edit;
 
     pub(crate) fn facts() -> Facts {
         Facts {
@@ -321,15 +325,22 @@ version = "4.0.0"
 checksum = "cc"
 "#;
 
+    pub(crate) fn overlay(fragments: &str) -> Overlay {
+        Overlay {
+            fragments: fragments.to_owned(),
+            ..Overlay::default()
+        }
+    }
+
     /// The keys after a file got another text.
     fn after(name: &str, new: &str) -> Keys {
         let root = checkout();
         fs::write(root.path().join(name), new).unwrap();
-        Keys::of(root.path(), "CONFIG_A=y", &facts()).unwrap()
+        Keys::of(root.path(), &overlay("CONFIG_A=y"), &facts()).unwrap()
     }
 
     fn before() -> Keys {
-        Keys::of(checkout().path(), "CONFIG_A=y", &facts()).unwrap()
+        Keys::of(checkout().path(), &overlay("CONFIG_A=y"), &facts()).unwrap()
     }
 
     #[test]
@@ -379,7 +390,7 @@ checksum = "cc"
     #[test]
     fn source_configuration_and_compiler_each_reach_the_kernel() {
         let root = checkout();
-        let key = |fragments: &str, facts: Facts| Keys::of(root.path(), fragments, &facts).unwrap();
+        let key = |text: &str, facts: Facts| Keys::of(root.path(), &overlay(text), &facts).unwrap();
         let was = key("CONFIG_A=y", facts());
         assert_ne!(was.kernel, key("CONFIG_B=y", facts()).kernel);
         assert_ne!(
@@ -403,6 +414,25 @@ checksum = "cc"
         assert_ne!(was.kernel, newer.kernel);
         assert_ne!(was.module, newer.module);
         assert_eq!(was.agent, newer.agent);
+    }
+
+    #[test]
+    fn edits_reach_the_kernel_and_the_module() {
+        let edit = Edit {
+            file: "mm/a.c".into(),
+            function: "f".into(),
+            replace: "a".into(),
+            with: "b".into(),
+            origin: String::new(),
+        };
+        let edited = Overlay {
+            edits: vec![edit],
+            ..overlay("CONFIG_A=y")
+        };
+        let (was, root) = (before(), checkout());
+        let is = Keys::of(root.path(), &edited, &facts()).unwrap();
+        assert!(was.kernel != is.kernel && was.module != is.module);
+        assert_eq!(was.agent, is.agent);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod artifacts;
 mod cache;
 pub mod doctor;
+mod edits;
 pub mod error;
 pub mod guest;
 pub mod kernels;
@@ -17,4 +18,4 @@ mod tree;
 
 pub use artifacts::{Artifacts, locate};
 pub use error::VmError;
-pub use kernels::{KernelChoice, KernelInfo, kernels};
+pub use kernels::{Board, EVERY, KernelChoice, KernelInfo, in_order, kernels};

@@ -15,6 +15,16 @@ use crate::keys::{Facts, Keys};
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
+    /// The kernel, as people call it.
+    pub(crate) kernel: String,
+    /// The reference model's profile that spoke for it.
+    pub(crate) profile: String,
+    /// The kernel that it is made from, if it is a variant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<String>,
+    /// The places of its edits, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) edits: Vec<String>,
     /// What the machine contributed.
     pub(crate) facts: Facts,
     /// What was built.

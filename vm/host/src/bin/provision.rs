@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tlbdiff_vm::{KernelChoice, VmError, doctor, kernels, provision};
+use tlbdiff_vm::{KernelChoice, VmError, doctor, in_order, kernels, locate, provision};
 
 const USAGE: &str = "\
 usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--list]
@@ -13,12 +13,13 @@ usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--li
 Builds all that is needed to run scenarios on a kernel: its image, the tracing
 module, the guest's agent. What is built already is not built again.
 
-  KERNEL             a kernel of vm/kernels.toml; without any: `stable`
+  KERNEL             a kernel of vm/kernels.toml, or `all`; without any: `stable`.
+                     A variant's base is provisioned before it
   --kernel-tree DIR  your own kernel source, riscv, 6.12 or later; it is built
                      outside of DIR, and run again after every edit
   --update           look for newer versions of Debian's packages
   --check            tell what is missing on this machine, change nothing
-  --list             list the kernels
+  --list             list the kernels, each with its state
 
 Everything goes to ${TLBDIFF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tlbdiff}.
 ";
@@ -39,17 +40,14 @@ fn main() -> ExitCode {
     let done = match arguments.task {
         Task::Help => {
             print!("{USAGE}");
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Task::Check => return check(),
-        Task::List => list(),
-        Task::Provision => arguments
-            .kernels
-            .iter()
-            .try_for_each(|kernel| provision::provision(kernel, arguments.update).map(|_| ())),
+        Task::List => list().map(|()| ExitCode::SUCCESS),
+        Task::Provision => provision_all(&arguments),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("provision: {error}");
             ExitCode::from(exit_code(&error))
@@ -57,11 +55,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// One kernel that fails does not keep the others from being made.
+fn provision_all(arguments: &Arguments) -> Result<ExitCode, VmError> {
+    let kernels = in_order(&arguments.kernels)?;
+    let mut failed = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    for kernel in &kernels {
+        if let Err(error) = provision::provision(kernel, arguments.update) {
+            eprintln!("provision: {error}");
+            failed.push(kernel.to_string());
+            code = ExitCode::from(exit_code(&error));
+        }
+    }
+    if kernels.len() > 1 && !failed.is_empty() {
+        let (not_made, all) = (failed.len(), kernels.len());
+        let names = failed.join(", ");
+        eprintln!("provision: {not_made} of {all} kernels were not made: {names}");
+    }
+    Ok(code)
+}
+
 fn exit_code(error: &VmError) -> u8 {
     match error {
-        VmError::Kernels { .. } | VmError::UnknownKernel { .. } | VmError::BadTree { .. } => {
-            INVALID
-        }
+        VmError::Kernels { .. }
+        | VmError::UnknownKernel { .. }
+        | VmError::BadTree { .. }
+        | VmError::Edit { .. }
+        | VmError::EditUnused { .. } => INVALID,
         _ => COULD_NOT,
     }
 }
@@ -119,9 +139,42 @@ impl Arguments {
 
 fn list() -> Result<(), VmError> {
     for kernel in kernels()? {
-        println!("{:<12} {}", kernel.name, kernel.about);
+        let from = kernel.base.map(|base| format!(" from {base}"));
+        println!(
+            "{}{}: {}",
+            kernel.name,
+            from.unwrap_or_default(),
+            kernel.about
+        );
+        println!("  {}", state(kernel.name));
     }
     Ok(())
+}
+
+/// How a kernel of that name is.
+fn state(name: String) -> String {
+    match locate(&KernelChoice::Named(name)) {
+        Ok(artifacts) => {
+            let edits = artifacts
+                .edits
+                .iter()
+                .map(|edit| format!("\n  edited: {edit}"));
+            let on = artifacts.board.to_string();
+            let on = if on.is_empty() {
+                on
+            } else {
+                format!("\n  run on: {on}")
+            };
+            format!(
+                "Linux {} is up to date; model profile {}{}{on}",
+                artifacts.release,
+                artifacts.profile,
+                edits.collect::<String>()
+            )
+        }
+        Err(VmError::NotProvisioned { why, remedy, .. }) => format!("{why}: {remedy}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 fn check() -> ExitCode {

@@ -43,7 +43,7 @@ pub(super) fn all(config: &GuestConfig, fds: ChannelFds, begin: Begin) -> Vec<Os
 pub(super) fn machine(config: &GuestConfig) -> Vec<OsString> {
     [
         bare(),
-        board(),
+        board(config),
         accelerator(),
         processors(config),
         memory(config),
@@ -63,8 +63,12 @@ fn bare() -> Vec<OsString> {
 }
 
 /// A panicking kernel reboots at once, and a reboot ends QEMU.
-fn board() -> Vec<OsString> {
-    words(&["-machine", "virt", "-no-reboot"])
+fn board(config: &GuestConfig) -> Vec<OsString> {
+    let machine = match &config.artifacts.board.machine {
+        Some(properties) => format!("virt,{properties}"),
+        None => "virt".to_owned(),
+    };
+    words(&["-machine", &machine, "-no-reboot"])
 }
 
 /// One thread per hart: harts that spin for each other would else wait for a time slice.
@@ -98,12 +102,12 @@ fn kernel(config: &GuestConfig) -> Vec<OsString> {
         "-initrd".into(),
         config.artifacts.initramfs.clone().into(),
         "-append".into(),
-        kernel_arguments().join(" ").into(),
+        kernel_arguments(config).join(" ").into(),
     ]
 }
 
-fn kernel_arguments() -> Vec<&'static str> {
-    vec![
+fn kernel_arguments(config: &GuestConfig) -> Vec<&str> {
+    let mut arguments = vec![
         // The board's UART, for diagnosis.
         "console=ttyS0",
         // Reboot on panic at once, which ends QEMU, instead of waiting for nobody.
@@ -112,7 +116,9 @@ fn kernel_arguments() -> Vec<&'static str> {
         "nokaslr",
         // Allow sysrq by way of the console: a silent guest is asked what it waits for.
         "sysrq_always_enabled",
-    ]
+    ];
+    arguments.extend(config.artifacts.board.cmdline.as_deref());
+    arguments
 }
 
 /// Each channel is inherited, so that no socket or pipe in the file system can
@@ -178,6 +184,25 @@ mod tests {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
         assert!(!line.contains("-incoming"), "{line}");
+    }
+
+    #[test]
+    fn what_a_kernel_is_run_on_is_in_it() {
+        let mut config = config();
+        config.artifacts.board = crate::Board {
+            machine: Some("aia=aplic-imsic".into()),
+            cpu: Some("rv64,svinval=on".into()),
+            cmdline: Some("nosmp".into()),
+        };
+        let config = GuestConfig::new(config.artifacts);
+        let line = text(&all(&config, FDS, Begin::Boot));
+        for part in [
+            "-machine virt,aia=aplic-imsic -no-reboot",
+            "-cpu rv64,svinval=on",
+            "sysrq_always_enabled nosmp",
+        ] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
     }
 
     #[test]

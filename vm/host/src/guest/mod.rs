@@ -63,11 +63,12 @@ pub struct GuestConfig {
 impl GuestConfig {
     /// The usual guest for a kernel.
     pub fn new(artifacts: Artifacts) -> GuestConfig {
+        let cpu = artifacts.board.cpu.clone();
         GuestConfig {
             artifacts,
             harts: 2,
             memory_mib: 512,
-            cpu: "rv64".to_owned(),
+            cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,
         }

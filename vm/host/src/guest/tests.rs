@@ -15,6 +15,9 @@ pub(super) fn config() -> GuestConfig {
     GuestConfig::new(Artifacts {
         kernel: "stable".into(),
         profile: "stable".into(),
+        base: None,
+        edits: Vec::new(),
+        board: crate::Board::default(),
         release: "6.12.0".into(),
         image: "/nowhere/Image".into(),
         initramfs: "/nowhere/initramfs.cpio".into(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::stage::{BUILD_LIMIT, Stage};
+use super::view;
 use crate::error::VmError;
 
 /// What Debian's cross compilers are called by.
@@ -16,10 +17,18 @@ pub(super) struct Kbuild<'a> {
     /// Never written to.
     pub(super) source: &'a Path,
     /// For `O=`.
-    pub(super) build: &'a Path,
+    pub(super) build: PathBuf,
 }
 
-impl Kbuild<'_> {
+impl<'a> Kbuild<'a> {
+    /// Of a view and the build directory in it.
+    pub(super) fn of_view(view: &'a Path) -> Kbuild<'a> {
+        Kbuild {
+            source: view,
+            build: view.join(view::BUILD),
+        }
+    }
+
     /// Makes targets; what is built does not depend on when, where or by whom.
     pub(super) fn make(&self, arguments: &[&str], stage: &mut Stage) -> Result<(), VmError> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,12 +80,12 @@ impl Kbuild<'_> {
 
     /// What the kernel calls itself.
     pub(super) fn release(&self) -> Result<String, VmError> {
-        release(self.build)
+        release(&self.build)
     }
 
     /// The built image.
     pub(super) fn image(&self) -> PathBuf {
-        image(self.build)
+        image(&self.build)
     }
 }
 

@@ -13,6 +13,7 @@ mod own_tree;
 mod rust;
 mod source;
 mod stage;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,16 +23,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::artifacts::{Artifacts, checkout, locate_in};
 use crate::cache::{Cache, Lock};
+use crate::edits::Edit;
 use crate::error::VmError;
-use crate::kernels::{self, KernelChoice, KernelSpec};
+use crate::kernels::{self, KernelChoice, KernelSpec, Overlay};
 use crate::keys::{self, Facts, Keys};
 use crate::manifest::{Manifest, TreeRecord};
 use crate::tree::Tree;
 
 use apt::Apt;
+use image::Root;
 use kbuild::Kbuild;
 use rust::Rustc;
+use source::Source;
 use stage::Stage;
+pub(crate) use view::BUILD;
 
 /// The fragment laid over a developer's own tree.
 pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
@@ -49,6 +54,8 @@ const KEPT: &[(&str, usize)] = &[
 
 /// Provisions a kernel: builds what is missing or out of date, telling on
 /// standard error what it does. With `update`, newer packages are looked for.
+/// A variant wants the kernel that it begins with provisioned before, as
+/// [`kernels::in_order`] gives them.
 pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmError> {
     let checkout = checkout();
     let cache = Cache::from_env()?;
@@ -143,27 +150,35 @@ impl Provision {
 
 fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
     let rustc = rust::ensure(provision)?;
-    let recorded = Manifest::read(&provision.cache, &provision.slug)?;
-    let recorded = recorded
-        .as_ref()
-        .map(|manifest| manifest.facts.source.as_str());
-    let source = source::ensure(provision, spec, recorded)?;
-    let fragments = kernels::fragments(&provision.checkout.join("vm"), &spec.config)?;
+    let gcc = gcc()?;
+    let overlay = Overlay::of(&provision.checkout.join("vm"), spec)?;
+    let (source, root) = match &spec.root {
+        Some(name) => {
+            let (source, root) = root(provision, name, &gcc)?;
+            (source, Some(root))
+        }
+        None => {
+            let recorded = Manifest::read(&provision.cache, &provision.slug)?;
+            let recorded = recorded.map(|manifest| manifest.facts.source);
+            (source::ensure(provision, spec, recorded.as_deref())?, None)
+        }
+    };
     let facts = Facts {
         source: source.id.clone(),
-        gcc: gcc()?,
+        gcc,
         rust: rustc.id.clone(),
     };
-    let kernel = keys::kernel(&facts.source, &fragments, &facts.gcc);
-    let build = image::ensure(provision, &source, &fragments, &kernel)?;
+    let kernel = keys::kernel(&facts.source, &overlay, &facts.gcc);
+    let view = image::ensure(provision, &source, root.as_ref(), &overlay, &kernel)?;
     // Only now: what is edited while the kernel builds is still built below.
-    let keys = Keys::of(&provision.checkout, &fragments, &facts)?;
-    let kbuild = Kbuild {
-        source: &source.dir,
-        build: &build,
-    };
-    guest(provision, &kbuild, &rustc, &facts, &keys)?;
+    let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
+    guest(provision, &Kbuild::of_view(&view), &rustc, &facts, &keys)?;
+    let edits = overlay.edits.iter().map(Edit::place).collect();
     Manifest {
+        kernel: provision.kernel.clone(),
+        profile: spec.profile.clone(),
+        base: spec.base.clone(),
+        edits,
         facts,
         keys,
         tree: None,
@@ -171,30 +186,59 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
     .write(&provision.cache, &provision.slug)
 }
 
+/// What a variant begins with: its root's source and object files.
+fn root(provision: &Provision, name: &str, gcc: &str) -> Result<(Source, Root), VmError> {
+    let refuse = |why: &str| VmError::NotProvisioned {
+        kernel: provision.kernel.clone(),
+        why: format!("{why} of {name}, which it is made from, is not in the cache"),
+        remedy: format!("./vm/provision {name} {}", provision.kernel),
+    };
+    let vm_dir = provision.checkout.join("vm");
+    let overlay = Overlay::of(&vm_dir, &kernels::by_name(&vm_dir, name)?)?;
+    let manifest = Manifest::read(&provision.cache, name)?;
+    let id = manifest.ok_or_else(|| refuse("the source"))?.facts.source;
+    let dir = provision.cache.finished("sources", &id);
+    let dir = dir.ok_or_else(|| refuse("the source"))?;
+    let key = keys::kernel(&id, &overlay, gcc);
+    let view = provision.cache.finished("builds", &key);
+    let view = view.ok_or_else(|| refuse("the build"))?;
+    let fragments = overlay.fragments;
+    Ok((Source { id, dir }, Root { view, fragments }))
+}
+
 fn own(provision: &mut Provision, tree: &Tree) -> Result<(), VmError> {
     let rustc = rust::ensure(provision)?;
-    let fragments = kernels::fragments(&provision.checkout.join("vm"), &[TREE_CONFIG.into()])?;
+    let overlay = Overlay::unedited(&provision.checkout.join("vm"), &[TREE_CONFIG.into()])?;
     let began = nanoseconds(SystemTime::now());
-    let built = own_tree::build(provision, tree, &fragments)?;
+    let built = own_tree::build(provision, tree, &overlay.fragments)?;
     let facts = Facts {
         source: built.image,
         gcc: gcc()?,
         rust: rustc.id.clone(),
     };
-    let keys = Keys::of(&provision.checkout, &fragments, &facts)?;
+    let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
     own_tree::keep(provision, tree, &built.build, &keys.kernel)?;
     let kbuild = Kbuild {
         source: tree.path(),
-        build: &built.build,
+        build: built.build,
     };
     guest(provision, &kbuild, &rustc, &facts, &keys)?;
     let described = built.described;
-    let tree = Some(TreeRecord {
+    let record = TreeRecord {
         path: tree.path().to_owned(),
         described,
         began,
-    });
-    Manifest { facts, keys, tree }.write(&provision.cache, &provision.slug)
+    };
+    Manifest {
+        kernel: provision.kernel.clone(),
+        profile: tree.profile()?.to_owned(),
+        base: None,
+        edits: Vec::new(),
+        facts,
+        keys,
+        tree: Some(record),
+    }
+    .write(&provision.cache, &provision.slug)
 }
 
 /// What every kernel's guest needs.

@@ -35,7 +35,7 @@ pub(super) fn build(
         .dir(format!("trees/{}/build", tree.slug()))?;
     let kbuild = Kbuild {
         source: tree.path(),
-        build: &build,
+        build: build.clone(),
     };
     configure(&kbuild, fragments, &mut stage)?;
     stage.doing(format!("building {}", tree.path().display()));

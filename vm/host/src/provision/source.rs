@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Provision;
-use super::stage::{BUILD_LIMIT, Stage};
+use super::apt::Apt;
+use super::stage::{BUILD_LIMIT, QUERY_LIMIT, Stage};
 use crate::error::VmError;
 use crate::kernels::KernelSpec;
 
@@ -25,14 +26,14 @@ pub(super) fn ensure(
     spec: &KernelSpec,
     recorded: Option<&str>,
 ) -> Result<Source, VmError> {
-    let of_package = format!("{}_", spec.package);
     if !provision.update {
-        let recorded = recorded
-            .filter(|id| id.starts_with(&of_package))
-            .map(str::to_owned);
+        let recorded = recorded.filter(|id| serves(&spec.package, id));
         let newest = provision.cache.newest_first("sources")?;
-        let known = recorded.into_iter().chain(newest);
-        for id in known.filter(|id| id.starts_with(&of_package)) {
+        // Which of them a package that depends on another means, apt knows.
+        let newest = newest
+            .into_iter()
+            .filter(|id| of_package(&spec.package, id));
+        for id in recorded.map(str::to_owned).into_iter().chain(newest) {
             if let Some(dir) = provision.cache.finished("sources", &id) {
                 return Ok(Source { id, dir });
             }
@@ -41,29 +42,78 @@ pub(super) fn ensure(
     fetch(provision, spec)
 }
 
+/// Whether a source is of a package.
+fn of_package(package: &str, id: &str) -> bool {
+    id.strip_prefix(package)
+        .is_some_and(|rest| rest.starts_with('_'))
+}
+
+/// Whether a source is of a package, or of one that it depends on: what is
+/// called `linux-source` has no source and depends on `linux-source-7.2`.
+fn serves(package: &str, id: &str) -> bool {
+    of_package(package, id) || names_another(package) && id.starts_with(&format!("{package}-"))
+}
+
+/// Packages with source in them end in a version.
+fn names_another(package: &str) -> bool {
+    !package.ends_with(|last: char| last.is_ascii_digit())
+}
+
 fn fetch(provision: &mut Provision, spec: &KernelSpec) -> Result<Source, VmError> {
     let mut stage = provision.stage("source")?;
     let apt = provision.apt(&spec.suite, &mut stage)?;
-    let version = apt.version(&spec.package, &mut stage)?;
-    let id = format!("{}_{version}", spec.package);
+    let package = with_source(provision, &apt, &spec.package, &mut stage)?;
+    let version = apt.version(&package, &mut stage)?;
+    let id = format!("{package}_{version}");
     if let Some(dir) = provision.cache.finished("sources", &id) {
-        stage.done(&format!("{} {version} is the newest", spec.package));
+        stage.done(&format!("{package} {version} is the newest"));
         return Ok(Source { id, dir });
     }
     let partial = provision.cache.begin("sources", &id)?;
-    stage.doing(format!("fetching {} {version}, about 150 MB", spec.package));
-    let debs = apt.download(
-        std::slice::from_ref(&spec.package),
-        partial.path(),
-        &mut stage,
-    )?;
+    stage.doing(format!("fetching {package} {version}, about 150 MB"));
+    let packages = std::slice::from_ref(&package);
+    let debs = apt.download(packages, partial.path(), &mut stage)?;
     stage.doing("unpacking");
     for deb in debs {
-        unpack(&deb, &spec.package, partial.path(), &mut stage)?;
+        unpack(&deb, &package, partial.path(), &mut stage)?;
     }
     let dir = partial.finish()?;
-    stage.done(&format!("{} {version}", spec.package));
+    stage.done(&format!("{package} {version}"));
     Ok(Source { id, dir })
+}
+
+/// The package that holds the source: this one, or the one it depends on.
+fn with_source(
+    provision: &Provision,
+    apt: &Apt,
+    package: &str,
+    stage: &mut Stage,
+) -> Result<String, VmError> {
+    if !names_another(package) {
+        return Ok(package.to_owned());
+    }
+    // It is never finished, and so removed.
+    let partial = provision.cache.begin("sources", package)?;
+    let debs = apt.download(&[package.to_owned()], partial.path(), stage)?;
+    let mut depends = String::new();
+    for deb in debs {
+        let mut ask = Command::new("dpkg-deb");
+        ask.arg("--field").arg(deb).arg("Depends");
+        depends += &stage.output(&mut ask, QUERY_LIMIT)?;
+    }
+    dependency(package, &depends).ok_or_else(|| {
+        stage.fail(format!(
+            "{package} depends on no {package}-VERSION, but on: {depends}"
+        ))
+    })
+}
+
+/// The first of a package's dependencies that is named like it.
+fn dependency(package: &str, depends: &str) -> Option<String> {
+    depends
+        .split([',', '|', ' ', '\n'])
+        .find(|word| word.starts_with(&format!("{package}-")))
+        .map(str::to_owned)
 }
 
 /// The package holds one archive, whose one folder becomes `into`.
@@ -83,4 +133,30 @@ fn unpack(deb: &Path, package: &str, into: &Path, stage: &mut Stage) -> Result<(
     stage.run(&mut tar, BUILD_LIMIT)?;
     fs::remove_file(&archive).map_err(VmError::io("remove", &archive))?;
     fs::remove_file(deb).map_err(VmError::io("remove", deb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_with_source_serves_for_itself_alone() {
+        assert!(serves("linux-source-6.12", "linux-source-6.12_6.12.107-1"));
+        assert!(!serves("linux-source-6.1", "linux-source-6.12_6.12.107-1"));
+        assert!(!serves("linux-source-6", "linux-source-6-rt_1"));
+    }
+
+    #[test]
+    fn a_package_that_names_another_is_served_by_what_it_named() {
+        assert!(serves("linux-source", "linux-source-7.2_7.2.12-1"));
+        assert!(!of_package("linux-source", "linux-source-7.2_7.2.12-1"));
+    }
+
+    #[test]
+    fn what_a_package_names_is_read_from_its_dependencies() {
+        let depends = "foo, linux-source-7.2 (= 7.2.12-1), linux-source-7.1\n";
+        let found = dependency("linux-source", depends);
+        assert_eq!(found.as_deref(), Some("linux-source-7.2"));
+        assert_eq!(dependency("linux-source", "linux-base (>= 4)\n"), None);
+    }
 }

@@ -5,7 +5,7 @@
 use crate::api::{Call, Entry, MmId};
 use crate::kernel::Kernel;
 use crate::mm_types::{Mm, Vma};
-use crate::{sched, vma};
+use crate::{sched, swap, vma};
 
 /// `do_exit()` of a thread, `do_group_exit()` of a process.
 pub fn do_exit(k: &mut Kernel<'_>) {
@@ -40,6 +40,8 @@ pub fn exec_mmap(k: &mut Kernel<'_>, mm: MmId) {
     k.tasks[k.current].mm = Some(mm);
     sched::run(k, k.current);
     mmput(k, old);
+    // As after a fork, see there.
+    swap::lru_add_drain(k);
 }
 
 /// `mmput()`: the last user's brings `exit_mmap()`.

@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::mm_types::{FileId, Mm, PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
 use crate::tlbflush::PMD_SIZE;
 use crate::vma::vm_enough_memory;
-use crate::{errno, sched, swapfile};
+use crate::{errno, sched, swap, swapfile};
 
 /// `fork(2)`: `current`'s mm is copied for another task. The child runs at once,
 /// on its parent's hart, and then on its own (`arch/riscv/mm/context.c` notes both).
@@ -29,7 +29,11 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
     sched::run(k, child);
     k.tasks[child].hart = hart;
     sched::run(k, child);
+    // What both fault in until the child is ready is no part of the step, and the
+    // guest's agent sees to it that it shares no batch with the steps' pages.
+    swap::lru_add_drain(k);
     k.current = parent;
+    swap::lru_add_drain(k);
     Ok(())
 }
 

@@ -153,6 +153,8 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_mark(user);
 	case TLBDIFF_IOC_STATUS:
 		return ioctl_status(user);
+	case TLBDIFF_IOC_FLUSH_STATS:
+		return still_flush_stats();
 	default:
 		return -ENOTTY;
 	}

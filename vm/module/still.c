@@ -6,28 +6,41 @@
  * flush_memcg_stats_dwork() adds up the statistics of all cgroups every two
  * seconds, and reclaim decides by the last sums: with one falling into a step,
  * the step may reclaim other pages. It is put off until the step has ended,
- * and the traced program has the sums made between its steps.
+ * and the traced program has the sums made between its steps: no file does that
+ * on all kernels.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kprobes.h>
+#include <linux/sched/signal.h>
 #include <linux/workqueue.h>
 
 #include "tlbdiff.h"
 
+#ifdef HAS_SYSTEM_DFL_WQ
+#define stats_wq	system_dfl_wq
+#else
+#define stats_wq	system_unbound_wq
+#endif
+
+/* How long the timer may take to go off for the first time. */
+#define FIRST_FLUSH	(5 * HZ)
+
 static bool step_under_way;
+static struct delayed_work *stats_flush;	/* once it was seen */
 
 static int __kprobes on_flush_memcg_stats(struct kprobe *kprobe,
 					  struct pt_regs *regs)
 {
 	struct work_struct *work;
 
+	work = (struct work_struct *)regs_get_kernel_argument(regs, 0);
+	WRITE_ONCE(stats_flush, to_delayed_work(work));
 	if (!READ_ONCE(step_under_way))
 		return 0;
 
 	/* Try again with the next tick, and return from the function at once. */
-	work = (struct work_struct *)regs_get_kernel_argument(regs, 0);
-	queue_delayed_work(system_unbound_wq, to_delayed_work(work), 1);
+	queue_delayed_work(stats_wq, to_delayed_work(work), 1);
 	instruction_pointer_set(regs, regs->ra);
 	return 1;
 }
@@ -58,4 +71,24 @@ void still_remove(void)
 void still_step(bool under_way)
 {
 	WRITE_ONCE(step_under_way, under_way);
+}
+
+/* Has the sums made now. Sleeps. */
+int still_flush_stats(void)
+{
+	struct delayed_work *work;
+	long ticks = FIRST_FLUSH;
+
+	if (!flush_memcg_stats.pre_handler)
+		return -EOPNOTSUPP;
+	while (!(work = READ_ONCE(stats_flush))) {
+		if (ticks-- <= 0)
+			return -ETIMEDOUT;
+		schedule_timeout_interruptible(1);
+		if (signal_pending(current))
+			return -EINTR;
+	}
+	mod_delayed_work(stats_wq, work, 0);
+	flush_delayed_work(work);
+	return 0;
 }

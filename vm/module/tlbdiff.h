@@ -62,6 +62,7 @@ u64 hooks_missed(void);
 void still_install(void);
 void still_remove(void);
 void still_step(bool under_way);
+int still_flush_stats(void);
 
 int notifiers_attach(struct mm_struct *mm);
 void notifiers_detach_all(void);

@@ -13,7 +13,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	1
+#define TLBDIFF_ABI_VERSION	2
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record tells. Numbers are never reused. */
@@ -112,5 +112,7 @@ struct tlbdiff_status {
 #define TLBDIFF_IOC_STOP	_IO('t', 3)
 #define TLBDIFF_IOC_MARK	_IOW('t', 4, struct tlbdiff_mark)
 #define TLBDIFF_IOC_STATUS	_IOR('t', 5, struct tlbdiff_status)
+/* Between steps: the statistics of all cgroups are as of now. */
+#define TLBDIFF_IOC_FLUSH_STATS	_IO('t', 6)
 
 #endif

@@ -33,6 +33,11 @@ impl Cgroup {
     }
 }
 
+/// The cgroup.procs of the cgroup above.
+pub fn outside() -> PathBuf {
+    Path::new(ROOT).join("cgroup.procs")
+}
+
 impl Drop for Cgroup {
     /// The last task leaves a cgroup a moment after it was reaped.
     fn drop(&mut self) {

@@ -44,20 +44,23 @@ pub fn make(files: &[MemoryFile]) -> Result<Vec<OwnedFd>> {
 }
 
 /// Moves the pages that wait in this hart's LRU batches to the LRU lists, as
-/// unmapping anything does. A page in a batch is on no list: it is neither
+/// MADV_COLD does on whatever area. A page in a batch is on no list: it is neither
 /// aged nor reclaimed, and which pages are in one depends on what ran before.
 /// (Dropping caches drains all harts' batches too, but marks dirty pages on its
 /// way in a way that fault-around takes for readahead, and passes over.)
 ///
 /// # Errors
-/// There is no room for a mapping of one page.
+/// There is no room for a mapping of one page, or it cannot be advised.
 pub fn drain_lru_batches() -> Result<()> {
     let length = PAGE_SIZE as usize;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping that nobody uses, and its removal.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0);
-        if at == libc::MAP_FAILED || libc::munmap(at, length) != 0 {
+        if at == libc::MAP_FAILED
+            || libc::madvise(at, length, libc::MADV_COLD) != 0
+            || libc::munmap(at, length) != 0
+        {
             return Err(std::io::Error::last_os_error()).context("cannot drain the LRU batches");
         }
     }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The guest's only program. As PID 1 it prepares the machine and then serves
-//! the host; called with `subject` it is the process whose memory is watched.
+//! the host; called with `actor` it is a process whose memory is watched.
 
+mod actor;
 mod boot;
+mod cast;
 mod cgroup;
 mod files;
 mod kmsg;
+mod perform;
+mod populate;
 mod serve;
 mod settings;
-mod subject;
+mod shared;
 mod swap;
 mod system;
 mod touch;
@@ -17,9 +21,8 @@ mod tracer;
 use anyhow::Result;
 
 fn main() {
-    let subject = std::env::args().nth(1).as_deref() == Some(subject::ARGUMENT);
-    if subject {
-        subject::main();
+    if std::env::args().nth(1).as_deref() == Some(actor::ARGUMENT) {
+        actor::main();
     }
     if let Err(error) = agent() {
         println!("tlbdiff-agent: {error:#}");

@@ -16,15 +16,7 @@ const STACK: usize = 64 << 10;
 /// # Errors
 /// The kernel refuses the handlers.
 pub fn install() -> Result<()> {
-    let stack = Box::leak(vec![1u8; STACK].into_boxed_slice());
-    let stack = libc::stack_t {
-        ss_sp: stack.as_mut_ptr().cast(),
-        ss_flags: 0,
-        ss_size: STACK,
-    };
-    // SAFETY: the stack is never freed.
-    nix::errno::Errno::result(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) })
-        .context("sigaltstack")?;
+    install_stack()?;
     let action = SigAction::new(
         SigHandler::SigAction(handle),
         SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO,
@@ -35,6 +27,23 @@ pub fn install() -> Result<()> {
         unsafe { sigaction(signal, &action) }.context("sigaction")?;
     }
     Ok(())
+}
+
+/// The calling thread's own stack for the handlers.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn install_stack() -> Result<()> {
+    let stack = Box::leak(vec![1u8; STACK].into_boxed_slice());
+    let stack = libc::stack_t {
+        ss_sp: stack.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: STACK,
+    };
+    // SAFETY: the stack is never freed.
+    nix::errno::Errno::result(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) })
+        .context("sigaltstack")
+        .map(drop)
 }
 
 /// Notes the signal and goes on behind the access. A fault anywhere else is

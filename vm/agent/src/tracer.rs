@@ -49,6 +49,7 @@ mod ioctl {
     nix::ioctl_none!(stop, b't', 3);
     nix::ioctl_write_ptr!(mark, b't', 4, Mark);
     nix::ioctl_read!(status, b't', 5, Status);
+    nix::ioctl_none!(flush_stats, b't', 6);
 }
 
 /// The open trace; closing it undoes all.
@@ -151,6 +152,16 @@ pub fn start(fd: RawFd) -> Result<()> {
 pub fn stop(fd: RawFd) -> Result<()> {
     // SAFETY: takes no argument.
     unsafe { ioctl::stop(fd) }.map(drop).context("STOP")
+}
+
+/// Has the kernel add up the statistics of all cgroups: reclaim decides by them,
+/// and without this they would be up to two seconds old, or not. Allocates nothing.
+///
+/// # Errors
+/// The kernel's timer for it could not be hooked, or has not gone off yet.
+pub fn flush_stats(fd: RawFd) -> nix::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::flush_stats(fd) }.map(drop)
 }
 
 /// Marks the trace. Allocates nothing.

@@ -20,6 +20,21 @@ pub struct Program {
     pub buffer_records: u32,
 }
 
+impl Program {
+    /// How many mms there are in the end.
+    pub fn mms(&self) -> usize {
+        let of_actors = self.actors.iter().filter_map(|actor| match actor.kind {
+            ActorKind::Process { mm } => Some(mm),
+            ActorKind::Thread { .. } | ActorKind::Fork => None,
+        });
+        let of_steps = self.steps.iter().filter_map(|step| match step.op {
+            Op::Fork { mm, .. } | Op::Exec { mm } => Some(mm),
+            _ => None,
+        });
+        of_actors.chain(of_steps).max().map_or(0, |last| last + 1)
+    }
+}
+
 /// A process or thread that performs steps. Between its steps it sleeps, but for [`Op::Run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {

@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 /// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// One record, as `struct tlbdiff_record` in the header, which explains the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The processes and threads whose memory is watched. Between two marks an actor
+//! does nothing in its own mm but the step: no allocation, no stdio, no lazy
+//! binding; all that it has is populated beforehand. Between its steps it sleeps.
+
+use crate::perform::perform;
+use crate::shared::Shared;
+use crate::{boot, files, populate, touch, tracer};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use protocol::program::{ActorKind, Op, Program, StepResult};
+use std::ffi::CString;
+use std::fs::File;
+use std::hint::black_box;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// How the agent calls itself to be an actor.
+pub const ARGUMENT: &str = "actor";
+
+/// A thread's stack, in bytes.
+const THREAD_STACK: usize = 256 << 10;
+
+/// Descriptors that the agent hands down, by number; -1 for none.
+#[derive(Clone)]
+pub struct Handed {
+    /// The program, in postcard.
+    pub program: RawFd,
+    /// The shared memory.
+    pub shared: RawFd,
+    /// The open trace.
+    pub tracer: RawFd,
+    /// The cgroup's cgroup.procs.
+    pub procs: RawFd,
+    /// The cgroup.procs of the cgroup above.
+    pub outside: RawFd,
+    /// The cgroup's memory.reclaim.
+    pub reclaim: RawFd,
+    /// The cgroup's cpu.stat, of which a read flushes statistics.
+    pub stat: RawFd,
+    /// A pipe: who is about to exit writes its number.
+    pub bell: RawFd,
+    /// 1 where the subject has to kill itself after its first step (a test of the harness).
+    pub sabotage: RawFd,
+    /// The program's memory files.
+    pub files: Vec<RawFd>,
+}
+
+impl Handed {
+    fn fixed(&self) -> [RawFd; 9] {
+        [
+            self.program,
+            self.shared,
+            self.tracer,
+            self.procs,
+            self.outside,
+            self.reclaim,
+            self.stat,
+            self.bell,
+            self.sabotage,
+        ]
+    }
+
+    /// The descriptors among them.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let fixed = self.fixed();
+        let all = fixed.into_iter().take(fixed.len() - 1);
+        all.chain(self.files.iter().copied()).filter(|fd| *fd >= 0)
+    }
+
+    /// The command line of an actor. `exec` is the step whose exec this is.
+    ///
+    /// # Errors
+    /// None, for numbers have no NUL.
+    pub fn command(&self, actor: usize, exec: Option<usize>) -> Result<Vec<CString>> {
+        let exec = exec.map_or(-1, |step| step as i64);
+        let words = ["init".to_owned(), ARGUMENT.to_owned()];
+        let numbers = [actor.to_string(), exec.to_string()];
+        let fds = self.fixed();
+        let fds = fds.iter().chain(&self.files).map(ToString::to_string);
+        let words = words.into_iter().chain(numbers).chain(fds);
+        Ok(words.map(CString::new).collect::<Result<_, _>>()?)
+    }
+}
+
+/// What the command line says: who this is, and where it goes on.
+struct Command {
+    actor: usize,
+    exec: Option<usize>,
+    handed: Handed,
+}
+
+impl Command {
+    fn parse() -> Result<Command> {
+        let numbers = std::env::args().skip(2).map(|word| word.parse::<i64>());
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        let fds: Vec<RawFd> = numbers
+            .iter()
+            .skip(2)
+            .map(|number| *number as RawFd)
+            .collect();
+        let (
+            [actor, exec, ..],
+            [
+                program,
+                shared,
+                tracer,
+                procs,
+                outside,
+                reclaim,
+                stat,
+                bell,
+                sabotage,
+                files @ ..,
+            ],
+        ) = (&numbers[..], &fds[..])
+        else {
+            bail!("too few arguments");
+        };
+        Ok(Command {
+            actor: *actor as usize,
+            exec: usize::try_from(*exec).ok(),
+            handed: Handed {
+                program: *program,
+                shared: *shared,
+                tracer: *tracer,
+                procs: *procs,
+                outside: *outside,
+                reclaim: *reclaim,
+                stat: *stat,
+                bell: *bell,
+                sabotage: *sabotage,
+                files: files.to_vec(),
+            },
+        })
+    }
+}
+
+/// What all actors of a process know.
+struct Play {
+    program: Program,
+    shared: Shared,
+    handed: Handed,
+    reclaims: bool,
+}
+
+/// The whole life of a process with an actor.
+pub fn main() -> ! {
+    match live() {
+        Ok(()) => std::process::exit(0),
+        Err(error) => give_up(&error),
+    }
+}
+
+fn give_up(error: &anyhow::Error) -> ! {
+    println!("tlbdiff-agent: actor: {error:#}");
+    std::process::exit(1);
+}
+
+fn live() -> Result<()> {
+    let Command {
+        actor,
+        exec,
+        handed,
+    } = Command::parse()?;
+    let program = read_program(handed.program)?;
+    let shared = Shared::map(handed.shared, &program)?;
+    let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
+    let play = Arc::new(Play {
+        reclaims: program.steps.iter().any(|step| reclaims(&step.op)),
+        program,
+        shared,
+        handed,
+    });
+    touch::install()?;
+    play.attach(play.mm_of(actor, exec)?)?;
+    shared.tid(actor).store(tid(), SeqCst);
+    populate::populate()?;
+    now();
+    if let Some(step) = exec {
+        play.enter_cgroup()?;
+        files::drain_lru_batches()?;
+        play.mark(step, 1);
+        play.finish(step, StepResult::Ok, 0);
+        return play.act(actor, step + 1);
+    }
+    play.start_threads(actor)?;
+    // The last thing before the steps: only what they fault in is charged here.
+    play.enter_cgroup()?;
+    keep_the_hart()?;
+    // What the preparations faulted in must not share a batch with the steps' pages.
+    files::drain_lru_batches()?;
+    play.begin(actor)?;
+    play.act(actor, 0)
+}
+
+/// The file's position is shared with all other actors, so it is not used.
+fn read_program(fd: RawFd) -> Result<Program> {
+    // SAFETY: the agent opened it for its actors; it is not closed here.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0)
+        .context("cannot read the program")?;
+    postcard::from_bytes(&bytes).context("not a program")
+}
+
+impl Play {
+    /// The mm that this process begins with.
+    fn mm_of(&self, actor: usize, exec: Option<usize>) -> Result<usize> {
+        let step = exec.and_then(|step| self.program.steps.get(step));
+        if let Some(Op::Exec { mm }) = step.map(|step| &step.op) {
+            return Ok(*mm);
+        }
+        match self.program.actors.get(actor).map(|actor| actor.kind) {
+            Some(ActorKind::Process { mm }) => Ok(mm),
+            _ => bail!("actor {actor} is no process"),
+        }
+    }
+
+    /// From now on this process's mm is watched, and it is known how records name it.
+    fn attach(&self, mm: usize) -> Result<()> {
+        if self.program.trace {
+            tracer::attach(self.handed.tracer)?;
+            let number = tracer::status(self.handed.tracer)?.mm;
+            self.shared.mm(mm).store(number, SeqCst);
+        }
+        Ok(())
+    }
+
+    fn enter_cgroup(&self) -> Result<()> {
+        write_all(self.handed.procs, b"0").context("cannot join the cgroup")
+    }
+
+    fn leave_cgroup(&self) -> Result<()> {
+        write_all(self.handed.outside, b"0").context("cannot leave the cgroup")
+    }
+
+    fn mark(&self, step: usize, phase: u64) {
+        if self.program.trace {
+            tracer::mark(self.handed.tracer, step as u64, phase);
+        }
+    }
+
+    /// The threads of this process, each on its hart and ready.
+    fn start_threads(self: &Arc<Play>, leader: usize) -> Result<()> {
+        for (actor, thread) in self.program.actors.iter().enumerate() {
+            if thread.kind != (ActorKind::Thread { of: leader }) {
+                continue;
+            }
+            let (play, hart) = (Arc::clone(self), thread.hart);
+            let ready = self.shared.count_ready();
+            std::thread::Builder::new()
+                .stack_size(THREAD_STACK)
+                .spawn(move || {
+                    let life = prepare_thread(&play, actor, hart);
+                    if let Err(error) = life.and_then(|()| play.act(actor, 0)) {
+                        give_up(&error);
+                    }
+                })
+                .context("cannot start a thread")?;
+            self.shared.sleep_until_ready(ready + 1);
+        }
+        Ok(())
+    }
+
+    /// The subject starts the trace and the first step once all are ready.
+    fn begin(&self, actor: usize) -> Result<()> {
+        self.shared.ready();
+        if actor == 0 {
+            let there = |kind: ActorKind| kind != ActorKind::Fork;
+            let actors = &self.program.actors;
+            let initial = actors.iter().filter(|actor| there(actor.kind)).count();
+            self.shared.sleep_until_ready(initial);
+            if self.program.trace {
+                tracer::start(self.handed.tracer)?;
+            }
+            self.shared.finish(0);
+        }
+        Ok(())
+    }
+
+    /// An actor's steps, from one on, and the wait for the end of all.
+    fn act(self: &Arc<Play>, actor: usize, from: usize) -> Result<()> {
+        let mut running = false;
+        let await_turn = |running: bool, step: usize| {
+            if running {
+                self.shared.spin_until(step);
+            } else {
+                self.shared.sleep_until(step);
+            }
+        };
+        for (number, step) in self.program.steps.iter().enumerate().skip(from) {
+            if step.by != actor {
+                continue;
+            }
+            await_turn(running, number);
+            running = step.op == Op::Run;
+            if self.reclaims {
+                self.flush_statistics();
+            }
+            match step.op {
+                Op::Fork { child, mm } => self.fork(number, child, mm)?,
+                Op::Exec { .. } => self.exec(number, actor)?,
+                Op::Exit => self.exit(number, actor),
+                ref op => self.perform(number, op),
+            }
+            if self.handed.sabotage == 1 {
+                // SAFETY: ends this process.
+                unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            }
+        }
+        await_turn(running, self.program.steps.len());
+        Ok(())
+    }
+
+    /// One step between its marks.
+    fn perform(&self, number: usize, op: &Op) {
+        let target = match *op {
+            Op::ProcessMadvise { of, .. } => self.pidfd(of),
+            _ => None,
+        };
+        let begin = now();
+        self.mark(number, 0);
+        let result = perform(op, &self.handed, target);
+        self.mark(number, 1);
+        let took = now() - begin;
+        if let Some(fd) = target {
+            // SAFETY: was opened for this step.
+            unsafe { libc::close(fd) };
+        }
+        self.finish(number, result, took);
+    }
+
+    /// A step is over, and with the last one the trace.
+    fn finish(&self, number: usize, result: StepResult, took: u64) {
+        self.shared.store(number, result, took);
+        if self.program.trace && number + 1 == self.program.steps.len() {
+            // A trace that goes on holds more than it should, and is refused for that.
+            let _ = tracer::stop(self.handed.tracer);
+        }
+        self.shared.finish(number + 1);
+    }
+
+    /// A descriptor of an actor's process; none where it is gone.
+    fn pidfd(&self, actor: usize) -> Option<RawFd> {
+        let leader = match self.program.actors.get(actor)?.kind {
+            ActorKind::Thread { of } => of,
+            ActorKind::Process { .. } | ActorKind::Fork => actor,
+        };
+        let pid = self.shared.tid(leader).load(SeqCst);
+        // SAFETY: a new descriptor, or an error.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        (fd >= 0).then_some(fd as RawFd)
+    }
+
+    /// fork(2), and the child's coming to life, which is no part of the step. What
+    /// both fault in for that is charged to another cgroup.
+    fn fork(self: &Arc<Play>, number: usize, child: usize, mm: usize) -> Result<()> {
+        let ready = self.shared.count_ready();
+        self.leave_cgroup()?;
+        let begin = now();
+        self.mark(number, 0);
+        // SAFETY: the child goes on as a copy of this thread alone, and uses
+        // nothing that another thread of this process might hold: they all sleep.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            self.be_born(number, child, mm);
+        }
+        self.mark(number, 1);
+        let took = now() - begin;
+        let result = if pid < 0 {
+            StepResult::Errno(Errno::last_raw())
+        } else {
+            self.shared.sleep_until_ready(ready + 1);
+            StepResult::Ok
+        };
+        self.enter_cgroup()?;
+        files::drain_lru_batches()?;
+        self.finish(number, result, took);
+        Ok(())
+    }
+
+    /// The whole life of a forked child.
+    fn be_born(self: &Arc<Play>, number: usize, child: usize, mm: usize) -> ! {
+        let life = || -> Result<()> {
+            self.shared.tid(child).store(tid(), SeqCst);
+            let hart = self
+                .program
+                .actors
+                .get(child)
+                .context("no such actor")?
+                .hart;
+            boot::pin(hart as usize)?;
+            populate::populate_copies()?;
+            self.attach(mm)?;
+            self.enter_cgroup()?;
+            files::drain_lru_batches()?;
+            self.shared.ready();
+            self.act(child, number + 1)
+        };
+        let code = match life() {
+            Ok(()) => 0,
+            Err(error) => {
+                println!("tlbdiff-agent: forked actor: {error:#}");
+                1
+            }
+        };
+        // SAFETY: ends the child without running anything of its parent's.
+        unsafe { libc::_exit(code) }
+    }
+
+    /// execve(2) of this very program. The end is marked by what comes after it.
+    fn exec(&self, number: usize, actor: usize) -> Result<()> {
+        let words = self.handed.command(actor, Some(number))?;
+        self.leave_cgroup()?;
+        self.mark(number, 0);
+        let Err(error) = nix::unistd::execv(c"/proc/self/exe", &words);
+        self.mark(number, 1);
+        self.enter_cgroup()?;
+        self.finish(number, StepResult::Errno(error as i32), 0);
+        Ok(())
+    }
+
+    /// exit_group(2) of a process, exit(2) of a thread. The end is marked by the
+    /// agent, once it has come.
+    fn exit(&self, number: usize, actor: usize) -> ! {
+        let thread = matches!(
+            self.program.actors.get(actor).map(|actor| actor.kind),
+            Some(ActorKind::Thread { .. })
+        );
+        // Small writes to a pipe do not come in parts, and there is room.
+        let _ = write_all(self.handed.bell, &[actor as u8]);
+        self.mark(number, 0);
+        let call = if thread {
+            libc::SYS_exit
+        } else {
+            libc::SYS_exit_group
+        };
+        // SAFETY: ends this thread, or the process.
+        unsafe { libc::syscall(call, 0) };
+        unreachable!("exit returned")
+    }
+
+    /// Has the kernel add up its statistics. On 6.12 a read of cpu.stat does, and
+    /// where the module cannot hook the kernel's timer nothing else does.
+    fn flush_statistics(&self) {
+        if self.program.trace && tracer::flush_stats(self.handed.tracer).is_ok() {
+            return;
+        }
+        let mut text = [0u8; 1024];
+        let (at, size) = (text.as_mut_ptr().cast(), text.len());
+        // SAFETY: reads into a buffer of that size; what it says is of no interest.
+        black_box(unsafe { libc::pread(self.handed.stat, at, size, 0) });
+    }
+}
+
+/// A thread before its first step.
+fn prepare_thread(play: &Play, actor: usize, hart: u32) -> Result<()> {
+    boot::pin(hart as usize)?;
+    touch::install_stack()?;
+    populate::deepen_stack();
+    keep_the_hart()?;
+    files::drain_lru_batches()?;
+    play.shared.tid(actor).store(tid(), SeqCst);
+    play.shared.ready();
+    Ok(())
+}
+
+fn tid() -> u64 {
+    // SAFETY: only answers.
+    unsafe { libc::syscall(libc::SYS_gettid) as u64 }
+}
+
+fn now() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: time is a valid timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
+    // SAFETY: writes from a valid buffer.
+    let written = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+    if written != text.len() as isize {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(())
+}
+
+/// Has the calling thread preempted by nobody on its hart during the steps: where
+/// the scheduler wants the hart for another (`need_resched()`), `zap_pte_range()`
+/// flushes what it has and goes on behind, and one unmapping would be told in two
+/// parts, depending on when a timer came.
+fn keep_the_hart() -> Result<()> {
+    // SAFETY: the parameters are valid and only read, and 0 is the caller itself.
+    let set = unsafe {
+        let highest = libc::sched_param {
+            sched_priority: libc::sched_get_priority_max(libc::SCHED_FIFO),
+        };
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &highest)
+    };
+    Errno::result(set)
+        .map(drop)
+        .context("cannot have the hart for the steps alone")
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! All that a process has is faulted in before the steps, so that nothing of it
+//! faults during one.
+
+use crate::files;
+use anyhow::{Result, bail};
+use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use std::hint::black_box;
+use std::path::Path;
+
+/// Faults in all that this process has, and checks that the arena is empty.
+///
+/// # Errors
+/// Something lies in the arena.
+pub fn populate() -> Result<()> {
+    deepen_stack();
+    for area in areas()? {
+        if area.in_arena() {
+            bail!(
+                "the arena is not empty: {:x}-{:x} is mapped there",
+                area.start,
+                area.end
+            );
+        }
+        area.touch();
+    }
+    Ok(())
+}
+
+/// Has a forked child copy all that it shares with its parent but the arena, so
+/// that neither has to later.
+///
+/// # Errors
+/// The list of areas cannot be read.
+pub fn populate_copies() -> Result<()> {
+    for area in areas()?.iter().filter(|area| !area.in_arena()) {
+        area.touch();
+    }
+    Ok(())
+}
+
+fn areas() -> Result<Vec<Area>> {
+    let maps = files::read(Path::new("/proc/self/maps"))?;
+    Ok(maps.lines().filter_map(Area::parse).collect())
+}
+
+/// Makes the calling thread's stack as deep as the steps may need it.
+#[inline(never)]
+pub fn deepen_stack() {
+    let mut deep = [0u8; 128 << 10];
+    for page in deep.chunks_mut(PAGE_SIZE as usize) {
+        page[0] = black_box(1);
+    }
+    black_box(&deep);
+}
+
+/// A line of /proc/self/maps.
+#[derive(Debug, PartialEq, Eq)]
+struct Area {
+    start: u64,
+    end: u64,
+    read: bool,
+    write: bool,
+    private: bool,
+}
+
+impl Area {
+    fn parse(line: &str) -> Option<Area> {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let rights = words.next()?;
+        // The kernel's own pages, which cannot be read everywhere.
+        let special = line.ends_with("[vvar]") || line.ends_with("[vdso]");
+        Some(Area {
+            start: u64::from_str_radix(start, 16).ok()?,
+            end: u64::from_str_radix(end, 16).ok()?,
+            read: rights.starts_with('r') && !special,
+            write: rights[1..].starts_with('w'),
+            private: rights.ends_with('p'),
+        })
+    }
+
+    fn in_arena(&self) -> bool {
+        self.start < ARENA_BASE + ARENA_PAGES * PAGE_SIZE && self.end > ARENA_BASE
+    }
+
+    fn touch(&self) {
+        if !self.read {
+            return;
+        }
+        for page in (self.start..self.end).step_by(PAGE_SIZE as usize) {
+            let byte = page as *mut u8;
+            // SAFETY: the area is mapped with these rights, and what is
+            // written is what was there; this process has one thread.
+            unsafe {
+                let value = byte.read_volatile();
+                if self.write && self.private {
+                    byte.write_volatile(value);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_lines_have_ranges_and_rights() {
+        let line = "00010000-00078000 rw-p 00000000 00:02 5 /init";
+        let area = Area {
+            start: 0x10000,
+            end: 0x78000,
+            read: true,
+            write: true,
+            private: true,
+        };
+        assert_eq!(Area::parse(line), Some(area));
+        let vvar = "3ff7ffc000-3ff7ffe000 r--p 00000000 00:00 0 [vvar]";
+        assert!(Area::parse(vvar).is_some_and(|area| !area.read));
+        assert_eq!(Area::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn what_reaches_into_the_arena_is_in_it() {
+        let arena = |start: u64, end: u64| {
+            let line = format!("{start:x}-{end:x} rw-p 0 0:0 0");
+            Area::parse(&line).is_some_and(|area| area.in_arena())
+        };
+        assert!(!arena(ARENA_BASE - PAGE_SIZE, ARENA_BASE));
+        assert!(arena(ARENA_BASE - PAGE_SIZE, ARENA_BASE + PAGE_SIZE));
+        assert!(!arena(ARENA_BASE + ARENA_PAGES * PAGE_SIZE, u64::MAX));
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The memory that the agent and all actors of a program share: whose turn it
+//! is, who they are, and what their steps came to.
+
+use anyhow::{Result, bail};
+use protocol::program::{Program, StepResult};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// Finished steps plus one; 0 before the first step may begin.
+const TURN: usize = 0;
+/// Actors that are ready.
+const READY: usize = 1;
+/// The first mm's number.
+const FIRST: usize = 8;
+/// Words of each step: kind of result, its number, page, nanoseconds.
+const STEP_WORDS: usize = 4;
+
+/// The shared words.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    words: &'static [AtomicU64],
+    mms: usize,
+    actors: usize,
+}
+
+impl Shared {
+    /// Their size for a program, in bytes.
+    pub fn size(program: &Program) -> usize {
+        let steps = program.steps.len() * STEP_WORDS;
+        (FIRST + program.mms() + program.actors.len() + steps) * 8
+    }
+
+    /// Maps them. Who is done with a program calls [`Shared::unmap`].
+    ///
+    /// # Errors
+    /// The memory cannot be mapped.
+    pub fn map(fd: RawFd, program: &Program) -> Result<Shared> {
+        let size = Shared::size(program);
+        // SAFETY: a new mapping of a memfd that is large enough; AtomicU64 has
+        // no invalid values.
+        let words = unsafe {
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                fd,
+                0,
+            );
+            if at == libc::MAP_FAILED {
+                let error = std::io::Error::last_os_error();
+                bail!("cannot map the shared memory: {error}");
+            }
+            std::slice::from_raw_parts(at.cast::<AtomicU64>(), size / 8)
+        };
+        Ok(Shared {
+            words,
+            mms: program.mms(),
+            actors: program.actors.len(),
+        })
+    }
+
+    /// Nobody uses them any more here.
+    pub fn unmap(self) {
+        // SAFETY: the mapping was made by `map`, and the caller is done with it.
+        unsafe { libc::munmap(self.words.as_ptr().cast_mut().cast(), self.words.len() * 8) };
+    }
+
+    /// Finished steps; none before the first may begin.
+    pub fn finished(&self) -> Option<usize> {
+        let turn = self.words[TURN].load(SeqCst);
+        turn.checked_sub(1).map(|finished| finished as usize)
+    }
+
+    /// So many steps are finished: whoever waits for the next has its turn.
+    pub fn finish(&self, steps: usize) {
+        self.words[TURN].store(steps as u64 + 1, SeqCst);
+        // Alone, nobody waits.
+        if self.actors > 1 {
+            self.wake(TURN);
+        }
+    }
+
+    /// Sleeps until so many steps are finished.
+    pub fn sleep_until(&self, steps: usize) {
+        loop {
+            let turn = self.words[TURN].load(SeqCst);
+            if turn > steps as u64 {
+                return;
+            }
+            self.wait(TURN, turn);
+        }
+    }
+
+    /// The same in user mode, without a system call.
+    pub fn spin_until(&self, steps: usize) {
+        while self.words[TURN].load(SeqCst) <= steps as u64 {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// One more actor is ready.
+    pub fn ready(&self) {
+        self.words[READY].fetch_add(1, SeqCst);
+        self.wake(READY);
+    }
+
+    /// How many actors are.
+    pub fn count_ready(&self) -> usize {
+        self.words[READY].load(SeqCst) as usize
+    }
+
+    /// Sleeps until that many actors are ready.
+    pub fn sleep_until_ready(&self, actors: usize) {
+        loop {
+            let ready = self.words[READY].load(SeqCst);
+            if ready as usize >= actors {
+                return;
+            }
+            self.wait(READY, ready);
+        }
+    }
+
+    /// The word that tells how records name an mm.
+    pub fn mm(&self, mm: usize) -> &AtomicU64 {
+        &self.words[FIRST + mm]
+    }
+
+    /// The word that tells an actor's thread id.
+    pub fn tid(&self, actor: usize) -> &AtomicU64 {
+        &self.words[FIRST + self.mms + actor]
+    }
+
+    /// All mms, as records name them; 0 for one that was not made.
+    pub fn mms(&self) -> Vec<u64> {
+        (0..self.mms).map(|mm| self.mm(mm).load(SeqCst)).collect()
+    }
+
+    /// All actors' thread ids; 0 for one that was not made.
+    pub fn tids(&self) -> Vec<i32> {
+        let tids = (0..self.actors).map(|actor| self.tid(actor).load(SeqCst) as i32);
+        tids.collect()
+    }
+
+    /// What a step came to, and how long it took in ns.
+    pub fn store(&self, step: usize, result: StepResult, took: u64) {
+        let words = self.step(step);
+        let [kind, value, page] = encode(result);
+        words[0].store(kind, SeqCst);
+        words[1].store(value, SeqCst);
+        words[2].store(page, SeqCst);
+        words[3].store(took, SeqCst);
+    }
+
+    /// See [`Shared::store`].
+    pub fn load(&self, step: usize) -> (StepResult, u64) {
+        let words = self.step(step);
+        (decode(words), words[3].load(SeqCst))
+    }
+
+    fn step(&self, step: usize) -> &[AtomicU64] {
+        let first = FIRST + self.mms + self.actors + step * STEP_WORDS;
+        &self.words[first..first + STEP_WORDS]
+    }
+
+    /// FUTEX_WAIT on the low half of a word, across processes.
+    fn wait(&self, word: usize, value: u64) {
+        // SAFETY: the word outlives the call. No timeout: who waits too long
+        // is killed by the agent.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.words[word].as_ptr(),
+                libc::FUTEX_WAIT,
+                value as u32,
+                std::ptr::null::<libc::timespec>(),
+            );
+        }
+    }
+
+    fn wake(&self, word: usize) {
+        // SAFETY: the word outlives the call.
+        unsafe {
+            let at = self.words[word].as_ptr();
+            libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAKE, i32::MAX);
+        }
+    }
+}
+
+fn encode(result: StepResult) -> [u64; 3] {
+    match result {
+        StepResult::Ok => [0, 0, 0],
+        StepResult::Errno(errno) => [1, errno as u64, 0],
+        StepResult::Signal { signal, page } => [2, signal as u64, page],
+    }
+}
+
+fn decode(words: &[AtomicU64]) -> StepResult {
+    let value = words[1].load(SeqCst) as i32;
+    match words[0].load(SeqCst) {
+        0 => StepResult::Ok,
+        1 => StepResult::Errno(value),
+        _ => StepResult::Signal {
+            signal: value,
+            page: words[2].load(SeqCst),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_survive_the_shared_words() {
+        for result in [
+            StepResult::Ok,
+            StepResult::Errno(22),
+            StepResult::Signal {
+                signal: 11,
+                page: 7,
+            },
+        ] {
+            let words = encode(result).map(AtomicU64::new);
+            assert_eq!(decode(&words), result);
+        }
+    }
+}

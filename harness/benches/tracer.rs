@@ -74,7 +74,7 @@ fn measure(guest: &mut Guest, scenario: &Scenario) -> Result<Cost, Box<dyn Error
             on,
             buffer_records: 0,
         };
-        let program = to_program(scenario, guest.system().harts - 1, tracing);
+        let program = to_program(scenario, guest.system().harts, tracing);
         let report = guest.run(&program, TIMEOUT, &mut drop)?;
         took[usize::from(on)].push(report.step_ns.iter().sum::<u64>());
         records = report.recorded;

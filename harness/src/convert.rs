@@ -15,20 +15,30 @@ pub struct Tracing {
     pub buffer_records: u32,
 }
 
-/// For the agent.
-pub fn to_program(scenario: &Scenario, subject_hart: u32, tracing: Tracing) -> Program {
+/// Linux's number of a scenario's hart on a machine with so many harts: they count
+/// down, for hart 0 is the agent's. Also the other way round.
+pub fn hart(harts: u32, hart: u32) -> u32 {
+    harts.saturating_sub(1).saturating_sub(hart)
+}
+
+/// For the agent, on a machine with so many harts.
+pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Program {
     Program {
         files: scenario.files.iter().map(|file| file.1.clone()).collect(),
         swap: scenario.needs_swap(),
-        actors: vec![Actor {
-            kind: ActorKind::Process { mm: 0 },
-            hart: subject_hart,
-        }],
+        actors: scenario
+            .actors
+            .iter()
+            .map(|actor| Actor {
+                kind: actor.kind,
+                hart: hart(harts, actor.hart),
+            })
+            .collect(),
         steps: scenario
             .steps
             .iter()
             .map(|step| Step {
-                by: 0,
+                by: step.by,
                 op: step.op.clone(),
             })
             .collect(),
@@ -45,10 +55,23 @@ pub fn to_model(scenario: &Scenario) -> model::Program {
         read_only: file.read_only,
         seals: file.seals,
     };
-    model::Program::of_subject(
-        scenario.files.iter().map(|named| file(&named.1)).collect(),
-        scenario.steps.iter().map(|step| to_model_op(&step.op)),
-    )
+    let actor = |actor: &crate::scenario::Actor| model::Actor {
+        kind: match actor.kind {
+            ActorKind::Process { mm } => model::ActorKind::Process { mm },
+            ActorKind::Thread { of } => model::ActorKind::Thread { of },
+            ActorKind::Fork => model::ActorKind::Fork,
+        },
+        hart: actor.hart,
+    };
+    let step = |step: &crate::scenario::Step| model::Step {
+        by: step.by,
+        op: to_model_op(&step.op),
+    };
+    model::Program {
+        files: scenario.files.iter().map(|named| file(&named.1)).collect(),
+        actors: scenario.actors.iter().map(actor).collect(),
+        steps: scenario.steps.iter().map(step).collect(),
+    }
 }
 
 /// Address of a page of the arena.

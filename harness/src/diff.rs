@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Layer 2: what the model expects of a scenario's steps against what a kernel did. Pure.
 
-use crate::observe::{Observation, notified};
+use crate::observe::{Observation, told};
 use crate::scenario::Scenario;
 use crate::text::{self, Fences, StepText, Text};
 use protocol::PAGE_SIZE;
-use reference_model::{Prediction, Range};
+use reference_model::{Prediction, Range, StepPrediction};
 
 /// The steps on which the two sides disagree; empty where they agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,8 +63,18 @@ pub struct Uncovered {
     pub side: Side,
     /// Which step, from 0.
     pub step: usize,
+    /// Of which mm.
+    pub mm: usize,
     /// The pages, in bytes.
     pub pages: Range,
+}
+
+/// What the model expects secondary MMUs to be told in a step, of which mm.
+pub fn model_told(step: &StepPrediction) -> Vec<(usize, Range)> {
+    let calls = step.calls.iter().filter_map(|call| Some((call.mm?, call)));
+    calls
+        .flat_map(|(mm, call)| told(Some(call.entry), &call.effects).map(move |range| (mm, range)))
+        .collect()
 }
 
 /// All pages that lost something untold, on the sides given.
@@ -82,19 +92,20 @@ pub fn uncovered(
     {
         for &side in sides {
             let told = match side {
-                Side::Model => predicted
-                    .calls
-                    .iter()
-                    .flat_map(|call| &call.effects)
-                    .filter_map(notified)
-                    .collect(),
+                Side::Model => model_told(predicted),
                 Side::Kernel => observation.told(step),
             };
-            let missing = predicted
-                .lost
-                .iter()
-                .flat_map(|(_, lost)| subtract(*lost, &told));
-            found.extend(missing.map(|pages| Uncovered { side, step, pages }));
+            for &(mm, lost) in &predicted.lost {
+                let told = told.iter().filter(|(of, _)| *of == mm);
+                let told: Vec<Range> = told.map(|(_, range)| *range).collect();
+                let missing = subtract(lost, &told).into_iter();
+                found.extend(missing.map(|pages| Uncovered {
+                    side,
+                    step,
+                    mm,
+                    pages,
+                }));
+            }
         }
     }
     found

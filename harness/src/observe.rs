@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From calls to an [`Observation`]: the subject's mm only, the arena only, by step.
 
-use crate::convert::address;
+use crate::convert::{address, hart};
 use crate::trace::{self, Traced, TracedCall};
 use protocol::message::Report;
 use protocol::program::StepResult as GuestResult;
 use protocol::record::{Kind, Record};
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use reference_model::{Effect, Entry, Fence, Range, StepResult};
+use std::collections::HashMap;
 
 /// What a kernel did, step by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct ObservedStep {
 pub struct ObservedCall {
     /// Its place in the trace; 0 where only its text was kept.
     pub seq: u64,
+    /// The mm that it is about, by the scenario's numbers; none for `arch_tlbbatch_flush`.
+    pub mm: Option<usize>,
     /// What was called; none where a notification followed no entry.
     pub entry: Option<Entry>,
     /// Notifications and remote fences. An ASID is 0: which number an address
@@ -44,6 +47,8 @@ pub struct ObservedCall {
 pub struct RangeEvent {
     /// Its place in the trace.
     pub seq: u64,
+    /// The mm that it is about.
+    pub mm: usize,
     /// `invalidate_range_start` instead of `_end`.
     pub start: bool,
     /// What is about to change, or has changed.
@@ -53,18 +58,31 @@ pub struct RangeEvent {
 }
 
 impl Observation {
-    /// What secondary MMUs were told in a step.
-    pub fn told(&self, step: usize) -> Vec<Range> {
+    /// What secondary MMUs were told in a step, of which mm.
+    pub fn told(&self, step: usize) -> Vec<(usize, Range)> {
         let calls = self
             .steps
             .get(step)
             .into_iter()
             .flat_map(|step| &step.calls);
         calls
-            .flat_map(|call| &call.effects)
-            .filter_map(notified)
+            .filter_map(|call| Some((call.mm?, call)))
+            .flat_map(|(mm, call)| told(call.entry, &call.effects).map(move |range| (mm, range)))
             .collect()
     }
+}
+
+/// All of an address space.
+pub const EVERYTHING: Range = Range {
+    start: 0,
+    end: u64::MAX,
+};
+
+/// What secondary MMUs know by a call: its notifications, or, when the mm is
+/// released, that all of it is gone.
+pub fn told(entry: Option<Entry>, effects: &[Effect]) -> impl Iterator<Item = Range> + '_ {
+    let released = (entry == Some(Entry::Release)).then_some(EVERYTHING);
+    effects.iter().filter_map(notified).chain(released)
 }
 
 /// The range of a notification.
@@ -103,32 +121,31 @@ impl Observer {
         }
     }
 
-    /// The observation of the steps that the subject finished.
-    pub fn finish(self, report: &Report) -> Observation {
+    /// The observation of the steps that were finished, on a machine with so many harts.
+    pub fn finish(self, report: &Report, harts: u32) -> Observation {
         let mut steps: Vec<ObservedStep> = report.steps.iter().map(empty_step).collect();
+        let mms = Mms::new(report, &self.context);
         let calls = self
             .calls
             .iter()
-            .filter(|call| is_subjects(&call.record, report));
+            .filter_map(|call| Some((call.step?, observed(call, mms.of_call(call)?, harts))));
         let orphans = self
             .orphans
             .iter()
-            .filter(|(record, _)| record.mm == report.mms[0]);
-        let told = calls.map(|call| (call.step, observed(call)));
-        for (step, call) in told.chain(orphans.map(|(record, step)| (Some(*step), orphan(record))))
-        {
-            let step = step.and_then(|step| steps.get_mut(step));
-            if let Some(step) = step.filter(|_| call.concerns_arena()) {
+            .filter_map(|(record, step)| Some((*step, orphan(record, mms.of(record)?))));
+        let releases = self
+            .context
+            .iter()
+            .filter(|(record, _)| record.kind == Kind::Release)
+            .filter_map(|(record, step)| Some((*step, release(record, mms.of(record)?))));
+        for (step, call) in calls.chain(orphans).chain(releases) {
+            if let Some(step) = steps.get_mut(step).filter(|_| call.concerns_arena()) {
                 step.calls.push(call);
             }
         }
-        for (record, step) in self
-            .context
-            .iter()
-            .filter(|(record, _)| record.mm == report.mms[0])
-        {
+        for (record, step) in &self.context {
             if let Some(step) = steps.get_mut(*step) {
-                step.context.extend(range_event(record));
+                step.context.extend(range_event(record, &mms));
             }
         }
         for step in &mut steps {
@@ -136,6 +153,47 @@ impl Observer {
             step.context.sort_by_key(|event| event.seq);
         }
         Observation { steps }
+    }
+}
+
+/// Which mms are the scenario's, and until when: what follows a release concerns
+/// the replaying program's own memory as well, and nobody is told of it.
+struct Mms<'a> {
+    report: &'a Report,
+    released: HashMap<u64, u64>,
+}
+
+impl<'a> Mms<'a> {
+    fn new(report: &'a Report, context: &[(Record, usize)]) -> Mms<'a> {
+        let released = context
+            .iter()
+            .filter(|(record, _)| record.kind == Kind::Release)
+            .map(|(record, _)| (record.mm, record.seq));
+        Mms {
+            report,
+            released: released.collect(),
+        }
+    }
+
+    /// The scenario's number of a record's mm.
+    fn of(&self, record: &Record) -> Option<usize> {
+        let released = self.released.get(&record.mm);
+        if record.mm == 0 || released.is_some_and(|seq| record.seq > *seq) {
+            return None;
+        }
+        self.report.mms.iter().position(|mm| *mm == record.mm)
+    }
+
+    /// The same of a call; none within for a batch, which has no mm and belongs to
+    /// whichever actor flushes it.
+    fn of_call(&self, call: &TracedCall) -> Option<Option<usize>> {
+        match call.record.kind {
+            Kind::TlbbatchFlush => {
+                let ours = self.report.pids.contains(&call.record.pid);
+                ours.then_some(None)
+            }
+            _ => self.of(&call.record).map(Some),
+        }
     }
 }
 
@@ -147,15 +205,25 @@ fn empty_step(result: &GuestResult) -> ObservedStep {
     }
 }
 
-fn orphan(record: &Record) -> ObservedCall {
+fn orphan(record: &Record, mm: usize) -> ObservedCall {
     let effects = trace::effect(record)
         .map(without_asid)
         .into_iter()
         .collect();
     ObservedCall {
         seq: record.seq,
+        mm: Some(mm),
         entry: None,
         effects,
+    }
+}
+
+fn release(record: &Record, mm: usize) -> ObservedCall {
+    ObservedCall {
+        seq: record.seq,
+        mm: Some(mm),
+        entry: Some(Entry::Release),
+        effects: Vec::new(),
     }
 }
 
@@ -163,25 +231,40 @@ fn concerns_a_process(record: &Record) -> bool {
     !matches!(record.kind, Kind::FlushTlbAll | Kind::FlushTlbKernelRange)
 }
 
-/// A batch has no mm: it is the subject's if the subject's task flushes it.
-fn is_subjects(record: &Record, report: &Report) -> bool {
-    match record.kind {
-        Kind::TlbbatchFlush => record.pid == report.pids[0],
-        _ => record.mm == report.mms[0],
-    }
-}
-
-fn observed(call: &TracedCall) -> ObservedCall {
+fn observed(call: &TracedCall, mm: Option<usize>, harts: u32) -> ObservedCall {
     let effects = call
         .effects
         .iter()
         .filter_map(trace::effect)
         .map(without_asid)
+        .map(|effect| by_the_scenarios_harts(effect, harts))
         .collect();
     ObservedCall {
         seq: call.record.seq,
+        mm,
         entry: trace::entry(&call.record),
         effects,
+    }
+}
+
+fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
+    let turned = |mask: u64| {
+        let set = (0..harts.min(64)).filter(|bit| mask & 1 << bit != 0);
+        set.fold(0, |turned, bit| turned | 1 << hart(harts, bit))
+    };
+    match effect {
+        Effect::Fence(Fence::Sbi {
+            harts: Some(mask),
+            start,
+            size,
+            asid,
+        }) => Effect::Fence(Fence::Sbi {
+            harts: Some(turned(mask)),
+            start,
+            size,
+            asid,
+        }),
+        other => other,
     }
 }
 
@@ -245,13 +328,18 @@ fn touches_arena(range: Range) -> bool {
         || (range.end > arena.start && range.end <= arena.end)
 }
 
-fn range_event(record: &Record) -> Option<RangeEvent> {
+fn range_event(record: &Record, mms: &Mms<'_>) -> Option<RangeEvent> {
+    if record.kind == Kind::Release {
+        return None;
+    }
+    let mm = mms.of(record)?;
     let range = Range {
         start: record.start,
         end: record.end,
     };
     touches_arena(range).then_some(RangeEvent {
         seq: record.seq,
+        mm,
         start: record.kind == Kind::RangeStart,
         range,
         event: record.arg,

@@ -60,7 +60,8 @@ pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError>
                 .push(parse_effect(effect).ok_or_else(wrong)?);
         } else if let Some(call) = line.strip_prefix("   ") {
             let step = observation.steps.last_mut().ok_or_else(wrong)?;
-            step.calls.push(parse_call(call).ok_or_else(wrong)?);
+            let (mm, call) = parse_whose(scenario, call);
+            step.calls.push(parse_call(mm, call).ok_or_else(wrong)?);
         } else {
             let other = || ParseError::OtherSteps {
                 line: index + 1,
@@ -107,14 +108,26 @@ fn parse_result(text: &str) -> Option<StepResult> {
     Some(StepResult::Errno(errno))
 }
 
-fn parse_call(text: &str) -> Option<ObservedCall> {
+/// Whose a call is about, where it says so, and the call.
+fn parse_whose<'a>(scenario: &Scenario, text: &'a str) -> (Option<usize>, &'a str) {
+    let own = (scenario.mms.len() == 1).then_some(0);
+    let named = text.split_once(": ").and_then(|(name, call)| {
+        let mm = scenario.mms.iter().position(|owner| owner == name)?;
+        Some((Some(mm), call))
+    });
+    named.unwrap_or((own, text))
+}
+
+fn parse_call(mm: Option<usize>, text: &str) -> Option<ObservedCall> {
     let entry = if text == NO_CALL {
         None
     } else {
         Some(parse_entry(text)?)
     };
+    let mm = mm.filter(|_| entry != Some(Entry::ArchTlbbatchFlush));
     Some(ObservedCall {
         seq: 0,
+        mm,
         entry,
         effects: Vec::new(),
     })
@@ -173,6 +186,7 @@ fn parse_entry(text: &str) -> Option<Entry> {
             uaddr: parse_place(page)?,
         },
         ["arch_tlbbatch_flush"] => Entry::ArchTlbbatchFlush,
+        ["release"] => Entry::Release,
         ["arch_flush_tlb_batched_pending"] => Entry::ArchFlushTlbBatchedPending,
         _ => return None,
     })
@@ -190,8 +204,12 @@ fn parse_effect(text: &str) -> Option<Effect> {
     let (harts, range) = match text.strip_prefix("all harts ") {
         Some(range) => (None, range),
         None => {
-            let (mask, range) = text.strip_prefix("harts 0x")?.split_once(' ')?;
-            (Some(u64::from_str_radix(mask, 16).ok()?), range)
+            let (harts, range) = text.strip_prefix("harts ")?.split_once(' ')?;
+            let bit = |hart: &str| 1u64.checked_shl(hart.parse().ok()?);
+            let mask = harts
+                .split(',')
+                .try_fold(0, |mask, hart| Some(mask | bit(hart)?))?;
+            (Some(mask), range)
         }
     };
     let Range { start, end } = parse_range(range)?;

@@ -7,6 +7,8 @@
 //!      told [4,6)
 //! ```
 //!
+//! Where there are several mms, a call is headed by whose it is about. Harts are
+//! the scenario's: the subject's is 0.
 //! Local fences are left out: no probe sees them, so they cannot be compared.
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
 
@@ -73,7 +75,7 @@ pub fn of_prediction(scenario: &Scenario, prediction: &Prediction, fences: Fence
             lines: step
                 .calls
                 .iter()
-                .flat_map(|call| predicted_lines(call, fences))
+                .flat_map(|call| predicted_lines(scenario, call, fences))
                 .collect(),
         });
     Text {
@@ -89,7 +91,11 @@ pub fn of_observation(scenario: &Scenario, observation: &Observation) -> Text {
         .enumerate()
         .map(|(index, step)| StepText {
             head: head(scenario, index, step.result),
-            lines: step.calls.iter().flat_map(observed_lines).collect(),
+            lines: step
+                .calls
+                .iter()
+                .flat_map(|call| observed_lines(scenario, call))
+                .collect(),
         });
     Text {
         steps: steps.collect(),
@@ -113,26 +119,38 @@ fn head(scenario: &Scenario, index: usize, result: StepResult) -> String {
     format!("{}: {}", title(scenario, index), self::result(result))
 }
 
-fn predicted_lines(call: &Call, fences: Fences) -> Vec<String> {
+fn predicted_lines(scenario: &Scenario, call: &Call, fences: Fences) -> Vec<String> {
     let told = |effect: &&Effect| match effect {
         Effect::Notify(_) | Effect::Fence(Fence::Sbi { .. }) => true,
         Effect::Fence(_) => fences == Fences::All,
         Effect::Enter(_) => false,
     };
-    lines(Some(call.entry), call.effects.iter().filter(told))
+    let whose = whose(scenario, call.mm);
+    lines(&whose, Some(call.entry), call.effects.iter().filter(told))
 }
 
-fn observed_lines(call: &ObservedCall) -> Vec<String> {
-    lines(call.entry, call.effects.iter())
+fn observed_lines(scenario: &Scenario, call: &ObservedCall) -> Vec<String> {
+    let whose = whose(scenario, call.mm);
+    lines(&whose, call.entry, call.effects.iter())
+}
+
+/// `child: ` where a scenario has several mms.
+pub fn whose(scenario: &Scenario, mm: Option<usize>) -> String {
+    let owner = mm.and_then(|mm| scenario.owner(mm));
+    owner.map(|owner| format!("{owner}: ")).unwrap_or_default()
 }
 
 /// What stands for a call where a notification followed none.
 pub const NO_CALL: &str = "(no call into tlbflush.c)";
 
-fn lines<'a>(entry: Option<Entry>, effects: impl Iterator<Item = &'a Effect>) -> Vec<String> {
+fn lines<'a>(
+    whose: &str,
+    entry: Option<Entry>,
+    effects: impl Iterator<Item = &'a Effect>,
+) -> Vec<String> {
     let call = entry.map_or_else(|| NO_CALL.to_owned(), self::entry);
     let effects = effects.map(|effect| format!("     {}", self::effect(effect)));
-    std::iter::once(format!("   {call}"))
+    std::iter::once(format!("   {whose}{call}"))
         .chain(effects)
         .collect()
 }
@@ -266,7 +284,12 @@ fn fence(fence: &Fence) -> String {
 }
 
 fn targets(harts: Option<u64>) -> String {
-    harts.map_or_else(|| "all harts".to_owned(), |mask| format!("harts {mask:#x}"))
+    let Some(mask) = harts else {
+        return "all harts".to_owned();
+    };
+    let set = (0..64).filter(|hart| mask & 1 << hart != 0);
+    let set: Vec<String> = set.map(|hart: u32| hart.to_string()).collect();
+    format!("harts {}", set.join(","))
 }
 
 fn sized(start: u64, size: u64) -> String {

@@ -36,7 +36,7 @@ pub enum Traced {
         /// Its task had done nothing else since the trace began.
         first: bool,
     },
-    /// `invalidate_range_start` or `_end`.
+    /// `invalidate_range_start` or `_end`, or `release`.
     Context {
         /// Its record.
         record: Record,
@@ -79,11 +79,10 @@ impl Calls {
         }
         match record.kind {
             Kind::Mark => self.step = (record.end == 0).then_some(record.start as usize),
-            Kind::RangeStart | Kind::RangeEnd => out(Traced::Context {
+            Kind::RangeStart | Kind::RangeEnd | Kind::Release => out(Traced::Context {
                 record,
                 step: self.step,
             }),
-            Kind::Release => {}
             _ => {
                 *open = Some(TracedCall {
                     record,

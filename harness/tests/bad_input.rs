@@ -387,7 +387,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
     );
     usage(
         &["predict", "--model-profile", "zzzzzzz", "good.yaml"],
-        "known: stable, prepatch",
+        "known: stable, next, ",
     );
     usage(&["run", "--backend", "recoded", "good.yaml"], "recorded");
     usage(&["run", "--repeat", "0", "good.yaml"], "--repeat");

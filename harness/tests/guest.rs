@@ -20,7 +20,7 @@ fn guest() -> Arc<MakeBackend> {
     let artifacts = vm::locate(&KernelChoice::Named("stable".to_owned()));
     let settings = Settings {
         artifacts: artifacts.unwrap_or_else(|error| panic!("{error}")),
-        harts: 2,
+        harts: None,
         memory_mib: 512,
         timeout: Duration::from_secs(30),
         restore: true,

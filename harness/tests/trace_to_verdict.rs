@@ -225,7 +225,7 @@ fn layer_1_checks_remote_fences_with_harts_and_asid() {
     };
     assert_eq!(layer1(&remote(3)), 0);
     assert_eq!(layer1(&remote(4)), 1);
-    assert!(lines(&remote(3)).contains("     sbi fence harts 0x3 [4,6)\n"));
+    assert!(lines(&remote(3)).contains("     sbi fence harts 0,1 [4,6)\n"));
     assert_eq!(
         lines(&remote(3)),
         lines(&remote(4)),

@@ -25,8 +25,8 @@ use vm::guest::{Fault, Guest, GuestConfig, GuestError, GuestEvent};
 pub struct Settings {
     /// The kernel.
     pub artifacts: Artifacts,
-    /// How many harts.
-    pub harts: u32,
+    /// How many harts; none for as many as a scenario needs, and one for the agent.
+    pub harts: Option<u32>,
     /// How much memory.
     pub memory_mib: u32,
     /// Longest that one scenario may take.
@@ -45,12 +45,16 @@ const FAILED_STARTS: u32 = 2;
 /// Lines of the console's end that are told where something could not be run.
 const CONSOLE_LINES: usize = 20;
 
-/// Runs scenarios in a guest, which is started when it is first needed.
+/// Guests with different numbers of harts that are kept at once.
+const GUESTS: usize = 2;
+
+/// Runs scenarios in guests, each started when it is first needed.
 pub struct GuestBackend {
     settings: Settings,
     sender: Sender<Message>,
     stop: Arc<Stop>,
-    guest: Option<Guest>,
+    /// With their harts; the one used last is the last.
+    guests: Vec<(u32, Guest)>,
     failed_starts: u32,
 }
 
@@ -61,25 +65,41 @@ impl GuestBackend {
             settings,
             sender,
             stop,
-            guest: None,
+            guests: Vec::new(),
             failed_starts: 0,
         }
     }
 
-    /// A guest that can run a program.
-    fn guest(&mut self) -> Result<&mut Guest, Finding> {
-        let usable = self.guest.take().filter(Guest::usable);
-        let guest = match usable {
-            Some(guest) => guest,
-            None => self.start().map_err(|error| self.start_failed(&error))?,
-        };
-        self.failed_starts = 0;
-        Ok(self.guest.insert(guest))
+    /// How many harts the guest of a scenario has.
+    fn harts(&self, scenario: &Scenario) -> u32 {
+        // One of them is the agent's, which must not change what harts have loaded.
+        self.settings.harts.unwrap_or(scenario.harts() + 1)
     }
 
-    fn start(&mut self) -> Result<Guest, GuestError> {
+    /// A guest that can run a scenario.
+    fn guest(&mut self, scenario: &Scenario) -> Result<&mut Guest, Finding> {
+        let harts = self.harts(scenario);
+        let place = self.guests.iter().position(|(has, _)| *has == harts);
+        let usable = place.map(|place| self.guests.remove(place).1);
+        let guest = match usable.filter(Guest::usable) {
+            Some(guest) => guest,
+            None => {
+                // The one that was used longest ago makes room.
+                let room = self.guests.len().saturating_sub(GUESTS - 1);
+                self.guests.drain(..room);
+                self.start(harts)
+                    .map_err(|error| self.start_failed(&error))?
+            }
+        };
+        self.failed_starts = 0;
+        self.guests.push((harts, guest));
+        let last = self.guests.len() - 1;
+        Ok(&mut self.guests[last].1)
+    }
+
+    fn start(&mut self, harts: u32) -> Result<Guest, GuestError> {
         let config = GuestConfig {
-            harts: self.settings.harts,
+            harts,
             memory_mib: self.settings.memory_mib,
             snapshot: self.settings.restore,
             ..GuestConfig::new(self.settings.artifacts.clone())
@@ -116,10 +136,8 @@ impl GuestBackend {
             buffer_records: self.settings.buffer_records,
         };
         let timeout = self.settings.timeout;
-        let guest = self.guest()?;
-        // The agent keeps the other harts for itself.
-        let hart = guest.system().harts.saturating_sub(1);
-        let program = to_program(scenario, hart, tracing);
+        let guest = self.guest(scenario)?;
+        let program = to_program(scenario, guest.system().harts, tracing);
         let result = guest.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
     }
@@ -127,7 +145,19 @@ impl GuestBackend {
 
 impl Backend for GuestBackend {
     fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
-        let system = self.guest()?.system();
+        if self.harts(scenario) < scenario.harts() {
+            let (has, needs) = (self.harts(scenario), scenario.harts());
+            let why = format!("the guest has {has} of {needs} harts");
+            return Err(Finding::Skipped { why });
+        }
+        let system = self.guest(scenario)?.system();
+        let asids = system.asid_bits > 0;
+        if !asids && scenario.actors.len() > 1 && system.harts <= scenario.harts() {
+            let why = "without ASIDs it needs a hart more, for what else runs on a hart \
+                       takes it out of the masks of mms"
+                .to_owned();
+            return Err(Finding::Skipped { why });
+        }
         let missing = scenario.missing(&system.features);
         if !missing.is_empty() {
             let why = format!("the guest lacks what it requires: {}", missing.join(", "));
@@ -148,6 +178,7 @@ impl Backend for GuestBackend {
         let mut observer = Observer::default();
         let mut taken = 0;
         let mut in_order = true;
+        let harts = self.guest(scenario)?.system().harts;
         let report = self.run(scenario, &mut |record| {
             in_order &= record.seq == taken;
             taken += 1;
@@ -164,10 +195,10 @@ impl Backend for GuestBackend {
         let findings: Vec<Finding> = complaint(&report).into_iter().collect();
         if !findings.is_empty() {
             // A kernel that has complained once is not the one to run others on.
-            self.guest = None;
+            self.guests.pop();
         }
         Ok(Observed {
-            observation: observer.finish(&report),
+            observation: observer.finish(&report, harts),
             layer1: layer1.finish(),
             findings,
         })

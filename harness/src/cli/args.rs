@@ -113,9 +113,9 @@ pub struct RunArgs {
 /// What the guest is like.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
-    /// Harts of the guest
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub harts: u32,
+    /// Harts of the guest; by default as many as a scenario's actors need, and one more
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub harts: Option<u32>,
     /// Memory of the guest, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=65536))]
     pub memory: u32,

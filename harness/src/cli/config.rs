@@ -192,8 +192,8 @@ fn rerun(args: &RunArgs) -> Rerun {
     if args.repeat > 1 {
         option("--repeat", args.repeat.to_string());
     }
-    if args.guest.harts != 2 {
-        option("--harts", args.guest.harts.to_string());
+    if let Some(harts) = args.guest.harts {
+        option("--harts", harts.to_string());
     }
     Rerun { command }
 }

@@ -3,10 +3,11 @@
 
 use super::drawing::{Row, draw};
 use super::{Event, Reporter, Rerun, Start, Summary};
-use crate::diff::{Diff, Side, StepDiff, Uncovered};
+use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
 use crate::layer1::{Layer1Difference, Layer1Verdict};
-use crate::observe::{ObservedCall, RangeEvent, notified};
+use crate::observe::{ObservedCall, RangeEvent};
 use crate::outcome::Outcome;
+use crate::scenario::Scenario;
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -279,37 +280,43 @@ impl Page<'_> {
     }
 
     fn drawing(&mut self, verdict: &Verdict, step: usize) {
-        let model = verdict
+        let scenario = &verdict.scenario;
+        let predicted = verdict
             .prediction
-            .iter()
-            .filter_map(|prediction| prediction.steps.get(step));
-        let model: Vec<Range> = model
-            .flat_map(|step| &step.calls)
-            .flat_map(|call| &call.effects)
-            .filter_map(notified)
-            .collect();
+            .as_ref()
+            .and_then(|prediction| prediction.steps.get(step));
+        let model = predicted.map(model_told).unwrap_or_default();
         let kernel = verdict
             .observation
             .as_ref()
             .map(|observation| observation.told(step))
             .unwrap_or_default();
-        let rows = [
-            Row {
-                name: "model",
-                told: model,
-            },
-            Row {
-                name: "kernel",
-                told: kernel,
-            },
-        ];
-        let named = verdict
-            .scenario
-            .steps
-            .get(step)
-            .and_then(|step| extent(&step.op));
-        for line in draw(named, &rows) {
-            self.line(format!("      {line}"));
+        let named = scenario.steps.get(step).and_then(|step| extent(&step.op));
+        for mm in 0..scenario.mms.len() {
+            let of = |told: &[(usize, Range)]| -> Vec<Range> {
+                let told = told.iter().filter(|(of, _)| *of == mm);
+                told.map(|(_, range)| *range).collect()
+            };
+            let (model, kernel) = (of(&model), of(&kernel));
+            if let Some(owner) = scenario.owner(mm) {
+                if model.is_empty() && kernel.is_empty() {
+                    continue;
+                }
+                self.line(format!("      {owner}:"));
+            }
+            let rows = [
+                Row {
+                    name: "model",
+                    told: model,
+                },
+                Row {
+                    name: "kernel",
+                    told: kernel,
+                },
+            ];
+            for line in draw(named, &rows) {
+                self.line(format!("      {line}"));
+            }
         }
     }
 
@@ -349,12 +356,12 @@ impl Page<'_> {
         let mut behind: Vec<(u64, String)> = step
             .calls
             .iter()
-            .map(|call| (call.seq, call_in_a_line(call)))
+            .map(|call| (call.seq, call_in_a_line(&verdict.scenario, call)))
             .collect();
         behind.extend(
             step.context
                 .iter()
-                .map(|event| (event.seq, context_in_a_line(event))),
+                .map(|event| (event.seq, context_in_a_line(&verdict.scenario, event))),
         );
         // Where only the accepted text was kept there is nothing more to tell.
         behind.retain(|(seq, _)| *seq != 0);
@@ -379,7 +386,8 @@ impl Page<'_> {
             };
             let step = text::title(&verdict.scenario, lost.step);
             self.line(format!(
-                "  unsafe: pages {} lost their mapping or a right in step {step}, and secondary MMUs were not told {side}",
+                "  unsafe: {}pages {} lost their mapping or a right in step {step}, and secondary MMUs were not told {side}",
+                text::whose(&verdict.scenario, Some(lost.mm)),
                 text::range(lost.pages)
             ));
         }
@@ -497,10 +505,11 @@ fn extent(op: &Op) -> Option<(u64, u64)> {
     }
 }
 
-fn call_in_a_line(call: &ObservedCall) -> String {
+fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String {
     let entry = call
         .entry
         .map_or_else(|| text::NO_CALL.to_owned(), text::entry);
+    let entry = format!("{}{entry}", text::whose(scenario, call.mm));
     let effects: Vec<String> = call.effects.iter().map(text::effect).collect();
     match effects.is_empty() {
         true => format!("{entry}: nothing told"),
@@ -520,7 +529,7 @@ const EVENTS: [&str; 8] = [
     "exclusive",
 ];
 
-fn context_in_a_line(event: &RangeEvent) -> String {
+fn context_in_a_line(scenario: &Scenario, event: &RangeEvent) -> String {
     let name = if event.start {
         "invalidate_range_start"
     } else {
@@ -530,5 +539,6 @@ fn context_in_a_line(event: &RangeEvent) -> String {
         .ok()
         .and_then(|number| EVENTS.get(number));
     let why = why.map_or_else(|| format!("event {}", event.event), |why| (*why).to_owned());
-    format!("{name} {} ({why})", text::range(event.range))
+    let whose = text::whose(scenario, Some(event.mm));
+    format!("{whose}{name} {} ({why})", text::range(event.range))
 }

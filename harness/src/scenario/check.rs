@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From what is written to what is meant: the last place where input can be wrong.
 
+use super::actors::Cast;
 use super::errors::did_you_mean;
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names::{self, Table};
@@ -31,15 +32,15 @@ pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
     checker.scenario(file)
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-type Checked<T> = Result<T, InputError>;
+pub(super) type Checked<T> = Result<T, InputError>;
 
 impl Checker<'_> {
-    fn error(&self, at: Location, message: impl Into<String>) -> InputError {
+    pub(super) fn error(&self, at: Location, message: impl Into<String>) -> InputError {
         let lines = self.text.lines().count();
         // Where the text ends too early, the parser points behind its last line.
         let at = match (at.line() as usize, at.column() as usize) {
@@ -70,12 +71,14 @@ impl Checker<'_> {
             .map(|(name, file)| Ok((name, self.memory_file(file.value)?)));
         let files = files.collect::<Checked<Vec<_>>>()?;
         let places: Vec<Location> = file.steps.value.iter().map(|s| s.referenced).collect();
+        let mut cast = self.cast(file.actors)?;
         let steps = file
             .steps
             .value
             .into_iter()
-            .map(|step| self.step(step, &files))
+            .map(|step| self.step(step, &files, &mut cast))
             .collect::<Checked<Vec<Step>>>()?;
+        self.all_act(&cast)?;
         self.no_huge_page(&steps, &places)?;
         Ok(Scenario {
             path: self.path.to_owned(),
@@ -86,6 +89,8 @@ impl Checker<'_> {
                 .collect::<Vec<_>>()
                 .join(" "),
             requires,
+            actors: cast.actors,
+            mms: cast.mms,
             steps,
             files,
         })
@@ -139,21 +144,36 @@ impl Checker<'_> {
         })
     }
 
-    fn step(&self, step: Spanned<file::Step>, files: &[(String, MemoryFile)]) -> Checked<Step> {
+    fn step(
+        &self,
+        step: Spanned<file::Step>,
+        files: &[(String, MemoryFile)],
+        cast: &mut Cast,
+    ) -> Checked<Step> {
         let line = step.referenced.line() as usize;
         let source = self
             .text
             .lines()
             .nth(line.saturating_sub(1))
             .unwrap_or_default();
+        let by = self.acting(step.value.by(), step.referenced, cast)?;
+        let op = self.op(step.value, files, by, cast)?;
+        self.acted(by, &op, step.referenced, cast)?;
         Ok(Step {
-            op: self.op(step.value, files)?,
+            by,
+            op,
             line,
             source: source.trim().to_owned(),
         })
     }
 
-    fn op(&self, step: file::Step, files: &[(String, MemoryFile)]) -> Checked<Op> {
+    fn op(
+        &self,
+        step: file::Step,
+        files: &[(String, MemoryFile)],
+        by: usize,
+        cast: &mut Cast,
+    ) -> Checked<Op> {
         Ok(match step {
             file::Step::Mmap(step) => self.mmap(step, files)?,
             file::Step::Touch(step) => self.touch(step)?,
@@ -180,6 +200,28 @@ impl Checker<'_> {
             file::Step::Reclaim(step) => Op::Reclaim {
                 pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
             },
+            file::Step::Fork(step) => self.fork(&step, cast)?,
+            file::Step::Exit(_) => Op::Exit,
+            file::Step::Exec(_) => Op::Exec { mm: cast.exec(by) },
+            file::Step::Run(_) => Op::Run,
+            file::Step::Ftruncate(step) => Op::Ftruncate {
+                file: self.file(&step.file, files)?,
+                pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+            },
+            file::Step::PunchHole(step) => Op::PunchHole {
+                file: self.file(&step.file, files)?,
+                offset: self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
+                pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+            },
+            file::Step::ProcessMadvise(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::ProcessMadvise {
+                    of: self.other(&step.of, cast)?,
+                    at,
+                    pages,
+                    advice: self.advice(&step.advice)?,
+                }
+            }
         })
     }
 
@@ -242,7 +284,7 @@ impl Checker<'_> {
         }
     }
 
-    fn at_most(&self, count: &Spanned<Count>, limit: u64, whose: &str) -> Checked<u64> {
+    pub(super) fn at_most(&self, count: &Spanned<Count>, limit: u64, whose: &str) -> Checked<u64> {
         let number = self.count(count)?;
         if number > limit {
             let message = format!("{number} is too large: {whose} {limit} pages");

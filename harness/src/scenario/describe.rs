@@ -9,7 +9,16 @@ use std::fmt::Write;
 
 /// The step as texts head it.
 pub fn describe(scenario: &Scenario, step: &Step) -> String {
-    match &step.op {
+    let what = describe_op(scenario, &step.op);
+    match step.by {
+        0 => what,
+        by => format!("{what} by {}", scenario.actors[by].name),
+    }
+}
+
+fn describe_op(scenario: &Scenario, op: &Op) -> String {
+    let actor = |place: usize| scenario.actors[place].name.as_str();
+    match op {
         Op::Mmap {
             at,
             pages,
@@ -60,7 +69,7 @@ pub fn describe(scenario: &Scenario, step: &Step) -> String {
             )
         }
         Op::Reclaim { pages } => format!("reclaim pages {pages}"),
-        Op::Fork { child, .. } => format!("fork actor {child}"),
+        Op::Fork { child, .. } => format!("fork {}", actor(*child)),
         Op::Exit => "exit".to_owned(),
         Op::Exec { .. } => "exec".to_owned(),
         Op::Run => "run".to_owned(),
@@ -82,7 +91,10 @@ pub fn describe(scenario: &Scenario, step: &Step) -> String {
             advice,
         } => {
             let advice = name_or_number(names::ADVICE, *advice);
-            format!("process_madvise of actor {of} at {at} pages {pages} {advice}")
+            format!(
+                "process_madvise of {} at {at} pages {pages} {advice}",
+                actor(*of)
+            )
         }
     }
 }

@@ -22,6 +22,9 @@ pub struct ScenarioFile {
     /// Memory files, by name.
     #[serde(default)]
     pub files: BTreeMap<String, Spanned<MemoryFile>>,
+    /// Who acts besides the subject, by name.
+    #[serde(default)]
+    pub actors: BTreeMap<String, Spanned<Actor>>,
     /// One map with one key each.
     pub steps: Spanned<Vec<Spanned<Step>>>,
 }
@@ -43,9 +46,33 @@ pub struct MemoryFile {
     pub seals: Vec<Spanned<String>>,
 }
 
+/// A process or thread besides the subject.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// What it is.
+    pub kind: Kind,
+    /// Whose thread it is.
+    pub of: Option<Spanned<String>>,
+    /// Hart that it is pinned to; 0, the subject's, if nothing is said.
+    pub hart: Option<Spanned<Count>>,
+}
+
+/// What an actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A process of its own, there before the first step.
+    Process,
+    /// A thread of the subject or of a process, there before the first step.
+    Thread,
+    /// Made by a `fork` step.
+    Fork,
+}
+
 /// A step: the key is the operation.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// `mmap(2)`.
     Mmap(Mmap),
@@ -57,8 +84,101 @@ pub enum Step {
     Mprotect(Mprotect),
     /// `madvise(2)`.
     Madvise(Madvise),
-    /// `memory.reclaim` of the subject's cgroup.
+    /// `memory.reclaim` of the actors' cgroup.
     Reclaim(Reclaim),
+    /// `fork(2)`.
+    Fork(Fork),
+    /// `exit_group(2)` of a process, `exit(2)` of a thread.
+    Exit(Own),
+    /// `execve(2)`.
+    Exec(Own),
+    /// User mode, until the actor's next step.
+    Run(Own),
+    /// `ftruncate(2)`.
+    Ftruncate(Ftruncate),
+    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE`.
+    PunchHole(PunchHole),
+    /// `process_madvise(2)`.
+    ProcessMadvise(ProcessMadvise),
+}
+
+impl Step {
+    /// Who does it, if that is said.
+    pub fn by(&self) -> Option<&Spanned<String>> {
+        match self {
+            Step::Mmap(step) => step.by.as_ref(),
+            Step::Touch(step) => step.by.as_ref(),
+            Step::Munmap(step) => step.by.as_ref(),
+            Step::Mprotect(step) => step.by.as_ref(),
+            Step::Madvise(step) => step.by.as_ref(),
+            Step::Reclaim(step) => step.by.as_ref(),
+            Step::Fork(step) => step.by.as_ref(),
+            Step::Exit(step) | Step::Exec(step) | Step::Run(step) => step.by.as_ref(),
+            Step::Ftruncate(step) => step.by.as_ref(),
+            Step::PunchHole(step) => step.by.as_ref(),
+            Step::ProcessMadvise(step) => step.by.as_ref(),
+        }
+    }
+}
+
+/// Fields of a `fork` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// Who comes to life.
+    pub child: Spanned<String>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a step that an actor does with itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Own {
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of an `ftruncate` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ftruncate {
+    /// Name of a memory file.
+    pub file: Spanned<String>,
+    /// Its new size.
+    pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `punch_hole` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PunchHole {
+    /// Name of a memory file.
+    pub file: Spanned<String>,
+    /// First page in the file.
+    pub offset: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `process_madvise` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessMadvise {
+    /// On whose process it acts.
+    pub of: Spanned<String>,
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Which advice.
+    pub advice: Spanned<Advice>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of an `mmap` step.
@@ -90,6 +210,8 @@ pub struct Mmap {
     /// `MAP_LOCKED`.
     #[serde(default)]
     pub locked: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of a `touch` step.
@@ -104,6 +226,8 @@ pub struct Touch {
     pub access: Access,
     /// Distance between touched pages.
     pub every: Option<Spanned<Count>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// How a page is touched.
@@ -124,6 +248,8 @@ pub struct Munmap {
     pub at: Spanned<Count>,
     /// Length.
     pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of an `mprotect` step.
@@ -136,6 +262,8 @@ pub struct Mprotect {
     pub pages: Spanned<Count>,
     /// The new rights.
     pub prot: Spanned<String>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of a `madvise` step.
@@ -148,6 +276,8 @@ pub struct Madvise {
     pub pages: Spanned<Count>,
     /// Which advice.
     pub advice: Spanned<Advice>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of a `reclaim` step.
@@ -156,6 +286,8 @@ pub struct Madvise {
 pub struct Reclaim {
     /// How many pages to ask for.
     pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// A number of pages, or of a page; or what stands there instead.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Scenarios: from YAML to steps that are known to be well-formed.
 
+mod actors;
 mod check;
 pub mod describe;
 mod errors;
@@ -11,7 +12,7 @@ pub mod names;
 pub use check::check;
 pub use errors::InputError;
 
-use protocol::program::{MemoryFile, Op};
+use protocol::program::{ActorKind, MemoryFile, Op};
 use std::path::PathBuf;
 
 /// A checked scenario, in pages from the arena's start.
@@ -25,13 +26,30 @@ pub struct Scenario {
     pub requires: Vec<String>,
     /// Memory files, with their names.
     pub files: Vec<(String, MemoryFile)>,
+    /// Who acts; the first is the subject.
+    pub actors: Vec<Actor>,
+    /// Whose mm each of the mms is that there will be; the first is the subject's.
+    pub mms: Vec<String>,
     /// At least one.
     pub steps: Vec<Step>,
+}
+
+/// A process or thread that performs steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ActorKind,
+    /// Hart that it is pinned to, by the scenario's own numbers.
+    pub hart: u32,
 }
 
 /// One step and where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// Who does it: place in [`Scenario::actors`].
+    pub by: usize,
     /// What to do.
     pub op: Op,
     /// Line of the file, from 1.
@@ -40,7 +58,22 @@ pub struct Step {
     pub source: String,
 }
 
+/// How the actor is called that every scenario has.
+pub const SUBJECT: &str = "subject";
+
 impl Scenario {
+    /// How many harts its actors are pinned to.
+    pub fn harts(&self) -> u32 {
+        let last = self.actors.iter().map(|actor| actor.hart).max();
+        last.unwrap_or(0) + 1
+    }
+
+    /// Whose an mm is, where there are several to be told apart.
+    pub fn owner(&self, mm: usize) -> Option<&str> {
+        let several = self.mms.len() > 1;
+        self.mms.get(mm).map(String::as_str).filter(|_| several)
+    }
+
     /// It runs with an empty swap device, else without any.
     pub fn needs_swap(&self) -> bool {
         self.requires.iter().any(|feature| feature == "swap")

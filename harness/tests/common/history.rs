@@ -107,6 +107,6 @@ impl History {
             pids: vec![PID],
             ..Report::default()
         };
-        (layer1.finish(), observer.finish(&report))
+        (layer1.finish(), observer.finish(&report, 2))
     }
 }

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The part of checking that is about who acts: names, and who can do what when.
+
+use super::check::{Checked, Checker};
+use super::errors::did_you_mean;
+use super::file::{self, Kind};
+use super::{Actor, SUBJECT};
+use protocol::program::{ActorKind, Op};
+use serde_saphyr::{Location, Spanned};
+use std::collections::BTreeMap;
+
+/// Highest number of a hart: harts are bits of a word.
+const LAST_HART: u64 = 62;
+
+/// What an actor is at some point of the scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unborn,
+    Alive,
+    Exited,
+}
+
+/// The actors of a scenario, while its steps are checked one by one.
+pub(super) struct Cast {
+    pub actors: Vec<Actor>,
+    /// Whose each mm is.
+    pub mms: Vec<String>,
+    states: Vec<State>,
+    running: Vec<bool>,
+    acted: Vec<bool>,
+    places: Vec<Location>,
+}
+
+impl Cast {
+    fn add(&mut self, name: &str, kind: ActorKind, hart: u32, place: Location) {
+        self.actors.push(Actor {
+            name: name.to_owned(),
+            kind,
+            hart,
+        });
+        self.states.push(match kind {
+            ActorKind::Fork => State::Unborn,
+            ActorKind::Process { .. } | ActorKind::Thread { .. } => State::Alive,
+        });
+        self.running.push(false);
+        self.acted.push(false);
+        self.places.push(place);
+    }
+
+    fn mm(&mut self, owner: &str) -> usize {
+        self.mms.push(owner.to_owned());
+        self.mms.len() - 1
+    }
+
+    /// A new mm for an actor that has had another.
+    pub fn exec(&mut self, by: usize) -> usize {
+        let mut name = format!("{}'", self.actors[by].name);
+        while self.mms.contains(&name) {
+            name.push('\'');
+        }
+        self.mm(&name)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.actors.iter().position(|actor| actor.name == name)
+    }
+
+    fn threads_of(&self, leader: usize) -> impl Iterator<Item = usize> + use<> {
+        let thread = ActorKind::Thread { of: leader };
+        let threads = self.actors.iter().enumerate();
+        let threads = threads.filter(move |(_, actor)| actor.kind == thread);
+        threads
+            .map(|(place, _)| place)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+impl Checker<'_> {
+    /// The actors as they are before the first step.
+    pub(super) fn cast(&self, written: BTreeMap<String, Spanned<file::Actor>>) -> Checked<Cast> {
+        let mut cast = Cast {
+            actors: Vec::new(),
+            mms: Vec::new(),
+            states: Vec::new(),
+            running: Vec::new(),
+            acted: Vec::new(),
+            places: Vec::new(),
+        };
+        let mm = cast.mm(SUBJECT);
+        cast.add(SUBJECT, ActorKind::Process { mm }, 0, Location::UNKNOWN);
+        // Threads last: they name what they are threads of.
+        let (threads, others): (Vec<_>, Vec<_>) = written
+            .into_iter()
+            .partition(|(_, actor)| actor.value.kind == Kind::Thread);
+        for (name, actor) in others.into_iter().chain(threads) {
+            self.actor(&name, actor, &mut cast)?;
+        }
+        Ok(cast)
+    }
+
+    fn actor(&self, name: &str, actor: Spanned<file::Actor>, cast: &mut Cast) -> Checked<()> {
+        let place = actor.referenced;
+        let file::Actor { kind, of, hart } = actor.value;
+        if name == SUBJECT {
+            let message = "`subject` is there in every scenario, on hart 0";
+            return Err(self.error(place, message));
+        }
+        let hart = match hart {
+            Some(hart) => self.at_most(&hart, LAST_HART, "harts are numbered up to")? as u32,
+            None => 0,
+        };
+        let kind = match (kind, of) {
+            (Kind::Thread, Some(of)) => self.thread_of(&of, cast)?,
+            (Kind::Thread, None) => {
+                return Err(self.error(place, "a thread says `of:`, whose it is"));
+            }
+            (_, Some(of)) => {
+                return Err(self.error(of.referenced, "`of` is for threads"));
+            }
+            (Kind::Process, None) => ActorKind::Process { mm: cast.mm(name) },
+            (Kind::Fork, None) => ActorKind::Fork,
+        };
+        cast.add(name, kind, hart, place);
+        Ok(())
+    }
+
+    fn thread_of(&self, of: &Spanned<String>, cast: &Cast) -> Checked<ActorKind> {
+        let place = self.other(of, cast)?;
+        match cast.actors[place].kind {
+            ActorKind::Process { .. } => Ok(ActorKind::Thread { of: place }),
+            ActorKind::Thread { .. } | ActorKind::Fork => {
+                let message = "a thread is of the subject or of an actor of the kind `process`";
+                Err(self.error(of.referenced, message))
+            }
+        }
+    }
+
+    /// An actor by name, in whatever state.
+    pub(super) fn other(&self, name: &Spanned<String>, cast: &Cast) -> Checked<usize> {
+        cast.position(&name.value).ok_or_else(|| {
+            let known = cast.actors.iter().map(|actor| actor.name.as_str());
+            let hint = did_you_mean(&name.value, known);
+            let message = format!("no actor `{}` under `actors`", name.value);
+            self.error(name.referenced, message).with_hint(hint)
+        })
+    }
+
+    /// Who does a step; it has to be alive.
+    pub(super) fn acting(
+        &self,
+        by: Option<&Spanned<String>>,
+        step: Location,
+        cast: &Cast,
+    ) -> Checked<usize> {
+        let (actor, place) = match by {
+            Some(by) => (self.other(by, cast)?, by.referenced),
+            None => (0, step),
+        };
+        let name = &cast.actors[actor].name;
+        match cast.states[actor] {
+            State::Alive => Ok(actor),
+            State::Unborn => Err(self.error(place, format!("`{name}` has not been forked yet"))),
+            State::Exited => Err(self.error(place, format!("`{name}` has exited"))),
+        }
+    }
+
+    /// A fork: its child comes to life.
+    pub(super) fn fork(&self, step: &file::Fork, cast: &mut Cast) -> Checked<Op> {
+        let child = self.other(&step.child, cast)?;
+        let place = step.child.referenced;
+        let name = step.child.value.clone();
+        if cast.actors[child].kind != ActorKind::Fork {
+            let message = format!("`{name}` is not of the kind `fork`");
+            return Err(self.error(place, message));
+        }
+        if cast.states[child] != State::Unborn {
+            return Err(self.error(place, format!("`{name}` was forked before")));
+        }
+        cast.states[child] = State::Alive;
+        cast.acted[child] = true;
+        Ok(Op::Fork {
+            child,
+            mm: cast.mm(&name),
+        })
+    }
+
+    /// What a step leaves behind, and whether it could have its hart.
+    pub(super) fn acted(
+        &self,
+        by: usize,
+        op: &Op,
+        place: Location,
+        cast: &mut Cast,
+    ) -> Checked<()> {
+        cast.acted[by] = true;
+        if matches!(op, Op::Exec { .. }) && matches!(cast.actors[by].kind, ActorKind::Thread { .. })
+        {
+            return Err(self.error(place, "`exec` is for processes, not for threads"));
+        }
+        let hart = cast.actors[by].hart;
+        let on_hart = |other: usize, cast: &Cast| {
+            other != by && cast.running[other] && cast.actors[other].hart == hart
+        };
+        if let Some(other) = (0..cast.actors.len()).find(|other| on_hart(*other, cast)) {
+            let name = &cast.actors[other].name;
+            let message = format!("`{name}` runs on hart {hart} and gives it to nobody");
+            return Err(self.error(place, message));
+        }
+        cast.running[by] = *op == Op::Run;
+        match op {
+            Op::Exit => self.gone(by, cast),
+            // All other threads of the process end with its old mm.
+            Op::Exec { .. } => {
+                for thread in cast.threads_of(by) {
+                    cast.states[thread] = State::Exited;
+                    cast.running[thread] = false;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn gone(&self, actor: usize, cast: &mut Cast) {
+        let gone: Vec<usize> = cast.threads_of(actor).chain([actor]).collect();
+        for actor in gone {
+            cast.states[actor] = State::Exited;
+            cast.running[actor] = false;
+        }
+    }
+
+    /// An actor that does nothing is a mistake.
+    pub(super) fn all_act(&self, cast: &Cast) -> Checked<()> {
+        let idle = cast.acted.iter().skip(1).position(|acted| !acted);
+        idle.map_or(Ok(()), |place| {
+            let actor = place + 1;
+            let message = format!("`{}` does nothing", cast.actors[actor].name);
+            Err(self.error(cast.places[actor], message))
+        })
+    }
+}

@@ -3,10 +3,10 @@
 //! the build directory inside.
 //!
 //! ```text
-//! builds/<key>/             the source: symbolic links to `sources/…`
-//! builds/<key>/arch/riscv/  where a file is edited: directories of its own,
-//!                           hard links to the files that are not
-//! builds/<key>/build/       what kbuild makes
+//! builds/<key>/        the source: hard links to files of `sources/…`, and
+//!                      symbolic links to whole folders
+//! builds/<key>/mm/     where a file is edited: all directories its own
+//! builds/<key>/build/  what kbuild makes
 //! ```
 //!
 //! A variant begins with a copy of its base's build directory, and make builds
@@ -21,7 +21,8 @@
 //! * the source is there once: what a view takes is its directories.
 //!
 //! One thing can go around an edit: a path that leads through a symbolic link
-//! and up again is in the unedited source. [`check`] finds that.
+//! and up again is in the unedited source. So what is known to have such paths
+//! has directories of its own, too, and [`check`] finds what is not known.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,14 +40,21 @@ pub(super) type Edited = BTreeMap<PathBuf, String>;
 
 /// Fills a folder with a view of a source, and an empty build directory.
 pub(super) fn make(source: &Path, edited: &Edited, view: &Path) -> Result<(), VmError> {
-    let own: Vec<PathBuf> = edited.keys().map(|file| own_folder(file)).collect();
+    let mut own: Vec<PathBuf> = edited.keys().map(|file| own_folder(file)).collect();
+    if !own.is_empty() {
+        own.push(ARCH.into());
+    }
     fill(source, Path::new(""), &own, edited, view)?;
     let build = view.join(BUILD);
     fs::create_dir(&build).map_err(VmError::io("create", &build))
 }
 
+/// It reads other folders by `..`, from deep inside (`virt/kvm`); other folders
+/// do so from their top (`lib/../mm/internal.h`).
+const ARCH: &str = "arch/riscv";
+
 /// The folder that has directories of its own for an edit's sake: what is in
-/// it includes its neighbours by `..`, what is elsewhere hardly ever does.
+/// it includes its neighbours by `..`.
 fn own_folder(file: &Path) -> PathBuf {
     let depth = if file.starts_with("arch") { 2 } else { 1 };
     file.iter().take(depth).collect()
@@ -61,17 +69,19 @@ fn fill(
     view: &Path,
 ) -> Result<(), VmError> {
     let inside = own.iter().any(|folder| at.starts_with(folder));
+    let top = !own.is_empty() && at == Path::new("");
+    let is_own = |folder: &Path| inside || top || own.iter().any(|own| own.starts_with(folder));
     for entry in list(&source.join(at))? {
         let name = at.join(entry.file_name());
         let (from, to) = (source.join(&name), view.join(&name));
         let kind = entry.file_type().map_err(VmError::io("read", &from))?;
         if let Some(text) = edited.get(&name) {
             fs::write(&to, text).map_err(VmError::io("write", &to))?;
-        } else if kind.is_dir() && (inside || own.iter().any(|folder| folder.starts_with(&name))) {
+        } else if !kind.is_dir() {
+            fs::hard_link(&from, &to).map_err(VmError::io("make a hard link to", &from))?;
+        } else if is_own(&name) {
             fs::create_dir(&to).map_err(VmError::io("create", &to))?;
             fill(source, &name, own, edited, view)?;
-        } else if inside && !kind.is_dir() {
-            fs::hard_link(&from, &to).map_err(VmError::io("make a hard link to", &from))?;
         } else {
             symlink(&from, &to).map_err(VmError::io("make a symbolic link to", &from))?;
         }
@@ -189,6 +199,7 @@ mod tests {
         "mm/damon/d.c",
         "mm/internal.h",
         "fs/f.c",
+        "fs/ext4/e.c",
     ];
 
     /// A source, and a view of it in which these files are edited.
@@ -249,11 +260,7 @@ mod tests {
     fn a_view_without_edits_is_links() {
         let fixture = Fixture::new(&[]);
         assert_eq!(fixture.text("mm/internal.h"), "was mm/internal.h");
-        assert!(
-            ["Makefile", "arch", "mm"]
-                .iter()
-                .all(|name| fixture.is_link(name))
-        );
+        assert!(fixture.is_link("arch") && fixture.is_link("mm"));
         assert!(fixture.view().join("build").is_dir());
     }
 
@@ -280,7 +287,9 @@ mod tests {
         assert_eq!(fixture.text("mm/damon/../internal.h"), "is");
         let inode = |root: &Path| fs::metadata(root.join("mm/damon/d.c")).unwrap().ino();
         assert_eq!(inode(&fixture.view()), inode(&fixture.source()));
-        assert!(fixture.is_link("arch/arm") && fixture.is_link("fs"));
+        assert_eq!(fixture.text("fs/../mm/internal.h"), "is");
+        assert_eq!(fixture.text("arch/riscv/kvm/../../../mm/internal.h"), "is");
+        assert!(fixture.is_link("arch/arm") && fixture.is_link("fs/ext4"));
     }
 
     #[test]
@@ -292,7 +301,7 @@ mod tests {
     #[test]
     fn an_edit_that_was_gone_around_is_found() {
         let fixture = Fixture::new(&["mm/internal.h"]);
-        let error = fixture.checked(&["../mm/internal.h", "../fs/../mm/internal.h"]);
+        let error = fixture.checked(&["../mm/internal.h", "../fs/ext4/../../mm/internal.h"]);
         assert!(error.unwrap_err().contains("around the edit"));
     }
 

@@ -56,6 +56,9 @@ pub struct Profile {
     /// Page tables are freed by RCU on all machines ("riscv: pgtable: unconditionally
     /// use tlb_remove_ptdesc()").
     pub tables_always_by_rcu: bool,
+    /// PROT_WRITE makes an area readable as well, for only VM_WRITE means a shadow
+    /// stack (`arch_calc_vm_prot_bits()` of asm/mman.h).
+    pub write_implies_read: bool,
     /// `process_madvise()` looks for the mm before the advice, and takes any advice for
     /// the caller's own.
     pub process_madvise_any_for_self: bool,
@@ -78,6 +81,7 @@ impl Profile {
         lazyfree_extra_ref_makes_swapbacked: true,
         note_cost_decays_on_zero: true,
         tables_always_by_rcu: false,
+        write_implies_read: false,
         process_madvise_any_for_self: false,
     };
     /// The same without d9be2b9b6049.
@@ -102,6 +106,7 @@ impl Profile {
         lazyfree_extra_ref_makes_swapbacked: false,
         note_cost_decays_on_zero: false,
         tables_always_by_rcu: true,
+        write_implies_read: true,
         process_madvise_any_for_self: true,
     };
     /// All of them.

@@ -32,7 +32,7 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
     // What both fault in until the child is ready is no part of the step, and the
     // guest's agent sees to it that it shares no batch with the steps' pages.
     swap::lru_add_drain(k);
-    k.current = parent;
+    sched::run(k, parent);
     swap::lru_add_drain(k);
     Ok(())
 }

@@ -42,9 +42,15 @@ pub struct MmapArgs {
 }
 
 /// `calc_vm_prot_bits()` of include/linux/mman.h
-pub fn calc_vm_prot_bits(prot: i32) -> u64 {
+pub fn calc_vm_prot_bits(k: &Kernel, prot: i32) -> u64 {
     let bit = |from: i32, to: u64| if prot & from != 0 { to } else { 0 };
-    bit(PROT_READ, vm::READ) | bit(PROT_WRITE, vm::WRITE) | bit(PROT_EXEC, vm::EXEC)
+    // arch_calc_vm_prot_bits()
+    let write = if k.profile.write_implies_read {
+        vm::READ | vm::WRITE
+    } else {
+        vm::WRITE
+    };
+    bit(PROT_READ, vm::READ) | bit(PROT_WRITE, write) | bit(PROT_EXEC, vm::EXEC)
 }
 
 /// `PAGE_ALIGN()`; none where it overflows.
@@ -81,7 +87,7 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     {
         return Err(errno::EEXIST);
     }
-    let mut vm_flags = calc_vm_prot_bits(args.prot) | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
+    let mut vm_flags = calc_vm_prot_bits(k, args.prot) | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
     if flags & MAP_LOCKED != 0 {
         vm_flags |= vm::LOCKED;
     }

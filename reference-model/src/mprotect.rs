@@ -159,7 +159,7 @@ fn mprotect_vmas(
         let Some(vma) = k.mm.vma_lookup(nstart).cloned() else {
             return Err(errno::ENOMEM);
         };
-        let newflags = calc_vm_prot_bits(prot) | (vma.flags & !vm::ACCESS_FLAGS);
+        let newflags = calc_vm_prot_bits(k, prot) | (vma.flags & !vm::ACCESS_FLAGS);
         // newflags >> 4 shifts VM_MAY% in place of VM_%
         if newflags & !(newflags >> 4) & vm::ACCESS_FLAGS != 0 {
             return Err(errno::EACCES);

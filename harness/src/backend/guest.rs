@@ -260,6 +260,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         harts: system.harts,
         ram_pages: system.ram_pages,
         asids: system.asid_bits > 0,
+        sbi_rfence: system.sbi_rfence,
         svnapot: has("svnapot"),
         svadu: system.features.iter().any(|feature| feature == "svadu"),
         svvptc: has("svvptc"),

@@ -28,6 +28,7 @@ pub fn facts() -> Result<System> {
         mmu: field(&cpuinfo, "mmu").unwrap_or_default(),
         fault_around_bytes: fault_around_bytes(),
         asid_bits: asid_bits(&log).unwrap_or(0),
+        sbi_rfence: sbi_rfence(&log),
         ram_pages: ram_pages(&files::read(Path::new("/proc/meminfo"))?).unwrap_or(0),
         features: features(&isa),
         isa,
@@ -66,6 +67,13 @@ fn asid_bits(log: &[String]) -> Option<u32> {
         .iter()
         .find_map(|line| line.split_once("ASID allocator using "))?;
     line.1.split(' ').next()?.parse().ok()
+}
+
+/// `riscv_use_sbi_for_rfence()`: `sbi_ipi_init()` says so, unless an interrupt
+/// controller (AIA's IMSIC) had brought IPIs before it.
+fn sbi_rfence(log: &[String]) -> bool {
+    let says = |line: &String| line.contains("providing IPIs using SBI IPI extension");
+    log.iter().any(says)
 }
 
 /// `totalram_pages()`, from MemTotal.
@@ -158,6 +166,10 @@ mod tests {
         ];
         assert_eq!(asid_bits(&log), Some(16));
         assert_eq!(asid_bits(&log[..1]), None);
+        assert!(!sbi_rfence(&log));
+        assert!(sbi_rfence(&[
+            "riscv: providing IPIs using SBI IPI extension".to_owned()
+        ]));
         assert_eq!(ram_pages("MemTotal:       493004 kB\n"), Some(123_251));
     }
 }

@@ -101,6 +101,8 @@ pub struct System {
     pub fault_around_bytes: u64,
     /// Bits of an ASID; 0 where the hart has none.
     pub asid_bits: u32,
+    /// Remote fences go by SBI; else by IPI.
+    pub sbi_rfence: bool,
     /// `totalram_pages()`: what the kernel thinks it can promise, in pages.
     pub ram_pages: u64,
     /// Names of features there: `swap`, `thp`, `hugetlb`, `ksm`, `userfaultfd`, …

@@ -20,6 +20,9 @@ pub struct Profile {
     pub name: &'static str,
     /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
     pub notifies_secondary: bool,
+    /// `__flush_tlb_range()` tells secondary MMUs where the cpumask is empty, too: the
+    /// fix of scenarios/findings/empty-cpumask.md.
+    pub tells_with_empty_cpumask: bool,
     /// `arch_tlbbatch_add_pending()` is given a range and not a page ("mm: support
     /// tlbbatch flush for a range of PTEs").
     pub batch_pending_takes_range: bool,
@@ -69,6 +72,7 @@ impl Profile {
     pub const STABLE: Profile = Profile {
         name: "stable",
         notifies_secondary: true,
+        tells_with_empty_cpumask: false,
         batch_pending_takes_range: false,
         batched_pending_in_arch: true,
         dontneed_frees_page_tables: false,
@@ -94,6 +98,7 @@ impl Profile {
     pub const NEXT: Profile = Profile {
         name: "next",
         notifies_secondary: true,
+        tells_with_empty_cpumask: false,
         batch_pending_takes_range: true,
         batched_pending_in_arch: false,
         dontneed_frees_page_tables: true,
@@ -109,8 +114,31 @@ impl Profile {
         write_implies_read: true,
         process_madvise_any_for_self: true,
     };
+    /// Stable where no hart has ASIDs: what differs is the machine's.
+    pub const NOASID: Profile = Profile {
+        name: "noasid",
+        ..Profile::STABLE
+    };
+    /// Stable where fences go by IPI: what differs is the machine's.
+    pub const NOSBI: Profile = Profile {
+        name: "nosbi",
+        ..Profile::STABLE
+    };
+    /// Stable with the fix of scenarios/findings/empty-cpumask.md.
+    pub const FIXED: Profile = Profile {
+        name: "fixed",
+        tells_with_empty_cpumask: true,
+        ..Profile::STABLE
+    };
     /// All of them.
-    pub const ALL: &'static [Profile] = &[Profile::STABLE, Profile::NEXT, Profile::PREPATCH];
+    pub const ALL: &'static [Profile] = &[
+        Profile::STABLE,
+        Profile::NEXT,
+        Profile::PREPATCH,
+        Profile::NOASID,
+        Profile::NOSBI,
+        Profile::FIXED,
+    ];
 
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<&'static Profile> {

@@ -180,6 +180,9 @@ impl Flush<'_> {
         let asid = if mm { self.get_mm_asid() } else { None };
 
         if cmask == 0 {
+            if mm && self.profile.tells_with_empty_cpumask {
+                self.notify(start, start.wrapping_add(size));
+            }
             return;
         }
 
@@ -389,6 +392,17 @@ mod tests {
         };
         assert_eq!(told(range(2), context), []);
         assert_eq!(told(Entry::FlushTlbMm, context), []);
+    }
+
+    #[test]
+    fn with_the_fix_an_empty_mask_is_told_and_not_fenced() {
+        let context = Context {
+            cpumask: 0,
+            ..ONE_HART
+        };
+        let machine = Machine::default();
+        let effects = replay(&Profile::FIXED, &machine, &range(2), &context);
+        assert_eq!(effects, [notify(0x1000, 0x3000)]);
     }
 
     #[test]

@@ -7,24 +7,30 @@
 #[path = "../harness/tests/common/mod.rs"]
 mod common;
 
-use common::{all, all_scenarios, judge, recorded, root};
+use common::{all, all_scenarios, judge, recorded, recorded_of, root};
 use reference_model::Profile;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
-use tlbdiff::snapshot::{Place, Snapshot};
+use tlbdiff::snapshot::{Place, Set, Snapshot};
 
 #[test]
 fn the_model_agrees_with_every_snapshot() {
-    let by_model = Judge {
-        profile: &Profile::STABLE,
-        repeat: 1,
-        snapshots: false,
-    };
-    let (summary, told) = judge(all_scenarios(), by_model, recorded());
-    assert!(all(&summary, Outcome::Agree), "{told}");
+    for (profile, set) in [
+        (&Profile::STABLE, Set::Stable),
+        (&Profile::NEXT, Set::Other("next".to_owned())),
+    ] {
+        let by_model = Judge {
+            profile,
+            repeat: 1,
+            snapshots: None,
+            kernel: profile.name.to_owned(),
+        };
+        let (summary, told) = judge(all_scenarios(), by_model, recorded_of(set));
+        assert!(all(&summary, Outcome::Agree), "{}: {told}", profile.name);
+    }
 }
 
 #[test]
@@ -32,10 +38,11 @@ fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
     let by_model = Judge {
         profile: &Profile::PREPATCH,
         repeat: 1,
-        snapshots: false,
+        snapshots: None,
+        kernel: "stable".to_owned(),
     };
     for scenario in all_scenarios() {
-        let place = Place::of(&scenario.path).expect("in scenarios/");
+        let place = Place::of(&scenario.path, &Set::Stable).expect("in scenarios/");
         let snapshot = place.read().expect("readable").expect("accepted");
         let told_something = snapshot.text.contains("     told ");
         let path = scenario.path.clone();
@@ -68,7 +75,10 @@ fn every_snapshot_has_its_scenario() {
     let mut files = BTreeSet::new();
     snapshot_files(&root().join("snapshots"), &mut files);
     for scenario in all_scenarios() {
-        files.remove(&Place::of(&scenario.path).expect("in scenarios/").accepted);
+        for set in [Set::Stable, Set::Other("next".to_owned())] {
+            let place = Place::of(&scenario.path, &set).expect("in scenarios/");
+            files.remove(&place.accepted);
+        }
     }
     assert!(files.is_empty(), "of no scenario: {files:?}");
 }
@@ -76,7 +86,7 @@ fn every_snapshot_has_its_scenario() {
 #[test]
 fn snapshots_are_what_insta_takes_for_snapshots() {
     for scenario in all_scenarios() {
-        let place = Place::of(&scenario.path).expect("in scenarios/");
+        let place = Place::of(&scenario.path, &Set::Stable).expect("in scenarios/");
         let snapshot = place.read().expect("readable").expect("accepted");
         assert_eq!(Snapshot::parse(&snapshot.print()).as_ref(), Ok(&snapshot));
 

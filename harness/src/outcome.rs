@@ -22,6 +22,8 @@ pub enum Outcome {
     Agree,
     /// Kernel or machine lack what the scenario requires.
     Skipped,
+    /// A kernel that is known to be wrong there is wrong in the known way.
+    Known,
     /// No QEMU, boot failed, agent silent, records lost: says nothing about the kernel.
     CouldNotRun,
     /// There is no accepted snapshot.
@@ -30,6 +32,8 @@ pub enum Outcome {
     SnapshotChanged,
     /// Repeated, it did not come to the same.
     Varies,
+    /// A kernel that was known to be wrong there is not any more.
+    FindingGone,
     /// Kernel and model disagree.
     Differs,
     /// Pages lost their mapping or rights and secondary MMUs were not told before the step ended.
@@ -40,13 +44,15 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, the worst last.
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Agree,
         Outcome::Skipped,
+        Outcome::Known,
         Outcome::CouldNotRun,
         Outcome::SnapshotNew,
         Outcome::SnapshotChanged,
         Outcome::Varies,
+        Outcome::FindingGone,
         Outcome::Differs,
         Outcome::Unsafe,
         Outcome::KernelCrashed,
@@ -57,6 +63,8 @@ impl Outcome {
         match self {
             Outcome::Agree => "agree",
             Outcome::Skipped => "skipped",
+            Outcome::Known => "known",
+            Outcome::FindingGone => "finding gone",
             Outcome::CouldNotRun => "could not run",
             Outcome::SnapshotNew => "snapshot new",
             Outcome::SnapshotChanged => "snapshot changed",
@@ -75,11 +83,12 @@ impl Outcome {
     /// What the process ends with.
     pub fn exit_code(self) -> u8 {
         match self {
-            Outcome::Agree | Outcome::Skipped => EXIT_AGREE,
+            Outcome::Agree | Outcome::Skipped | Outcome::Known => EXIT_AGREE,
             Outcome::CouldNotRun => EXIT_COULD_NOT_RUN,
             Outcome::SnapshotNew
             | Outcome::SnapshotChanged
             | Outcome::Varies
+            | Outcome::FindingGone
             | Outcome::Differs
             | Outcome::Unsafe
             | Outcome::KernelCrashed => EXIT_FOUND,

@@ -82,7 +82,7 @@ impl Run {
     /// What is found cannot be told.
     pub fn run(
         self,
-        (sender, messages): (Sender<Message>, Receiver<Message>),
+        (sender, messages): (&Sender<Message>, &Receiver<Message>),
         reporter: &mut dyn Reporter,
     ) -> io::Result<Summary> {
         let begin = Instant::now();
@@ -90,9 +90,9 @@ impl Run {
         reporter.tell(&Event::Started(self.start.clone()))?;
         let stop = Arc::new(Stop::default());
         let workers = self.jobs.clamp(1, total.max(1));
-        self.start_workers(workers, &sender, &stop)?;
+        self.start_workers(workers, sender, &stop)?;
         let mut teller = Teller::new(begin, reporter);
-        teller.listen(&messages, workers, &stop)?;
+        teller.listen(messages, workers, &stop)?;
         let Teller {
             mut summary,
             reporter,

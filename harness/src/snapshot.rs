@@ -99,31 +99,63 @@ impl MachineInfo {
     }
 }
 
+/// Which kernel's snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// Of `stable`: every scenario has one.
+    Stable,
+    /// Of another kernel: a scenario has one where it is not stable's.
+    Other(String),
+}
+
+impl Set {
+    /// The snapshots for a kernel with that profile of the model; none for variants of
+    /// one that has some, of which nothing is recorded.
+    pub fn of_profile(profile: &str) -> Option<Set> {
+        match profile {
+            "stable" => Some(Set::Stable),
+            "next" => Some(Set::Other(profile.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// Where a scenario's snapshot is kept: for `R/scenarios/munmap/middle.yaml`,
-/// `R/snapshots/munmap/middle.snap`.
+/// `R/snapshots/munmap/middle.snap`, or `middle@next.snap` beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The accepted snapshot.
     pub accepted: PathBuf,
+    /// The one that speaks for this kernel too where there is none of its own.
+    pub common: Option<PathBuf>,
     /// The scenario, from the root.
     pub scenario: String,
 }
 
 impl Place {
     /// None for a scenario that is in no folder `scenarios`: none is kept for it.
-    pub fn of(scenario: &Path) -> Option<Place> {
+    pub fn of(scenario: &Path, set: &Set) -> Option<Place> {
         let path = scenario.canonicalize().ok()?;
         let scenarios = path
             .ancestors()
             .skip(1)
             .find(|folder| folder.ends_with("scenarios"))?;
         let below = path.strip_prefix(scenarios).ok()?;
-        let accepted = scenarios
+        let stable = scenarios
             .with_file_name("snapshots")
             .join(below)
             .with_extension("snap");
+        let (accepted, common) = match set {
+            Set::Stable => (stable, None),
+            Set::Other(kernel) => {
+                let stem = below.file_stem()?.to_string_lossy();
+                let own = stable.with_file_name(format!("{stem}@{kernel}.snap"));
+                (own, Some(stable))
+            }
+        };
         Some(Place {
             accepted,
+            common,
             scenario: format!("scenarios/{}", below.display()),
         })
     }
@@ -138,13 +170,9 @@ impl Place {
     /// # Errors
     /// It cannot be read, or is no snapshot.
     pub fn read(&self) -> io::Result<Option<Snapshot>> {
-        match fs::read_to_string(&self.accepted) {
-            Ok(text) => Snapshot::parse(&text).map(Some).map_err(|why| {
-                let message = format!("{}: {why}", self.accepted.display());
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match (read(&self.accepted)?, &self.common) {
+            (None, Some(common)) => read(common),
+            (own, _) => Ok(own),
         }
     }
 
@@ -170,6 +198,17 @@ impl Place {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Snapshot>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Snapshot::parse(&text).map(Some).map_err(|why| {
+            let message = format!("{}: {why}", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -51,6 +51,18 @@ pub enum Finding {
         /// Why, and what to do.
         why: String,
     },
+    /// The kernel is known to be wrong here, and is so.
+    Known {
+        /// The page that tells of it.
+        page: PathBuf,
+        /// What was not told.
+        uncovered: Vec<Uncovered>,
+    },
+    /// The kernel was known to be wrong here, and is so no more.
+    Gone {
+        /// The page that tells of it.
+        page: PathBuf,
+    },
     /// Something that the scenario requires is missing.
     Skipped {
         /// What.
@@ -69,6 +81,8 @@ impl Finding {
             Finding::Varies { .. } => Outcome::Varies,
             Finding::KernelCrashed { .. } => Outcome::KernelCrashed,
             Finding::CouldNotRun { .. } => Outcome::CouldNotRun,
+            Finding::Known { .. } => Outcome::Known,
+            Finding::Gone { .. } => Outcome::FindingGone,
             Finding::Skipped { .. } => Outcome::Skipped,
         }
     }

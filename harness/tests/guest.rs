@@ -14,6 +14,7 @@ use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::Scenario;
+use tlbdiff::snapshot::Set;
 use vm::KernelChoice;
 
 fn guest() -> Arc<MakeBackend> {
@@ -43,7 +44,8 @@ fn kernel_model_and_snapshots_agree_on_every_scenario() {
     let by = Judge {
         profile: &Profile::STABLE,
         repeat: 1,
-        snapshots: true,
+        snapshots: Some(Set::Stable),
+        kernel: "stable".to_owned(),
     };
     let (summary, told) = judge(all_scenarios(), by, guest());
     assert!(all(&summary, Outcome::Agree), "{told}");
@@ -55,7 +57,8 @@ fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
     let by = Judge {
         profile: &Profile::PREPATCH,
         repeat: 1,
-        snapshots: false,
+        snapshots: None,
+        kernel: "stable".to_owned(),
     };
     let (summary, told) = judge(below("munmap"), by, guest());
     assert_eq!(summary.worst(), Outcome::Differs, "{told}");
@@ -68,7 +71,8 @@ fn results_do_not_vary() {
     let by = Judge {
         profile: &Profile::STABLE,
         repeat: 5,
-        snapshots: false,
+        snapshots: None,
+        kernel: "stable".to_owned(),
     };
     let (summary, told) = judge(below("reclaim"), by, guest());
     assert!(all(&summary, Outcome::Agree), "{told}");

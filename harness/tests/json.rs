@@ -70,7 +70,7 @@ fn a_run_is_start_scenarios_and_summary() {
         types,
         ["start", "scenario", "scenario", "scenario", "summary"]
     );
-    assert!(told.iter().all(|line| line["schema"] == 1));
+    assert!(told.iter().all(|line| line["schema"] == 2));
     let outcomes: Vec<&Value> = told[1..4].iter().map(|line| &line["outcome"]).collect();
     assert_eq!(outcomes, ["agree", "unsafe", "snapshot_new"]);
     assert_eq!(told[4]["outcomes"]["agree"], 1);
@@ -85,7 +85,8 @@ fn both_sides_of_every_step_are_told_with_ranges_in_pages_and_bytes() {
     assert_eq!(step["line"], 5);
     assert_eq!(step["operation"], "munmap at 4 pages 2");
     assert_eq!(step["model"]["result"], "ok");
-    assert_eq!(step["model"]["lost"][0]["pages"], "[4,6)");
+    assert_eq!(step["model"]["lost"][0]["range"]["pages"], "[4,6)");
+    assert_eq!(step["model"]["lost"][0]["mm"], 0);
     assert_eq!(
         step["kernel"]["calls"][0]["call"],
         "flush_tlb_mm_range [4,6) stride 4K"

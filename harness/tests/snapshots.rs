@@ -17,6 +17,7 @@ use tlbdiff::outcome::Outcome;
 use tlbdiff::parse::parse;
 use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::{Scenario, find};
+use tlbdiff::snapshot::Set;
 use tlbdiff::snapshot::Snapshot;
 use tlbdiff::verdict::Finding;
 
@@ -81,7 +82,8 @@ impl Checkout {
         let by = Judge {
             profile: &Profile::STABLE,
             repeat,
-            snapshots: true,
+            snapshots: Some(Set::Stable),
+            kernel: "stable".to_owned(),
         };
         let (summary, told) = judge(scenarios, by, script(texts));
         (summary.worst(), told)

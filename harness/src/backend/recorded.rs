@@ -5,17 +5,17 @@ use super::{Backend, Observed, Subject};
 use crate::layer1::Layer1;
 use crate::parse::parse;
 use crate::scenario::Scenario;
-use crate::snapshot::{Place, Snapshot};
+use crate::snapshot::{Place, Set, Snapshot};
 use crate::verdict::Finding;
 use reference_model::Machine;
 
-/// What was accepted earlier.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Recorded;
+/// What was accepted earlier, of which kernel.
+#[derive(Clone, Debug)]
+pub struct Recorded(pub Set);
 
 impl Backend for Recorded {
     fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
-        let info = snapshot_of(scenario)?.header.info;
+        let info = snapshot_of(scenario, &self.0)?.header.info;
         let machine = Machine {
             swap: scenario.needs_swap(),
             ..info.machine.machine()
@@ -27,7 +27,7 @@ impl Backend for Recorded {
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
-        let snapshot = snapshot_of(scenario)?;
+        let snapshot = snapshot_of(scenario, &self.0)?;
         let observation =
             parse(scenario, snapshot.text.trim_end()).map_err(|why| Finding::CouldNotRun {
                 why: format!(
@@ -42,8 +42,8 @@ impl Backend for Recorded {
     }
 }
 
-fn snapshot_of(scenario: &Scenario) -> Result<Snapshot, Finding> {
-    let place = Place::of(&scenario.path).ok_or_else(|| Finding::CouldNotRun {
+fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
+    let place = Place::of(&scenario.path, set).ok_or_else(|| Finding::CouldNotRun {
         why: "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest".to_owned(),
     })?;
     match place.read() {

@@ -55,15 +55,16 @@ pub struct Selection {
     pub filter: Option<String>,
 }
 
-/// Which kernel.
+/// Which kernels.
 #[derive(Clone, Debug, Args)]
 pub struct KernelArgs {
-    /// Kernel to run on, by its name in vm/kernels.toml
-    #[arg(long, value_name = "NAME", default_value = "stable")]
-    pub kernel: String,
-    /// Run on the kernel built from this source tree instead
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
-    pub kernel_tree: Option<PathBuf>,
+    /// Kernel to run on, by its name in vm/kernels.toml; `all` is all of them; may be
+    /// given several times (default: stable)
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Vec<String>,
+    /// Run on the kernel built from this source tree; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub kernel_tree: Vec<PathBuf>,
 }
 
 /// Options of `run`.

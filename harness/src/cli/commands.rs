@@ -2,16 +2,16 @@
 //! What each command does. Each gives the exit code.
 
 use super::args::{CheckArgs, Format, ListArgs, PredictArgs, ProvisionArgs, RunArgs};
-use super::config::{RunConfig, profile, scenarios};
+use super::config::{From, KernelRun, RunConfig, profile, scenarios};
 use super::{Failure, interrupt};
 use crate::backend::Backend;
 use crate::backend::guest::GuestBackend;
 use crate::backend::recorded::Recorded;
 use crate::judge::{Judge, expect};
-use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
-use crate::report::Reporter;
+use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, Outcome};
 use crate::report::human::Human;
 use crate::report::json::{self, Json};
+use crate::report::{Event, Reporter, Summary};
 use crate::run::{MakeBackend, Run, messages};
 use crate::text::{self, Fences};
 use reference_model::Machine;
@@ -21,36 +21,81 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Runs scenarios on a kernel and on the model, and compares.
+/// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
     let (sender, receiver) = messages();
     interrupt::listen(sender.clone())?;
     let config = RunConfig::new(args)?;
     let mut reporter: Box<dyn Reporter> = match config.format {
         Format::Human => Box::new(Human::new(io::stdout(), config.style.clone())),
-        Format::Json => Box::new(Json::new(io::stdout(), config.style.rerun.clone())),
+        Format::Json => Box::new(Json::new(io::stdout())),
     };
-    let run = Run {
-        judge: Judge {
-            profile: config.profile,
-            repeat: config.repeat,
-            snapshots: config.snapshots,
-        },
-        backend: backend(&config),
-        scenarios: config.scenarios,
-        jobs: config.jobs,
-        start: config.start,
-    };
-    let summary = run.run((sender, receiver), reporter.as_mut())?;
-    Ok(summary.exit_code())
+    for note in &config.notes {
+        reporter.tell(&Event::Note(note.clone()))?;
+    }
+    let mut summaries = Vec::new();
+    for kernel in &config.kernels {
+        let (name, summary) = match kernel {
+            Ok(kernel) => {
+                let run = one_run(&config, kernel);
+                let summary = run.run((&sender, &receiver), reporter.as_mut())?;
+                (kernel.start.kernel.clone(), summary)
+            }
+            Err(missing) => {
+                reporter.tell(&Event::Note(missing.why.clone()))?;
+                (missing.kernel.clone(), not_run(&config, &missing.why))
+            }
+        };
+        let interrupted = summary.interrupted;
+        summaries.push((name, summary));
+        if interrupted {
+            break;
+        }
+    }
+    if config.kernels.len() > 1 {
+        reporter.tell(&Event::AllFinished(summaries.clone()))?;
+    }
+    Ok(worst(&summaries))
 }
 
-fn backend(config: &RunConfig) -> Arc<MakeBackend> {
-    match config.guest.clone() {
-        Some(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
-            Box::new(GuestBackend::new(settings.clone(), sender, stop))
+fn one_run(config: &RunConfig, kernel: &KernelRun) -> Run {
+    Run {
+        judge: Judge {
+            profile: kernel.profile,
+            repeat: config.repeat,
+            snapshots: kernel.snapshots.clone(),
+            kernel: kernel.kernel.clone(),
+        },
+        backend: backend(&kernel.from),
+        scenarios: config.scenarios.clone(),
+        jobs: config.jobs,
+        start: kernel.start.clone(),
+    }
+}
+
+fn not_run(config: &RunConfig, why: &str) -> Summary {
+    Summary {
+        not_run: config.scenarios.len(),
+        stopped: Some(why.to_owned()),
+        ..Summary::default()
+    }
+}
+
+/// What the worst of them ends the process with.
+fn worst(summaries: &[(String, Summary)]) -> u8 {
+    if summaries.iter().any(|(_, summary)| summary.interrupted) {
+        return EXIT_INTERRUPTED;
+    }
+    let worst = summaries.iter().map(|(_, summary)| summary.worst()).max();
+    worst.map_or(EXIT_AGREE, Outcome::exit_code)
+}
+
+fn backend(from: &From) -> Arc<MakeBackend> {
+    match from.clone() {
+        From::Guest(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
+            Box::new(GuestBackend::new((*settings).clone(), sender, stop))
         }),
-        None => Arc::new(|_, _| Box::new(Recorded)),
+        From::Recorded(set) => Arc::new(move |_, _| Box::new(Recorded(set.clone()))),
     }
 }
 

@@ -2,27 +2,27 @@
 //! What the command line means: names looked up, defaults filled in.
 
 use super::Failure;
-use super::args::{BackendName, Format, KernelArgs, RunArgs, Selection};
+use super::args::{BackendName, Format, GuestArgs, KernelArgs, RunArgs, Selection};
 use crate::backend::guest::Settings;
 use crate::report::human::Style;
 use crate::report::{Rerun, Start};
 use crate::scenario::{Scenario, find, names};
+use crate::snapshot::Set;
 use reference_model::Profile;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use vm::{Artifacts, KernelChoice, VmError};
 
+/// The kernel where none is named.
+const DEFAULT_KERNEL: &str = "stable";
+
 /// What `run` is to do.
 pub struct RunConfig {
     /// In the order of telling.
     pub scenarios: Vec<Arc<Scenario>>,
-    /// The model's kernel.
-    pub profile: &'static Profile,
-    /// How guests are made; none for recorded observations.
-    pub guest: Option<Settings>,
-    /// Compare with accepted snapshots.
-    pub snapshots: bool,
+    /// On which kernels, in the order of running; or which one cannot be had, and why.
+    pub kernels: Vec<Result<KernelRun, Missing>>,
     /// How often each scenario is run.
     pub repeat: u32,
     /// How many at once.
@@ -31,55 +31,145 @@ pub struct RunConfig {
     pub format: Format,
     /// How it is printed for people.
     pub style: Style,
+    /// What the user should know before.
+    pub notes: Vec<String>,
+}
+
+/// A run on one kernel.
+pub struct KernelRun {
+    /// Its name.
+    pub kernel: String,
+    /// The model's profile.
+    pub profile: &'static Profile,
+    /// Where observations come from.
+    pub from: From,
+    /// Which accepted snapshots are compared with.
+    pub snapshots: Option<Set>,
     /// How the run is announced.
     pub start: Start,
+}
+
+/// Where observations come from.
+#[derive(Clone)]
+pub enum From {
+    /// Guests like this.
+    Guest(Box<Settings>),
+    /// Snapshots that were accepted.
+    Recorded(Set),
+}
+
+/// A kernel that cannot be run on.
+pub struct Missing {
+    /// Its name.
+    pub kernel: String,
+    /// Why, and what to do.
+    pub why: String,
 }
 
 impl RunConfig {
     /// Finds out what is meant.
     ///
     /// # Errors
-    /// A name is unknown, a scenario is wrong, or the kernel has not been built.
+    /// A name is unknown, a scenario is wrong, or the only kernel has not been built.
     pub fn new(args: RunArgs) -> Result<RunConfig, Failure> {
         let named = args.model_profile.as_deref().map(profile).transpose()?;
         let scenarios = scenarios(&args.selection)?;
-        let artifacts = match args.backend {
-            BackendName::Guest => Some(artifacts(&args.kernel)?),
-            BackendName::Recorded => None,
-        };
-        let profile = match (named, &artifacts) {
-            (Some(named), _) => named,
-            (None, Some(artifacts)) => profile(&artifacts.profile)?,
-            (None, None) => &Profile::STABLE,
-        };
-        let start = Start {
-            scenarios: scenarios.len(),
-            backend: if artifacts.is_some() {
-                "guest"
-            } else {
-                "recorded"
-            },
-            kernel: artifacts
-                .as_ref()
-                .map_or_else(|| "recorded".to_owned(), kernel_name),
-            profile: profile.name,
-        };
-        let style = Style {
-            quiet: args.quiet,
-            rerun: rerun(&args),
-            ..style()
-        };
+        let mut notes = Vec::new();
+        let choices = choices(&args.kernel)?;
+        let several = choices.len() > 1;
+        let mut kernels = Vec::new();
+        for choice in choices {
+            let run = match args.backend {
+                BackendName::Guest => on_guest(&args, &choice, named, &mut notes),
+                BackendName::Recorded => from_snapshots(&choice, named),
+            };
+            let mut run = match run {
+                // The others can be run all the same.
+                Err(Failure::Cannot(why)) if several => {
+                    let kernel = choice.to_string();
+                    kernels.push(Err(Missing { kernel, why }));
+                    continue;
+                }
+                run => run?,
+            };
+            run.start.scenarios = scenarios.len();
+            run.start.several = several;
+            run.start.rerun = rerun(&args, &choice);
+            kernels.push(Ok(run));
+        }
         Ok(RunConfig {
             scenarios,
-            profile,
-            snapshots: artifacts.is_some() && !args.no_snapshots,
-            guest: artifacts.map(|artifacts| settings(&args, artifacts)),
+            kernels,
             repeat: args.repeat,
             jobs: usize::from(args.jobs),
             format: args.format,
-            style,
-            start,
+            style: Style {
+                quiet: args.quiet,
+                ..style()
+            },
+            notes,
         })
+    }
+}
+
+fn on_guest(
+    args: &RunArgs,
+    choice: &KernelChoice,
+    named: Option<&'static Profile>,
+    notes: &mut Vec<String>,
+) -> Result<KernelRun, Failure> {
+    let artifacts = artifacts(choice)?;
+    let own = Profile::by_name(&artifacts.profile);
+    if matches!(choice, KernelChoice::Tree(_)) || own.is_none() {
+        let nearest = own.unwrap_or(&Profile::STABLE).name;
+        notes.push(format!(
+            "the model has no profile of {choice}; the nearest is `{nearest}`"
+        ));
+    }
+    let own = own.unwrap_or(&Profile::STABLE);
+    let profile = named.unwrap_or(own);
+    let snapshots = Set::of_profile(own.name).filter(|_| !args.no_snapshots);
+    Ok(KernelRun {
+        kernel: artifacts.kernel.clone(),
+        profile,
+        snapshots,
+        start: start("guest", kernel_name(&artifacts), profile),
+        from: From::Guest(Box::new(settings(&args.guest, artifacts))),
+    })
+}
+
+fn from_snapshots(
+    choice: &KernelChoice,
+    named: Option<&'static Profile>,
+) -> Result<KernelRun, Failure> {
+    let own = match choice {
+        KernelChoice::Named(name) => profile(name).ok(),
+        KernelChoice::Tree(_) => None,
+    };
+    let set = own.and_then(|own| Set::of_profile(own.name));
+    let (Some(own), Some(set)) = (own, set) else {
+        let message = format!("--kernel: no snapshots are kept of {choice}");
+        return Err(Failure::Usage(message));
+    };
+    let profile = named.unwrap_or(own);
+    let name = format!("recorded of {choice}");
+    Ok(KernelRun {
+        kernel: choice.to_string(),
+        profile,
+        snapshots: None,
+        start: start("recorded", name, profile),
+        from: From::Recorded(set),
+    })
+}
+
+fn start(backend: &'static str, kernel: String, profile: &Profile) -> Start {
+    Start {
+        scenarios: 0,
+        backend,
+        kernel,
+        profile: profile.name,
+        several: false,
+        rerun: Rerun::default(),
     }
 }
 
@@ -87,18 +177,19 @@ fn kernel_name(artifacts: &Artifacts) -> String {
     format!("{} ({})", artifacts.kernel, artifacts.release)
 }
 
-fn settings(args: &RunArgs, mut artifacts: Artifacts) -> Settings {
-    let other = args.guest.initramfs.clone();
-    let restore = !args.guest.boot && other.is_none();
+/// How guests of a kernel are made.
+pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
+    let other = guest.initramfs.clone();
+    let restore = !guest.boot && other.is_none();
     artifacts.initramfs = other.unwrap_or(artifacts.initramfs);
     Settings {
         artifacts,
-        harts: args.guest.harts,
-        memory_mib: args.guest.memory,
-        timeout: Duration::from_secs(args.guest.timeout),
+        harts: guest.harts,
+        memory_mib: guest.memory,
+        timeout: Duration::from_secs(guest.timeout),
         restore,
-        sabotage: args.guest.sabotage,
-        buffer_records: args.guest.buffer_records,
+        sabotage: guest.sabotage,
+        buffer_records: guest.buffer_records,
     }
 }
 
@@ -138,16 +229,41 @@ pub fn profile(name: &str) -> Result<&'static Profile, Failure> {
     })
 }
 
-/// Which kernel is meant.
-pub fn choice(args: &KernelArgs) -> KernelChoice {
-    match &args.kernel_tree {
-        Some(tree) => KernelChoice::Tree(tree.clone()),
-        None => KernelChoice::Named(args.kernel.clone()),
+/// Which kernels are meant, each once, at least one.
+///
+/// # Errors
+/// The list of kernels cannot be read.
+pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
+    let mut choices: Vec<KernelChoice> = Vec::new();
+    let mut add = |choice: KernelChoice| {
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    };
+    for name in &args.kernel {
+        if name == vm::EVERY {
+            let all = vm::kernels().map_err(|error| Failure::Cannot(error.to_string()))?;
+            all.into_iter()
+                .for_each(|kernel| add(KernelChoice::Named(kernel.name)));
+        } else {
+            add(KernelChoice::Named(name.clone()));
+        }
     }
+    for tree in &args.kernel_tree {
+        add(KernelChoice::Tree(tree.clone()));
+    }
+    if choices.is_empty() {
+        choices.push(KernelChoice::Named(DEFAULT_KERNEL.to_owned()));
+    }
+    Ok(choices)
 }
 
-fn artifacts(args: &KernelArgs) -> Result<Artifacts, Failure> {
-    vm::locate(&choice(args)).map_err(|error| match error {
+/// A kernel that was provisioned.
+///
+/// # Errors
+/// It is unknown, or has not been built.
+pub fn artifacts(choice: &KernelChoice) -> Result<Artifacts, Failure> {
+    vm::locate(choice).map_err(|error| match error {
         VmError::UnknownKernel { .. } | VmError::BadTree { .. } => {
             Failure::Usage(format!("--kernel: {error}"))
         }
@@ -156,7 +272,7 @@ fn artifacts(args: &KernelArgs) -> Result<Artifacts, Failure> {
 }
 
 /// Colours and a bar on a terminal only, and colours not where they are unwanted.
-fn style() -> Style {
+pub fn style() -> Style {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Style {
         colour: std::io::stdout().is_terminal() && !unwanted,
@@ -166,23 +282,16 @@ fn style() -> Style {
 }
 
 /// The command that runs one scenario in the same way.
-fn rerun(args: &RunArgs) -> Rerun {
-    // Cargo tells a program that it runs by this variable.
-    let program: Vec<String> = match std::env::var_os("CARGO") {
-        Some(_) => ["cargo", "run", "--"].map(str::to_owned).to_vec(),
-        None => vec![
-            std::env::args()
-                .next()
-                .unwrap_or_else(|| "tlbdiff".to_owned()),
-        ],
-    };
-    let mut command = [program, vec!["run".to_owned()]].concat();
+fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
+    let mut command = program();
+    command.push("run".to_owned());
     let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
-    match (&args.kernel.kernel_tree, args.kernel.kernel.as_str()) {
-        (Some(tree), _) => option("--kernel-tree", tree.display().to_string()),
-        (None, "stable") => {}
-        (None, kernel) => option("--kernel", kernel.to_owned()),
+    match choice {
+        KernelChoice::Tree(tree) => option("--kernel-tree", tree.display().to_string()),
+        KernelChoice::Named(kernel) if kernel == DEFAULT_KERNEL => {}
+        KernelChoice::Named(kernel) => option("--kernel", kernel.clone()),
     }
+
     if args.backend == BackendName::Recorded {
         option("--backend", "recorded".to_owned());
     }
@@ -196,4 +305,17 @@ fn rerun(args: &RunArgs) -> Rerun {
         option("--harts", harts.to_string());
     }
     Rerun { command }
+}
+
+/// How this program was called.
+pub fn program() -> Vec<String> {
+    // Cargo tells a program that it runs by this variable.
+    match std::env::var_os("CARGO") {
+        Some(_) => ["cargo", "run", "--"].map(str::to_owned).to_vec(),
+        None => vec![
+            std::env::args()
+                .next()
+                .unwrap_or_else(|| "tlbdiff".to_owned()),
+        ],
+    }
 }

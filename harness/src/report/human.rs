@@ -40,6 +40,7 @@ pub struct Human<W: Write> {
     out: W,
     style: Style,
     bar: ProgressBar,
+    several: bool,
 }
 
 impl<W: Write> Human<W> {
@@ -53,6 +54,7 @@ impl<W: Write> Human<W> {
         Human {
             out,
             style,
+            several: false,
             bar: ProgressBar::with_draw_target(None, target),
         }
     }
@@ -62,7 +64,17 @@ impl<W: Write> Human<W> {
         bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
 
-    fn started(&mut self, start: &Start) {
+    fn started(&mut self, start: &Start) -> io::Result<()> {
+        self.style.rerun = start.rerun.clone();
+        self.several = start.several;
+        if start.several {
+            let line = format!(
+                "kernel {}, model profile {}:\n",
+                start.kernel, start.profile
+            );
+            self.print(&line)?;
+        }
+        self.bar.reset();
         self.bar.set_length(start.scenarios as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {msg}") {
             self.bar.set_style(style);
@@ -70,6 +82,7 @@ impl<W: Write> Human<W> {
         if self.style.bar {
             self.bar.enable_steady_tick(Duration::from_millis(200));
         }
+        Ok(())
     }
 
     fn judged(&mut self, verdict: &Verdict) -> io::Result<()> {
@@ -92,18 +105,35 @@ impl<W: Write> Human<W> {
             style: &self.style,
             text: String::new(),
         }
-        .summary(summary);
-        self.print(&text)
+        .summary("", summary);
+        self.print(&text)?;
+        if self.several {
+            self.print("\n")?;
+        }
+        Ok(())
+    }
+
+    /// One line for each kernel.
+    fn all_finished(&mut self, summaries: &[(String, Summary)]) -> io::Result<()> {
+        let width = summaries.iter().map(|(kernel, _)| kernel.len()).max();
+        let width = width.unwrap_or(0);
+        for (kernel, summary) in summaries {
+            let page = Page {
+                style: &self.style,
+                text: String::new(),
+            };
+            let text = page.summary(&format!("{kernel:width$}  "), summary);
+            self.print(&text)?;
+        }
+        Ok(())
     }
 }
 
 impl<W: Write> Reporter for Human<W> {
     fn tell(&mut self, event: &Event) -> io::Result<()> {
         match event {
-            Event::Started(start) => {
-                self.started(start);
-                Ok(())
-            }
+            Event::Started(start) => self.started(start),
+            Event::AllFinished(summaries) => self.all_finished(summaries),
             Event::Progress(what) => {
                 self.bar.set_message(what.clone());
                 Ok(())
@@ -159,7 +189,7 @@ impl Page<'_> {
         for finding in &verdict.findings {
             self.finding(verdict, finding);
         }
-        if outcome != Outcome::Agree && outcome != Outcome::Skipped {
+        if !matches!(outcome, Outcome::Agree | Outcome::Skipped | Outcome::Known) {
             let rerun = self.style.rerun.line(verdict);
             self.line(format!(
                 "  run just this: {}",
@@ -183,6 +213,14 @@ impl Page<'_> {
             Finding::KernelCrashed { what, log } => {
                 self.line(format!("  {what}"));
                 self.log(log);
+            }
+            Finding::Known { page, uncovered } => {
+                self.uncovered(verdict, uncovered);
+                self.line(format!("  known: {}", page.display()));
+            }
+            Finding::Gone { page } => {
+                self.line("  the kernel that was known to be wrong here told everything");
+                self.line(format!("  the page has to be revised: {}", page.display()));
             }
             Finding::CouldNotRun { why } | Finding::Skipped { why } => {
                 self.lines("  ", why.lines());
@@ -440,7 +478,7 @@ impl Page<'_> {
         self.more(diff.steps.len(), "steps");
     }
 
-    fn summary(mut self, summary: &Summary) -> String {
+    fn summary(mut self, head: &str, summary: &Summary) -> String {
         let mut told: Vec<String> = Vec::new();
         for (&outcome, &count) in summary.counts.iter().filter(|count| *count.1 > 0) {
             told.push(self.coloured(colour_of(outcome), &format!("{count} {}", outcome.name())));
@@ -465,7 +503,7 @@ impl Page<'_> {
         if let Some(first) = summary.first_verdict {
             let _ = write!(line, ", the first verdict after {}", seconds(first));
         }
-        self.line(line);
+        self.line(format!("{head}{line}"));
         self.text
     }
 }
@@ -477,9 +515,12 @@ fn seconds(time: Duration) -> String {
 fn colour_of(outcome: Outcome) -> Colour {
     match outcome {
         Outcome::Agree => Colour::Green,
-        Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew => Colour::Yellow,
+        Outcome::Known | Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew => {
+            Colour::Yellow
+        }
         Outcome::SnapshotChanged
         | Outcome::Varies
+        | Outcome::FindingGone
         | Outcome::Differs
         | Outcome::Unsafe
         | Outcome::KernelCrashed => Colour::Red,

@@ -3,7 +3,7 @@
 //! change of meaning changes [`SCHEMA`].
 
 use super::{Event, Reporter, Rerun, Start, Summary};
-use crate::diff::{Diff, Side};
+use crate::diff::{Diff, Side, Uncovered};
 use crate::layer1::Layer1Difference;
 use crate::observe::{ObservedCall, ObservedStep};
 use crate::outcome::Outcome;
@@ -16,27 +16,37 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Version of the schema, in every line.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Prints for programs.
 pub struct Json<W: Write> {
     out: W,
     rerun: Rerun,
+    kernel: String,
 }
 
 impl<W: Write> Json<W> {
     /// Prints to `out`.
-    pub fn new(out: W, rerun: Rerun) -> Json<W> {
-        Json { out, rerun }
+    pub fn new(out: W) -> Json<W> {
+        Json {
+            out,
+            rerun: Rerun::default(),
+            kernel: String::new(),
+        }
     }
 }
 
 impl<W: Write> Reporter for Json<W> {
     fn tell(&mut self, event: &Event) -> io::Result<()> {
         let line = match event {
-            Event::Started(start) => started(start),
-            Event::Judged(verdict) => scenario(verdict, &self.rerun),
-            Event::Finished(summary) => finished(summary),
+            Event::Started(start) => {
+                self.rerun = start.rerun.clone();
+                self.kernel.clone_from(&start.kernel);
+                started(start)
+            }
+            Event::AllFinished(_) => return Ok(()),
+            Event::Judged(verdict) => scenario(verdict, &self.kernel, &self.rerun),
+            Event::Finished(summary) => finished(summary, &self.kernel),
             Event::Note(note) => json!({ "type": "note", "schema": SCHEMA, "note": note }),
             Event::Progress(_) => return Ok(()),
         };
@@ -56,7 +66,7 @@ fn started(start: &Start) -> Value {
     })
 }
 
-fn finished(summary: &Summary) -> Value {
+fn finished(summary: &Summary, kernel: &str) -> Value {
     let counts = Outcome::ALL.iter().map(|outcome| {
         (
             outcome.key(),
@@ -66,6 +76,7 @@ fn finished(summary: &Summary) -> Value {
     json!({
         "type": "summary",
         "schema": SCHEMA,
+        "kernel": kernel,
         "outcomes": counts.collect::<serde_json::Map<_, _>>(),
         "not_run": summary.not_run,
         "stopped": summary.stopped,
@@ -77,12 +88,14 @@ fn finished(summary: &Summary) -> Value {
     })
 }
 
-fn scenario(verdict: &Verdict, rerun: &Rerun) -> Value {
+fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> Value {
     json!({
         "type": "scenario",
         "schema": SCHEMA,
         "scenario": verdict.scenario.path,
         "about": verdict.scenario.about,
+        "kernel": kernel,
+        "mms": verdict.scenario.mms,
         "outcome": verdict.outcome().key(),
         "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
         "runs": verdict.runs,
@@ -143,10 +156,14 @@ fn predicted(step: &StepPrediction) -> Value {
     json!({
         "result": text::result(step.result),
         "calls": step.calls.iter().map(|call: &Call| json!({
+            "mm": call.mm,
             "call": text::entry(call.entry),
             "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
-        "lost": step.lost.iter().map(|(_, lost)| range(lost)).collect::<Vec<_>>(),
+        "lost": step.lost.iter().map(|(mm, lost)| json!({
+            "mm": mm,
+            "range": range(lost),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -154,6 +171,7 @@ fn observed(step: &ObservedStep) -> Value {
     let call = |call: &ObservedCall| {
         json!({
             "seq": call.seq,
+            "mm": call.mm,
             "call": call.entry.map(text::entry),
             "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
         })
@@ -161,6 +179,7 @@ fn observed(step: &ObservedStep) -> Value {
     let context = step.context.iter().map(|event| {
         json!({
             "seq": event.seq,
+            "mm": event.mm,
             "call": if event.start { "invalidate_range_start" } else { "invalidate_range_end" },
             "range": range(&event.range),
             "event": event.event,
@@ -204,13 +223,11 @@ fn finding(finding: &Finding) -> Value {
             "differences": layer1.differences.iter().map(layer1_difference).collect::<Vec<_>>(),
         }),
         Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
-        Finding::Unsafe(uncovered) => json!({
-            "uncovered": uncovered.iter().map(|lost| json!({
-                "side": match lost.side { Side::Model => "model", Side::Kernel => "kernel" },
-                "step": lost.step + 1,
-                "range": range(&lost.pages),
-            })).collect::<Vec<_>>(),
-        }),
+        Finding::Unsafe(uncovered) => json!({ "uncovered": lost(uncovered) }),
+        Finding::Known { page, uncovered } => {
+            json!({ "uncovered": lost(uncovered), "page": page.display().to_string() })
+        }
+        Finding::Gone { page } => json!({ "page": page.display().to_string() }),
         Finding::SnapshotChanged { diff, pending } => {
             json!({ "steps": changes(diff), "proposed": shown(pending.as_deref()) })
         }
@@ -221,6 +238,18 @@ fn finding(finding: &Finding) -> Value {
     };
     value["outcome"] = Value::from(finding.outcome().key());
     value
+}
+
+fn lost(uncovered: &[Uncovered]) -> Vec<Value> {
+    let lost = |lost: &Uncovered| {
+        json!({
+            "side": match lost.side { Side::Model => "model", Side::Kernel => "kernel" },
+            "step": lost.step + 1,
+            "mm": lost.mm,
+            "range": range(&lost.pages),
+        })
+    };
+    uncovered.iter().map(lost).collect()
 }
 
 fn shown(path: Option<&Path>) -> Option<String> {

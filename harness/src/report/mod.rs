@@ -23,8 +23,10 @@ pub enum Event {
     Note(String),
     /// A scenario has its verdict; these come in the order of the scenarios.
     Judged(Box<Verdict>),
-    /// A run has ended.
+    /// The run on a kernel has ended.
     Finished(Summary),
+    /// All runs have, where there were several kernels: what each came to.
+    AllFinished(Vec<(String, Summary)>),
 }
 
 /// What is going to be run.
@@ -38,6 +40,10 @@ pub struct Start {
     pub kernel: String,
     /// The model's profile.
     pub profile: &'static str,
+    /// One of several kernels.
+    pub several: bool,
+    /// How one scenario is run again on this kernel.
+    pub rerun: Rerun,
 }
 
 /// What a run came to.

@@ -5,7 +5,7 @@ use super::actors::Cast;
 use super::errors::did_you_mean;
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names::{self, Table};
-use super::{InputError, Scenario, Step};
+use super::{InputError, KnownFinding, Scenario, Step};
 use libc::c_int;
 use protocol::ARENA_PAGES;
 use protocol::program::{MemoryFile, Op};
@@ -65,6 +65,10 @@ impl Checker<'_> {
             return Err(self.error(file.steps.referenced, "`steps` has no step"));
         }
         let requires = self.features(file.requires)?;
+        let finding = file
+            .finding
+            .map(|finding| self.finding(finding))
+            .transpose()?;
         let files = file
             .files
             .into_iter()
@@ -89,6 +93,7 @@ impl Checker<'_> {
                 .collect::<Vec<_>>()
                 .join(" "),
             requires,
+            finding,
             actors: cast.actors,
             mms: cast.mms,
             steps,
@@ -121,6 +126,25 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    fn finding(&self, finding: file::Finding) -> Checked<KnownFinding> {
+        let page = self.path.with_file_name(&finding.page.value);
+        if !page.is_file() {
+            let message = format!(
+                "there is no page {} beside the scenario",
+                finding.page.value
+            );
+            return Err(self.error(finding.page.referenced, message));
+        }
+        if finding.kernels.value.is_empty() {
+            let message = "`kernels` names no kernel";
+            return Err(self.error(finding.kernels.referenced, message));
+        }
+        Ok(KnownFinding {
+            page,
+            kernels: finding.kernels.value,
+        })
     }
 
     fn features(&self, names: Vec<Spanned<String>>) -> Checked<Vec<String>> {

@@ -19,6 +19,8 @@ pub struct ScenarioFile {
     /// Names of features that it needs.
     #[serde(default)]
     pub requires: Vec<Spanned<String>>,
+    /// What is known of kernels that are wrong here.
+    pub finding: Option<Finding>,
     /// Memory files, by name.
     #[serde(default)]
     pub files: BTreeMap<String, Spanned<MemoryFile>>,
@@ -27,6 +29,16 @@ pub struct ScenarioFile {
     pub actors: BTreeMap<String, Spanned<Actor>>,
     /// One map with one key each.
     pub steps: Spanned<Vec<Spanned<Step>>>,
+}
+
+/// What is known of kernels that are wrong here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// The page that tells of it, beside the scenario.
+    pub page: Spanned<String>,
+    /// Names of the kernels that are wrong.
+    pub kernels: Spanned<Vec<String>>,
 }
 
 /// A memory file made before the first step.

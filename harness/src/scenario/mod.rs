@@ -24,6 +24,8 @@ pub struct Scenario {
     pub about: String,
     /// Features that it needs.
     pub requires: Vec<String>,
+    /// What is known of kernels that are wrong here.
+    pub finding: Option<KnownFinding>,
     /// Memory files, with their names.
     pub files: Vec<(String, MemoryFile)>,
     /// Who acts; the first is the subject.
@@ -32,6 +34,15 @@ pub struct Scenario {
     pub mms: Vec<String>,
     /// At least one.
     pub steps: Vec<Step>,
+}
+
+/// What is known of kernels that are wrong in a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFinding {
+    /// The page that tells of it.
+    pub page: PathBuf,
+    /// Names of the kernels that are wrong.
+    pub kernels: Vec<String>,
 }
 
 /// A process or thread that performs steps.

@@ -9,9 +9,10 @@ use tlbdiff::backend::recorded::Recorded;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::human::{Human, Style};
-use tlbdiff::report::{Event, Reporter, Start, Summary};
+use tlbdiff::report::{Event, Reporter, Rerun, Start, Summary};
 use tlbdiff::run::{MakeBackend, Run, messages};
 use tlbdiff::scenario::{Scenario, find};
+use tlbdiff::snapshot::Set;
 
 /// The checkout.
 pub fn root() -> PathBuf {
@@ -55,6 +56,8 @@ pub fn judge(
         backend: "test",
         kernel: "test".to_owned(),
         profile: judge.profile.name,
+        several: false,
+        rerun: Rerun::default(),
     };
     let mut kept = Kept::default();
     let run = Run {
@@ -64,15 +67,21 @@ pub fn judge(
         jobs: 1,
         start,
     };
+    let (sender, receiver) = messages();
     let summary = run
-        .run(messages(), &mut kept)
+        .run((&sender, &receiver), &mut kept)
         .expect("nothing can go wrong in memory");
     (summary, String::from_utf8(kept.text).expect("text"))
 }
 
 /// Accepted snapshots in place of a kernel.
 pub fn recorded() -> Arc<MakeBackend> {
-    Arc::new(|_, _| Box::new(Recorded))
+    recorded_of(Set::Stable)
+}
+
+/// Those of a kernel.
+pub fn recorded_of(set: Set) -> Arc<MakeBackend> {
+    Arc::new(move |_, _| Box::new(Recorded(set.clone())))
 }
 
 /// All of them came to this.

@@ -93,7 +93,16 @@ impl Tree {
         let path = self.path.join("arch/riscv/mm/tlbflush.c");
         let text = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
         let tells = text.contains("mmu_notifier_arch_invalidate_secondary_tlbs");
-        Ok(if tells { "stable" } else { "prepatch" })
+        // Of the two forms, "mm: support tlbbatch flush for a range of PTEs" made the later.
+        let takes_range = text
+            .split_once("void arch_tlbbatch_add_pending(")
+            .and_then(|(_, rest)| rest.split_once(')'))
+            .is_some_and(|(parameters, _)| parameters.contains("end"));
+        Ok(match (tells, takes_range) {
+            (false, _) => "prepatch",
+            (true, false) => "stable",
+            (true, true) => "next",
+        })
     }
 
     /// A file that changed after `since`, if one of those that matter did.
@@ -180,5 +189,9 @@ mod tests {
         let call = "mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);";
         fs::write(root.path().join("arch/riscv/mm/tlbflush.c"), call).unwrap();
         assert_eq!(tree.profile().unwrap(), "stable");
+        let later = "void arch_tlbbatch_add_pending(batch, mm,\n\tstart, unsigned long end)";
+        let text = format!("{later} {{ {call} }}");
+        fs::write(root.path().join("arch/riscv/mm/tlbflush.c"), text).unwrap();
+        assert_eq!(tree.profile().unwrap(), "next");
     }
 }

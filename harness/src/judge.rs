@@ -134,7 +134,8 @@ impl Judge {
     }
 }
 
-fn online(machine: &Machine) -> u64 {
+/// `cpu_online_mask` of a machine.
+pub fn online(machine: &Machine) -> u64 {
     1u64.checked_shl(machine.harts)
         .map_or(u64::MAX, |bit| bit - 1)
 }

@@ -32,6 +32,8 @@ const EXIT_CODES: &str = "Exit codes: 0 all agree, 1 something was found, 2 bad 
 pub enum Command {
     /// Run scenarios on a kernel and on the model, and compare (what `tlbdiff PATH…` does)
     Run(RunArgs),
+    /// Say what two kernels tell secondary MMUs differently
+    Compare(CompareArgs),
     /// Print what the model expects of scenarios, without any kernel
     Predict(PredictArgs),
     /// List scenarios with what they are about
@@ -101,6 +103,35 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_snapshots: bool,
     /// Say nothing of scenarios that agree
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub guest: GuestArgs,
+}
+
+/// Options of `compare`.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+    /// The kernels, by their names in vm/kernels.toml, separated by commas
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub kernels: Vec<String>,
+    /// A kernel built from this source tree; may be given twice
+    #[arg(long, value_name = "DIR")]
+    pub kernel_tree: Vec<PathBuf>,
+    /// For people, or JSON lines for programs (harness/JSON.md)
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Say nothing of scenarios in which both do the same
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]

@@ -1,25 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What each command does. Each gives the exit code.
 
-use super::args::{CheckArgs, Format, ListArgs, PredictArgs, ProvisionArgs, RunArgs};
-use super::config::{From, KernelRun, RunConfig, profile, scenarios};
+use super::args::{
+    CheckArgs, CompareArgs, Format, KernelArgs, ListArgs, PredictArgs, ProvisionArgs, RunArgs,
+};
+use super::config::{
+    From, KernelRun, RunConfig, artifacts, choices, profile, program, scenarios, settings, style,
+};
 use super::{Failure, interrupt};
 use crate::backend::Backend;
 use crate::backend::guest::GuestBackend;
 use crate::backend::recorded::Recorded;
+use crate::compare::{self, Comparison, Side};
 use crate::judge::{Judge, expect};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, Outcome};
-use crate::report::human::Human;
+use crate::report::compares::Compares;
+use crate::report::human::{Human, Style};
 use crate::report::json::{self, Json};
-use crate::report::{Event, Reporter, Summary};
+use crate::report::{Event, Reporter, Rerun, Summary};
 use crate::run::{MakeBackend, Run, messages};
 use crate::text::{self, Fences};
-use reference_model::Machine;
+use reference_model::{Machine, Profile};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use vm::KernelChoice;
 
 /// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
@@ -97,6 +104,46 @@ fn backend(from: &From) -> Arc<MakeBackend> {
         }),
         From::Recorded(set) => Arc::new(move |_, _| Box::new(Recorded(set.clone()))),
     }
+}
+
+/// Says what two kernels do differently.
+pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
+    let (sender, interrupted) = messages();
+    interrupt::listen(sender)?;
+    let scenarios = scenarios(&args.selection)?;
+    let kernels = KernelArgs {
+        kernel: args.kernels.clone(),
+        kernel_tree: args.kernel_tree.clone(),
+    };
+    let choices = choices(&kernels)?;
+    let [one, other] = &choices[..] else {
+        let message =
+            "compare wants two kernels: --kernels A,B, or --kernel-tree twice, or one of each";
+        return Err(Failure::Usage(message.to_owned()));
+    };
+    let side = |choice: &KernelChoice| -> Result<(String, Side), Failure> {
+        let artifacts = artifacts(choice)?;
+        let name = artifacts.kernel.clone();
+        let profile = Profile::by_name(&artifacts.profile).unwrap_or(&Profile::STABLE);
+        let from = From::Guest(Box::new(settings(&args.guest, artifacts)));
+        let backend = backend(&from);
+        Ok((name, Side { profile, backend }))
+    };
+    let ((one_name, one), (other_name, other)) = (side(one)?, side(other)?);
+    let mut printer = Compares {
+        out: io::stdout(),
+        names: [one_name, other_name],
+        format: args.format,
+        quiet: args.quiet,
+        style: Style {
+            rerun: Rerun { command: program() },
+            ..style()
+        },
+    };
+    let mut tell = |comparison: &Comparison| printer.tell(comparison);
+    let compared = compare::compare(&scenarios, [one, other], &interrupted, &mut tell)?;
+    printer.finish(&compared)?;
+    Ok(compared.exit_code())
 }
 
 /// Prints what the model expects.

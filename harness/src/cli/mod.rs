@@ -58,6 +58,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => commands::run(args),
+        Command::Compare(args) => commands::compare(&args),
         Command::Predict(args) => commands::predict(&args),
         Command::List(args) => commands::list(&args),
         Command::Check(args) => commands::check(&args),

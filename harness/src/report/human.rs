@@ -3,6 +3,7 @@
 
 use super::drawing::{Row, draw};
 use super::{Event, Reporter, Rerun, Start, Summary};
+use crate::compare::{Class, Comparison};
 use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
 use crate::layer1::{Layer1Difference, Layer1Verdict};
 use crate::observe::{ObservedCall, RangeEvent};
@@ -195,6 +196,47 @@ impl Page<'_> {
                 "  run just this: {}",
                 self.coloured(Colour::Bold, &rerun)
             ));
+            self.line("");
+        }
+        self.text
+    }
+
+    /// Steps on which two kernels differ, and what else was found on either.
+    fn comparison(mut self, names: &[String; 2], comparison: &Comparison) -> String {
+        let class = comparison.class;
+        let colour = match class {
+            Class::Same => Colour::Green,
+            Class::Calls | Class::CouldNotRun => Colour::Yellow,
+            Class::Told => Colour::Red,
+        };
+        let scenario = &comparison.scenario;
+        let name = self.coloured(colour, &format!("{:<14}", class.name()));
+        self.line(format!("{name} {}", scenario.path.display()));
+        let [one, other] = names;
+        if !comparison.diff.steps.is_empty() {
+            let minus = self.coloured(Colour::Red, "-");
+            let plus = self.coloured(Colour::Green, "+");
+            self.line(format!("  {minus} {one}, {plus} {other}"));
+        }
+        for step in comparison.diff.steps.iter().take(SHOWN) {
+            if let Some(written) = scenario.steps.get(step.step) {
+                let at = format!("{}:{}", scenario.path.display(), written.line);
+                self.line(format!("  step {}, {at}:", step.step + 1));
+            }
+            self.step_changes(step);
+        }
+        self.more(comparison.diff.steps.len(), "steps");
+        let verdict = Verdict::new(scenario);
+        for (side, finding) in &comparison.findings {
+            self.line(format!("  on {}:", names[*side]));
+            self.finding(&verdict, finding);
+        }
+        if class != Class::Same {
+            let mut command = self.style.rerun.clone();
+            command.command.extend(["compare".to_owned()]);
+            command.command.extend(kernels_of(names));
+            let line = self.coloured(Colour::Bold, &command.line(&verdict));
+            self.line(format!("  compare just this: {line}"));
             self.line("");
         }
         self.text
@@ -506,6 +548,33 @@ impl Page<'_> {
         self.line(format!("{head}{line}"));
         self.text
     }
+}
+
+/// What two kernels do differently, for people.
+pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Comparison) -> String {
+    let page = Page {
+        style,
+        text: String::new(),
+    };
+    page.comparison(names, comparison)
+}
+
+/// The options that name two kernels, as artifacts are called.
+fn kernels_of(names: &[String; 2]) -> Vec<String> {
+    let tree = |name: &String| name.strip_prefix("tree:").map(str::to_owned);
+    let named: Vec<String> = names
+        .iter()
+        .filter(|name| tree(name).is_none())
+        .cloned()
+        .collect();
+    let mut options = Vec::new();
+    if !named.is_empty() {
+        options.extend(["--kernels".to_owned(), named.join(",")]);
+    }
+    for tree in names.iter().filter_map(tree) {
+        options.extend(["--kernel-tree".to_owned(), tree]);
+    }
+    options
 }
 
 fn seconds(time: Duration) -> String {

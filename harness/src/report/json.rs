@@ -216,7 +216,7 @@ fn effect(effect: &Effect) -> Option<Value> {
     Some(value)
 }
 
-fn finding(finding: &Finding) -> Value {
+pub(super) fn finding(finding: &Finding) -> Value {
     let mut value = match finding {
         Finding::Layer1(layer1) => json!({
             "layer": 1,
@@ -273,7 +273,7 @@ fn layer1_difference(difference: &Layer1Difference) -> Value {
     })
 }
 
-fn changes(diff: &Diff) -> Value {
+pub(super) fn changes(diff: &Diff) -> Value {
     let steps = diff.steps.iter().map(|step| {
         json!({
             "step": step.step + 1,

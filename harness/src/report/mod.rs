@@ -2,6 +2,7 @@
 //! What is told to people and programs. All reporters are fed the same events
 //! and give nothing back.
 
+pub mod compares;
 mod drawing;
 pub mod human;
 pub mod json;

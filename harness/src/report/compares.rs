@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What two kernels do differently, for people and programs.
+
+use super::human::{Style, comparison};
+use super::json::{SCHEMA, changes, finding};
+use crate::cli::args::Format;
+use crate::compare::{Class, Compared, Comparison};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// Prints comparisons.
+pub struct Compares<W: Write> {
+    /// Where to.
+    pub out: W,
+    /// The kernels.
+    pub names: [String; 2],
+    /// For whom.
+    pub format: Format,
+    /// Without those that are the same.
+    pub quiet: bool,
+    /// How, for people.
+    pub style: Style,
+}
+
+impl<W: Write> Compares<W> {
+    /// Tells of one scenario.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub fn tell(&mut self, told: &Comparison) -> io::Result<()> {
+        if self.quiet && told.class == Class::Same {
+            return Ok(());
+        }
+        let text = match self.format {
+            Format::Human => comparison(&self.style, &self.names, told),
+            Format::Json => format!("{}\n", self.json(told)),
+        };
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn json(&self, told: &Comparison) -> Value {
+        let findings = told.findings.iter().map(|(side, found)| {
+            let mut value = finding(found);
+            value["kernel"] = Value::from(self.names[*side].clone());
+            value
+        });
+        json!({
+            "type": "comparison",
+            "schema": SCHEMA,
+            "scenario": told.scenario.path,
+            "about": told.scenario.about,
+            "kernels": self.names,
+            "class": key(told.class),
+            "steps": changes(&told.diff),
+            "findings": findings.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Tells of all.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub fn finish(&mut self, compared: &Compared) -> io::Result<()> {
+        let count = |class: &Class| compared.counts.get(class).copied().unwrap_or(0);
+        let [one, other] = &self.names;
+        match self.format {
+            Format::Human => {
+                let counts = Class::ALL.iter().filter(|class| count(class) > 0);
+                let counts: Vec<String> = counts
+                    .map(|class| format!("{} {}", count(class), class.name()))
+                    .collect();
+                writeln!(self.out, "{one} and {other}: {}", counts.join(", "))
+            }
+            Format::Json => {
+                let counts = Class::ALL
+                    .iter()
+                    .map(|class| (key(*class), Value::from(count(class))));
+                let line = json!({
+                    "type": "comparison_summary",
+                    "schema": SCHEMA,
+                    "kernels": self.names,
+                    "classes": counts.collect::<serde_json::Map<_, _>>(),
+                    "interrupted": compared.interrupted,
+                    "exit_code": compared.exit_code(),
+                });
+                writeln!(self.out, "{line}")
+            }
+        }
+    }
+}
+
+/// As programs read it.
+fn key(class: Class) -> String {
+    class.name().replace(' ', "_")
+}

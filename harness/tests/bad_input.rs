@@ -275,6 +275,66 @@ const WHOLE: &[Case] = &[
         said: &["bad.yaml:4:3: duplicate mapping key: a"],
     },
     Case {
+        name: "an actor of an unknown kind",
+        content: "about: x\nactors:\n  a: { kind: forked }\nsteps:\n  - exit: { by: a }\n",
+        said: &["bad.yaml:3:14: unknown variant `forked`, expected one of process, thread, fork"],
+    },
+    Case {
+        name: "an actor called subject",
+        content: "about: x\nactors:\n  subject: { kind: process }\nsteps:\n  - exit: {}\n",
+        said: &["bad.yaml:3:12: `subject` is there in every scenario"],
+    },
+    Case {
+        name: "a thread of nobody",
+        content: "about: x\nactors:\n  a: { kind: thread }\nsteps:\n  - exit: { by: a }\n",
+        said: &["bad.yaml:3:6: a thread says `of:`, whose it is"],
+    },
+    Case {
+        name: "a thread of a forked child",
+        content: "about: x\nactors:\n  c: { kind: fork }\n  a: { kind: thread, of: c }\nsteps:\n  - exit: { by: a }\n",
+        said: &["bad.yaml:4:26: a thread is of the subject or of an actor of the kind `process`"],
+    },
+    Case {
+        name: "an unknown actor",
+        content: "about: x\nactors:\n  child: { kind: fork }\nsteps:\n  - fork: { child: chlid }\n",
+        said: &[
+            "bad.yaml:5:20: no actor `chlid` under `actors`",
+            "  5 |   - fork: { child: chlid }",
+            "    |                    ^",
+            "  help: did you mean `child`?",
+        ],
+    },
+    Case {
+        name: "a step before its actor is forked",
+        content: "about: x\nactors:\n  c: { kind: fork }\nsteps:\n  - run: { by: c }\n  - fork: { child: c }\n",
+        said: &["bad.yaml:5:16: `c` has not been forked yet"],
+    },
+    Case {
+        name: "a child that is forked twice",
+        content: "about: x\nactors:\n  c: { kind: fork }\nsteps:\n  - fork: { child: c }\n  - fork: { child: c }\n",
+        said: &["bad.yaml:6:20: `c` was forked before"],
+    },
+    Case {
+        name: "a step of the dead",
+        content: "about: x\nactors:\n  p: { kind: process }\nsteps:\n  - exit: { by: p }\n  - exec: { by: p }\n",
+        said: &["bad.yaml:6:17: `p` has exited"],
+    },
+    Case {
+        name: "a hart that somebody runs on",
+        content: "about: x\nactors:\n  p: { kind: process }\nsteps:\n  - run: { by: p }\n  - exit: {}\n",
+        said: &["bad.yaml:6:5: `p` runs on hart 0 and gives it to nobody"],
+    },
+    Case {
+        name: "an actor that does nothing",
+        content: "about: x\nactors:\n  p: { kind: process }\nsteps:\n  - exit: {}\n",
+        said: &["bad.yaml:3:6: `p` does nothing"],
+    },
+    Case {
+        name: "a finding without its page",
+        content: "about: x\nfinding: { page: none.md, kernels: [noasid] }\nsteps:\n  - exit: {}\n",
+        said: &["bad.yaml:2:18: there is no page none.md beside the scenario"],
+    },
+    Case {
         name: "a list that holds itself",
         content: "about: x\nsteps: &a [*a]\n",
         said: &["bad.yaml:2:12: "],

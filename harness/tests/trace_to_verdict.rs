@@ -5,7 +5,7 @@
 #[path = "common/history.rs"]
 mod history;
 
-use history::{History, OTHER_PID, page};
+use history::{History, OTHER_PID, SUBJECT, page};
 use protocol::record::{F_HUGETLB, Kind};
 use protocol::{PAGE_SIZE, Record};
 use reference_model::{
@@ -486,4 +486,83 @@ fn text_of_other_steps_or_of_nobody_is_refused() {
         refused(""),
         ParseError::TooFew { told: 0, steps: 1 }
     ));
+}
+
+// ---- several mms ----
+
+/// Another process's mm.
+const CHILD: u64 = 8;
+
+fn of_child(record: &mut Record) {
+    record.mm = CHILD;
+}
+
+const FORKED: &str = "about: x\nactors:\n  child: { kind: fork }\nsteps:\n  \
+    - fork: { child: child }\n  - munmap: { at: 4, pages: 2, by: child }\n";
+
+fn forked() -> Scenario {
+    check(Path::new("x.yaml"), FORKED).expect("a good scenario")
+}
+
+/// The child's pages are told of, then it ends, and what follows on that is its end.
+fn child_ends() -> History {
+    History::default()
+        .begin(0)
+        .end(0)
+        .begin(1)
+        .add(Kind::FlushTlbMmRange, page(4), page(6), |record| {
+            (record.arg, record.mm) = (PAGE_SIZE, CHILD);
+        })
+        .add(Kind::Notify, page(4), page(6), of_child)
+        .add(Kind::Release, 0, 0, of_child)
+        .add(Kind::FlushTlbMm, 0, 0, |record| {
+            (record.mm, record.flags) = (CHILD, 0);
+        })
+        .end(1)
+}
+
+#[test]
+fn each_call_is_of_its_mm_and_none_follows_a_release() {
+    let (layer1, observation) = child_ends().told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
+    assert_eq!((layer1.checked, layer1.differences.len()), (2, 0));
+    let text = text::of_observation(&forked(), &observation).to_string();
+    assert_eq!(
+        text,
+        "1. fork child: ok\n2. munmap at 4 pages 2 by child: ok\n   \
+         child: flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n   child: release\n"
+    );
+    let again = parse(&forked(), &text).expect("it was printed");
+    assert_eq!(text::of_observation(&forked(), &again).to_string(), text);
+    assert_eq!(again.told(1), observation.told(1));
+}
+
+#[test]
+fn telling_of_another_mm_covers_nothing_and_a_release_covers_all() {
+    let (_, observation) = child_ends().told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
+    let lost = |mm: usize, first: u64| {
+        let mut prediction = expectation(Range { start: 0, end: 0 });
+        prediction.steps[0].calls.clear();
+        prediction.steps[0].lost.clear();
+        prediction.steps.push(prediction.steps[0].clone());
+        let (start, end) = (page(first), page(first + 1));
+        prediction.steps[1].lost = vec![(mm, Range { start, end })];
+        uncovered(&prediction, &observation, &[Side::Kernel]).len()
+    };
+    assert_eq!(lost(1, 4), 0);
+    assert_eq!(lost(1, 9), 0, "the release tells all of it");
+    assert_eq!(lost(0, 4), 1, "the subject was told nothing");
+}
+
+#[test]
+fn masks_are_turned_to_the_scenarios_harts() {
+    // Linux's harts 1 and 2 of three are the scenario's 1 and 0; the fence is for hart 1.
+    let history = History::default()
+        .begin(0)
+        .add(Kind::FlushTlbMm, 0, 0, |record| record.cpumask = 2)
+        .add(Kind::SbiRfence, 0, 0, |record| {
+            (record.arg, record.cpumask) = (u64::MAX, 2);
+        })
+        .notify_everything()
+        .end(0);
+    assert!(lines(&history).contains("     sbi fence harts 0 everything\n"));
 }

@@ -87,6 +87,16 @@ impl History {
 
     /// What the harness makes of it, with the model of `profile`.
     pub fn told(&self, profile: &Profile, steps: usize) -> (Layer1Verdict, Observation) {
+        self.told_of(profile, steps, &[SUBJECT])
+    }
+
+    /// The same, where the scenario has these mms.
+    pub fn told_of(
+        &self,
+        profile: &Profile,
+        steps: usize,
+        mms: &[u64],
+    ) -> (Layer1Verdict, Observation) {
         let machine = Machine::default();
         let replay = |entry: &Entry, context: &tlbflush::Context| {
             tlbflush::replay(profile, &machine, entry, context)
@@ -103,7 +113,7 @@ impl History {
         calls.finish(&mut take);
         let report = Report {
             steps: vec![GuestResult::Ok; steps],
-            mms: vec![SUBJECT],
+            mms: mms.to_vec(),
             pids: vec![PID],
             ..Report::default()
         };

@@ -7,7 +7,7 @@ use crate::memory::{anon_vma_of, do_wp_page, vm_get_page_prot};
 use crate::mm_types::{CacheEntry, Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
 use crate::swap::{folio_add_lru, lru_add_drain};
 use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
-use crate::swapfile::{folio_free_swap, swap_free, vm_swap_full};
+use crate::swapfile::{folio_free_swap, swap_count, swap_free, vm_swap_full};
 use crate::workingset::workingset_refault;
 
 /// `should_try_to_free_swap()`
@@ -51,18 +51,20 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     // The reference that is taken here becomes the mapping's.
     let cached = swap_cache_get_folio(k, entry);
     let always_cached = k.profile.swapin_always_cached;
+    // A slot that others refer to as well is read into the swap cache for all of them.
+    let bypass = cached.is_none() && !always_cached && swap_count(k, entry) == 1;
     let id = match cached {
         Some(id) => id,
-        None if always_cached => match read_swap_cache_async(k, entry) {
+        None if bypass => alloc_swap_folio(k, entry),
+        None => match read_swap_cache_async(k, entry) {
             Some(id) => id,
             None => return,
         },
-        None => alloc_swap_folio(k, entry),
     };
-    if (cached.is_some() || always_cached) && write && !k.folios[id].lru {
+    if !bypass && write && !k.folios[id].lru {
         lru_add_drain(k);
     }
-    let exclusive = exclusive || cached.is_none() && !always_cached;
+    let exclusive = exclusive || bypass;
     if !always_cached {
         // Before it is mapped; later, behind.
         swap_free(k, entry);

@@ -277,7 +277,7 @@ impl Play {
             if self.program.trace {
                 tracer::start(self.handed.tracer)?;
             }
-            self.shared.finish(0);
+            self.shared.finish(&self.program, 0);
         }
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Play {
             if running {
                 self.shared.spin_until(step);
             } else {
-                self.shared.sleep_until(step);
+                self.shared.sleep_until(actor, step);
             }
         };
         for (number, step) in self.program.steps.iter().enumerate().skip(from) {
@@ -341,7 +341,7 @@ impl Play {
             // A trace that goes on holds more than it should, and is refused for that.
             let _ = tracer::stop(self.handed.tracer);
         }
-        self.shared.finish(number + 1);
+        self.shared.finish(&self.program, number + 1);
     }
 
     /// A descriptor of an actor's process; none where it is gone.

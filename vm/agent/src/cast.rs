@@ -219,7 +219,7 @@ impl<'a> Cast<'a> {
         if self.program.trace && step + 1 == self.program.steps.len() {
             tracer::stop(self.handed.tracer)?;
         }
-        self.shared.finish(step + 1);
+        self.shared.finish(self.program, step + 1);
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Shared {
     /// Their size for a program, in bytes.
     pub fn size(program: &Program) -> usize {
         let steps = program.steps.len() * STEP_WORDS;
-        (FIRST + program.mms() + program.actors.len() + steps) * 8
+        (FIRST + program.mms() + 2 * program.actors.len() + steps) * 8
     }
 
     /// Maps them. Who is done with a program calls [`Shared::unmap`].
@@ -73,24 +73,37 @@ impl Shared {
         turn.checked_sub(1).map(|finished| finished as usize)
     }
 
-    /// So many steps are finished: whoever waits for the next has its turn.
-    pub fn finish(&self, steps: usize) {
+    /// So many steps are finished. Only whose turn it is now is woken, for whoever
+    /// wakes has its hart load its mm; in the end all are.
+    pub fn finish(&self, program: &Program, steps: usize) {
         self.words[TURN].store(steps as u64 + 1, SeqCst);
         // Alone, nobody waits.
-        if self.actors > 1 {
-            self.wake(TURN);
+        if self.actors == 1 {
+            return;
+        }
+        let next = program.steps.get(steps).map(|step| step.by);
+        for actor in (0..self.actors).filter(|actor| next.is_none_or(|next| next == *actor)) {
+            let call = self.call(actor);
+            self.words[call].fetch_add(1, SeqCst);
+            self.wake(call);
         }
     }
 
-    /// Sleeps until so many steps are finished.
-    pub fn sleep_until(&self, steps: usize) {
+    /// An actor sleeps until so many steps are finished.
+    pub fn sleep_until(&self, actor: usize, steps: usize) {
+        let call = self.call(actor);
         loop {
-            let turn = self.words[TURN].load(SeqCst);
-            if turn > steps as u64 {
+            let called = self.words[call].load(SeqCst);
+            if self.words[TURN].load(SeqCst) > steps as u64 {
                 return;
             }
-            self.wait(TURN, turn);
+            self.wait(call, called);
         }
+    }
+
+    /// The word by which an actor is called.
+    fn call(&self, actor: usize) -> usize {
+        FIRST + self.mms + self.actors + actor
     }
 
     /// The same in user mode, without a system call.
@@ -160,7 +173,7 @@ impl Shared {
     }
 
     fn step(&self, step: usize) -> &[AtomicU64] {
-        let first = FIRST + self.mms + self.actors + step * STEP_WORDS;
+        let first = FIRST + self.mms + 2 * self.actors + step * STEP_WORDS;
         &self.words[first..first + STEP_WORDS]
     }
 

@@ -109,12 +109,12 @@ pub enum Set {
 }
 
 impl Set {
-    /// The snapshots for a kernel with that profile of the model; none for variants of
-    /// one that has some, of which nothing is recorded.
-    pub fn of_profile(profile: &str) -> Option<Set> {
-        match profile {
+    /// The snapshots of the kernel of that name. Variants have none, and neither has a
+    /// developer's tree, whichever profile speaks for it: what it does is not to be accepted.
+    pub fn of_kernel(kernel: &str) -> Option<Set> {
+        match kernel {
             "stable" => Some(Set::Stable),
-            "next" => Some(Set::Other(profile.to_owned())),
+            "next" => Some(Set::Other(kernel.to_owned())),
             _ => None,
         }
     }

@@ -128,7 +128,7 @@ fn on_guest(
     }
     let own = own.unwrap_or(&Profile::STABLE);
     let profile = named.unwrap_or(own);
-    let snapshots = Set::of_profile(own.name).filter(|_| !args.no_snapshots);
+    let snapshots = Set::of_kernel(&artifacts.kernel).filter(|_| !args.no_snapshots);
     Ok(KernelRun {
         kernel: artifacts.kernel.clone(),
         profile,
@@ -146,7 +146,7 @@ fn from_snapshots(
         KernelChoice::Named(name) => profile(name).ok(),
         KernelChoice::Tree(_) => None,
     };
-    let set = own.and_then(|own| Set::of_profile(own.name));
+    let set = own.and_then(|own| Set::of_kernel(own.name));
     let (Some(own), Some(set)) = (own, set) else {
         let message = format!("--kernel: no snapshots are kept of {choice}");
         return Err(Failure::Usage(message));

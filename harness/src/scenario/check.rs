@@ -129,8 +129,10 @@ impl Checker<'_> {
     }
 
     fn finding(&self, finding: file::Finding) -> Checked<KnownFinding> {
+        let beside = Path::new(&finding.page.value).file_name()
+            == Some(std::ffi::OsStr::new(&finding.page.value));
         let page = self.path.with_file_name(&finding.page.value);
-        if !page.is_file() {
+        if !beside || !page.is_file() {
             let message = format!(
                 "there is no page {} beside the scenario",
                 finding.page.value

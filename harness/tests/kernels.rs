@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What depends on which kernel it is: known findings, promises, and snapshots.
+
+mod common;
+
+use common::{judge, root};
+use reference_model::{Machine, Profile};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tlbdiff::backend::{Backend, Observed, Subject};
+use tlbdiff::judge::{Judge, expect};
+use tlbdiff::layer1::Layer1;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::parse::parse;
+use tlbdiff::run::MakeBackend;
+use tlbdiff::scenario::{Scenario, check};
+use tlbdiff::snapshot::{Place, Set};
+use tlbdiff::text::{Fences, of_prediction};
+use tlbdiff::verdict::Finding;
+
+/// A kernel that does what the model of a profile does, on a machine with ASIDs or without.
+#[derive(Clone, Copy)]
+struct As {
+    profile: &'static Profile,
+    asids: bool,
+}
+
+impl As {
+    fn machine(self) -> Machine {
+        Machine {
+            asids: self.asids,
+            ..Machine::default()
+        }
+    }
+
+    fn backend(self) -> Arc<MakeBackend> {
+        Arc::new(move |_, _| Box::new(self))
+    }
+}
+
+impl Backend for As {
+    fn prepare(&mut self, _: &Scenario) -> Result<Subject, Finding> {
+        Ok(Subject {
+            machine: self.machine(),
+            kernel: "6.12.1".to_owned(),
+        })
+    }
+
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
+        let prediction = expect(self.profile, &self.machine(), scenario);
+        let text = of_prediction(scenario, &prediction, Fences::Observable).to_string();
+        Ok(Observed {
+            observation: parse(scenario, text.trim_end()).expect("what is printed is read"),
+            layer1: layer1.finish(),
+            findings: vec![],
+        })
+    }
+}
+
+const STABLE: As = As {
+    profile: &Profile::STABLE,
+    asids: true,
+};
+const PREPATCH: As = As {
+    profile: &Profile::PREPATCH,
+    asids: true,
+};
+const NOASID: As = As {
+    profile: &Profile::NOASID,
+    asids: false,
+};
+const FIXED: As = As {
+    profile: &Profile::FIXED,
+    asids: false,
+};
+
+fn scenario(path: &str) -> Arc<Scenario> {
+    let path = root().join("scenarios").join(path);
+    let text = fs::read_to_string(&path).expect("a scenario");
+    Arc::new(check(&path, &text).expect("well-formed"))
+}
+
+/// Of the scenario of a known finding, which names kernel `noasid`.
+fn of_finding(kernel: &str, profile: &'static Profile, does: As) -> (Outcome, String) {
+    let by = Judge {
+        profile,
+        repeat: 2,
+        snapshots: None,
+        kernel: kernel.to_owned(),
+    };
+    let scenario = scenario("findings/empty-cpumask-remove.yaml");
+    let (summary, told) = judge(vec![scenario], by, does.backend());
+    (summary.worst(), told)
+}
+
+#[test]
+fn a_kernel_that_is_wrong_as_is_known_is_no_failure() {
+    let (outcome, told) = of_finding("noasid", &Profile::NOASID, NOASID);
+    assert_eq!(outcome, Outcome::Known, "{told}");
+    assert_eq!(outcome.exit_code(), 0);
+    assert!(told.contains("empty-cpumask.md"), "{told}");
+}
+
+#[test]
+fn any_other_kernel_that_does_so_is_unsafe() {
+    for kernel in ["stable", "noasid-fixed", "tree:/src/linux"] {
+        let (outcome, told) = of_finding(kernel, &Profile::NOASID, NOASID);
+        assert_eq!(outcome, Outcome::Unsafe, "{kernel}: {told}");
+    }
+}
+
+#[test]
+fn a_kernel_that_is_no_longer_wrong_is_a_failure() {
+    let (outcome, told) = of_finding("noasid", &Profile::FIXED, FIXED);
+    assert_eq!(outcome, Outcome::FindingGone, "{told}");
+    assert_eq!(outcome.exit_code(), 1);
+    assert!(told.contains("empty-cpumask.md"), "{told}");
+}
+
+#[test]
+fn a_model_that_is_still_wrong_is_told_of_with_the_page() {
+    let (outcome, told) = of_finding("noasid", &Profile::NOASID, FIXED);
+    assert_eq!(outcome, Outcome::Unsafe, "{told}");
+    assert!(told.contains("by the model's own telling"), "{told}");
+    assert!(told.contains("has to be revised"), "{told}");
+}
+
+#[test]
+fn what_is_known_excuses_no_difference() {
+    let (outcome, told) = of_finding("noasid", &Profile::FIXED, NOASID);
+    assert_eq!(outcome, Outcome::Differs, "{told}");
+}
+
+#[test]
+fn only_where_a_promise_was_made_can_it_be_broken() {
+    let outcome = |profile: &'static Profile| {
+        let by = Judge {
+            profile,
+            repeat: 1,
+            snapshots: None,
+            kernel: profile.name.to_owned(),
+        };
+        let scenario = scenario("munmap/middle.yaml");
+        judge(vec![scenario], by, PREPATCH.backend()).0.worst()
+    };
+    assert_eq!(outcome(&Profile::PREPATCH), Outcome::Agree);
+    assert_eq!(outcome(&Profile::STABLE), Outcome::Unsafe);
+}
+
+#[test]
+fn a_findings_page_lies_beside_its_scenario() {
+    let folder = TempDir::new().expect("a folder");
+    for page in ["page.md", "sub/page.md"] {
+        let page = folder.path().join(page);
+        fs::create_dir_all(page.parent().expect("a folder")).expect("a folder");
+        fs::write(page, "what is known").expect("a file");
+    }
+    let refused = |page: &str| {
+        let text = format!(
+            "about: x\nfinding: {{ page: {page}, kernels: [a] }}\nsteps:\n  - exit: {{}}\n"
+        );
+        check(&folder.path().join("sub/a.yaml"), &text).is_err()
+    };
+    assert!(!refused("page.md"));
+    assert!(refused("../page.md"));
+    assert!(refused("../sub/page.md"));
+    assert!(refused("."));
+}
+
+#[test]
+fn snapshots_are_of_kernels_by_name_and_of_no_tree() {
+    assert_eq!(Set::of_kernel("stable"), Some(Set::Stable));
+    assert_eq!(Set::of_kernel("next"), Some(Set::Other("next".to_owned())));
+    for kernel in [
+        "prepatch",
+        "noasid",
+        "nosbi",
+        "tree:/src/linux",
+        "tree:stable",
+    ] {
+        assert_eq!(Set::of_kernel(kernel), None, "{kernel}");
+    }
+}
+
+/// A checkout with one scenario.
+struct Checkout {
+    folder: TempDir,
+    scenario: PathBuf,
+}
+
+impl Checkout {
+    fn new() -> Checkout {
+        let folder = TempDir::new().expect("a folder");
+        let scenario = folder.path().join("scenarios/munmap/middle.yaml");
+        fs::create_dir_all(scenario.parent().expect("a folder")).expect("a folder");
+        let text = "about: x\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
+                    - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 2 }\n";
+        fs::write(&scenario, text).expect("a file");
+        Checkout { folder, scenario }
+    }
+
+    /// Runs a kernel of that name that does so.
+    fn run(&self, kernel: &str, does: As) -> Outcome {
+        let text = fs::read_to_string(&self.scenario).expect("a file");
+        let scenario = check(&self.scenario, &text).expect("well-formed");
+        let by = Judge {
+            profile: does.profile,
+            repeat: 1,
+            snapshots: Set::of_kernel(kernel),
+            kernel: kernel.to_owned(),
+        };
+        judge(vec![Arc::new(scenario)], by, does.backend())
+            .0
+            .worst()
+    }
+
+    /// The files beside the accepted snapshot, in order.
+    fn files(&self) -> Vec<String> {
+        let folder = self.folder.path().join("snapshots/munmap");
+        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.into_string().expect("text")
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// As `cargo insta accept` does.
+    fn accept(&self, kernel: &str) {
+        let set = Set::of_kernel(kernel).expect("it has some");
+        let place = Place::of(&self.scenario, &set).expect("in scenarios/");
+        fs::rename(place.pending(), &place.accepted).expect("a proposal");
+    }
+}
+
+#[test]
+fn next_has_a_snapshot_of_its_own_only_where_it_does_something_else() {
+    let checkout = Checkout::new();
+    assert_eq!(checkout.run("stable", STABLE), Outcome::SnapshotNew);
+    checkout.accept("stable");
+    assert_eq!(checkout.run("next", STABLE), Outcome::Agree);
+    assert_eq!(checkout.files(), ["middle.snap"]);
+
+    assert_eq!(checkout.run("next", PREPATCH), Outcome::SnapshotChanged);
+    assert_eq!(checkout.files(), ["middle.snap", "middle@next.snap.new"]);
+    checkout.accept("next");
+    assert_eq!(checkout.run("next", PREPATCH), Outcome::Agree);
+    assert_eq!(checkout.run("stable", STABLE), Outcome::Agree);
+    assert_eq!(checkout.run("next", STABLE), Outcome::SnapshotChanged);
+}
+
+#[test]
+fn a_kernel_without_snapshots_proposes_none() {
+    let checkout = Checkout::new();
+    assert_eq!(checkout.run("tree:/src/linux", STABLE), Outcome::Agree);
+    assert!(checkout.files().is_empty());
+}
+
+/// The binary, where no kernel has been provisioned.
+fn without_kernels(arguments: &[&str]) -> (Option<i32>, String) {
+    let cache = TempDir::new().expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
+        .args(arguments)
+        .arg(Path::new("scenarios/munmap/middle.yaml"))
+        .current_dir(root())
+        .env("TLBDIFF_CACHE", cache.path())
+        .output()
+        .expect("tlbdiff runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("text"))
+}
+
+#[test]
+fn each_kernel_that_is_not_provisioned_is_told_with_its_command() {
+    let (code, said) = without_kernels(&["--kernel", "stable", "--kernel", "next"]);
+    assert_eq!(code, Some(69), "{said}");
+    for kernel in ["stable", "next"] {
+        let remedy = format!("run ./vm/provision {kernel}");
+        assert!(said.contains(&remedy), "{kernel}:\n{said}");
+    }
+    let (code, every) = without_kernels(&["--kernel", "all"]);
+    assert_eq!(code, Some(69), "{every}");
+    for kernel in vm::kernels().expect("kernels.toml") {
+        let remedy = format!("run ./vm/provision {}", kernel.name);
+        assert!(every.contains(&remedy), "{remedy}:\n{every}");
+    }
+}
+
+#[test]
+fn a_kernel_that_there_is_not_is_a_wrong_command_line() {
+    let (code, said) = without_kernels(&["--kernel", "stable", "--kernel", "stabel"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("stabel"), "{said}");
+}

@@ -449,6 +449,25 @@ fn what_is_wrong_with_the_command_line_is_said() {
         &["predict", "--model-profile", "zzzzzzz", "good.yaml"],
         "known: stable, next, ",
     );
+    usage(
+        &["compare", "--kernels", "stable", "good.yaml"],
+        "compare wants two kernels",
+    );
+    usage(
+        &["compare", "--kernels", "stable,nxt", "good.yaml"],
+        "did you mean `next`?",
+    );
+    usage(
+        &[
+            "run",
+            "--backend",
+            "recorded",
+            "--kernel",
+            "noasid",
+            "good.yaml",
+        ],
+        "no snapshots are kept of noasid",
+    );
     usage(&["run", "--backend", "recoded", "good.yaml"], "recorded");
     usage(&["run", "--repeat", "0", "good.yaml"], "--repeat");
     usage(&["run", "--jobs", "many", "good.yaml"], "--jobs");

@@ -103,7 +103,12 @@ impl Checker<'_> {
 
     /// MADV_COLLAPSE would make a huge page here, of which the model knows nothing.
     fn no_huge_page(&self, steps: &[Step], places: &[Location]) -> Checked<()> {
-        let collapses = |step: &Step| matches!(step.op, Op::Madvise { advice, .. } if advice == libc::MADV_COLLAPSE);
+        let collapses = |step: &Step| match step.op {
+            Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. } => {
+                advice == libc::MADV_COLLAPSE
+            }
+            _ => false,
+        };
         let Some(place) = steps.iter().position(collapses) else {
             return Ok(());
         };

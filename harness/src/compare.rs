@@ -73,6 +73,8 @@ pub struct Side {
 pub struct Compared {
     /// How many scenarios came to what.
     pub counts: BTreeMap<Class, usize>,
+    /// Scenarios that were not come to: a kernel could not be run any more.
+    pub not_run: usize,
     /// Ctrl-C ended it.
     pub interrupted: bool,
 }
@@ -84,7 +86,7 @@ impl Compared {
         match () {
             () if self.interrupted => EXIT_INTERRUPTED,
             () if any(Class::Told) => EXIT_FOUND,
-            () if any(Class::CouldNotRun) => EXIT_COULD_NOT_RUN,
+            () if any(Class::CouldNotRun) || self.not_run > 0 => EXIT_COULD_NOT_RUN,
             () => EXIT_AGREE,
         }
     }
@@ -119,6 +121,7 @@ pub fn compare(
         *compared.counts.entry(comparison.class).or_default() += 1;
         tell(&comparison)?;
     }
+    compared.not_run = scenarios.len() - compared.counts.values().sum::<usize>();
     Ok(compared)
 }
 
@@ -234,7 +237,7 @@ mod tests {
         let code = |counts: &[(Class, usize)]| {
             Compared {
                 counts: counts.iter().copied().collect(),
-                interrupted: false,
+                ..Compared::default()
             }
             .exit_code()
         };

@@ -5,17 +5,22 @@ mod common;
 
 use common::{judge, root};
 use reference_model::{Machine, Profile};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tlbdiff::backend::{Backend, Observed, Subject};
+use tlbdiff::cli::args::Format;
+use tlbdiff::compare::{Class, Compared, Side, compare};
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::layer1::Layer1;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::parse::parse;
-use tlbdiff::run::MakeBackend;
+use tlbdiff::report::compares::Compares;
+use tlbdiff::report::human::Style;
+use tlbdiff::run::{MakeBackend, Stop, messages};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::snapshot::{Place, Set};
 use tlbdiff::text::{Fences, of_prediction};
@@ -258,6 +263,126 @@ fn a_kernel_without_snapshots_proposes_none() {
     let checkout = Checkout::new();
     assert_eq!(checkout.run("tree:/src/linux", STABLE), Outcome::Agree);
     assert!(checkout.files().is_empty());
+}
+
+/// Compares two kernels in a scenario that is there several times.
+fn compared(times: usize, one: Arc<MakeBackend>, other: Arc<MakeBackend>) -> Compared {
+    let side = |backend| Side {
+        profile: &Profile::STABLE,
+        backend,
+    };
+    let scenarios = vec![scenario("munmap/middle.yaml"); times];
+    let (_sender, receiver) = messages();
+    let sides = [side(one), side(other)];
+    compare(&scenarios, sides, &receiver, &mut |_| Ok(())).expect("nothing is printed")
+}
+
+#[test]
+fn kernels_are_compared_by_what_they_tell() {
+    let same = compared(2, STABLE.backend(), STABLE.backend());
+    assert_eq!((same.counts[&Class::Same], same.exit_code()), (2, 0));
+    let other = compared(2, STABLE.backend(), PREPATCH.backend());
+    assert_eq!((other.counts[&Class::Told], other.exit_code()), (2, 1));
+}
+
+/// What is printed of two kernels.
+fn told(
+    format: Format,
+    tell: impl FnOnce(&mut Compares<&mut Vec<u8>>) -> std::io::Result<()>,
+) -> String {
+    let mut out = Vec::new();
+    let mut compares = Compares {
+        out: &mut out,
+        names: ["stable", "prepatch"].map(str::to_owned),
+        format,
+        quiet: false,
+        style: Style::default(),
+    };
+    tell(&mut compares).expect("memory");
+    String::from_utf8(out).expect("text")
+}
+
+#[test]
+fn comparisons_are_told_to_programs_as_documented() {
+    let side = |does: As| Side {
+        profile: does.profile,
+        backend: does.backend(),
+    };
+    let scenarios = [scenario("munmap/middle.yaml")];
+    let (_sender, receiver) = messages();
+    let said = told(Format::Json, |compares| {
+        let sides = [side(STABLE), side(PREPATCH)];
+        let compared = compare(&scenarios, sides, &receiver, &mut |comparison| {
+            let mut comparison = comparison.clone();
+            let why = "so that there is a finding".to_owned();
+            comparison.findings.push((1, Finding::Skipped { why }));
+            compares.tell(&comparison)
+        })?;
+        compares.finish(&compared)
+    });
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let [told, summary] = &lines[..] else {
+        panic!("two lines: {said}");
+    };
+    assert_eq!(told["type"], "comparison");
+    assert_eq!(told["class"], "told_differs");
+    assert_eq!(told["findings"][0]["kernel"], "prepatch");
+    assert_eq!(summary["classes"]["told_differs"], 1);
+    assert_eq!(
+        (&summary["not_run"], &summary["exit_code"]),
+        (&0.into(), &1.into())
+    );
+    let document = include_str!("../JSON.md");
+    let mut found = vec![told["type"].clone(), summary["type"].clone()];
+    lines.iter().for_each(|line| fields(line, &mut found));
+    for field in found {
+        let field = field.as_str().expect("text");
+        assert!(document.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+fn fields(value: &Value, found: &mut Vec<Value>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| {
+            found.push(Value::from(name.clone()));
+            fields(value, found);
+        }),
+        Value::Array(list) => list.iter().for_each(|value| fields(value, found)),
+        _ => (),
+    }
+}
+
+/// A kernel that does as another for some scenarios, and of which nothing is to be had then.
+struct Ending {
+    left: u32,
+    stop: Arc<Stop>,
+}
+
+impl Backend for Ending {
+    fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
+        { STABLE }.prepare(scenario)
+    }
+
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
+        self.left -= 1;
+        if self.left == 0 {
+            self.stop.stop("no guest can be started");
+        }
+        { STABLE }.observe(scenario, layer1)
+    }
+}
+
+#[test]
+fn what_was_not_compared_is_not_taken_for_the_same() {
+    let ending: Arc<MakeBackend> = Arc::new(|_, stop| Box::new(Ending { left: 2, stop }));
+    let compared = compared(5, STABLE.backend(), ending);
+    assert_eq!((compared.counts[&Class::Same], compared.not_run), (2, 3));
+    assert_eq!(compared.exit_code(), 69);
+    let said = told(Format::Human, |compares| compares.finish(&compared));
+    assert_eq!(said, "stable and prepatch: 2 same, 3 not run\n");
 }
 
 /// The binary, where no kernel has been provisioned.

@@ -67,9 +67,12 @@ impl<W: Write> Compares<W> {
         match self.format {
             Format::Human => {
                 let counts = Class::ALL.iter().filter(|class| count(class) > 0);
-                let counts: Vec<String> = counts
+                let mut counts: Vec<String> = counts
                     .map(|class| format!("{} {}", count(class), class.name()))
                     .collect();
+                if compared.not_run > 0 {
+                    counts.push(format!("{} not run", compared.not_run));
+                }
                 writeln!(self.out, "{one} and {other}: {}", counts.join(", "))
             }
             Format::Json => {
@@ -81,6 +84,7 @@ impl<W: Write> Compares<W> {
                     "schema": SCHEMA,
                     "kernels": self.names,
                     "classes": counts.collect::<serde_json::Map<_, _>>(),
+                    "not_run": compared.not_run,
                     "interrupted": compared.interrupted,
                     "exit_code": compared.exit_code(),
                 });

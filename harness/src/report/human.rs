@@ -2,17 +2,15 @@
 //! For people: a line for each scenario, and all about those that do not agree.
 
 use super::drawing::{Row, draw};
+use super::lines::{call_in_a_line, context_in_a_line, extent};
 use super::{Event, Reporter, Rerun, Start, Summary};
 use crate::compare::{Class, Comparison};
 use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
 use crate::layer1::{Layer1Difference, Layer1Verdict};
-use crate::observe::{ObservedCall, RangeEvent};
 use crate::outcome::Outcome;
-use crate::scenario::Scenario;
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use protocol::program::Op;
 use reference_model::{Effect, Range};
 use similar::{ChangeTag, TextDiff};
 use std::fmt::Write as _;
@@ -594,61 +592,4 @@ fn colour_of(outcome: Outcome) -> Colour {
         | Outcome::Unsafe
         | Outcome::KernelCrashed => Colour::Red,
     }
-}
-
-/// The pages that an operation names.
-fn extent(op: &Op) -> Option<(u64, u64)> {
-    match *op {
-        Op::Mmap { at, pages, .. }
-        | Op::Munmap { at, pages }
-        | Op::Mprotect { at, pages, .. }
-        | Op::Madvise { at, pages, .. }
-        | Op::ProcessMadvise { at, pages, .. }
-        | Op::Touch { at, pages, .. } => Some((at, at + pages)),
-        Op::Reclaim { .. }
-        | Op::Fork { .. }
-        | Op::Exit
-        | Op::Exec { .. }
-        | Op::Run
-        | Op::Ftruncate { .. }
-        | Op::PunchHole { .. } => None,
-    }
-}
-
-fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String {
-    let entry = call
-        .entry
-        .map_or_else(|| text::NO_CALL.to_owned(), text::entry);
-    let entry = format!("{}{entry}", text::whose(scenario, call.mm));
-    let effects: Vec<String> = call.effects.iter().map(text::effect).collect();
-    match effects.is_empty() {
-        true => format!("{entry}: nothing told"),
-        false => format!("{entry}: {}", effects.join(", ")),
-    }
-}
-
-/// `enum mmu_notifier_event`.
-const EVENTS: [&str; 8] = [
-    "unmap",
-    "clear",
-    "protection vma",
-    "protection page",
-    "soft dirty",
-    "release",
-    "migrate",
-    "exclusive",
-];
-
-fn context_in_a_line(scenario: &Scenario, event: &RangeEvent) -> String {
-    let name = if event.start {
-        "invalidate_range_start"
-    } else {
-        "invalidate_range_end"
-    };
-    let why = usize::try_from(event.event)
-        .ok()
-        .and_then(|number| EVENTS.get(number));
-    let why = why.map_or_else(|| format!("event {}", event.event), |why| (*why).to_owned());
-    let whose = text::whose(scenario, Some(event.mm));
-    format!("{whose}{name} {} ({why})", text::range(event.range))
 }

@@ -6,6 +6,7 @@ pub mod compares;
 mod drawing;
 pub mod human;
 pub mod json;
+mod lines;
 
 use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::verdict::Verdict;

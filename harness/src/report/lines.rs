@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the kernel did, a line each, and the pages that a step names.
+
+use crate::observe::{ObservedCall, RangeEvent};
+use crate::scenario::Scenario;
+use crate::text;
+use protocol::program::Op;
+
+/// The pages that an operation names.
+pub(super) fn extent(op: &Op) -> Option<(u64, u64)> {
+    match *op {
+        Op::Mmap { at, pages, .. }
+        | Op::Munmap { at, pages }
+        | Op::Mprotect { at, pages, .. }
+        | Op::Madvise { at, pages, .. }
+        | Op::ProcessMadvise { at, pages, .. }
+        | Op::Touch { at, pages, .. } => Some((at, at + pages)),
+        Op::Reclaim { .. }
+        | Op::Fork { .. }
+        | Op::Exit
+        | Op::Exec { .. }
+        | Op::Run
+        | Op::Ftruncate { .. }
+        | Op::PunchHole { .. } => None,
+    }
+}
+
+pub(super) fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String {
+    let entry = call
+        .entry
+        .map_or_else(|| text::NO_CALL.to_owned(), text::entry);
+    let entry = format!("{}{entry}", text::whose(scenario, call.mm));
+    let effects: Vec<String> = call.effects.iter().map(text::effect).collect();
+    match effects.is_empty() {
+        true => format!("{entry}: nothing told"),
+        false => format!("{entry}: {}", effects.join(", ")),
+    }
+}
+
+/// `enum mmu_notifier_event`.
+const EVENTS: [&str; 8] = [
+    "unmap",
+    "clear",
+    "protection vma",
+    "protection page",
+    "soft dirty",
+    "release",
+    "migrate",
+    "exclusive",
+];
+
+pub(super) fn context_in_a_line(scenario: &Scenario, event: &RangeEvent) -> String {
+    let name = if event.start {
+        "invalidate_range_start"
+    } else {
+        "invalidate_range_end"
+    };
+    let why = usize::try_from(event.event)
+        .ok()
+        .and_then(|number| EVENTS.get(number));
+    let why = why.map_or_else(|| format!("event {}", event.event), |why| (*why).to_owned());
+    let whose = text::whose(scenario, Some(event.mm));
+    format!("{whose}{name} {} ({why})", text::range(event.range))
+}

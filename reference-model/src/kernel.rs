@@ -49,6 +49,9 @@ pub struct Kernel<'a> {
     pub fbatches: Vec<CpuFbatches>,
     /// `current->tlb_ubc`
     pub tlb_ubc: TlbflushUnmapBatch,
+    /// The guest's agent drains the LRU batches of a hart behind each of its steps: where
+    /// several actors reclaim, for `lru_add_drain_all()` takes the harts in no order.
+    pub drained_behind_steps: bool,
     /// Swap.
     pub swap: Swap,
     /// Entries into `tlbflush.c` in this step.

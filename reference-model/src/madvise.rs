@@ -95,7 +95,12 @@ pub fn process_madvise(
         behavior,
         advice::COLD | advice::PAGEOUT | advice::WILLNEED | advice::COLLAPSE
     );
-    let mm = k.tasks.get(of).and_then(|task| task.mm);
+    let task = k.tasks.get(of).ok_or(errno::ESRCH)?;
+    let mm = task.mm;
+    // pidfd_get_task()
+    if mm.is_none() && !task.forked {
+        return Err(errno::ESRCH);
+    }
     let own = mm == Some(k.mm_id) && k.profile.process_madvise_any_for_self;
     if k.profile.process_madvise_any_for_self && mm.is_none() {
         return Err(errno::ESRCH);

@@ -507,4 +507,7 @@ pub struct Task {
     pub mm: Option<MmId>,
     /// `CLONE_THREAD`: no process of its own.
     pub thread: bool,
+    /// Once it has exited it stays a zombie, for its parent does not wait. Others are
+    /// the agent's, which does.
+    pub forked: bool,
 }

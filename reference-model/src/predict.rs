@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::memory::{Fault, access};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::mmap::{MmapArgs, do_mmap, do_munmap};
-use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem};
+use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -30,6 +30,10 @@ fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Ke
     let tasks = program.actors.iter().map(|actor| task(actor, program));
     let tasks: Vec<Task> = tasks.collect();
     let mms = tasks.iter().filter_map(|task| task.mm).max().unwrap_or(0) + 1;
+    let reclaims = program.steps.iter();
+    let reclaims = reclaims
+        .map(|step| &step.op)
+        .any(|op| matches!(op, Op::Reclaim { .. }));
     let mut kernel = Kernel {
         profile,
         machine,
@@ -47,6 +51,7 @@ fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Ke
         other_lruvec: Default::default(),
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
+        drained_behind_steps: program.actors.len() > 1 && reclaims,
         swap: Swap {
             on: machine.swap,
             ..Swap::default()
@@ -76,6 +81,7 @@ fn task(actor: &Actor, program: &Program) -> Task {
         hart: actor.hart,
         mm,
         thread: matches!(actor.kind, ActorKind::Thread { .. }),
+        forked: actor.kind == ActorKind::Fork,
     }
 }
 
@@ -87,6 +93,9 @@ fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
     };
+    if k.drained_behind_steps {
+        swap::lru_add_drain(k);
+    }
     StepPrediction {
         result,
         calls: std::mem::take(&mut k.calls),

@@ -331,7 +331,17 @@ impl Play {
             // SAFETY: was opened for this step.
             unsafe { libc::close(fd) };
         }
+        if self.reclaims && self.program.actors.len() > 1 {
+            self.leave_no_batch();
+        }
         self.finish(number, result, took);
+    }
+
+    /// Reclaim drains the LRU batches of all harts at once, in whatever order they come:
+    /// so none is left to it that is not this hart's.
+    fn leave_no_batch(&self) {
+        // It has worked before the first step; there is nobody to tell here.
+        let _ = files::drain_lru_batches();
     }
 
     /// A step is over, and with the last one the trace.

@@ -209,6 +209,8 @@ impl<'a> Cast<'a> {
         if let Ok(pidfd) = pidfd_open(tid, flags) {
             self.await_end(&pidfd)?;
         }
+        // Whether a dead process is still a zombie must not depend on the next step's haste.
+        self.reap()?;
         let Some(step) = self.shared.finished() else {
             return Ok(());
         };

@@ -39,7 +39,7 @@ pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Program 
             .iter()
             .map(|step| Step {
                 by: step.by,
-                op: step.op.clone(),
+                op: of_a_process(scenario, &step.op),
             })
             .collect(),
         trace: tracing.on,
@@ -65,13 +65,22 @@ pub fn to_model(scenario: &Scenario) -> model::Program {
     };
     let step = |step: &crate::scenario::Step| model::Step {
         by: step.by,
-        op: to_model_op(&step.op),
+        op: to_model_op(&of_a_process(scenario, &step.op)),
     };
     model::Program {
         files: scenario.files.iter().map(|named| file(&named.1)).collect(),
         actors: scenario.actors.iter().map(actor).collect(),
         steps: scenario.steps.iter().map(step).collect(),
     }
+}
+
+/// What is done to a thread's process is done to it, whether that thread still is or not.
+fn of_a_process(scenario: &Scenario, op: &Op) -> Op {
+    let mut op = op.clone();
+    if let Op::ProcessMadvise { of, .. } = &mut op {
+        *of = scenario.process_of(*of);
+    }
+    op
 }
 
 /// Address of a page of the arena.
@@ -153,5 +162,76 @@ fn to_model_op(op: &Op) -> model::Op {
             len: bytes(pages),
             advice,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::check;
+    use std::path::Path;
+
+    const TRACED: Tracing = Tracing {
+        on: true,
+        buffer_records: 0,
+    };
+
+    fn scenario(actors: &str, steps: &str) -> Scenario {
+        let text = format!("about: x\nactors:\n{actors}steps:\n{steps}");
+        check(Path::new("t.yaml"), &text).expect("a good scenario")
+    }
+
+    #[test]
+    fn mms_are_numbered_processes_first_and_then_as_steps_make_them() {
+        let actors =
+            "  a: { kind: fork }\n  z: { kind: process, hart: 2 }\n  y: { kind: process }\n";
+        let steps = "  - exec: { by: z }\n  - fork: { child: a, by: y }\n  - exec: { by: z }\n";
+        let scenario = scenario(actors, steps);
+        assert_eq!(scenario.mms, ["subject", "y", "z", "z'", "a", "z''"]);
+        let program = to_program(&scenario, 4, TRACED);
+        assert_eq!(program.mms(), 6);
+        let kind = |name: &str| {
+            let place = scenario.actors.iter().position(|actor| actor.name == name);
+            program.actors[place.expect("an actor")].kind
+        };
+        assert_eq!(kind("y"), ActorKind::Process { mm: 1 });
+        assert_eq!(kind("z"), ActorKind::Process { mm: 2 });
+        assert_eq!(program.steps[0].op, Op::Exec { mm: 3 });
+        assert!(matches!(program.steps[1].op, Op::Fork { mm: 4, .. }));
+    }
+
+    #[test]
+    fn harts_count_down_on_the_machine_and_up_in_the_model() {
+        let scenario = scenario(
+            "  w: { kind: thread, of: subject, hart: 1 }\n",
+            "  - run: { by: w }\n",
+        );
+        assert_eq!(scenario.harts(), 2);
+        let harts = |harts: u32| {
+            let actors = to_program(&scenario, harts, TRACED).actors;
+            actors.iter().map(|actor| actor.hart).collect::<Vec<_>>()
+        };
+        assert_eq!(harts(3), [2, 1]);
+        assert_eq!(harts(2), [1, 0]);
+        let actors = to_model(&scenario).actors;
+        assert_eq!((actors[0].hart, actors[1].hart), (0, 1));
+        assert!((0..5).all(|number| hart(5, hart(5, number)) == number));
+    }
+
+    #[test]
+    fn advice_to_a_thread_is_to_its_process_also_when_it_is_gone() {
+        let actors = "  p: { kind: process }\n  w: { kind: thread, of: p, hart: 1 }\n";
+        let steps =
+            "  - exit: { by: w }\n  - process_madvise: { of: w, at: 0, pages: 1, advice: cold }\n";
+        let scenario = scenario(actors, steps);
+        let of = |op: &Op| match *op {
+            Op::ProcessMadvise { of, .. } => of,
+            _ => usize::MAX,
+        };
+        assert_eq!(scenario.actors[of(&scenario.steps[1].op)].name, "w");
+        let place = of(&to_program(&scenario, 3, TRACED).steps[1].op);
+        assert_eq!(scenario.actors[place].name, "p");
+        let model = to_model(&scenario).steps[1].op.clone();
+        assert!(matches!(model, model::Op::ProcessMadvise { of, .. } if of == place));
     }
 }

@@ -325,6 +325,32 @@ const WHOLE: &[Case] = &[
         said: &["bad.yaml:6:5: `p` runs on hart 0 and gives it to nobody"],
     },
     Case {
+        name: "a child on a hart that somebody runs on",
+        content: "about: x\nactors:\n  p: { kind: process, hart: 1 }\n  c: { kind: fork, hart: 1 }\nsteps:\n  - run: { by: p }\n  - fork: { child: c }\n",
+        said: &[
+            "bad.yaml:7:5: `p` runs on hart 1 and gives it to nobody, but `c` would have to come to life there",
+        ],
+    },
+    Case {
+        name: "an exit of a thread's process on whose hart somebody runs",
+        content: "about: x\nactors:\n  p: { kind: process, hart: 1 }\n  t: { kind: thread, of: subject, hart: 1 }\nsteps:\n  - run: { by: t }\n  - reclaim: { pages: 1, by: t }\n  - run: { by: p }\n  - exit: {}\n",
+        said: &[
+            "bad.yaml:9:5: `p` runs on hart 1 and gives it to nobody, but `t` would have to die there",
+        ],
+    },
+    Case {
+        name: "an exec of a thread's process on whose hart somebody runs",
+        content: "about: x\nactors:\n  p: { kind: process, hart: 1 }\n  t: { kind: thread, of: subject, hart: 1 }\nsteps:\n  - reclaim: { pages: 1, by: t }\n  - run: { by: p }\n  - exec: {}\n",
+        said: &[
+            "bad.yaml:8:5: `p` runs on hart 1 and gives it to nobody, but `t` would have to die there",
+        ],
+    },
+    Case {
+        name: "advice to who has not been forked",
+        content: "about: x\nactors:\n  c: { kind: fork }\nsteps:\n  - process_madvise: { of: c, at: 0, pages: 1, advice: cold }\n  - fork: { child: c }\n",
+        said: &["bad.yaml:5:28: `c` has not been forked yet"],
+    },
+    Case {
         name: "an actor that does nothing",
         content: "about: x\nactors:\n  p: { kind: process }\nsteps:\n  - exit: {}\n",
         said: &["bad.yaml:3:6: `p` does nothing"],

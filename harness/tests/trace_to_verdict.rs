@@ -555,7 +555,7 @@ fn telling_of_another_mm_covers_nothing_and_a_release_covers_all() {
 
 #[test]
 fn masks_are_turned_to_the_scenarios_harts() {
-    // Linux's harts 1 and 2 of three are the scenario's 1 and 0; the fence is for hart 1.
+    // Of two harts, Linux's hart 1 is the scenario's hart 0.
     let history = History::default()
         .begin(0)
         .add(Kind::FlushTlbMm, 0, 0, |record| record.cpumask = 2)

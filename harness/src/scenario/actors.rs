@@ -65,6 +65,19 @@ impl Cast {
         self.actors.iter().position(|actor| actor.name == name)
     }
 
+    /// An actor does something, or has something done to it: so has its process.
+    fn involved(&mut self, actor: usize) {
+        self.acted[actor] = true;
+        if let ActorKind::Thread { of } = self.actors[actor].kind {
+            self.acted[of] = true;
+        }
+    }
+
+    fn living_threads_of(&self, leader: usize) -> impl Iterator<Item = usize> + use<'_> {
+        let living = |thread: &usize| self.states[*thread] == State::Alive;
+        self.threads_of(leader).filter(living)
+    }
+
     fn threads_of(&self, leader: usize) -> impl Iterator<Item = usize> + use<> {
         let thread = ActorKind::Thread { of: leader };
         let threads = self.actors.iter().enumerate();
@@ -146,6 +159,17 @@ impl Checker<'_> {
         })
     }
 
+    /// The actor on whose process a step acts; it may be gone by then.
+    pub(super) fn target(&self, name: &Spanned<String>, cast: &mut Cast) -> Checked<usize> {
+        let of = self.other(name, cast)?;
+        if cast.states[of] == State::Unborn {
+            let message = format!("`{}` has not been forked yet", name.value);
+            return Err(self.error(name.referenced, message));
+        }
+        cast.involved(of);
+        Ok(of)
+    }
+
     /// Who does a step; it has to be alive.
     pub(super) fn acting(
         &self,
@@ -193,20 +217,12 @@ impl Checker<'_> {
         place: Location,
         cast: &mut Cast,
     ) -> Checked<()> {
-        cast.acted[by] = true;
+        cast.involved(by);
         if matches!(op, Op::Exec { .. }) && matches!(cast.actors[by].kind, ActorKind::Thread { .. })
         {
             return Err(self.error(place, "`exec` is for processes, not for threads"));
         }
-        let hart = cast.actors[by].hart;
-        let on_hart = |other: usize, cast: &Cast| {
-            other != by && cast.running[other] && cast.actors[other].hart == hart
-        };
-        if let Some(other) = (0..cast.actors.len()).find(|other| on_hart(*other, cast)) {
-            let name = &cast.actors[other].name;
-            let message = format!("`{name}` runs on hart {hart} and gives it to nobody");
-            return Err(self.error(place, message));
-        }
+        self.harts_are_free(by, op, place, cast)?;
         cast.running[by] = *op == Op::Run;
         match op {
             Op::Exit => self.gone(by, cast),
@@ -220,6 +236,52 @@ impl Checker<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whoever runs has its hart for itself, so whatever a step needs has to be elsewhere:
+    /// who does it, a child that comes to life, threads that have to die.
+    fn harts_are_free(&self, by: usize, op: &Op, place: Location, cast: &Cast) -> Checked<()> {
+        // They die at once who run themselves, and do not stand in each other's way.
+        let dying: Vec<usize> = match op {
+            Op::Exit | Op::Exec { .. } => cast.living_threads_of(by).collect(),
+            _ => Vec::new(),
+        };
+        let holder = |needed: usize, excepted: &[usize]| {
+            let hart = cast.actors[needed].hart;
+            (0..cast.actors.len()).find(|other| {
+                let holds = cast.running[*other] && cast.actors[*other].hart == hart;
+                holds && *other != by && !excepted.contains(other)
+            })
+        };
+        let own = holder(by, &[]).map(|holder| (by, holder));
+        let child = match op {
+            Op::Fork { child, .. } => holder(*child, &[]).map(|holder| (*child, holder)),
+            _ => None,
+        };
+        let threads = dying
+            .iter()
+            .find_map(|thread| Some((*thread, holder(*thread, &dying)?)));
+        let Some((needed, holder)) = own.or(child).or(threads) else {
+            return Ok(());
+        };
+        let name = |actor: usize| cast.actors[actor].name.as_str();
+        let mut message = format!(
+            "`{}` runs on hart {} and gives it to nobody",
+            name(holder),
+            cast.actors[holder].hart
+        );
+        if needed != by {
+            let why = if child.is_some() {
+                "come to life"
+            } else {
+                "die"
+            };
+            message = format!(
+                "{message}, but `{}` would have to {why} there",
+                name(needed)
+            );
+        }
+        Err(self.error(place, message))
     }
 
     fn gone(&self, actor: usize, cast: &mut Cast) {

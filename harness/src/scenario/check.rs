@@ -247,7 +247,7 @@ impl Checker<'_> {
             file::Step::ProcessMadvise(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;
                 Op::ProcessMadvise {
-                    of: self.other(&step.of, cast)?,
+                    of: self.target(&step.of, cast)?,
                     at,
                     pages,
                     advice: self.advice(&step.advice)?,

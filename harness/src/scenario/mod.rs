@@ -79,6 +79,14 @@ impl Scenario {
         last.unwrap_or(0) + 1
     }
 
+    /// The actor that leads an actor's process: itself, unless it is a thread.
+    pub fn process_of(&self, actor: usize) -> usize {
+        match self.actors.get(actor).map(|actor| actor.kind) {
+            Some(ActorKind::Thread { of }) => of,
+            _ => actor,
+        }
+    }
+
     /// Whose an mm is, where there are several to be told apart.
     pub fn owner(&self, mm: usize) -> Option<&str> {
         let several = self.mms.len() > 1;

@@ -265,7 +265,7 @@ pub struct Folio {
     pub lru: bool,
     /// `folio_test_swapcache()`, and its slot.
     pub swap: Option<SwapEntry>,
-    /// Charged to the subject's cgroup (made by a step); else to another.
+    /// Charged to the actors' cgroup (made by a step); else to another.
     pub charged: bool,
     /// Neighbours on its LRU list (see [`LruList`]).
     pub prev: Option<FolioId>,
@@ -365,7 +365,7 @@ impl LruList {
     }
 }
 
-/// `struct lruvec`: one for the subject's cgroup, one for all others.
+/// `struct lruvec`: one for the actors' cgroup, one for all others.
 #[derive(Clone, Debug, Default)]
 pub struct Lruvec {
     /// By [`Lru`].
@@ -466,7 +466,7 @@ pub struct SwapSlot {
     pub count: u32,
     /// SWAP_HAS_CACHE, and the folio.
     pub cache: Option<FolioId>,
-    /// The owner was charged to the subject's cgroup.
+    /// The owner was charged to the actors' cgroup.
     pub charged: bool,
     /// The shadow entry that reclaim left in the swap cache.
     pub shadow: Option<Shadow>,
@@ -475,7 +475,7 @@ pub struct SwapSlot {
 /// A shadow entry (`pack_shadow()` in `mm/workingset.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shadow {
-    /// Evicted by reclaim of the subject's cgroup; else by the root's.
+    /// Evicted by reclaim of the actors' cgroup; else by the root's.
     pub memcg: bool,
     /// `nonresident_age` then.
     pub eviction: u64,

@@ -18,7 +18,7 @@ use crate::swapfile::get_nr_swap_pages;
 /// holds in memory; with many, it always does.
 const ROOT_ACTIVE_ANON: u64 = (64 << 20) / PAGE_SIZE;
 
-/// `workingset_age_nonresident()`: of the subject's cgroup (`memcg`) and the
+/// `workingset_age_nonresident()`: of the actors' cgroup (`memcg`) and the
 /// root's, or of the root's only.
 pub fn workingset_age_nonresident(k: &mut Kernel<'_>, memcg: bool, nr_pages: u64) {
     if memcg {

@@ -23,6 +23,19 @@ const KEYRINGS: &[&str] = &[
 /// Mirrors hiccup: an index whose size does not match while it is replaced.
 const PAUSES: &[u64] = &[0, 3, 10, 30];
 
+/// Other names that a suite has for a while. A mirror keeps the files of each
+/// name apart, and one may be whole where the other is half replaced.
+const ALIASES: &[&str] = &["stable", "testing", "oldstable"];
+
+/// Whose packages an apt knows. The less it asks for, the less can be amiss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Architectures {
+    /// The host's.
+    Native,
+    /// The host's, and the guest's.
+    WithGuest,
+}
+
 /// The private apt of one suite.
 pub(super) struct Apt {
     config: PathBuf,
@@ -31,8 +44,16 @@ pub(super) struct Apt {
 
 impl Apt {
     /// Sets it up and fetches the suite's index.
-    pub(super) fn open(cache: &Cache, suite: &str, stage: &mut Stage) -> Result<Apt, VmError> {
-        let dir = cache.dir(format!("apt/{suite}"))?;
+    pub(super) fn open(
+        cache: &Cache,
+        suite: &str,
+        architectures: Architectures,
+        stage: &mut Stage,
+    ) -> Result<Apt, VmError> {
+        let dir = cache.dir(match architectures {
+            Architectures::Native => format!("apt/{suite}"),
+            Architectures::WithGuest => format!("apt/{suite}-riscv64"),
+        })?;
         for part in ["state/lists/partial", "cache/archives/partial"] {
             cache.dir(dir.join(part))?;
         }
@@ -47,22 +68,40 @@ impl Apt {
                 stage.fail("no keyring of Debian's archive: apt-get install debian-archive-keyring")
             })?;
         let mirror = mirror(stage)?;
-        write(
-            "sources.list",
-            &format!("deb [signed-by={keyring}] {mirror} {suite} main\n"),
-        )?;
         write("status", "")?;
         let network = stage.output(Command::new("apt-config").arg("dump"), QUERY_LIMIT)?;
-        write("apt.conf", &config(&dir, &network))?;
+        write("apt.conf", &config(&dir, architectures, &network))?;
         let apt = Apt {
             config: dir.join("apt.conf"),
             suite: suite.to_owned(),
         };
+        let source = |name: &str| format!("deb [signed-by={keyring}] {mirror} {name} main\n");
         stage.doing(format!("asking {mirror} what {suite} has"));
-        apt.retry(stage, |stage| {
-            stage.run(&mut apt.apt_get("update"), DOWNLOAD_LIMIT)
-        })?;
-        Ok(apt)
+        write("sources.list", &source(suite))?;
+        let result = retry(stage, |stage| apt.update(stage));
+        if result.is_ok() {
+            return Ok(apt);
+        }
+        for alias in ALIASES {
+            stage.doing(format!("asking {mirror} by the name of {alias}"));
+            write("sources.list", &source(alias))?;
+            if apt.update(stage).is_ok() && apt.codename(stage)? == suite {
+                return Ok(apt);
+            }
+        }
+        result.map(|()| apt)
+    }
+
+    fn update(&self, stage: &mut Stage) -> Result<(), VmError> {
+        stage.run(&mut self.apt_get("update"), DOWNLOAD_LIMIT)
+    }
+
+    /// Which suite its index is of, as the index itself says.
+    fn codename(&self, stage: &mut Stage) -> Result<String, VmError> {
+        let mut ask = self.apt_get("indextargets");
+        ask.args(["--format", "$(CODENAME)", "Identifier: Packages"]);
+        let names = stage.output(&mut ask, QUERY_LIMIT)?;
+        Ok(names.lines().next().unwrap_or_default().trim().to_owned())
     }
 
     /// The version that the suite has of a package.
@@ -81,7 +120,7 @@ impl Apt {
         into: &Path,
         stage: &mut Stage,
     ) -> Result<Vec<PathBuf>, VmError> {
-        self.retry(stage, |stage| {
+        retry(stage, |stage| {
             stage.run(
                 self.apt_get("download").args(packages).current_dir(into),
                 DOWNLOAD_LIMIT,
@@ -105,22 +144,21 @@ impl Apt {
             .args(["-q", what]);
         command
     }
+}
 
-    fn retry(
-        &self,
-        stage: &mut Stage,
-        mut attempt: impl FnMut(&mut Stage) -> Result<(), VmError>,
-    ) -> Result<(), VmError> {
-        let mut result = Ok(());
-        for pause in PAUSES {
-            std::thread::sleep(Duration::from_secs(*pause));
-            result = attempt(stage);
-            if result.is_ok() {
-                break;
-            }
+fn retry(
+    stage: &mut Stage,
+    mut attempt: impl FnMut(&mut Stage) -> Result<(), VmError>,
+) -> Result<(), VmError> {
+    let mut result = Ok(());
+    for pause in PAUSES {
+        std::thread::sleep(Duration::from_secs(*pause));
+        result = attempt(stage);
+        if result.is_ok() {
+            break;
         }
-        result
     }
+    result
 }
 
 /// Where Debian's packages come from: where the host has its own from.
@@ -164,13 +202,18 @@ fn archive_in(targets: &str, os_release: &str) -> Option<String> {
 
 /// The host's apt is read for two things: where the archive is, and how it
 /// reaches the network.
-fn config(dir: &Path, host: &str) -> String {
+fn config(dir: &Path, architectures: Architectures, host: &str) -> String {
     let network: String = host
         .lines()
         .filter(|line| line.starts_with("Acquire::") && !line.starts_with("Acquire::IndexTargets"))
         .map(|line| format!("{line}\n"))
         .collect();
     let dir = dir.display();
+    let native = super::rust::debian_architecture();
+    let architectures = match architectures {
+        Architectures::Native => format!(r#""{native}";"#),
+        Architectures::WithGuest => format!(r#""{native}"; "riscv64";"#),
+    };
     format!(
         r#"{network}
 Dir::State "{dir}/state";
@@ -182,14 +225,13 @@ Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-APT::Architectures {{ "{native}"; "riscv64"; }};
+APT::Architectures {{ {architectures} }};
 APT::Get::AllowUnauthenticated "false";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 Acquire::Retries "3";
 Acquire::Languages "none";
-"#,
-        native = super::rust::debian_architecture(),
+"#
     )
 }
 
@@ -230,9 +272,10 @@ mod tests {
     fn of_the_host_s_configuration_only_the_network_is_taken() {
         let host =
             "APT::Default-Release \"sid\";\nAcquire::http::Proxy \"http://p:1/\";\nDir \"/\";\n";
-        let config = config(Path::new("/c/apt"), host);
+        let config = config(Path::new("/c/apt"), Architectures::Native, host);
         assert!(config.contains("Acquire::http::Proxy \"http://p:1/\";"));
         assert!(!config.contains("sid"));
+        assert!(!config.contains("riscv64"));
         assert!(config.contains("Dir::State \"/c/apt/state\";"));
     }
 }

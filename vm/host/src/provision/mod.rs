@@ -30,7 +30,7 @@ use crate::keys::{self, Facts, Keys};
 use crate::manifest::{Manifest, TreeRecord};
 use crate::tree::Tree;
 
-use apt::Apt;
+use apt::{Apt, Architectures};
 use image::Root;
 use kbuild::Kbuild;
 use rust::Rustc;
@@ -85,7 +85,7 @@ struct Provision {
     slug: String,
     update: bool,
     stages: usize,
-    apts: BTreeMap<String, Rc<Apt>>,
+    apts: BTreeMap<(String, Architectures), Rc<Apt>>,
     _lock: Lock,
 }
 
@@ -126,12 +126,18 @@ impl Provision {
     }
 
     /// The private apt of a suite, whose index is fetched once.
-    fn apt(&mut self, suite: &str, stage: &mut Stage) -> Result<Rc<Apt>, VmError> {
-        if let Some(apt) = self.apts.get(suite) {
+    fn apt(
+        &mut self,
+        suite: &str,
+        architectures: Architectures,
+        stage: &mut Stage,
+    ) -> Result<Rc<Apt>, VmError> {
+        let key = (suite.to_owned(), architectures);
+        if let Some(apt) = self.apts.get(&key) {
             return Ok(Rc::clone(apt));
         }
-        let apt = Rc::new(Apt::open(&self.cache, suite, stage)?);
-        self.apts.insert(suite.to_owned(), Rc::clone(&apt));
+        let apt = Rc::new(Apt::open(&self.cache, suite, architectures, stage)?);
+        self.apts.insert(key, Rc::clone(&apt));
         Ok(apt)
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Provision;
+use super::apt::Architectures;
 use super::stage::{BUILD_LIMIT, QUERY_LIMIT};
 use crate::cache::Partial;
 use crate::error::VmError;
@@ -106,7 +107,7 @@ fn of_debian(provision: &Provision, name: &str) -> Rustc {
 fn fetch(provision: &mut Provision) -> Result<Rustc, VmError> {
     let mut stage = provision.stage("rust")?;
     let native = debian_architecture();
-    let apt = provision.apt(SUITE, &mut stage)?;
+    let apt = provision.apt(SUITE, Architectures::WithGuest, &mut stage)?;
     let version = apt.version(&format!("rustc:{native}"), &mut stage)?;
     let name = format!("rustc_{version}_{native}");
     if provision.cache.finished("rust", &name).is_some() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Provision;
-use super::apt::Apt;
+use super::apt::{Apt, Architectures};
 use super::stage::{BUILD_LIMIT, QUERY_LIMIT, Stage};
 use crate::error::VmError;
 use crate::kernels::KernelSpec;
@@ -61,7 +61,7 @@ fn names_another(package: &str) -> bool {
 
 fn fetch(provision: &mut Provision, spec: &KernelSpec) -> Result<Source, VmError> {
     let mut stage = provision.stage("source")?;
-    let apt = provision.apt(&spec.suite, &mut stage)?;
+    let apt = provision.apt(&spec.suite, Architectures::Native, &mut stage)?;
     let package = with_source(provision, &apt, &spec.package, &mut stage)?;
     let version = apt.version(&package, &mut stage)?;
     let id = format!("{package}_{version}");

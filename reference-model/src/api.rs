@@ -65,6 +65,29 @@ pub struct Profile {
     /// `process_madvise()` looks for the mm before the advice, and takes any advice for
     /// the caller's own.
     pub process_madvise_any_for_self: bool,
+    /// MADV_COLLAPSE of less than an aligned huge page is done at once, instead of
+    /// refused behind a drain of all harts' LRU batches (`madvise_collapse()`).
+    pub collapse_of_nothing_is_done: bool,
+    /// MADV_COLLAPSE leaves alone what has no writable page (SCAN_PAGE_RO).
+    pub collapse_wants_a_writable_page: bool,
+    /// MADV_COLLAPSE passes over a PMD that is none, instead of ending there
+    /// (SCAN_PMD_NONE, later part of SCAN_NO_PTE_TABLE).
+    pub collapse_passes_over_none: bool,
+    /// MADV_COLD makes a young huge PMD old by `pmdp_invalidate()`, and not by
+    /// `pmdp_test_and_clear_young()`.
+    pub cold_invalidates_pmd: bool,
+    /// Reclaim discards a clean lazyfree huge page by its PMD, without splitting that
+    /// (`unmap_huge_pmd_locked()`).
+    pub discards_lazyfree_pmd: bool,
+    /// Reclaim tells of the PTEs of a lazyfree huge page in one range ("mm: support batched
+    /// unmap for lazyfree large folios during reclamation").
+    pub unmaps_lazyfree_in_batches: bool,
+    /// A write to one page of a huge page that no other mm maps reuses it, though it is not
+    /// marked as exclusive (`__wp_can_reuse_large_anon_folio()`).
+    pub reuses_large_anon: bool,
+    /// Whether several mms map a huge page is known and not guessed by its first page
+    /// (`folio_maybe_mapped_shared()` in place of `folio_likely_mapped_shared()`).
+    pub knows_which_mms_map: bool,
 }
 
 impl Profile {
@@ -87,6 +110,14 @@ impl Profile {
         tables_always_by_rcu: false,
         write_implies_read: false,
         process_madvise_any_for_self: false,
+        collapse_of_nothing_is_done: false,
+        collapse_wants_a_writable_page: true,
+        collapse_passes_over_none: false,
+        cold_invalidates_pmd: false,
+        discards_lazyfree_pmd: false,
+        unmaps_lazyfree_in_batches: false,
+        reuses_large_anon: false,
+        knows_which_mms_map: false,
     };
     /// The same without d9be2b9b6049.
     pub const PREPATCH: Profile = Profile {
@@ -113,6 +144,14 @@ impl Profile {
         tables_always_by_rcu: true,
         write_implies_read: true,
         process_madvise_any_for_self: true,
+        collapse_of_nothing_is_done: true,
+        collapse_wants_a_writable_page: false,
+        collapse_passes_over_none: true,
+        cold_invalidates_pmd: true,
+        discards_lazyfree_pmd: true,
+        unmaps_lazyfree_in_batches: true,
+        reuses_large_anon: true,
+        knows_which_mms_map: true,
     };
     /// Stable where no hart has ASIDs: what differs is the machine's.
     pub const NOASID: Profile = Profile {
@@ -161,6 +200,10 @@ pub struct Machine {
     pub svvptc: bool,
     /// Remote fences go by SBI; else by IPI (`riscv_use_sbi_for_rfence()`).
     pub sbi_rfence: bool,
+    /// Migration entries keep accessed and dirty bits (`migration_entry_supports_ad()`):
+    /// they have room for them where CONFIG_SPARSEMEM says how wide a page frame number
+    /// is, and with CONFIG_FLATMEM they have not.
+    pub migration_keeps_ad: bool,
     /// debugfs `fault_around_bytes`.
     pub fault_around_bytes: u64,
     /// A swap device, empty, is on.
@@ -181,6 +224,7 @@ impl Default for Machine {
             svadu: true,
             svvptc: true,
             sbi_rfence: true,
+            migration_keeps_ad: false,
             fault_around_bytes: 64 << 10,
             swap: true,
             ram_pages: 120_000,

@@ -4,9 +4,9 @@
 
 use crate::anon_vma::anon_vma_fork;
 use crate::api::{Entry, MmId, PAGE_SIZE};
+use crate::huge_memory::copy_huge_pmd;
 use crate::kernel::Kernel;
 use crate::mm_types::{FileId, Mm, PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
-use crate::tlbflush::PMD_SIZE;
 use crate::vma::vm_enough_memory;
 use crate::{errno, sched, swap, swapfile};
 
@@ -104,14 +104,12 @@ fn copy_page_range(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma) {
     let last = src.end - 1;
     let pmd_tables = k.mm.pgd.pmd_tables.range((src.start >> 30)..=(last >> 30));
     dst.pmd_tables.extend(pmd_tables);
-    let tables: Vec<u64> = {
-        let tables = k.mm.pgd.pte_tables.range((src.start >> 21)..=(last >> 21));
-        tables.map(|(&table, _)| table).collect()
-    };
-    for table in tables {
-        let start = (table << 21).max(src.start);
-        let end = ((table << 21) + PMD_SIZE).min(src.end);
-        copy_pte_range(k, dst.pte_alloc(start), src, start, end);
+    for (start, end, huge) in k.mm.pgd.pmds(src.start, src.end) {
+        if huge {
+            copy_huge_pmd(k, dst, start);
+        } else {
+            copy_pte_range(k, dst.pte_alloc(start), src, start, end);
+        }
     }
 }
 
@@ -150,8 +148,7 @@ fn copy_present_pte(k: &mut Kernel<'_>, src: &Vma, addr: u64, pte: Pte) -> Pte {
     if let Some(id) = folio {
         k.folio_get(id);
         // folio_try_dup_anon_rmap_pte(), folio_dup_file_rmap_pte()
-        k.folios[id].mapcount += 1;
-        k.folios[id].anon_exclusive = false;
+        k.folios[id].dup_rmap_pte(addr);
     }
     // is_cow_mapping()
     let cow = src.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;

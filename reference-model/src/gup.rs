@@ -4,9 +4,9 @@
 use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
 use crate::memory::handle_mm_fault;
-use crate::mm_types::{Pte, Vma, prot, vm};
+use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
 use crate::mmap::vma_is_accessible;
-use crate::{errno, swap};
+use crate::{errno, huge_memory, swap};
 
 /// FOLL_WRITE and FOLL_FORCE.
 #[derive(Clone, Copy, Debug)]
@@ -108,13 +108,31 @@ fn get_user_pages(
     for addr in (start..end).step_by(PAGE_SIZE as usize) {
         // Each turn faults once; three are enough for any page.
         for _ in 0..8 {
-            if follow_page_pte(k, addr, gup) {
+            if follow_page_mask(k, addr, gup) {
                 break;
             }
             handle_mm_fault(k, vma, addr, gup.write).map_err(|_| errno::EFAULT)?;
         }
     }
     Ok(())
+}
+
+/// `follow_page_mask()`
+fn follow_page_mask(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
+    match k.mm.pgd.huge_pmd(addr) {
+        Some(pmd) => follow_trans_huge_pmd(k, addr, pmd, gup),
+        None => follow_page_pte(k, addr, gup),
+    }
+}
+
+/// `follow_huge_pmd()`: as of a PTE. The kernel looks at a huge page once, and goes on
+/// behind it; what is touched already does not change when it is looked at again.
+fn follow_trans_huge_pmd(k: &mut Kernel, addr: u64, pmd: HugePmd, gup: GupFlags) -> bool {
+    if gup.write && pmd.prot & prot::W == 0 {
+        return false;
+    }
+    huge_memory::touch_pmd(k, addr, pmd, gup.write);
+    true
 }
 
 /// `follow_page_pte()`: true where the page is there as wanted; touches it then.

@@ -3,10 +3,10 @@
 
 use crate::api::{Call, Entry, Machine, MmId, PAGE_SIZE, Profile, Range};
 use crate::mm_types::{
-    AnonVma, CpuFbatches, FolioId, Folios, Inode, Lruvec, Mm, Pte, Swap, Task, TlbflushUnmapBatch,
-    pte_index,
+    AnonVma, CpuFbatches, FolioId, Folios, HugePmd, Inode, Lruvec, Mm, Pte, Swap, Task,
+    TlbflushUnmapBatch, pte_index,
 };
-use crate::tlbflush::{self, Context};
+use crate::tlbflush::{self, Context, PMD_SIZE};
 
 /// The room that [`Kernel::next_seq`] leaves between two insertions, for what
 /// fork inserts right behind another.
@@ -45,6 +45,8 @@ pub struct Kernel<'a> {
     pub lruvec: Lruvec,
     /// LRU lists of all others (files filled beforehand).
     pub other_lruvec: Lruvec,
+    /// `deferred_split_queue` of the actors' cgroup, oldest first.
+    pub deferred_split_queue: Vec<FolioId>,
     /// Each hart's batches.
     pub fbatches: Vec<CpuFbatches>,
     /// `current->tlb_ubc`
@@ -151,7 +153,24 @@ impl Kernel<'_> {
         *slot = pte;
     }
 
-    /// The PTE for an address.
+    /// `set_pmd_at()` of a PMD that maps a huge page, or does no more.
+    pub fn set_pmd(&mut self, addr: u64, pmd: Option<HugePmd>) {
+        let pmds = &mut self.mm.pgd.huge_pmds;
+        let before = match pmd {
+            Some(pmd) => pmds.insert(addr >> 21, pmd),
+            None => pmds.remove(&(addr >> 21)),
+        };
+        let rights = |pmd: Option<HugePmd>| pmd.map_or(0, |pmd| pmd.prot);
+        if rights(before) & !rights(pmd) != 0 {
+            let start = addr & !(PMD_SIZE - 1);
+            let pages = (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize);
+            let mm = self.mm_id;
+            self.touched
+                .extend(pages.map(|page| (mm, page, rights(before))));
+        }
+    }
+
+    /// What a walk for an address finds.
     pub fn pte(&self, addr: u64) -> Pte {
         self.mm.pgd.pte(addr)
     }

@@ -9,7 +9,7 @@ use crate::mm_types::{Pte, Vma, vm};
 use crate::mmap::page_align;
 use crate::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
 use crate::vma::vma_modify_flags;
-use crate::{errno, gup, madvise_pageout, shmem};
+use crate::{errno, gup, khugepaged, madvise_pageout, shmem};
 
 /// `MADV_*` of include/uapi/asm-generic/mman-common.h
 #[allow(missing_docs)]
@@ -159,8 +159,7 @@ fn madvise_vma_behavior(
         }
         advice::GUARD_INSTALL => return madvise_guard_install(k, vma, start, end),
         advice::GUARD_REMOVE => return madvise_guard_remove(k, start, end),
-        // madvise_collapse(): no huge pages here, so nothing is ever suitable.
-        advice::COLLAPSE => return Err(errno::EINVAL),
+        advice::COLLAPSE => return khugepaged::madvise_collapse(k, vma, start, end),
         _ => {}
     }
     let new_flags = new_flags(vma, behavior)?;

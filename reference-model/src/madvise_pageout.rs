@@ -3,17 +3,21 @@
 //! MADV_COLD, MADV_PAGEOUT, MADV_FREE, and MADV_WILLNEED's swapping in.
 //!
 //! All of these walk only PTE tables that exist (`walk_page_range()` calls
-//! `pmd_entry` for no others), and first in each table make up for flushes
+//! `pmd_entry` for no others) or huge PMDs, and first in each table make up for flushes
 //! that reclaim has put off.
 
 use crate::api::PAGE_SIZE;
 use crate::errno::EINVAL;
+use crate::huge_memory::{
+    folio_likely_mapped_shared, madvise_free_huge_pmd, pmd_mkold, split_folio,
+};
 use crate::kernel::Kernel;
 use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
 use crate::mmu_gather::{
-    MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
+    MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_pmd_tlb_entry,
+    tlb_remove_tlb_entry,
 };
-use crate::rmap::flush_tlb_batched_pending;
+use crate::rmap::{flush_tlb_batched_pending, folio_pte_batch};
 use crate::swap::{
     folio_deactivate, folio_isolate_lru, folio_mark_lazyfree, folio_put, folio_putback_lru,
     lru_add_drain,
@@ -24,18 +28,9 @@ use crate::tlbflush::PMD_SIZE;
 use crate::vmscan::reclaim_pages;
 
 /// `walk_page_range()` down to `walk_pmd_range()`: the parts of `[start, end)`
-/// that have a PTE table, in ascending order.
-fn walk_page_range(k: &Kernel<'_>, start: u64, end: u64) -> Vec<(u64, u64)> {
-    if start >= end {
-        return Vec::new();
-    }
-    let tables = k.mm.pgd.pte_tables.range((start >> 21)..=((end - 1) >> 21));
-    tables
-        .map(|(&table, _)| {
-            let addr = table << 21;
-            (addr.max(start), (addr + PMD_SIZE).min(end))
-        })
-        .collect()
+/// that have a PMD, in ascending order, and whether it maps a huge page.
+fn walk_page_range(k: &Kernel<'_>, start: u64, end: u64) -> Vec<(u64, u64, bool)> {
+    k.mm.pgd.pmds(start, end)
 }
 
 /// `swapin_walk_pmd_entry()`
@@ -71,7 +66,7 @@ fn shmem_swapin_range(k: &mut Kernel<'_>, file: usize, first: u64, last: u64) {
 pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
     match vma.file {
         None => {
-            for (addr, next) in walk_page_range(k, start, end) {
+            for (addr, next, _) in walk_page_range(k, start, end) {
                 swapin_walk_pmd_entry(k, addr, next);
             }
         }
@@ -85,46 +80,139 @@ pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
     Ok(())
 }
 
-/// `madvise_cold_or_pageout_pte_range()`, of one PTE table. The subject owns its
+/// The part of `madvise_cold_or_pageout_pte_range()` for a huge PMD; false where it was
+/// split, and the PTEs are to be looked at.
+fn madvise_cold_or_pageout_huge_pmd(
+    k: &mut Kernel<'_>,
+    tlb: &mut MmuGather,
+    pageout: bool,
+    (addr, next): (u64, u64),
+) -> bool {
+    let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
+        return false;
+    };
+    let id = pmd.folio;
+    // Do not interfere with other mappings of this folio.
+    if folio_likely_mapped_shared(k, id) {
+        return true;
+    }
+    if next - addr != PMD_SIZE {
+        k.folio_get(id);
+        let split = split_folio(k, id);
+        folio_put(k, id);
+        return !split;
+    }
+    if !pageout && pmd.young {
+        pmd_mkold(k, addr, pmd);
+        tlb_remove_pmd_tlb_entry(tlb, addr);
+    }
+    let mut folio_list = Vec::new();
+    cold_or_pageout_folio(k, id, pageout, &mut folio_list);
+    if pageout {
+        reclaim_pages(k, folio_list);
+    }
+    true
+}
+
+/// What `madvise_cold_or_pageout_pte_range()` does with a folio.
+fn cold_or_pageout_folio(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    pageout: bool,
+    folio_list: &mut Vec<FolioId>,
+) {
+    let folio = &mut k.folios[id];
+    folio.referenced = false;
+    if folio.active {
+        folio.workingset = true;
+    }
+    if pageout {
+        isolate_for_pageout(k, id, folio_list);
+    } else {
+        folio_deactivate(k, id);
+    }
+}
+
+/// Whether a huge page of which `nr` pages were found is split by MADV_COLD and its
+/// like, for the rest of it is not meant: None where it is left as it is.
+fn split_partial(k: &mut Kernel<'_>, id: FolioId, nr: u64) -> Option<bool> {
+    if nr == k.folios[id].nr_pages() {
+        return Some(false);
+    }
+    if folio_likely_mapped_shared(k, id) {
+        return None;
+    }
+    k.folio_get(id);
+    let split = split_folio(k, id);
+    folio_put(k, id);
+    flush_tlb_batched_pending(k);
+    split.then_some(true)
+}
+
+/// `madvise_cold_or_pageout_pte_range()`, of one PMD. The subject owns its
 /// files, so that there is no `pageout_anon_only_filter`.
 fn madvise_cold_or_pageout_pte_range(
     k: &mut Kernel<'_>,
     tlb: &mut MmuGather,
     pageout: bool,
-    addr: u64,
+    mut addr: u64,
     end: u64,
 ) {
+    if k.mm.pgd.huge_pmd(addr).is_some()
+        && madvise_cold_or_pageout_huge_pmd(k, tlb, pageout, (addr, end))
+    {
+        return;
+    }
     flush_tlb_batched_pending(k);
     let mut folio_list = Vec::new();
-    for addr in (addr..end).step_by(PAGE_SIZE as usize) {
-        // vm_normal_folio(): the zero page has none.
-        let pte = k.pte(addr);
-        let Pte::Present {
-            folio: Some(id), ..
-        } = pte
-        else {
-            continue;
-        };
-        // No interference with other mappings, and nothing that is still in a batch.
-        if !k.folios[id].lru || k.folios[id].mapcount != 1 {
-            continue;
-        }
-        if !pageout {
-            clear_young_dirty_pte(k, tlb, addr, pte, false);
-        }
-        let folio = &mut k.folios[id];
-        folio.referenced = false;
-        if folio.active {
-            folio.workingset = true;
-        }
-        if pageout {
-            isolate_for_pageout(k, id, &mut folio_list);
-        } else {
-            folio_deactivate(k, id);
-        }
+    while addr < end {
+        addr += cold_or_pageout_ptes(k, tlb, (addr, end), pageout, &mut folio_list) * PAGE_SIZE;
     }
     if pageout && !folio_list.is_empty() {
         reclaim_pages(k, folio_list);
+    }
+}
+
+/// The loop of `madvise_cold_or_pageout_pte_range()`, for one folio: how many PTEs it
+/// goes on; none where a huge page was split, whose pages come next.
+fn cold_or_pageout_ptes(
+    k: &mut Kernel<'_>,
+    tlb: &mut MmuGather,
+    (addr, end): (u64, u64),
+    pageout: bool,
+    folio_list: &mut Vec<FolioId>,
+) -> u64 {
+    // vm_normal_folio(): the zero page has none.
+    let Pte::Present {
+        folio: Some(id), ..
+    } = k.pte(addr)
+    else {
+        return 1;
+    };
+    let nr = madvise_folio_pte_batch(k, id, addr, end);
+    match split_partial(k, id, nr) {
+        None => return nr,
+        Some(true) => return 0,
+        Some(false) => {}
+    }
+    // No interference with other mappings, and nothing that is still in a batch.
+    let folio = &k.folios[id];
+    if !folio.lru || u64::from(folio.mapcount) != folio.nr_pages() {
+        return nr;
+    }
+    if !pageout {
+        clear_young_dirty_ptes(k, tlb, (addr, nr), false);
+    }
+    cold_or_pageout_folio(k, id, pageout, folio_list);
+    nr
+}
+
+/// `madvise_folio_pte_batch()`
+fn madvise_folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 {
+    if k.folios[id].large.is_some() {
+        folio_pte_batch(k, id, addr, end)
+    } else {
+        1
     }
 }
 
@@ -140,36 +228,37 @@ fn isolate_for_pageout(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<Fol
     }
 }
 
-/// `clear_young_dirty_ptes()` of one PTE, where there is something to clear,
-/// and its `tlb_remove_tlb_entries()`.
-fn clear_young_dirty_pte(
+/// `clear_young_dirty_ptes()` of one folio's PTEs, where there is something to clear in
+/// any of them, and its `tlb_remove_tlb_entries()`.
+fn clear_young_dirty_ptes(
     k: &mut Kernel<'_>,
     tlb: &mut MmuGather,
-    addr: u64,
-    pte: Pte,
+    (addr, nr): (u64, u64),
     clear_dirty: bool,
 ) {
-    let Pte::Present {
-        folio,
-        prot,
-        dirty,
-        young,
-    } = pte
-    else {
-        return;
+    let pages = || (addr..addr + nr * PAGE_SIZE).step_by(PAGE_SIZE as usize);
+    let to_clear = |addr| match k.pte(addr) {
+        Pte::Present { dirty, young, .. } => young || (clear_dirty && dirty),
+        _ => false,
     };
-    let to_clear = young || (clear_dirty && dirty);
-    if !to_clear {
+    if !pages().any(to_clear) {
         return;
     }
-    let pte = Pte::Present {
-        folio,
-        prot,
-        dirty: dirty && !clear_dirty,
-        young: false,
-    };
-    k.set_pte(addr, pte);
-    tlb_remove_tlb_entry(tlb, addr);
+    for addr in pages() {
+        if let Pte::Present {
+            folio, prot, dirty, ..
+        } = k.pte(addr)
+        {
+            let pte = Pte::Present {
+                folio,
+                prot,
+                dirty: dirty && !clear_dirty,
+                young: false,
+            };
+            k.set_pte(addr, pte);
+        }
+        tlb_remove_tlb_entry(tlb, addr);
+    }
 }
 
 /// `can_madv_lru_vma()`
@@ -182,7 +271,7 @@ fn can_madv_lru_vma(vma: &Vma) -> bool {
 fn cold_or_pageout(k: &mut Kernel<'_>, pageout: bool, start: u64, end: u64) {
     lru_add_drain(k);
     let mut tlb = tlb_gather_mmu(k);
-    for (addr, next) in walk_page_range(k, start, end) {
+    for (addr, next, _) in walk_page_range(k, start, end) {
         madvise_cold_or_pageout_pte_range(k, &mut tlb, pageout, addr, next);
     }
     tlb_end_vma(k, &mut tlb);
@@ -213,25 +302,47 @@ pub fn madvise_pageout(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> R
     Ok(())
 }
 
-/// `madvise_free_pte_range()`, of one PTE table.
-fn madvise_free_pte_range(k: &mut Kernel<'_>, tlb: &mut MmuGather, addr: u64, end: u64) {
+/// `madvise_free_pte_range()`, of one PMD.
+fn madvise_free_pte_range(k: &mut Kernel<'_>, tlb: &mut MmuGather, mut addr: u64, end: u64) {
+    if madvise_free_huge_pmd(k, tlb, (addr, end)) {
+        return;
+    }
+    // pte_offset_map_lock(): the PMD may map a huge page still, that others map too.
+    if k.mm.pgd.huge_pmd(addr).is_some() {
+        return;
+    }
     flush_tlb_batched_pending(k);
-    for addr in (addr..end).step_by(PAGE_SIZE as usize) {
-        let pte = k.pte(addr);
-        match pte {
-            // Nothing to write back, nothing to read again.
-            Pte::Swap { entry, .. } => {
-                free_swap_and_cache(k, entry);
-                k.set_pte(addr, Pte::None);
+    while addr < end {
+        addr += madvise_free_ptes(k, tlb, addr, end) * PAGE_SIZE;
+    }
+}
+
+/// The loop of `madvise_free_pte_range()`, for one entry or folio: how many PTEs it goes
+/// on; none where a huge page was split, whose pages come next.
+fn madvise_free_ptes(k: &mut Kernel<'_>, tlb: &mut MmuGather, addr: u64, end: u64) -> u64 {
+    match k.pte(addr) {
+        // Nothing to write back, nothing to read again.
+        Pte::Swap { entry, .. } => {
+            free_swap_and_cache(k, entry);
+            k.set_pte(addr, Pte::None);
+            1
+        }
+        Pte::Present {
+            folio: Some(id), ..
+        } => {
+            let nr = madvise_folio_pte_batch(k, id, addr, end);
+            match split_partial(k, id, nr) {
+                None => return nr,
+                Some(true) => return 0,
+                Some(false) => {}
             }
-            Pte::Present {
-                folio: Some(id), ..
-            } if may_be_lazyfree(k, id) => {
-                clear_young_dirty_pte(k, tlb, addr, pte, true);
+            if may_be_lazyfree(k, id) {
+                clear_young_dirty_ptes(k, tlb, (addr, nr), true);
                 folio_mark_lazyfree(k, id);
             }
-            Pte::Present { .. } | Pte::None | Pte::Guard => {}
+            nr
         }
+        Pte::Present { .. } | Pte::None | Pte::Guard => 1,
     }
 }
 
@@ -242,7 +353,7 @@ fn may_be_lazyfree(k: &mut Kernel<'_>, id: FolioId) -> bool {
     if folio.swap.is_none() && !folio.dirty {
         return true;
     }
-    if folio.mapcount != 1 {
+    if u64::from(folio.mapcount) != folio.nr_pages() {
         return false;
     }
     if folio.swap.is_some() && !folio_free_swap(k, id) {
@@ -267,7 +378,7 @@ pub fn madvise_free_single_vma(
         return Err(EINVAL);
     }
     lru_add_drain(k);
-    for (addr, next) in walk_page_range(k, start, end) {
+    for (addr, next, _) in walk_page_range(k, start, end) {
         madvise_free_pte_range(k, tlb, addr, next);
     }
     tlb_end_vma(k, tlb);

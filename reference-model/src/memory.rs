@@ -4,8 +4,8 @@
 use crate::anon_vma::anon_vma_prepare;
 use crate::api::{Entry, PAGE_SIZE};
 use crate::kernel::Kernel;
-use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
-use crate::{memory_swap, rmap, shmem, swap, swap_state, swapfile};
+use crate::mm_types::{AnonVmaId, Folio, FolioId, HugePmd, Pte, Vma, prot, pte_index, vm};
+use crate::{huge_memory, memory_swap, rmap, shmem, swap, swap_state, swapfile};
 
 const PTRS_PER_PTE: u64 = 512;
 
@@ -49,23 +49,46 @@ pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
             && rights & need != 0
         {
             let current = young && (dirty || !write);
-            if current {
-                return Ok(());
-            }
-            if k.machine.svadu {
+            if !current && k.machine.svadu {
                 let pte = Pte::Present {
                     folio,
                     prot: rights,
                     dirty: dirty || write,
                     young: true,
                 };
-                k.set_pte(addr, pte);
+                set_leaf(k, addr, pte);
+            }
+            if current || k.machine.svadu {
+                if let Some(id) = folio.filter(|_| write) {
+                    k.folios[id].write_page(addr);
+                }
                 return Ok(());
             }
         }
         do_page_fault(k, addr, write)?;
     }
     Err(Fault::Sigsegv)
+}
+
+/// A leaf of whatever level changes its bits: a PTE, or a huge PMD.
+fn set_leaf(k: &mut Kernel, addr: u64, leaf: Pte) {
+    match (k.mm.pgd.huge_pmd(addr), leaf) {
+        (
+            Some(pmd),
+            Pte::Present {
+                prot, dirty, young, ..
+            },
+        ) => {
+            let pmd = HugePmd {
+                prot,
+                dirty,
+                young,
+                ..pmd
+            };
+            k.set_pmd(addr, Some(pmd));
+        }
+        _ => k.set_pte(addr, leaf),
+    }
 }
 
 /// `do_page_fault()` and `access_error()` of arch/riscv/mm/fault.c
@@ -89,6 +112,17 @@ fn do_page_fault(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
 pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
     // __handle_mm_fault(): pmd_alloc()
     k.mm.pgd.pmd_tables.insert(addr >> 30);
+    if let Some(pmd) = k.mm.pgd.huge_pmd(addr) {
+        if !write || pmd.prot & prot::W != 0 {
+            // huge_pmd_set_accessed()
+            huge_memory::touch_pmd(k, addr, pmd, write);
+            return Ok(());
+        }
+        // wp_huge_pmd()
+        if huge_memory::do_huge_pmd_wp_page(k, vma, addr, pmd) {
+            return Ok(());
+        }
+    }
     match k.pte(addr) {
         Pte::None if vma.is_anonymous() => {
             do_anonymous_page(k, vma, addr, write);
@@ -128,11 +162,12 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
 
 /// `ptep_set_access_flags()` of arch/riscv/mm/pgtable.c: with Svvptc a changed
 /// entry is flushed through tlbflush.c; without, by the caller's
-/// `update_mmu_cache()`, which is a local fence that tells nobody.
-fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
+/// `update_mmu_cache()`, which is a local fence that tells nobody. A huge PMD is
+/// changed by the same function.
+pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
     let changed = k.pte(addr) != entry;
     if changed {
-        k.set_pte(addr, entry);
+        set_leaf(k, addr, entry);
     }
     if !k.machine.svvptc {
         return true;
@@ -182,7 +217,7 @@ pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
 
 /// `folio_add_new_anon_rmap()` and `folio_add_lru_vma()` for a new private page,
 /// and the PTE that maps it.
-fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool) {
+fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
     let id = k.folios.alloc(Folio {
         anon: true,
         anon_vma: anon_vma_of(k, vma),
@@ -191,6 +226,7 @@ fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool) {
         swapbacked: true,
         anon_exclusive: true,
         charged: true,
+        data,
         ..Folio::default()
     });
     swap::folio_add_lru_vma(k, id, vma.flags);
@@ -228,7 +264,7 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
         return;
     }
     vmf_anon_prepare(k, vma);
-    map_new_anon_folio(k, vma, addr, true);
+    map_new_anon_folio(k, vma, addr, true, false);
 }
 
 /// `do_fault()`
@@ -333,7 +369,8 @@ fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool)
 fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     vmf_anon_prepare(k, vma);
     let page = __do_fault(k, vma, addr)?;
-    map_new_anon_folio(k, vma, addr, true);
+    let data = k.folios[page].data;
+    map_new_anon_folio(k, vma, addr, true, data);
     swap::folio_put(k, page);
     Ok(())
 }
@@ -361,12 +398,12 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
     }
     if let Some(id) = folio
         && k.folios[id].anon
-        && (k.folios[id].anon_exclusive || wp_can_reuse_anon_folio(k, id))
+        && (k.folios[id].page_anon_exclusive(addr) || wp_can_reuse_anon_folio(k, id))
     {
-        if !k.folios[id].anon_exclusive {
+        if !k.folios[id].page_anon_exclusive(addr) {
             // folio_move_anon_rmap()
             k.folios[id].anon_vma = anon_vma_of(k, vma);
-            k.folios[id].anon_exclusive = true;
+            k.folios[id].set_page_anon_exclusive(addr, true);
         }
         wp_page_reuse(k, vma, addr);
         return;
@@ -379,6 +416,9 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
 
 /// `wp_can_reuse_anon_folio()`
 fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
+    if k.folios[id].large.is_some() {
+        return k.profile.reuses_large_anon && huge_memory::wp_can_reuse_large_anon_folio(k, id);
+    }
     if k.folios[id].refcount > 3 {
         return false;
     }
@@ -421,9 +461,10 @@ fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>) {
     // ptep_clear_flush(): the old entry is present, so it may be cached.
     k.set_pte(addr, Pte::None);
     k.enter(Entry::FlushTlbPage { addr });
-    map_new_anon_folio(k, vma, addr, true);
+    let data = old.is_some_and(|id| k.folios[id].page_has_data(addr));
+    map_new_anon_folio(k, vma, addr, true, data);
     if let Some(id) = old {
-        rmap::folio_remove_rmap_pte(k, id, vma.flags);
+        rmap::folio_remove_rmap_pte(k, id, addr, vma.flags);
         swap::folio_put(k, id);
         swap_state::free_swap_cache(k, id);
         swap::folio_put(k, id);

@@ -33,6 +33,7 @@ fn alloc_swap_folio(k: &mut Kernel<'_>, entry: SwapEntry) -> FolioId {
     let id = k.folios.alloc(Folio {
         swapbacked: true,
         charged: slot.charged,
+        data: slot.data,
         ..Folio::default()
     });
     if let Some(shadow) = slot.shadow {
@@ -90,7 +91,7 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     let folio = &mut k.folios[id];
     folio.swapbacked = true;
     folio.mapcount += 1;
-    folio.anon_exclusive = exclusive;
+    folio.set_page_anon_exclusive(addr, exclusive);
     let rights = vm_get_page_prot(vma.flags) | if writable { prot::W } else { 0 };
     let pte = Pte::Present {
         folio: Some(id),

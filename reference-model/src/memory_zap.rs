@@ -10,7 +10,7 @@ use crate::mmu_gather::{
     tlb_remove_tlb_entry,
 };
 use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
-use crate::{rmap, swap, swapfile};
+use crate::{huge_memory, rmap, swap, swapfile};
 
 const PMD_MASK: u64 = !(PMD_SIZE - 1);
 const PUD_MASK: u64 = !(PUD_SIZE - 1);
@@ -125,15 +125,16 @@ pub fn free_pgtables(k: &mut Kernel, tlb: &mut MmuGather, vmas: &[Vma], floor: u
 
 // ---- zapping ----
 
-/// `zap_present_ptes()` and `zap_present_folio_ptes()`. True where the gather is full.
-fn zap_present_pte(
+/// `zap_present_ptes()` and `zap_present_folio_ptes()`: of one page, or of all that
+/// follow in a huge one. How many pages, and whether the gather is full.
+fn zap_present_ptes(
     k: &mut Kernel,
     tlb: &mut MmuGather,
     vma: &Vma,
-    addr: u64,
+    (addr, end): (u64, u64),
     details: ZapDetails,
     force_flush: &mut bool,
-) -> bool {
+) -> (u64, bool) {
     let Pte::Present {
         folio,
         dirty,
@@ -141,18 +142,26 @@ fn zap_present_pte(
         ..
     } = k.pte(addr)
     else {
-        return false;
+        return (1, false);
     };
     let Some(id) = folio else {
         k.set_pte(addr, Pte::None);
         tlb_remove_tlb_entry(tlb, addr);
-        return false;
+        return (1, false);
     };
     let anon = k.folios[id].anon;
     if !details.even_cows && anon {
-        return false;
+        return (1, false);
     }
-    k.set_pte(addr, Pte::None);
+    let nr = if k.folios[id].large.is_some() {
+        rmap::folio_pte_batch(k, id, addr, end)
+    } else {
+        1
+    };
+    let batch_end = addr + nr * PAGE_SIZE;
+    for addr in (addr..batch_end).step_by(PAGE_SIZE as usize) {
+        k.set_pte(addr, Pte::None);
+    }
     let mut delay_rmap = false;
     if !anon {
         if dirty {
@@ -165,13 +174,13 @@ fn zap_present_pte(
             swap::folio_mark_accessed(k, id);
         }
     }
-    tlb_remove_tlb_entry(tlb, addr);
-    rmap::folio_remove_rmap_pte(k, id, vma.flags);
-    if __tlb_remove_folio_pages(tlb, id, delay_rmap) {
-        *force_flush = true;
-        return true;
+    for addr in (addr..batch_end).step_by(PAGE_SIZE as usize) {
+        tlb_remove_tlb_entry(tlb, addr);
     }
-    false
+    rmap::folio_remove_rmap_ptes(k, id, (addr, batch_end), vma.flags);
+    let full = __tlb_remove_folio_pages(tlb, id, nr as u32, delay_rmap);
+    *force_flush |= full;
+    (nr, full)
 }
 
 /// `do_zap_pte_range()` from `addr` on: where it stopped, which is behind the page
@@ -189,10 +198,14 @@ fn do_zap_pte_range(
         match k.pte(addr) {
             Pte::None => {}
             Pte::Present { .. } => {
-                if zap_present_pte(k, tlb, vma, addr, details, force_flush) {
-                    return addr + PAGE_SIZE;
-                }
+                let rest = (addr, end);
+                let (nr, full) = zap_present_ptes(k, tlb, vma, rest, details, force_flush);
                 *skipped |= k.pte(addr) != Pte::None;
+                addr += nr * PAGE_SIZE;
+                if full {
+                    return addr;
+                }
+                continue;
             }
             Pte::Swap { entry, .. } => {
                 // Genuine swap entries, hence private anonymous pages.
@@ -248,7 +261,7 @@ fn zap_pte_range(
     }
 }
 
-/// `unmap_page_range()` down to `zap_pmd_range()`: only PTE tables that exist are entered.
+/// `unmap_page_range()` down to `zap_pmd_range()`: only PMDs that are there are entered.
 fn unmap_page_range(
     k: &mut Kernel,
     tlb: &mut MmuGather,
@@ -257,21 +270,15 @@ fn unmap_page_range(
     end: u64,
     details: ZapDetails,
 ) {
-    let mut addr = start;
-    while addr < end {
-        let Some((&table, _)) =
-            k.mm.pgd
-                .pte_tables
-                .range((addr >> 21)..=((end - 1) >> 21))
-                .next()
-        else {
-            break;
-        };
-        addr = addr.max(table << 21);
-        // pmd_addr_end()
-        let next = ((addr & PMD_MASK) + PMD_SIZE).min(end);
+    for (addr, next, huge) in k.mm.pgd.pmds(start, end) {
+        if huge && next - addr == PMD_SIZE {
+            huge_memory::zap_huge_pmd(k, tlb, vma, addr);
+            continue;
+        }
+        if huge {
+            huge_memory::__split_huge_pmd(k, vma, addr);
+        }
         zap_pte_range(k, tlb, vma, addr, next, details);
-        addr = next;
     }
     tlb_end_vma(k, tlb);
 }

@@ -2,7 +2,8 @@
 //! `include/linux/mm_types.h` and what else the mirrored functions share: the
 //! mm, its vmas and page tables, folios, LRU lists.
 //!
-//! All folios are of order 0: huge pages are switched off where scenarios run.
+//! Folios are of order 0, or huge (`HPAGE_PMD_ORDER`): the sizes in between, and
+//! huge pages at a fault, are switched off where scenarios run.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,34 @@ pub mod prot {
     pub const X: u8 = 4;
 }
 
+/// `HPAGE_PMD_NR`: pages of a huge page.
+pub const HPAGE_PMD_NR: usize = 512;
+
+/// A PMD that maps a huge page (`pmd_trans_huge()`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugePmd {
+    /// The huge page.
+    pub folio: FolioId,
+    /// Rights of the hardware: bits of [`prot`].
+    pub prot: u8,
+    /// `pmd_dirty()`
+    pub dirty: bool,
+    /// `pmd_young()`
+    pub young: bool,
+}
+
+impl HugePmd {
+    /// The same as an entry of the last level: what an access finds.
+    pub fn leaf(self) -> Pte {
+        Pte::Present {
+            folio: Some(self.folio),
+            prot: self.prot,
+            dirty: self.dirty,
+            young: self.young,
+        }
+    }
+}
+
 /// A page-table entry of the last level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pte {
@@ -84,6 +113,36 @@ pub enum Pte {
 }
 
 impl Pte {
+    /// The same, dirty and young if another one is (`get_and_clear_ptes()`).
+    pub fn with_bits_of(self, other: Pte) -> Pte {
+        match (self, other) {
+            (
+                Pte::Present {
+                    folio,
+                    prot,
+                    dirty,
+                    young,
+                },
+                Pte::Present {
+                    dirty: also_dirty,
+                    young: also_young,
+                    ..
+                },
+            ) => Pte::Present {
+                folio,
+                prot,
+                dirty: dirty || also_dirty,
+                young: young || also_young,
+            },
+            _ => self,
+        }
+    }
+
+    /// Whether it maps that folio.
+    pub fn maps(&self, id: FolioId) -> bool {
+        matches!(self, Pte::Present { folio: Some(mapped), .. } if *mapped == id)
+    }
+
     /// Rights that an access has; none where it would fault for want of a mapping.
     pub fn rights(&self) -> u8 {
         match self {
@@ -102,16 +161,44 @@ pub type PteTable = [Pte; 512];
 pub struct PageTables {
     /// PTE tables by address >> 21.
     pub pte_tables: BTreeMap<u64, Box<PteTable>>,
+    /// PMDs that map a huge page, by address >> 21. The PTE table that is deposited
+    /// with each is taken for none: it is empty, and freed without a gather.
+    pub huge_pmds: BTreeMap<u64, HugePmd>,
     /// PMD tables by address >> 30.
     pub pmd_tables: BTreeSet<u64>,
 }
 
 impl PageTables {
-    /// The PTE for an address; [`Pte::None`] where there is no table.
+    /// What a walk for an address finds, be it a PTE or a huge PMD; [`Pte::None`]
+    /// where there is neither.
     pub fn pte(&self, addr: u64) -> Pte {
-        self.pte_tables
-            .get(&(addr >> 21))
-            .map_or(Pte::None, |table| table[pte_index(addr)])
+        match self.pte_tables.get(&(addr >> 21)) {
+            Some(table) => table[pte_index(addr)],
+            None => self.huge_pmd(addr).map_or(Pte::None, HugePmd::leaf),
+        }
+    }
+
+    /// The PMD for an address, where it maps a huge page.
+    pub fn huge_pmd(&self, addr: u64) -> Option<HugePmd> {
+        self.huge_pmds.get(&(addr >> 21)).copied()
+    }
+
+    /// The PMDs of `[start, end)` that are not none, in ascending order: where each
+    /// one's part begins and ends, and whether it maps a huge page.
+    pub fn pmds(&self, start: u64, end: u64) -> Vec<(u64, u64, bool)> {
+        if start >= end {
+            return Vec::new();
+        }
+        let range = (start >> 21)..=((end - 1) >> 21);
+        let tables = self.pte_tables.range(range.clone());
+        let mut pmds: Vec<(u64, bool)> = tables.map(|(&pmd, _)| (pmd, false)).collect();
+        if !self.huge_pmds.is_empty() {
+            pmds.extend(self.huge_pmds.range(range).map(|(&pmd, _)| (pmd, true)));
+            pmds.sort_unstable();
+        }
+        let part =
+            |(pmd, huge): (u64, bool)| (start.max(pmd << 21), end.min((pmd + 1) << 21), huge);
+        pmds.into_iter().map(part).collect()
     }
 
     /// `pte_alloc()`: sees to it that the tables for an address exist.
@@ -228,13 +315,32 @@ pub enum Lru {
     Unevictable = 4,
 }
 
+/// What is known of a huge page's pages one by one.
+#[derive(Clone, Debug)]
+pub struct Large {
+    /// `_entire_mapcount`: PMDs that map all of it.
+    pub entire_mapcount: u32,
+    /// `_mapcount` of each page: PTEs that map it.
+    pub mapcounts: [u32; HPAGE_PMD_NR],
+    /// `PageAnonExclusive()` of each; the first one's stands for all of a PMD.
+    pub anon_exclusive: [bool; HPAGE_PMD_NR],
+    /// Which hold something else than zeroes.
+    pub data: [bool; HPAGE_PMD_NR],
+    /// `folio_test_partially_mapped()`
+    pub partially_mapped: bool,
+}
+
 /// `struct folio`
 #[derive(Clone, Debug, Default)]
 pub struct Folio {
     /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
     pub refcount: u32,
-    /// Number of PTEs that map it.
+    /// `folio_mapcount()`: how many PTEs and PMDs map some or all of it.
     pub mapcount: u32,
+    /// `folio_test_large()`
+    pub large: Option<Box<Large>>,
+    /// It holds something else than zeroes (see [`Large::data`] for a large one).
+    pub data: bool,
     /// `folio_test_anon()`
     pub anon: bool,
     /// For anonymous folios: their anon_vma (`folio->mapping`).
@@ -259,7 +365,7 @@ pub struct Folio {
     pub mlocked: bool,
     /// `folio_test_reclaim()`
     pub reclaim: bool,
-    /// `PageAnonExclusive()`
+    /// `PageAnonExclusive()`, of a small folio.
     pub anon_exclusive: bool,
     /// `folio_test_lru()`: it is on an LRU list (not isolated, not in the lru_add batch).
     pub lru: bool,
@@ -271,6 +377,60 @@ pub struct Folio {
     pub prev: Option<FolioId>,
     /// See `prev`.
     pub next: Option<FolioId>,
+}
+
+impl Folio {
+    /// `folio_nr_pages()`
+    pub fn nr_pages(&self) -> u64 {
+        if self.large.is_some() {
+            HPAGE_PMD_NR as u64
+        } else {
+            1
+        }
+    }
+
+    /// `PageAnonExclusive()` of the page at an address. A huge page lies at its own
+    /// multiple in every mm, for nothing here moves mappings.
+    pub fn page_anon_exclusive(&self, addr: u64) -> bool {
+        match &self.large {
+            Some(large) if large.entire_mapcount > 0 => large.anon_exclusive[0],
+            Some(large) => large.anon_exclusive[pte_index(addr)],
+            None => self.anon_exclusive,
+        }
+    }
+
+    /// `SetPageAnonExclusive()`, `ClearPageAnonExclusive()`
+    pub fn set_page_anon_exclusive(&mut self, addr: u64, exclusive: bool) {
+        match &mut self.large {
+            Some(large) => large.anon_exclusive[pte_index(addr)] = exclusive,
+            None => self.anon_exclusive = exclusive,
+        }
+    }
+
+    /// Whether the page at an address holds something else than zeroes.
+    pub fn page_has_data(&self, addr: u64) -> bool {
+        match &self.large {
+            Some(large) => large.data[pte_index(addr)],
+            None => self.data,
+        }
+    }
+
+    /// One more PTE, of another mm, maps the page at an address (`folio_dup_anon_rmap_pte()`).
+    pub fn dup_rmap_pte(&mut self, addr: u64) {
+        self.mapcount += 1;
+        if let Some(large) = &mut self.large {
+            large.mapcounts[pte_index(addr)] += 1;
+        }
+        self.set_page_anon_exclusive(addr, false);
+    }
+
+    /// The page at an address is written to.
+    pub fn write_page(&mut self, addr: u64) {
+        match &mut self.large {
+            Some(large) => large.data[pte_index(addr)] = true,
+            None => self.data = true,
+        }
+    }
 }
 
 /// All folios, by place; freed places are used again.
@@ -321,7 +481,7 @@ pub struct LruList {
     pub head: Option<FolioId>,
     /// Oldest: where reclaim looks first.
     pub tail: Option<FolioId>,
-    /// How many.
+    /// How many pages they have.
     pub len: u64,
 }
 
@@ -335,7 +495,19 @@ impl LruList {
             None => self.tail = Some(id),
         }
         self.head = Some(id);
-        self.len += 1;
+        self.len += folios[id].nr_pages();
+    }
+
+    /// `list_add_tail()` before a folio of the list: newer than it.
+    pub fn add_before(&mut self, folios: &mut Folios, id: FolioId, older: FolioId) {
+        let newer = folios[older].prev.replace(id);
+        folios[id].prev = newer;
+        folios[id].next = Some(older);
+        match newer {
+            Some(newer) => folios[newer].next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.len += folios[id].nr_pages();
     }
 
     /// `list_add_tail()`
@@ -347,7 +519,7 @@ impl LruList {
             None => self.head = Some(id),
         }
         self.tail = Some(id);
-        self.len += 1;
+        self.len += folios[id].nr_pages();
     }
 
     /// `list_del()`
@@ -361,7 +533,7 @@ impl LruList {
             Some(next) => folios[next].prev = prev,
             None => self.tail = prev,
         }
-        self.len -= 1;
+        self.len -= folios[id].nr_pages();
     }
 }
 
@@ -470,6 +642,8 @@ pub struct SwapSlot {
     pub charged: bool,
     /// The shadow entry that reclaim left in the swap cache.
     pub shadow: Option<Shadow>,
+    /// It holds something else than zeroes.
+    pub data: bool,
 }
 
 /// A shadow entry (`pack_shadow()` in `mm/workingset.c`).

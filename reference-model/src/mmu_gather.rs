@@ -28,8 +28,8 @@ pub struct MmuGather {
     cleared_pmds: bool,
     cleared_puds: bool,
     delayed_rmap: bool,
-    /// Pages to free, in the order they came.
-    pages: Vec<FolioId>,
+    /// Pages to free, in the order they came: folios, and how many references to each.
+    pages: Vec<(FolioId, u32)>,
     /// Entries used in the batch that is being filled, tables freed by IPI included.
     nr: usize,
     /// Batches allocated; none while the gather's own are being filled.
@@ -82,6 +82,17 @@ pub fn tlb_remove_tlb_entry(tlb: &mut MmuGather, address: u64) {
     tlb.cleared_ptes = true;
 }
 
+/// `tlb_flush_pmd_range()`, for one huge page
+pub fn tlb_flush_pmd_range(tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PMD_SIZE);
+    tlb.cleared_pmds = true;
+}
+
+/// `tlb_remove_pmd_tlb_entry()`
+pub fn tlb_remove_pmd_tlb_entry(tlb: &mut MmuGather, address: u64) {
+    tlb_flush_pmd_range(tlb, address);
+}
+
 /// `pte_free_tlb()`: a PTE table goes.
 pub fn pte_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
@@ -103,7 +114,7 @@ pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
 fn riscv_tlb_remove_ptdesc(k: &mut Kernel, tlb: &mut MmuGather) {
     if k.machine.sbi_rfence || k.profile.tables_always_by_rcu {
         tlb_remove_table(k, tlb);
-    } else if batch_add(tlb) {
+    } else if batch_add(tlb, 1) {
         tlb_flush_mmu(k, tlb);
     }
 }
@@ -117,16 +128,28 @@ fn tlb_remove_table(k: &mut Kernel, tlb: &mut MmuGather) {
     }
 }
 
-/// `__tlb_remove_folio_pages()`: true where the gather is full and has to be flushed.
-pub fn __tlb_remove_folio_pages(tlb: &mut MmuGather, folio: FolioId, delay_rmap: bool) -> bool {
+/// `__tlb_remove_folio_pages()`: some pages of a folio; true where the gather is full
+/// and has to be flushed.
+pub fn __tlb_remove_folio_pages(
+    tlb: &mut MmuGather,
+    folio: FolioId,
+    nr_pages: u32,
+    delay_rmap: bool,
+) -> bool {
     tlb.delayed_rmap |= delay_rmap;
-    tlb.pages.push(folio);
-    batch_add(tlb)
+    tlb.pages.push((folio, nr_pages));
+    // ENCODED_PAGE_BIT_NR_PAGES_NEXT: more than one takes two entries.
+    batch_add(tlb, if nr_pages > 1 { 2 } else { 1 })
+}
+
+/// `__tlb_remove_page_size()` of `tlb_remove_page_size()`: a huge page that a PMD mapped.
+pub fn tlb_remove_page_size(tlb: &mut MmuGather, folio: FolioId) -> bool {
+    __tlb_remove_folio_pages(tlb, folio, 1, false)
 }
 
 /// The part of `__tlb_remove_folio_pages_size()` that counts.
-fn batch_add(tlb: &mut MmuGather) -> bool {
-    tlb.nr += 1;
+fn batch_add(tlb: &mut MmuGather, entries: usize) -> bool {
+    tlb.nr += entries;
     let max = if tlb.active == 0 {
         MMU_GATHER_BUNDLE
     } else {

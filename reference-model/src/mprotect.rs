@@ -10,17 +10,17 @@ use crate::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
 use crate::vma::{vm_enough_memory, vma_modify_flags};
-use crate::{errno, gup, rmap};
+use crate::{errno, gup, huge_memory, rmap};
 
 /// `can_change_pte_writable()`
-fn can_change_pte_writable(k: &Kernel, vma: &Vma, pte: Pte) -> bool {
+fn can_change_pte_writable(k: &Kernel, vma: &Vma, addr: u64, pte: Pte) -> bool {
     let Pte::Present { folio, dirty, .. } = pte else {
         return false;
     };
     if vma.has(vm::SHARED) {
         return dirty;
     }
-    folio.is_some_and(|id| k.folios[id].anon && k.folios[id].anon_exclusive)
+    folio.is_some_and(|id| k.folios[id].anon && k.folios[id].page_anon_exclusive(addr))
 }
 
 /// `change_pte_range()`: swap entries keep as they are, none stays none.
@@ -48,7 +48,9 @@ fn change_pte_range(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, 
             dirty,
             young,
         };
-        if try_change_writable && rights & prot::W == 0 && can_change_pte_writable(k, vma, changed)
+        if try_change_writable
+            && rights & prot::W == 0
+            && can_change_pte_writable(k, vma, addr, changed)
         {
             rights |= prot::W;
         }
@@ -68,17 +70,13 @@ fn change_pte_range(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, 
 
 /// `change_protection()` down to `change_pmd_range()`
 fn change_protection(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, end: u64) {
-    let tables = (start >> 21)..=((end - 1) >> 21);
-    let present: Vec<u64> =
-        k.mm.pgd
-            .pte_tables
-            .range(tables)
-            .map(|(&table, _)| table)
-            .collect();
-    for table in present {
-        let from = start.max(table << 21);
-        let to = end.min((table + 1) << 21);
-        change_pte_range(k, tlb, vma, from, to);
+    for (from, to, huge) in k.mm.pgd.pmds(start, end) {
+        // A huge page is never in the range in part: the vma was split there before.
+        if huge {
+            huge_memory::change_huge_pmd(k, tlb, vma, from);
+        } else {
+            change_pte_range(k, tlb, vma, from, to);
+        }
     }
     tlb_end_vma(k, tlb);
 }

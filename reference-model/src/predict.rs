@@ -49,6 +49,7 @@ fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Ke
         folios: Default::default(),
         lruvec: Default::default(),
         other_lruvec: Default::default(),
+        deferred_split_queue: Vec::new(),
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
         drained_behind_steps: program.actors.len() > 1 && reclaims,

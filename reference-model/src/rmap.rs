@@ -3,10 +3,12 @@
 //! it, and the batch of unmapped pages whose flush is put off.
 
 use crate::api::{Entry, MmId, PAGE_SIZE};
+use crate::huge_memory::{__split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd};
 use crate::kernel::Kernel;
-use crate::mm_types::{FileId, FolioId, Pte, Vma, vm};
+use crate::mm_types::{FileId, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, pte_index, vm};
 use crate::swap::{folio_put, mlock_folio, munlock_folio};
 use crate::swapfile::swap_duplicate;
+use crate::tlbflush::PMD_SIZE;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
 const TLB_FLUSH_BATCH_PENDING_MASK: u32 = (1 << 15) - 1;
@@ -32,14 +34,14 @@ pub fn try_to_unmap_flush_dirty(k: &mut Kernel<'_>) {
 }
 
 /// `set_tlb_ubc_flush_pending()`
-fn set_tlb_ubc_flush_pending(k: &mut Kernel<'_>, pteval: Pte, uaddr: u64) {
+pub fn set_tlb_ubc_flush_pending(k: &mut Kernel<'_>, pteval: Pte, uaddr: u64, nr_pages: u64) {
     if !pte_accessible(k, pteval) {
         return;
     }
     k.enter(if k.profile.batch_pending_takes_range {
         Entry::ArchTlbbatchAddPendingRange {
             start: uaddr,
-            end: uaddr + PAGE_SIZE,
+            end: uaddr + nr_pages * PAGE_SIZE,
         }
     } else {
         Entry::ArchTlbbatchAddPending { uaddr }
@@ -83,8 +85,10 @@ pub fn flush_tlb_batched_pending(k: &mut Kernel<'_>) {
 
 /// What a walk over a folio's mappings does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Walk {
+pub enum Walk {
+    /// To the next vma.
     Continue,
+    /// It is over.
     Break,
 }
 
@@ -125,9 +129,10 @@ pub fn vma_interval_tree(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> 
         .collect()
 }
 
-/// `rmap_walk()`: calls `rmap_one` for each vma and address at which the folio
-/// could be mapped, with the vma's mm as the one that is acted on.
-fn rmap_walk(
+/// `rmap_walk()`: calls `rmap_one` for each vma in which some of the folio could be
+/// mapped, and the first address at which it could, with the vma's mm as the one that
+/// is acted on.
+pub fn rmap_walk(
     k: &mut Kernel<'_>,
     id: FolioId,
     mut rmap_one: impl FnMut(&mut Kernel<'_>, &Vma, u64) -> Walk,
@@ -136,10 +141,11 @@ fn rmap_walk(
     let (index, mappings) = if folio.anon {
         // rmap_walk_anon()
         let (anon_vma, index) = (folio.anon_vma, folio.index);
+        let behind = index + folio.nr_pages();
         let holds = |vma: &Vma| {
             vma.anon_vma_chain.contains(&anon_vma)
-                && index >= vma.pgoff
-                && index - vma.pgoff < vma.pages()
+                && behind > vma.pgoff
+                && index < vma.pgoff + vma.pages()
         };
         (index, interval_tree(k, holds, |vma| vma.anon_seq))
     } else if let Some((file, index)) = folio.mapping {
@@ -152,15 +158,41 @@ fn rmap_walk(
         return;
     };
     for Mapping { mm, vma } in &mappings {
-        let address = vma.start + (index - vma.pgoff) * PAGE_SIZE;
+        // vma_address()
+        let address = vma.start + index.saturating_sub(vma.pgoff) * PAGE_SIZE;
         if k.in_mm(*mm, |k| rmap_one(k, vma, address)) == Walk::Break {
             return;
         }
     }
 }
 
+/// The addresses at which [`page_vma_mapped_walk`] has to look, from the first one on.
+pub fn pages_of(
+    k: &Kernel<'_>,
+    id: FolioId,
+    vma: &Vma,
+    address: u64,
+) -> impl Iterator<Item = u64> + use<> {
+    let end = if k.folios[id].large.is_some() {
+        // It never lies across two PTE tables.
+        vma.end.min((address & !(PMD_SIZE - 1)) + PMD_SIZE)
+    } else {
+        address + PAGE_SIZE
+    };
+    (address..end).step_by(PAGE_SIZE as usize)
+}
+
+/// `folio_pte_batch()`: how many PTEs in a row, up to `end`, map the pages of a huge
+/// page that follow one another. What may differ among them is for the callers here
+/// never more than the accessed and dirty bits and the right to write, which are ignored.
+pub fn folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 {
+    let maps = |addr: &u64| page_vma_mapped_walk(k, id, *addr).is_some();
+    let pages = (addr..end).step_by(PAGE_SIZE as usize);
+    pages.take_while(maps).count() as u64
+}
+
 /// `page_vma_mapped_walk()`: the PTE, if it is there that the folio is mapped.
-fn page_vma_mapped_walk(k: &Kernel<'_>, id: FolioId, address: u64) -> Option<Pte> {
+pub fn page_vma_mapped_walk(k: &Kernel<'_>, id: FolioId, address: u64) -> Option<Pte> {
     let pte = k.pte(address);
     match pte {
         Pte::Present {
@@ -189,19 +221,16 @@ pub fn folio_referenced(k: &mut Kernel<'_>, id: FolioId) -> (u32, u64) {
         if !vma_has_recency(vma) {
             return Walk::Continue;
         }
-        let Some(pte) = page_vma_mapped_walk(k, id, address) else {
-            return Walk::Continue;
-        };
-        if vma.has(vm::LOCKED) {
+        let Some((mapped, young)) = folio_referenced_one(k, id, vma, address) else {
             mlock_folio(k, id);
             vm_flags |= vm::LOCKED;
             return Walk::Break;
-        }
-        if ptep_test_and_clear_young(k, address, pte) {
+        };
+        if young {
             referenced += 1;
             vm_flags |= vma.flags & !vm::LOCKED;
         }
-        mapcount = mapcount.saturating_sub(1);
+        mapcount = mapcount.saturating_sub(mapped);
         if mapcount == 0 {
             Walk::Break
         } else {
@@ -209,6 +238,52 @@ pub fn folio_referenced(k: &mut Kernel<'_>, id: FolioId) -> (u32, u64) {
         }
     });
     (referenced, vm_flags)
+}
+
+/// `folio_referenced_one()`: how many entries of the vma map the folio, and whether one
+/// was young. None where the folio is to be mlocked.
+fn folio_referenced_one(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    vma: &Vma,
+    address: u64,
+) -> Option<(u32, bool)> {
+    if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
+        if vma.has(vm::LOCKED) {
+            return None;
+        }
+        // pmdp_clear_flush_young() flushes, where a PTE's counterpart does not.
+        if pmd.young {
+            let start = address & !(PMD_SIZE - 1);
+            k.set_pmd(
+                address,
+                Some(HugePmd {
+                    young: false,
+                    ..pmd
+                }),
+            );
+            let end = start + PMD_SIZE;
+            k.enter(Entry::FlushPmdTlbRange { start, end });
+        }
+        return Some((1, pmd.young));
+    }
+    let (mut mapped, mut young) = (0, false);
+    for address in pages_of(k, id, vma, address) {
+        let Some(pte) = page_vma_mapped_walk(k, id, address) else {
+            continue;
+        };
+        mapped += 1;
+        if !vma.has(vm::LOCKED) {
+            young |= ptep_test_and_clear_young(k, address, pte);
+        } else if k.folios[id].large.is_none() {
+            return None;
+        }
+    }
+    // A huge page is mlocked where all of it is mapped.
+    if vma.has(vm::LOCKED) && u64::from(mapped) == k.folios[id].nr_pages() {
+        return None;
+    }
+    Some((mapped, young))
 }
 
 /// `ptep_test_and_clear_young()` (`arch/riscv/mm/pgtable.c`)
@@ -223,12 +298,72 @@ fn ptep_test_and_clear_young(k: &mut Kernel<'_>, address: u64, mut pte: Pte) -> 
 }
 
 /// `folio_remove_rmap_pte()`
-pub fn folio_remove_rmap_pte(k: &mut Kernel<'_>, id: FolioId, vm_flags: u64) {
+pub fn folio_remove_rmap_pte(k: &mut Kernel<'_>, id: FolioId, addr: u64, vm_flags: u64) {
+    folio_remove_rmap_ptes(k, id, (addr, addr + PAGE_SIZE), vm_flags);
+}
+
+/// `folio_remove_rmap_ptes()`, `__folio_remove_rmap()` of RMAP_LEVEL_PTE
+pub fn folio_remove_rmap_ptes(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    (start, end): (u64, u64),
+    vm_flags: u64,
+) {
+    let folio = &mut k.folios[id];
+    let nr_pages = ((end - start) / PAGE_SIZE) as u32;
+    folio.mapcount = folio.mapcount.saturating_sub(nr_pages);
+    let mut partially_mapped = false;
+    if let Some(large) = &mut folio.large {
+        let mut last = false;
+        for addr in (start..end).step_by(PAGE_SIZE as usize) {
+            let mapcount = &mut large.mapcounts[pte_index(addr)];
+            *mapcount = mapcount.saturating_sub(1);
+            last |= *mapcount == 0;
+        }
+        partially_mapped =
+            last && large.entire_mapcount == 0 && large.mapcounts.iter().any(|&count| count > 0);
+    }
+    rmap_removed(k, id, partially_mapped, vm_flags);
+}
+
+/// `folio_remove_rmap_pmd()`, `__folio_remove_rmap()` of RMAP_LEVEL_PMD
+pub fn folio_remove_rmap_pmd(k: &mut Kernel<'_>, id: FolioId, vm_flags: u64) {
     let folio = &mut k.folios[id];
     folio.mapcount = folio.mapcount.saturating_sub(1);
+    let mut partially_mapped = false;
+    if let Some(large) = &mut folio.large {
+        large.entire_mapcount = large.entire_mapcount.saturating_sub(1);
+        let unmapped = large.mapcounts.iter().filter(|&&count| count == 0).count();
+        partially_mapped = large.entire_mapcount == 0 && unmapped > 0 && unmapped < HPAGE_PMD_NR;
+    }
+    rmap_removed(k, id, partially_mapped, vm_flags);
+}
+
+/// The end of `__folio_remove_rmap()`
+fn rmap_removed(k: &mut Kernel<'_>, id: FolioId, partially_mapped: bool, vm_flags: u64) {
+    let known = |large: &Large| large.partially_mapped;
+    let folio = &k.folios[id];
+    if partially_mapped && folio.anon && !folio.large.as_deref().is_some_and(known) {
+        deferred_split_folio(k, id, true);
+    }
     // munlock_vma_folio()
     if vm_flags & vm::LOCKED != 0 {
         munlock_folio(k, id);
+    }
+}
+
+/// `folio_add_anon_rmap_ptes()` of all pages of a huge page
+pub fn folio_add_anon_rmap_ptes(k: &mut Kernel<'_>, id: FolioId, exclusive: bool) {
+    let folio = &mut k.folios[id];
+    folio.mapcount += HPAGE_PMD_NR as u32;
+    if let Some(large) = &mut folio.large {
+        for mapcount in &mut large.mapcounts {
+            *mapcount += 1;
+        }
+        // Never cleared here: another mm may map some of it by PTEs.
+        if exclusive {
+            large.anon_exclusive = [true; HPAGE_PMD_NR];
+        }
     }
 }
 
@@ -247,24 +382,86 @@ pub fn try_to_unmap(k: &mut Kernel<'_>, id: FolioId) {
 
 /// `try_to_unmap_one()`
 fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) -> Walk {
+    if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
+        if vma.has(vm::LOCKED) {
+            return Walk::Break;
+        }
+        let lazyfree = k.folios[id].anon && !k.folios[id].swapbacked;
+        if lazyfree && k.profile.discards_lazyfree_pmd {
+            return match discard_anon_folio_pmd(k, vma, address, pmd) {
+                true => Walk::Continue,
+                false => Walk::Break,
+            };
+        }
+        // TTU_SPLIT_HUGE_PMD
+        __split_huge_pmd(k, vma, address);
+    }
+    let mut pages = pages_of(k, id, vma, address);
+    while let Some(address) = pages.next() {
+        let nr = folio_unmap_pte_batch(k, id, vma, address);
+        if try_to_unmap_ptes(k, id, vma, address, nr) == Walk::Break {
+            return Walk::Break;
+        }
+        if nr > 1 {
+            pages.nth(nr as usize - 2);
+        }
+    }
+    Walk::Continue
+}
+
+/// `folio_unmap_pte_batch()`: how many PTEs go at once; those of a lazyfree huge page that
+/// have the same right to write.
+fn folio_unmap_pte_batch(k: &Kernel<'_>, id: FolioId, vma: &Vma, address: u64) -> u64 {
+    let folio = &k.folios[id];
+    let lazyfree = folio.anon && !folio.swapbacked;
+    if !k.profile.unmaps_lazyfree_in_batches || folio.large.is_none() || !lazyfree {
+        return 1;
+    }
+    let first = page_vma_mapped_walk(k, id, address).map(|pte| pte.rights());
+    if first.is_none() {
+        return 1;
+    }
+    let same = |addr: &u64| page_vma_mapped_walk(k, id, *addr).map(|pte| pte.rights()) == first;
+    pages_of(k, id, vma, address).take_while(same).count() as u64
+}
+
+/// The loop of `try_to_unmap_one()`, for some PTEs in a row
+fn try_to_unmap_ptes(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    vma: &Vma,
+    address: u64,
+    nr_pages: u64,
+) -> Walk {
     let Some(pteval) = page_vma_mapped_walk(k, id, address) else {
         return Walk::Continue;
     };
     if vma.has(vm::LOCKED) {
-        mlock_folio(k, id);
+        if k.folios[id].large.is_none() {
+            mlock_folio(k, id);
+        }
         return Walk::Break;
     }
-    k.set_pte(address, Pte::None);
-    set_tlb_ubc_flush_pending(k, pteval, address);
+    let end = address + nr_pages * PAGE_SIZE;
+    let pages = || (address..end).step_by(PAGE_SIZE as usize);
+    let pteval = pages().fold(pteval, |all, page| all.with_bits_of(k.pte(page)));
+    for page in pages() {
+        k.set_pte(page, Pte::None);
+    }
+    set_tlb_ubc_flush_pending(k, pteval, address, nr_pages);
     if matches!(pteval, Pte::Present { dirty: true, .. }) {
         k.folios[id].dirty = true;
     }
     if k.folios[id].anon && !try_to_unmap_anon(k, id, address) {
-        k.set_pte(address, pteval);
+        for page in pages() {
+            k.set_pte(page, pteval);
+        }
         return Walk::Break;
     }
-    folio_remove_rmap_pte(k, id, vma.flags);
-    folio_put(k, id);
+    folio_remove_rmap_ptes(k, id, (address, end), vma.flags);
+    for _ in pages() {
+        folio_put(k, id);
+    }
     Walk::Continue
 }
 
@@ -286,10 +483,16 @@ fn try_to_unmap_anon(k: &mut Kernel<'_>, id: FolioId, address: u64) -> bool {
     let Some(entry) = folio.swap else {
         return false;
     };
+    // folio_page_idx()
+    let entry = match &folio.large {
+        Some(_) => entry + pte_index(address) as u32,
+        None => entry,
+    };
     // folio_try_share_anon_rmap_pte()
-    let exclusive = std::mem::take(&mut folio.anon_exclusive);
+    let exclusive = folio.page_anon_exclusive(address);
+    folio.set_page_anon_exclusive(address, false);
     if swap_duplicate(k, entry).is_none() {
-        k.folios[id].anon_exclusive = exclusive;
+        k.folios[id].set_page_anon_exclusive(address, exclusive);
         return false;
     }
     k.set_pte(address, Pte::Swap { entry, exclusive });

@@ -8,7 +8,7 @@
 
 use crate::api::Profile;
 use crate::kernel::Kernel;
-use crate::mm_types::{FolioId, Lru, Lruvec, vm};
+use crate::mm_types::{FolioId, HPAGE_PMD_NR, Lru, Lruvec, vm};
 use crate::workingset::{workingset_activation, workingset_age_nonresident};
 
 /// `PAGEVEC_SIZE`: room in a folio batch (`include/linux/pagevec.h`).
@@ -88,6 +88,25 @@ pub fn lruvec_del_folio(k: &mut Kernel<'_>, id: FolioId) {
     with_list(k, id, crate::mm_types::LruList::del);
 }
 
+/// `lru_add_page_tail()` (`mm/huge_memory.c`): a page of a huge page that is on its
+/// list becomes a folio of its own there.
+pub fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    let lruvec = if k.folios[head].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    };
+    lruvec.lists[lru].add_before(&mut k.folios, tail, head);
+}
+
+/// A huge page on its list is about to be a small one there: its other pages count
+/// no more.
+pub fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
+}
+
 /// `folio_put()`, with `__folio_put()` and `__page_cache_release()`: the last
 /// reference takes the folio off its list and gives its place back.
 pub fn folio_put(k: &mut Kernel<'_>, id: FolioId) {
@@ -98,6 +117,10 @@ pub fn folio_put(k: &mut Kernel<'_>, id: FolioId) {
     }
     if std::mem::take(&mut k.folios[id].lru) {
         lruvec_del_folio(k, id);
+    }
+    if k.folios[id].large.is_some() {
+        // folio_unqueue_deferred_split()
+        k.deferred_split_queue.retain(|&queued| queued != id);
     }
     k.folios.free(id);
 }
@@ -189,13 +212,15 @@ fn batch<'k>(k: &'k mut Kernel<'_>, hart: usize, which: Batch) -> &'k mut Vec<Fo
     }
 }
 
-/// `__folio_batch_add_and_move()`: a full batch is drained at once.
+/// `__folio_batch_add_and_move()`: a full batch is drained at once, and so is one with
+/// a huge page.
 fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
     k.folio_get(id);
     let hart = k.hart() as usize;
     let folios = batch(k, hart, which);
     folios.push(id);
-    if folios.len() >= PAGEVEC_SIZE {
+    let full = folios.len() >= PAGEVEC_SIZE;
+    if full || k.folios[id].large.is_some() {
         folio_batch_move_lru(k, hart, which);
     }
 }
@@ -391,9 +416,10 @@ pub fn move_folios_to_lru(k: &mut Kernel<'_>, list: &[FolioId]) -> u64 {
         k.folios[id].refcount -= 1;
         k.folios[id].lru = true;
         lruvec_add_folio(k, id);
-        nr_moved += 1;
+        let nr_pages = k.folios[id].nr_pages();
+        nr_moved += nr_pages;
         if k.folios[id].active {
-            workingset_age_nonresident(k, k.folios[id].charged, 1);
+            workingset_age_nonresident(k, k.folios[id].charged, nr_pages);
         }
     }
     nr_moved

@@ -13,19 +13,26 @@ use crate::workingset::workingset_refault;
 
 /// `add_to_swap_cache()`; answers the shadow entry found there.
 pub fn add_to_swap_cache(k: &mut Kernel<'_>, id: FolioId, entry: SwapEntry) -> Option<Shadow> {
-    k.folio_get(id);
+    let nr_pages = k.folios[id].nr_pages() as u32;
+    k.folios[id].refcount += nr_pages;
     k.folios[id].swap = Some(entry);
-    let slot = k.swap.slots.entry(entry).or_default();
-    slot.cache = Some(id);
-    slot.shadow.take()
+    let mut shadow = None;
+    for entry in entry..entry + nr_pages {
+        let slot = k.swap.slots.entry(entry).or_default();
+        slot.cache = Some(id);
+        shadow = slot.shadow.take().or(shadow);
+    }
+    shadow
 }
 
 /// `__delete_from_swap_cache()`: leaves the swap cache's references, to folio
 /// and slot, to the caller.
 pub fn __delete_from_swap_cache(k: &mut Kernel<'_>, id: FolioId, shadow: Option<Shadow>) {
-    if let Some(entry) = k.folios[id].swap.take()
-        && let Some(slot) = k.swap.slots.get_mut(&entry)
-    {
+    let nr_pages = k.folios[id].nr_pages() as u32;
+    let Some(entry) = k.folios[id].swap.take() else {
+        return;
+    };
+    for (_, slot) in k.swap.slots.range_mut(entry..entry + nr_pages) {
         slot.shadow = shadow;
     }
 }
@@ -35,8 +42,15 @@ pub fn delete_from_swap_cache(k: &mut Kernel<'_>, id: FolioId) {
     let Some(entry) = k.folios[id].swap else {
         return;
     };
+    let nr_pages = k.folios[id].nr_pages() as u32;
     __delete_from_swap_cache(k, id, None);
-    put_swap_folio(k, entry);
+    put_swap_folio(k, entry, nr_pages);
+    folio_ref_sub(k, id, nr_pages);
+}
+
+/// `folio_ref_sub()` of the swap cache's references. The caller has one more.
+pub fn folio_ref_sub(k: &mut Kernel<'_>, id: FolioId, nr: u32) {
+    k.folios[id].refcount -= nr - 1;
     folio_put(k, id);
 }
 
@@ -59,13 +73,15 @@ pub fn free_swap_cache(k: &mut Kernel<'_>, id: FolioId) {
 }
 
 /// `free_pages_and_swap_cache()`: the end of an mmu_gather's batch.
-pub fn free_pages_and_swap_cache(k: &mut Kernel<'_>, folios: &[FolioId]) {
+pub fn free_pages_and_swap_cache(k: &mut Kernel<'_>, folios: &[(FolioId, u32)]) {
     if k.profile.zap_drains_lru {
         lru_add_drain(k);
     }
-    for &id in folios {
+    for &(id, refs) in folios {
         free_swap_cache(k, id);
-        folio_put(k, id);
+        for _ in 0..refs {
+            folio_put(k, id);
+        }
     }
 }
 
@@ -87,6 +103,7 @@ pub fn read_swap_cache_async(k: &mut Kernel<'_>, entry: SwapEntry) -> Option<Fol
     let folio = Folio {
         swapbacked: true,
         charged: slot.charged,
+        data: slot.data,
         ..Folio::default()
     };
     let id = k.folios.alloc(folio);

@@ -6,6 +6,7 @@
 //! the guest reads no slot but the wanted one (`vm.page-cluster` is 0). Slots
 //! that lie in per-CPU slot caches are counted as free ones.
 
+use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
 use crate::mm_types::{FolioId, SwapEntry, SwapSlot};
 use crate::swap::folio_put;
@@ -36,21 +37,33 @@ pub fn vm_swap_full(k: &Kernel<'_>) -> bool {
     get_nr_swap_pages(k) * 2 < total_swap_pages(k)
 }
 
-/// `folio_alloc_swap()` (`mm/swap_slots.c`): a slot that only the swap cache
-/// refers to; the caller puts the folio in.
+/// `folio_alloc_swap()` (`mm/swap_slots.c`): slots that only the swap cache refers to,
+/// one after the other for a huge page; the caller puts the folio in. Whether a huge
+/// page finds a free cluster is taken from how many slots are free at all: half of a
+/// device in use may leave no whole cluster.
 pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
-    if get_nr_swap_pages(k) == 0 {
+    let nr_pages = k.folios[id].nr_pages() as u32;
+    if get_nr_swap_pages(k) < u64::from(nr_pages) {
         return None;
     }
-    let entry = k.swap.free.pop().unwrap_or_else(|| {
-        k.swap.next += 1;
-        k.swap.next - 1
-    });
-    let slot = SwapSlot {
-        charged: k.folios[id].charged,
-        ..SwapSlot::default()
+    let recycled = if nr_pages == 1 {
+        k.swap.free.pop()
+    } else {
+        None
     };
-    k.swap.slots.insert(entry, slot);
+    let entry = recycled.unwrap_or_else(|| {
+        k.swap.next += nr_pages;
+        k.swap.next - nr_pages
+    });
+    for page in 0..nr_pages {
+        let folio = &k.folios[id];
+        let slot = SwapSlot {
+            charged: folio.charged,
+            data: folio.page_has_data(u64::from(page) * PAGE_SIZE),
+            ..SwapSlot::default()
+        };
+        k.swap.slots.insert(entry + page, slot);
+    }
     Some(entry)
 }
 
@@ -93,12 +106,14 @@ pub fn swap_free(k: &mut Kernel<'_>, entry: SwapEntry) {
     free_swap_slot_if_unused(k, entry);
 }
 
-/// `put_swap_folio()`: the swap cache no longer refers to the slot.
-pub fn put_swap_folio(k: &mut Kernel<'_>, entry: SwapEntry) {
-    if let Some(slot) = k.swap.slots.get_mut(&entry) {
-        slot.cache = None;
+/// `put_swap_folio()`: the swap cache no longer refers to the slots.
+pub fn put_swap_folio(k: &mut Kernel<'_>, entry: SwapEntry, nr_pages: u32) {
+    for entry in entry..entry + nr_pages {
+        if let Some(slot) = k.swap.slots.get_mut(&entry) {
+            slot.cache = None;
+        }
+        free_swap_slot_if_unused(k, entry);
     }
-    free_swap_slot_if_unused(k, entry);
 }
 
 /// `folio_free_swap()`: gives the slot of a folio in the swap cache back, if
@@ -107,7 +122,9 @@ pub fn folio_free_swap(k: &mut Kernel<'_>, id: FolioId) -> bool {
     let Some(entry) = k.folios[id].swap else {
         return false;
     };
-    if swap_count(k, entry) != 0 {
+    // folio_swapped()
+    let nr_pages = k.folios[id].nr_pages() as u32;
+    if (entry..entry + nr_pages).any(|entry| swap_count(k, entry) != 0) {
         return false;
     }
     delete_from_swap_cache(k, id);

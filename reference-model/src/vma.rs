@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::memory_zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm_types::{FileId, Inode, Vma, vm};
 use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
-use crate::{shmem, swap};
+use crate::{huge_memory, shmem, swap};
 
 /// Where the program's own mappings end and begin again around the arena: far
 /// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.
@@ -18,13 +18,17 @@ const CEILING: u64 = (1 << 38) - PAGE_SIZE;
 
 /// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
 pub fn split_vma(k: &mut Kernel, addr: u64) {
-    let Some((&start, vma)) = k.mm.vmas.range_mut(..addr).next_back() else {
+    let Some((&start, vma)) = k.mm.vmas.range(..addr).next_back() else {
         return;
     };
     if vma.end <= addr {
         return;
     }
     let lower = vma.clone();
+    huge_memory::split_huge_pmd_if_needed(k, &lower, addr);
+    let Some(vma) = k.mm.vmas.get_mut(&start) else {
+        return;
+    };
     vma.end = addr;
     let mut upper = Vma {
         start: addr,

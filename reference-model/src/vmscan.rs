@@ -7,6 +7,7 @@
 //! `memory.low`, children of the cgroup, slab shrinkers (they free no folio of
 //! an LRU list, and what they free counts for the root cgroup only).
 
+use crate::huge_memory::{can_split_folio, deferred_split_scan, split_huge_page_to_list_to_order};
 use crate::kernel::Kernel;
 use crate::mm_types::{CacheEntry, FolioId, Lru, vm};
 use crate::rmap::{folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty};
@@ -14,7 +15,7 @@ use crate::swap::{
     PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_put,
     folio_putback_lru, lru_add_drain, lru_note_cost, lruvec_del_folio, move_folios_to_lru,
 };
-use crate::swap_state::{__delete_from_swap_cache, add_to_swap, add_to_swap_cache};
+use crate::swap_state::{__delete_from_swap_cache, add_to_swap, add_to_swap_cache, folio_ref_sub};
 use crate::swapfile::{
     folio_alloc_swap, folio_free_swap, get_nr_swap_pages, put_swap_folio, swap_shmem_alloc,
     total_swap_pages, vm_swap_full,
@@ -120,7 +121,7 @@ fn folio_check_references(k: &mut Kernel<'_>, id: FolioId) -> FolioReferences {
 /// written synchronously (SWP_SYNCHRONOUS_IO).
 fn pageout(k: &mut Kernel<'_>, id: FolioId) -> Pageout {
     // is_page_cache_freeable()
-    if k.folios[id].refcount != 2 {
+    if u64::from(k.folios[id].refcount) != 1 + k.folios[id].nr_pages() {
         return Pageout::Keep;
     }
     if k.folios[id].swap.is_none() {
@@ -161,20 +162,21 @@ fn shmem_writepage(k: &mut Kernel<'_>, id: FolioId, file: usize, index: u64) -> 
 /// `__remove_mapping()`: takes the folio, unless it is used or dirty, out of
 /// its cache, and so drops the last reference but isolation's.
 fn __remove_mapping(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> bool {
-    if k.folios[id].refcount != 2 || k.folios[id].dirty {
+    let nr_pages = k.folios[id].nr_pages() as u32;
+    if k.folios[id].refcount != 1 + nr_pages || k.folios[id].dirty {
         return false;
     }
     if let Some(entry) = k.folios[id].swap {
         let shadow = workingset_eviction(k, id, memcg);
         __delete_from_swap_cache(k, id, Some(shadow));
-        put_swap_folio(k, entry);
+        put_swap_folio(k, entry, nr_pages);
     } else if let Some((file, index)) = k.folios[id].mapping.take() {
         // Never written to: a hole again. Swap-backed, it leaves no shadow.
         k.files[file].cache.remove(&index);
     } else {
         return false;
     }
-    folio_put(k, id);
+    folio_ref_sub(k, id, nr_pages);
     true
 }
 
@@ -185,6 +187,7 @@ fn shrink_folio(
     memcg: bool,
     stat: &mut ReclaimStat,
     ignore_references: bool,
+    folio_list: &mut Vec<FolioId>,
 ) -> Label {
     if !folio_evictable(k, id) {
         return Label::ActivateLocked;
@@ -199,7 +202,11 @@ fn shrink_folio(
         FolioReferences::Reclaim | FolioReferences::ReclaimClean => {}
     }
     let folio = &k.folios[id];
-    if folio.anon && folio.swapbacked && folio.swap.is_none() && !add_to_swap(k, id) {
+    if folio.anon
+        && folio.swapbacked
+        && folio.swap.is_none()
+        && !swap_out_or_split(k, id, folio_list)
+    {
         return Label::ActivateLocked;
     }
     if k.folios[id].mapcount > 0 {
@@ -225,6 +232,27 @@ fn shrink_folio(
     Label::FreeIt
 }
 
+/// What `shrink_folio_list()` does to get a folio into the swap cache: one of which
+/// some pages are unmapped is split before. False where it cannot be done.
+fn swap_out_or_split(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<FolioId>) -> bool {
+    if let Some(large) = &k.folios[id].large {
+        let partially_mapped = large.partially_mapped && k.deferred_split_queue.contains(&id);
+        if !can_split_folio(k, id, 1) {
+            return false;
+        }
+        if partially_mapped && !split_huge_page_to_list_to_order(k, id, Some(folio_list)) {
+            return false;
+        }
+    }
+    if add_to_swap(k, id) {
+        return true;
+    }
+    // Fallback to swap normal pages
+    k.folios[id].large.is_some()
+        && split_huge_page_to_list_to_order(k, id, Some(folio_list))
+        && add_to_swap(k, id)
+}
+
 /// What `shrink_folio_list()` does with a folio that is dirty once it is
 /// unmapped; None where it may now be freed.
 fn write_dirty_folio(
@@ -245,7 +273,7 @@ fn write_dirty_folio(
         Pageout::Keep => Some(Label::KeepLocked),
         Pageout::Activate => Some(Label::ActivateLocked),
         Pageout::Success => {
-            stat.nr_pageout += 1;
+            stat.nr_pageout += k.folios[id].nr_pages();
             // swap_writepage() dirties what it took out of the swap cache.
             k.folios[id].dirty.then_some(Label::KeepLocked)
         }
@@ -265,10 +293,13 @@ fn shrink_folio_list(
     let mut free_folios: Vec<FolioId> = Vec::with_capacity(PAGEVEC_SIZE);
     let mut ret_folios = Vec::new();
     let mut nr_reclaimed = 0;
-    for id in folio_list {
-        match shrink_folio(k, id, memcg, stat, ignore_references) {
+    let mut folio_list = folio_list;
+    // From its end: the pages of a huge page that is split go there.
+    folio_list.reverse();
+    while let Some(id) = folio_list.pop() {
+        match shrink_folio(k, id, memcg, stat, ignore_references, &mut folio_list) {
             Label::FreeIt => {
-                nr_reclaimed += 1;
+                nr_reclaimed += k.folios[id].nr_pages();
                 free_folios.push(id);
                 if free_folios.len() == PAGEVEC_SIZE {
                     try_to_unmap_flush(k);
@@ -320,10 +351,12 @@ pub fn reclaim_pages(k: &mut Kernel<'_>, folio_list: Vec<FolioId>) -> u64 {
 /// `isolate_lru_folios()`: from the old end of a list.
 fn isolate_lru_folios(k: &mut Kernel<'_>, nr_to_scan: u64, lru: Lru) -> Vec<FolioId> {
     let mut taken = Vec::new();
-    for _ in 0..nr_to_scan {
+    let mut scan = 0;
+    while scan < nr_to_scan {
         let Some(id) = k.lruvec.lists[lru as usize].tail else {
             break;
         };
+        scan += k.folios[id].nr_pages();
         k.folio_get(id);
         k.folios[id].lru = false;
         lruvec_del_folio(k, id);
@@ -344,7 +377,7 @@ fn shrink_inactive_list(k: &mut Kernel<'_>, nr_to_scan: u64, sc: &ScanControl, l
     if taken.is_empty() {
         return 0;
     }
-    let nr_scanned = taken.len() as u64;
+    let nr_scanned: u64 = taken.iter().map(|&id| k.folios[id].nr_pages()).sum();
     let mut stat = ReclaimStat::default();
     let (nr_reclaimed, kept) = shrink_folio_list(k, taken, sc.target_mem_cgroup, &mut stat, false);
     move_folios_to_lru(k, &kept);
@@ -380,7 +413,7 @@ fn shrink_active_list(k: &mut Kernel<'_>, nr_to_scan: u64, lru: Lru) {
     move_folios_to_lru(k, &active);
     move_folios_to_lru(k, &inactive);
     if !active.is_empty() {
-        let nr_rotated = active.len() as u64;
+        let nr_rotated = active.iter().map(|&id| k.folios[id].nr_pages()).sum();
         lru_note_cost(k.profile, &mut k.lruvec, is_file_lru(lru), 0, nr_rotated);
     }
 }
@@ -529,6 +562,20 @@ fn stop_smaller(nr: &mut [u64; 4], targets: &[u64; 4]) {
 fn shrink_node(k: &mut Kernel<'_>, sc: &mut ScanControl) {
     prepare_scan_control(k, sc);
     shrink_lruvec(k, sc);
+    shrink_slab(k, sc.priority);
+}
+
+/// `shrink_slab()` and `do_shrink_slab()`, of the one shrinker that frees pages which
+/// scenarios map: `deferred_split_shrinker`. What it splits counts for nothing reclaimed.
+fn shrink_slab(k: &mut Kernel<'_>, priority: i32) {
+    const DEFAULT_SEEKS: u64 = 2;
+    let freeable = k.deferred_split_queue.len() as u64;
+    let delta = (freeable >> priority) * 4 / DEFAULT_SEEKS;
+    let total_scan = delta.min(2 * freeable);
+    // Less than a batch (SHRINK_BATCH) is only scanned where it is all that there is.
+    if freeable > 0 && total_scan >= freeable {
+        deferred_split_scan(k, freeable as usize);
+    }
 }
 
 /// `do_try_to_free_pages()`

@@ -35,7 +35,7 @@ pub fn workingset_eviction(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> Shad
         eviction: lruvec.nonresident_age,
         workingset: k.folios[id].workingset,
     };
-    workingset_age_nonresident(k, memcg, 1);
+    workingset_age_nonresident(k, memcg, k.folios[id].nr_pages());
     shadow
 }
 
@@ -86,5 +86,5 @@ pub fn workingset_refault(k: &mut Kernel<'_>, id: FolioId, shadow: Shadow) {
 
 /// `workingset_activation()`
 pub fn workingset_activation(k: &mut Kernel<'_>, id: FolioId) {
-    workingset_age_nonresident(k, k.folios[id].charged, 1);
+    workingset_age_nonresident(k, k.folios[id].charged, k.folios[id].nr_pages());
 }

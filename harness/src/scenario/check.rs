@@ -83,7 +83,7 @@ impl Checker<'_> {
             .map(|step| self.step(step, &files, &mut cast))
             .collect::<Checked<Vec<Step>>>()?;
         self.all_act(&cast)?;
-        self.no_huge_page(&steps, &places)?;
+        self.no_huge_page_of_a_file(&steps, &places)?;
         Ok(Scenario {
             path: self.path.to_owned(),
             about: file
@@ -101,33 +101,21 @@ impl Checker<'_> {
         })
     }
 
-    /// MADV_COLLAPSE would make a huge page here, of which the model knows nothing.
-    fn no_huge_page(&self, steps: &[Step], places: &[Location]) -> Checked<()> {
-        let collapses = |step: &Step| match step.op {
-            Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. } => {
-                advice == libc::MADV_COLLAPSE
-            }
-            _ => false,
-        };
-        let Some(place) = steps.iter().position(collapses) else {
-            return Ok(());
-        };
-        let mut mapped: Vec<(u64, u64)> = steps.iter().filter_map(mapped_by).collect();
-        mapped.sort_unstable();
-        let mut end = 0;
-        let mut start = 0;
-        for (first, behind) in mapped {
-            if first > end {
-                start = first;
-            }
-            end = end.max(behind);
-            if start.next_multiple_of(HUGE_PAGE) + HUGE_PAGE <= end {
-                let message =
-                    "`collapse` is only predicted where no mapped 2 MiB could become a huge page";
-                let hint = "the model has no huge pages yet; map less than 512 pages, or not a whole 2 MiB";
-                return Err(self
-                    .error(places[place], message)
-                    .with_hint(Some(hint.to_owned())));
+    /// MADV_COLLAPSE would make a huge page of a file here, of which the model knows nothing.
+    fn no_huge_page_of_a_file(&self, steps: &[Step], places: &[Location]) -> Checked<()> {
+        let mapped: Vec<(u64, u64)> = steps.iter().filter_map(maps_a_file).collect();
+        for (step, place) in steps.iter().zip(places) {
+            let Some((at, end)) = collapses(step) else {
+                continue;
+            };
+            let could = |&(first, behind): &(u64, u64)| {
+                let overlaps = first < end && at < behind;
+                overlaps && first.next_multiple_of(HUGE_PAGE) + HUGE_PAGE <= behind
+            };
+            if mapped.iter().any(could) {
+                let message = "`collapse` is not predicted of 2 MiB of a file or of shared memory";
+                let hint = "the model has huge pages of private anonymous memory only";
+                return Err(self.error(*place, message).with_hint(Some(hint.to_owned())));
             }
         }
         Ok(())
@@ -373,10 +361,30 @@ impl Checker<'_> {
     }
 }
 
-/// First page and the one behind the last of what a step maps.
-fn mapped_by(step: &Step) -> Option<(u64, u64)> {
+/// First page and the one behind the last of what a step maps, if that is not private
+/// anonymous memory.
+fn maps_a_file(step: &Step) -> Option<(u64, u64)> {
     match step.op {
-        Op::Mmap { at, pages, .. } => Some((at, at + pages)),
+        Op::Mmap {
+            at,
+            pages,
+            flags,
+            file,
+            ..
+        } if file.is_some() || flags & libc::MAP_SHARED != 0 => Some((at, at + pages)),
+        _ => None,
+    }
+}
+
+/// The pages that a step gives the advice to collapse.
+fn collapses(step: &Step) -> Option<(u64, u64)> {
+    match step.op {
+        Op::Madvise {
+            at, pages, advice, ..
+        }
+        | Op::ProcessMadvise {
+            at, pages, advice, ..
+        } if advice == libc::MADV_COLLAPSE => Some((at, at + pages)),
         _ => None,
     }
 }

@@ -88,6 +88,9 @@ pub struct Profile {
     /// Whether several mms map a huge page is known and not guessed by its first page
     /// (`folio_maybe_mapped_shared()` in place of `folio_likely_mapped_shared()`).
     pub knows_which_mms_map: bool,
+    /// The pages of a huge page that is split go to their list from the second to the last
+    /// (`__folio_freeze_and_split_unmapped()`), and not the other way round.
+    pub splits_ascending: bool,
 }
 
 impl Profile {
@@ -118,6 +121,7 @@ impl Profile {
         unmaps_lazyfree_in_batches: false,
         reuses_large_anon: false,
         knows_which_mms_map: false,
+        splits_ascending: false,
     };
     /// The same without d9be2b9b6049.
     pub const PREPATCH: Profile = Profile {
@@ -152,6 +156,7 @@ impl Profile {
         unmaps_lazyfree_in_batches: true,
         reuses_large_anon: true,
         knows_which_mms_map: true,
+        splits_ascending: true,
     };
     /// Stable where no hart has ASIDs: what differs is the machine's.
     pub const NOASID: Profile = Profile {

@@ -319,7 +319,7 @@ pub fn split_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
 
 /// `split_huge_page_to_list_to_order()`, to order 0. The first page keeps the caller's
 /// reference. With a list, of isolated folios that are taken from its end, the new ones
-/// go there: the second page is the next.
+/// go there.
 pub fn split_huge_page_to_list_to_order(
     k: &mut Kernel<'_>,
     id: FolioId,
@@ -397,7 +397,9 @@ fn __split_huge_page(
         lruvec_del_tails(k, id);
     }
     let mut subpages = vec![id; HPAGE_PMD_NR];
-    for tail in (1..HPAGE_PMD_NR).rev() {
+    for nth in 1..HPAGE_PMD_NR {
+        let ascending = k.profile.splits_ascending;
+        let tail = if ascending { nth } else { HPAGE_PMD_NR - nth };
         // __split_huge_page_tail()
         let new = k.folios.alloc(Folio {
             index: head.index + tail as u64,

@@ -8,6 +8,8 @@
 
 mod anon_vma;
 pub mod api;
+#[cfg(test)]
+mod consistency;
 mod errno;
 mod exit;
 mod fork;

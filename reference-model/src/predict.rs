@@ -26,7 +26,11 @@ pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Predi
 }
 
 /// The kernel as fresh actors find it, about to make the first step.
-fn boot<'a>(profile: &'a Profile, machine: &'a Machine, program: &Program) -> Kernel<'a> {
+pub(crate) fn boot<'a>(
+    profile: &'a Profile,
+    machine: &'a Machine,
+    program: &Program,
+) -> Kernel<'a> {
     let tasks = program.actors.iter().map(|actor| task(actor, program));
     let tasks: Vec<Task> = tasks.collect();
     let mms = tasks.iter().filter_map(|task| task.mm).max().unwrap_or(0) + 1;
@@ -87,7 +91,7 @@ fn task(actor: &Actor, program: &Program) -> Task {
 }
 
 /// One step.
-fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
+pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
     memcontrol::cgroup_rstat_flush(k);
     sched::run(k, step.by);
     let result = match perform(k, &step.op) {

@@ -5,7 +5,7 @@
 //! `+4` is `arch_tlbbatch_add_pending` of page 4, `flush` `arch_tlbbatch_flush`,
 //! `pending` `arch_flush_tlb_batched_pending`, `range 2-6` `flush_tlb_mm_range`
 //! of `[2,6)`, `mm` `flush_tlb_mm`, `page 3` `flush_tlb_page`, `!11` an errno,
-//! `!11@3` a signal at page 3.
+//! `!11@3` a signal at page 3, `pmd 0-512` `flush_pmd_tlb_range` of `[0,512)`.
 //! `+4..7 each` stands for `+4 flush +5 flush +6 flush`, `+4..7` for `+4 +5 +6`.
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -102,6 +102,7 @@ fn name(entry: Entry) -> String {
         Entry::FlushTlbPage { addr } => format!("page {}", page(addr)),
         Entry::ArchTlbbatchAddPendingRange { start, .. } => format!("+{}", page(start)),
         Entry::Release => "release".into(),
+        Entry::FlushPmdTlbRange { start, end } => format!("pmd {}-{}", page(start), page(end)),
         Entry::FlushTlbRange { start, end, .. } => format!("vma {}-{}", page(start), page(end)),
         other => format!("{other:?}"),
     }

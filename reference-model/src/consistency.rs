@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether the model's own books are right after any steps: what the kernel's
+//! `VM_BUG_ON_FOLIO()` and `check_mm()` look for, tried with random programs of several
+//! actors.
+
+use crate::api::{
+    Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Profile, Program, Range, Step,
+};
+use crate::kernel::Kernel;
+use crate::mm_types::{CacheEntry, FolioId, Pte};
+use crate::predict::{boot, step};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const ARENA: u64 = 64 << 30;
+const PAGES: u64 = 1100;
+
+/// How often each folio is referred to, and mapped, by what there is.
+#[derive(Default)]
+struct Counts {
+    references: BTreeMap<FolioId, u32>,
+    mappings: BTreeMap<FolioId, u32>,
+    slots: BTreeMap<u32, u32>,
+}
+
+impl Counts {
+    fn map(&mut self, id: FolioId) {
+        *self.mappings.entry(id).or_default() += 1;
+        *self.references.entry(id).or_default() += 1;
+    }
+
+    fn of(k: &Kernel<'_>) -> Counts {
+        let mut counts = Counts::default();
+        for mm in 0..k.mms.len() {
+            let pgd = &k.mm(mm).pgd;
+            for pmd in pgd.huge_pmds.values() {
+                counts.map(pmd.folio);
+            }
+            for pte in pgd.pte_tables.values().flat_map(|table| table.iter()) {
+                match *pte {
+                    Pte::Present {
+                        folio: Some(id), ..
+                    } => counts.map(id),
+                    Pte::Swap { entry, .. } => *counts.slots.entry(entry).or_default() += 1,
+                    _ => {}
+                }
+            }
+        }
+        for batches in &k.fbatches {
+            let all = [
+                &batches.lru_add,
+                &batches.lru_deactivate,
+                &batches.lru_lazyfree,
+                &batches.lru_activate,
+            ];
+            for id in all.into_iter().flatten() {
+                *counts.references.entry(*id).or_default() += 1;
+            }
+        }
+        for entry in k.files.iter().flat_map(|file| file.cache.values()) {
+            if let CacheEntry::Folio(id) = entry {
+                *counts.references.entry(*id).or_default() += 1;
+            }
+        }
+        for id in k.swap.slots.values().filter_map(|slot| slot.cache) {
+            *counts.references.entry(id).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn check(k: &Kernel<'_>) -> Result<(), String> {
+    let counts = Counts::of(k);
+    for (&id, &references) in &counts.references {
+        let folio = &k.folios[id];
+        let mappings = counts.mappings.get(&id).copied().unwrap_or_default();
+        if folio.refcount != references || folio.mapcount != mappings {
+            return Err(format!(
+                "folio {id}: {references} references, {mappings} mappings, but {folio:?}"
+            ));
+        }
+    }
+    for (&entry, &references) in &counts.slots {
+        let slot = k.swap.slots.get(&entry);
+        if slot.is_none_or(|slot| slot.count != references) {
+            return Err(format!("slot {entry}: {references} entries, but {slot:?}"));
+        }
+    }
+    for lruvec in [&k.lruvec, &k.other_lruvec] {
+        for (lru, list) in lruvec.lists.iter().enumerate() {
+            let (mut at, mut pages) = (list.head, 0);
+            while let Some(id) = at {
+                if !k.folios[id].lru {
+                    return Err(format!("folio {id} on list {lru}: {:?}", k.folios[id]));
+                }
+                pages += k.folios[id].nr_pages();
+                at = k.folios[id].next;
+            }
+            if pages != list.len {
+                return Err(format!("list {lru} has {pages} pages, not {}", list.len));
+            }
+        }
+    }
+    tables_are_disjoint(k)
+}
+
+/// A PMD maps a huge page or has a PTE table.
+fn tables_are_disjoint(k: &Kernel<'_>) -> Result<(), String> {
+    for mm in 0..k.mms.len() {
+        let pgd = &k.mm(mm).pgd;
+        if let Some(pmd) = pgd
+            .huge_pmds
+            .keys()
+            .find(|pmd| pgd.pte_tables.contains_key(pmd))
+        {
+            return Err(format!("mm {mm}: PMD {pmd:#x} is both"));
+        }
+    }
+    Ok(())
+}
+
+fn area() -> impl Strategy<Value = (u64, u64)> {
+    let whole = prop_oneof![Just((0, 512)), Just((512, 512)), Just((0, PAGES))];
+    let part = (0..PAGES, 1..200u64).prop_map(|(at, pages)| (at, pages.min(PAGES - at)));
+    let area = prop_oneof![whole, part];
+    area.prop_map(|(at, pages)| (ARENA + at * PAGE_SIZE, pages * PAGE_SIZE))
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    const PRIVATE: i32 = 0x32;
+    const SHARED: i32 = 0x31;
+    let prot = prop_oneof![Just(0), Just(1), Just(3)];
+    let advice = prop_oneof![
+        Just(4),
+        Just(8),
+        Just(8),
+        Just(20),
+        Just(21),
+        Just(3),
+        Just(16),
+        Just(22),
+        Just(23),
+        Just(25),
+        Just(25),
+        Just(25),
+        Just(102),
+    ];
+    prop_oneof![
+        2 => area().prop_map(|(addr, len)| Op::Mmap { addr, len, prot: 3, flags: PRIVATE, file: None, offset: 0 }),
+        1 => (0..PAGES).prop_map(|at| Op::Mmap {
+            addr: ARENA + at * PAGE_SIZE, len: 16 * PAGE_SIZE, prot: 3, flags: SHARED, file: None, offset: 0,
+        }),
+        1 => area().prop_map(|(addr, len)| Op::Munmap { addr, len }),
+        2 => (area(), prot).prop_map(|((addr, len), prot)| Op::Mprotect { addr, len, prot }),
+        6 => (area(), advice).prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
+        4 => (area(), 1..4u64, any::<bool>())
+            .prop_map(|((addr, len), every, write)| Op::Touch { addr, len, every, write }),
+        2 => (1..700u64).prop_map(|pages| Op::Reclaim { bytes: pages * PAGE_SIZE }),
+        1 => Just(Op::Fork { child: 2, mm: 2 }),
+        1 => Just(Op::Exit),
+    ]
+}
+
+/// Two huge pages, of which some pages hold something.
+fn begin_with_huge_pages(every: u64) -> Vec<Step> {
+    const COLLAPSE: i32 = 25;
+    let (addr, len) = (ARENA, PAGES * PAGE_SIZE);
+    let ops = [
+        Op::Mmap {
+            addr,
+            len,
+            prot: 3,
+            flags: 0x32,
+            file: None,
+            offset: 0,
+        },
+        Op::Touch {
+            addr,
+            len,
+            every,
+            write: true,
+        },
+        Op::Madvise {
+            addr,
+            len,
+            advice: COLLAPSE,
+        },
+    ];
+    ops.map(|op| Step { by: 0, op }).into()
+}
+
+/// A subject, another process, and a child; who does not live does nothing.
+fn program() -> impl Strategy<Value = Program> {
+    let step = (0..3usize, op()).prop_map(|(by, op)| Step { by, op });
+    let steps = (1..4u64, prop::collection::vec(step, 1..24));
+    steps.prop_map(|(every, more)| {
+        let mut steps = begin_with_huge_pages(every);
+        steps.extend(more);
+        let actor = |hart, kind| Actor { hart, kind };
+        let actors = vec![
+            actor(1, ActorKind::Process { mm: 0 }),
+            actor(0, ActorKind::Process { mm: 1 }),
+            actor(0, ActorKind::Fork),
+        ];
+        let files = vec![MemoryFile::default()];
+        let mut alive = [true, true, false];
+        let may = |step: &Step| match step.op {
+            Op::Fork { .. } if alive[2] || step.by != 0 => false,
+            Op::Fork { .. } => {
+                alive[2] = true;
+                true
+            }
+            Op::Exit if step.by == 0 => false,
+            Op::Exit => std::mem::replace(&mut alive[step.by], false),
+            _ => alive[step.by],
+        };
+        let mut may = may;
+        let steps = steps.into_iter().filter(|step| may(step)).collect();
+        Program {
+            files,
+            actors,
+            steps,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_books_are_right_and_what_is_lost_is_told(program in program(), next in any::<bool>(), svadu in any::<bool>()) {
+        let profile = if next { &Profile::NEXT } else { &Profile::STABLE };
+        let machine = Machine { svadu, ..Machine::default() };
+        let mut k = boot(profile, &machine, &program);
+        for (number, one) in program.steps.iter().enumerate() {
+            let prediction = step(&mut k, one);
+            if let Err(what) = check(&k) {
+                prop_assert!(false, "after step {number}, {one:x?}: {what}");
+            }
+            for (mm, lost) in &prediction.lost {
+                let effects = prediction.calls.iter().filter(|call| call.mm == Some(*mm));
+                let told: Vec<Range> = effects
+                    .flat_map(|call| &call.effects)
+                    .filter_map(|effect| match effect {
+                        Effect::Notify(range) => Some(*range),
+                        _ => None,
+                    })
+                    .collect();
+                let covered = |addr: u64| told.iter().any(|told| told.start <= addr && addr < told.end);
+                let all = (lost.start..lost.end).step_by(PAGE_SIZE as usize).all(covered);
+                prop_assert!(all, "step {number}, {one:x?}: {lost:x?} of mm {mm} not in {told:x?}");
+            }
+        }
+    }
+}

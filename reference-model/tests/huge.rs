@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Huge pages as histories; `common` explains how to read them.
+
+mod common;
+
+use common::*;
+use reference_model::{Actor, ActorKind, Machine, Op, Profile, Program, Step};
+
+const COLLAPSE: i32 = 25;
+const DONTDUMP: i32 = 16;
+
+fn collapse() -> Op {
+    advise(0, 512, COLLAPSE)
+}
+
+/// The history of a subject that has made a huge page of pages 0 to 511.
+fn check_huge(profile: &Profile, history: &[(Op, &str)]) {
+    let before = [(map(0, 1024), ""), (write(0, 512), ""), (collapse(), "mm")];
+    let all: Vec<_> = before.iter().chain(history).collect();
+    let program = Program::of_subject(vec![], all.iter().map(|(op, _)| op.clone()));
+    let lines: Vec<&str> = all.iter().map(|(_, line)| *line).collect();
+    check_program(profile, &Machine::default(), &program, &lines);
+}
+
+fn check_both(history: &[(Op, &str)]) {
+    for profile in [&Profile::STABLE, &Profile::NEXT] {
+        check_huge(profile, history);
+    }
+}
+
+/// `zap_huge_pmd()`: one entry of 2 MiB. The deposited page table is freed by itself, so
+/// that only what is left of the page tables brings the whole mm.
+#[test]
+fn whole() {
+    check_both(&[
+        (advise(0, 512, DONTNEED), "range 0-512"),
+        (advise(0, 512, DONTNEED), ""),
+    ]);
+    check_both(&[(unmap(0, 1024), "range 0-512 mm")]);
+}
+
+/// `__split_huge_pmd()` tells of all of the huge page before its part is dealt with.
+#[test]
+fn in_part() {
+    check_both(&[
+        (advise(100, 10, DONTNEED), "pmd 0-512 range 100-110"),
+        (advise(200, 10, DONTNEED), "range 200-210"),
+    ]);
+    check_both(&[(unmap(100, 10), "pmd 0-512 range 100-110")]);
+    check_both(&[(advise(100, 10, DONTDUMP), "pmd 0-512")]);
+    check_both(&[(protect(0, 100, READ), "pmd 0-512 range 0-100")]);
+}
+
+/// `change_huge_pmd()`: the PMD is invalidated, and flushed once more by the gather.
+#[test]
+fn protection() {
+    check_both(&[
+        (protect(0, 512, READ), "pmd 0-512 range 0-512"),
+        (protect(0, 512, READ | WRITE), "pmd 0-512 range 0-512"),
+        (write(7, 1), ""),
+    ]);
+}
+
+#[test]
+fn aging() {
+    check_huge(
+        &Profile::STABLE,
+        &[
+            (advise(0, 512, COLD), "range 0-512"),
+            (advise(0, 512, COLD), ""),
+        ],
+    );
+    let invalidated = "pmd 0-512 range 0-512";
+    check_huge(&Profile::NEXT, &[(advise(0, 512, COLD), invalidated)]);
+}
+
+/// MADV_COLD of a part makes small pages of a huge one. Where PTEs map it, migration
+/// entries take their place and each is told; the entries forget what was young.
+#[test]
+fn made_small() {
+    check_both(&[(advise(0, 100, COLD), "pmd 0-512")]);
+    for (profile, pending) in [(&Profile::STABLE, "pending"), (&Profile::NEXT, "mm")] {
+        let made_small = format!("+0..512 flush {pending}");
+        let history = [
+            (advise(10, 5, DONTDUMP), "pmd 0-512"),
+            (advise(0, 100, COLD), &made_small),
+            (write(0, 1), ""),
+            (advise(0, 100, COLD), "range 0-1"),
+        ];
+        check_huge(profile, &history);
+    }
+}
+
+/// Each page of a huge page goes to swap by itself; a lazyfree one is discarded by
+/// its PMD, or in one range.
+#[test]
+fn reclaimed() {
+    let all = "pmd 0-512 +0..512 flush";
+    check_both(&[(advise(0, 512, PAGEOUT), all)]);
+    check_huge(
+        &Profile::STABLE,
+        &[
+            (advise(0, 512, FREE), "pmd 0-512 range 0-512"),
+            (advise(0, 512, PAGEOUT), all),
+        ],
+    );
+    check_huge(
+        &Profile::NEXT,
+        &[
+            (advise(0, 512, FREE), "pmd 0-512 range 0-512"),
+            (advise(0, 512, PAGEOUT), "pmd 0-512"),
+        ],
+    );
+}
+
+/// `hpage_collapse_scan_pmd()`: what can be collapsed, and what not.
+#[test]
+fn collapsing() {
+    for (profile, read_only) in [(&Profile::STABLE, "!22"), (&Profile::NEXT, "mm")] {
+        let history = [
+            (map(0, 1024), ""),
+            (collapse(), "!22"),
+            (write(0, 1), ""),
+            (collapse(), "mm"),
+            (collapse(), ""),
+            (write(512, 1), ""),
+            (protect(512, 512, READ), "range 512-513"),
+            (advise(512, 512, COLLAPSE), read_only),
+        ];
+        let program = Program::of_subject(vec![], history.iter().map(|(op, _)| op.clone()));
+        let lines: Vec<&str> = history.iter().map(|(_, line)| *line).collect();
+        check_program(profile, &Machine::default(), &program, &lines);
+    }
+}
+
+/// `do_huge_pmd_wp_page()`: who is not alone with a huge page splits its PMD and copies
+/// one page; who is alone again takes it back, which tells of its first page only.
+#[test]
+fn written_to_after_a_fork() {
+    let actor = |kind| Actor { kind, hart: 1 };
+    let actors = vec![actor(ActorKind::Process { mm: 0 }), actor(ActorKind::Fork)];
+    let history = [
+        (0, map(0, 512), ""),
+        (0, write(0, 512), ""),
+        (0, collapse(), "0:mm"),
+        (0, Op::Fork { child: 1, mm: 1 }, "0:mm"),
+        (1, write(3, 1), "1:pmd 0-512 1:page 3"),
+        (1, Op::Exit, "1:release"),
+        (0, write(3, 1), "0:page 0"),
+        (0, write(4, 1), ""),
+    ];
+    let program = Program {
+        files: vec![],
+        actors,
+        steps: history
+            .iter()
+            .map(|(by, op, _)| Step {
+                by: *by,
+                op: op.clone(),
+            })
+            .collect(),
+    };
+    let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
+    check_program(&Profile::STABLE, &Machine::default(), &program, &lines);
+}

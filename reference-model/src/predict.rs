@@ -2,13 +2,13 @@
 //! A program played step by step: system calls in, predictions out.
 
 use crate::api::{
-    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Profile, Program, Step, StepPrediction,
-    StepResult,
+    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction, StepResult,
 };
 use crate::kernel::Kernel;
 use crate::memory::{Fault, access};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::mmap::{MmapArgs, do_mmap, do_munmap};
+use crate::profile::Profile;
 use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap};
 
 const SIGBUS: i32 = 7;

@@ -4,7 +4,8 @@
 //! Every function takes a [`Context`] in place of what the kernel reads from
 //! the machine and the mm, and appends what it does to a list of effects.
 
-use crate::api::{Effect, Entry, Fence, Machine, PAGE_SIZE, Profile, Range};
+use crate::api::{Effect, Entry, Fence, Machine, PAGE_SIZE, Range};
+use crate::profile::Profile;
 
 /// `FLUSH_TLB_MAX_SIZE`.
 pub const FLUSH_TLB_MAX_SIZE: u64 = u64::MAX;

@@ -7,10 +7,11 @@
 //! `memory.low`, children of the cgroup, slab shrinkers (they free no folio of
 //! an LRU list, and what they free counts for the root cgroup only).
 
-use crate::huge_memory::{can_split_folio, deferred_split_scan, split_huge_page_to_list_to_order};
+use crate::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
 use crate::kernel::Kernel;
 use crate::mm_types::{CacheEntry, FolioId, Lru, vm};
 use crate::rmap::{folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty};
+use crate::shrinker::shrink_slab;
 use crate::swap::{
     PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_put,
     folio_putback_lru, lru_add_drain, lru_note_cost, lruvec_del_folio, move_folios_to_lru,
@@ -563,19 +564,6 @@ fn shrink_node(k: &mut Kernel<'_>, sc: &mut ScanControl) {
     prepare_scan_control(k, sc);
     shrink_lruvec(k, sc);
     shrink_slab(k, sc.priority);
-}
-
-/// `shrink_slab()` and `do_shrink_slab()`, of the one shrinker that frees pages which
-/// scenarios map: `deferred_split_shrinker`. What it splits counts for nothing reclaimed.
-fn shrink_slab(k: &mut Kernel<'_>, priority: i32) {
-    const DEFAULT_SEEKS: u64 = 2;
-    let freeable = k.deferred_split_queue.len() as u64;
-    let delta = (freeable >> priority) * 4 / DEFAULT_SEEKS;
-    let total_scan = delta.min(2 * freeable);
-    // Less than a batch (SHRINK_BATCH) is only scanned where it is all that there is.
-    if freeable > 0 && total_scan >= freeable {
-        deferred_split_scan(k, freeable as usize);
-    }
 }
 
 /// `do_try_to_free_pages()`

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `struct folio`, and the lists that folios are linked into.
+
+use crate::mm_types::{AnonVmaId, FileId, FolioId, HPAGE_PMD_NR, SwapEntry, pte_index};
+
+/// Which list a folio's LRU membership is on (`enum lru_list`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lru {
+    /// LRU_INACTIVE_ANON
+    InactiveAnon = 0,
+    /// LRU_ACTIVE_ANON
+    ActiveAnon = 1,
+    /// LRU_INACTIVE_FILE
+    InactiveFile = 2,
+    /// LRU_ACTIVE_FILE
+    ActiveFile = 3,
+    /// LRU_UNEVICTABLE
+    Unevictable = 4,
+}
+
+/// What is known of a huge page's pages one by one.
+#[derive(Clone, Debug)]
+pub struct Large {
+    /// `_entire_mapcount`: PMDs that map all of it.
+    pub entire_mapcount: u32,
+    /// `_mapcount` of each page: PTEs that map it.
+    pub mapcounts: [u32; HPAGE_PMD_NR],
+    /// `PageAnonExclusive()` of each; the first one's stands for all of a PMD.
+    pub anon_exclusive: [bool; HPAGE_PMD_NR],
+    /// Which hold something else than zeroes.
+    pub data: [bool; HPAGE_PMD_NR],
+    /// `folio_test_partially_mapped()`
+    pub partially_mapped: bool,
+}
+
+/// `struct folio`
+#[derive(Clone, Debug, Default)]
+pub struct Folio {
+    /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
+    pub refcount: u32,
+    /// `folio_mapcount()`: how many PTEs and PMDs map some or all of it.
+    pub mapcount: u32,
+    /// `folio_test_large()`
+    pub large: Option<Box<Large>>,
+    /// It holds something else than zeroes (see [`Large::data`] for a large one).
+    pub data: bool,
+    /// `folio_test_anon()`
+    pub anon: bool,
+    /// For anonymous folios: their anon_vma (`folio->mapping`).
+    pub anon_vma: AnonVmaId,
+    /// For anonymous folios: `folio->index`.
+    pub index: u64,
+    /// For file folios: file and index in its page cache.
+    pub mapping: Option<(FileId, u64)>,
+    /// `folio_test_swapbacked()`
+    pub swapbacked: bool,
+    /// `folio_test_dirty()`
+    pub dirty: bool,
+    /// `folio_test_active()`
+    pub active: bool,
+    /// `folio_test_referenced()`
+    pub referenced: bool,
+    /// `folio_test_workingset()`
+    pub workingset: bool,
+    /// `folio_test_unevictable()`
+    pub unevictable: bool,
+    /// `folio_test_mlocked()`
+    pub mlocked: bool,
+    /// `folio_test_reclaim()`
+    pub reclaim: bool,
+    /// `PageAnonExclusive()`, of a small folio.
+    pub anon_exclusive: bool,
+    /// `folio_test_lru()`: it is on an LRU list (not isolated, not in the lru_add batch).
+    pub lru: bool,
+    /// `folio_test_swapcache()`, and its slot.
+    pub swap: Option<SwapEntry>,
+    /// Charged to the actors' cgroup (made by a step); else to another.
+    pub charged: bool,
+    /// Neighbours on its LRU list (see [`LruList`]).
+    pub prev: Option<FolioId>,
+    /// See `prev`.
+    pub next: Option<FolioId>,
+}
+
+impl Folio {
+    /// `folio_nr_pages()`
+    pub fn nr_pages(&self) -> u64 {
+        if self.large.is_some() {
+            HPAGE_PMD_NR as u64
+        } else {
+            1
+        }
+    }
+
+    /// `PageAnonExclusive()` of the page at an address. A huge page lies at its own
+    /// multiple in every mm, for nothing here moves mappings.
+    pub fn page_anon_exclusive(&self, addr: u64) -> bool {
+        match &self.large {
+            Some(large) if large.entire_mapcount > 0 => large.anon_exclusive[0],
+            Some(large) => large.anon_exclusive[pte_index(addr)],
+            None => self.anon_exclusive,
+        }
+    }
+
+    /// `SetPageAnonExclusive()`, `ClearPageAnonExclusive()`
+    pub fn set_page_anon_exclusive(&mut self, addr: u64, exclusive: bool) {
+        match &mut self.large {
+            Some(large) => large.anon_exclusive[pte_index(addr)] = exclusive,
+            None => self.anon_exclusive = exclusive,
+        }
+    }
+
+    /// Whether the page at an address holds something else than zeroes.
+    pub fn page_has_data(&self, addr: u64) -> bool {
+        match &self.large {
+            Some(large) => large.data[pte_index(addr)],
+            None => self.data,
+        }
+    }
+
+    /// One more PTE, of another mm, maps the page at an address (`folio_dup_anon_rmap_pte()`).
+    pub fn dup_rmap_pte(&mut self, addr: u64) {
+        self.mapcount += 1;
+        if let Some(large) = &mut self.large {
+            large.mapcounts[pte_index(addr)] += 1;
+        }
+        self.set_page_anon_exclusive(addr, false);
+    }
+
+    /// The page at an address is written to.
+    pub fn write_page(&mut self, addr: u64) {
+        match &mut self.large {
+            Some(large) => large.data[pte_index(addr)] = true,
+            None => self.data = true,
+        }
+    }
+}
+
+/// All folios, by place; freed places are used again.
+#[derive(Clone, Debug, Default)]
+pub struct Folios {
+    all: Vec<Folio>,
+    free: Vec<FolioId>,
+}
+
+impl Folios {
+    /// `folio_alloc()`: a new folio with one reference.
+    pub fn alloc(&mut self, folio: Folio) -> FolioId {
+        let folio = Folio {
+            refcount: 1,
+            ..folio
+        };
+        if let Some(id) = self.free.pop() {
+            self.all[id as usize] = folio;
+            return id;
+        }
+        self.all.push(folio);
+        (self.all.len() - 1) as FolioId
+    }
+
+    /// Gives its place back. The caller has taken it off all lists.
+    pub fn free(&mut self, id: FolioId) {
+        self.free.push(id);
+    }
+}
+
+impl std::ops::Index<FolioId> for Folios {
+    type Output = Folio;
+    fn index(&self, id: FolioId) -> &Folio {
+        &self.all[id as usize]
+    }
+}
+
+impl std::ops::IndexMut<FolioId> for Folios {
+    fn index_mut(&mut self, id: FolioId) -> &mut Folio {
+        &mut self.all[id as usize]
+    }
+}
+
+/// A list of folios linked through themselves; `head` is the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LruList {
+    /// Newest.
+    pub head: Option<FolioId>,
+    /// Oldest: where reclaim looks first.
+    pub tail: Option<FolioId>,
+    /// How many pages they have.
+    pub len: u64,
+}
+
+impl LruList {
+    /// `list_add()`: at the head.
+    pub fn add(&mut self, folios: &mut Folios, id: FolioId) {
+        folios[id].prev = None;
+        folios[id].next = self.head;
+        match self.head {
+            Some(head) => folios[head].prev = Some(id),
+            None => self.tail = Some(id),
+        }
+        self.head = Some(id);
+        self.len += folios[id].nr_pages();
+    }
+
+    /// `list_add_tail()` before a folio of the list: newer than it.
+    pub fn add_before(&mut self, folios: &mut Folios, id: FolioId, older: FolioId) {
+        let newer = folios[older].prev.replace(id);
+        folios[id].prev = newer;
+        folios[id].next = Some(older);
+        match newer {
+            Some(newer) => folios[newer].next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.len += folios[id].nr_pages();
+    }
+
+    /// `list_add_tail()`
+    pub fn add_tail(&mut self, folios: &mut Folios, id: FolioId) {
+        folios[id].next = None;
+        folios[id].prev = self.tail;
+        match self.tail {
+            Some(tail) => folios[tail].next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.tail = Some(id);
+        self.len += folios[id].nr_pages();
+    }
+
+    /// `list_del()`
+    pub fn del(&mut self, folios: &mut Folios, id: FolioId) {
+        let (prev, next) = (folios[id].prev.take(), folios[id].next.take());
+        match prev {
+            Some(prev) => folios[prev].next = next,
+            None => self.head = next,
+        }
+        match next {
+            Some(next) => folios[next].prev = prev,
+            None => self.tail = prev,
+        }
+        self.len -= folios[id].nr_pages();
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which kernel: what differs between those that the model speaks for, as data.
+
+/// What differs between kernels, as data. One constant for each known kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name, as `--model-profile` takes it.
+    pub name: &'static str,
+    /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
+    pub notifies_secondary: bool,
+    /// `__flush_tlb_range()` tells secondary MMUs where the cpumask is empty, too: the
+    /// fix of scenarios/findings/empty-cpumask.md.
+    pub tells_with_empty_cpumask: bool,
+    /// `arch_tlbbatch_add_pending()` is given a range and not a page ("mm: support
+    /// tlbbatch flush for a range of PTEs").
+    pub batch_pending_takes_range: bool,
+    /// `flush_tlb_batched_pending()` goes by `arch_flush_tlb_batched_pending()`; later
+    /// it calls `flush_tlb_mm()` itself ("mm: remove arch_flush_tlb_batched_pending()
+    /// arch helper").
+    pub batched_pending_in_arch: bool,
+    /// MADV_DONTNEED frees the PTE tables that it emptied ("mm: pgtable: reclaim empty
+    /// PTE page in madvise(MADV_DONTNEED)"; CONFIG_PT_RECLAIM).
+    pub dontneed_frees_page_tables: bool,
+    /// Whatever zaps pages or frees gathered ones first drains the running hart's LRU
+    /// batches (`lru_add_drain()` in `zap_page_range_single()`, `vms_clear_ptes()`,
+    /// `exit_mmap()` and `free_pages_and_swap_cache()`).
+    pub zap_drains_lru: bool,
+    /// `do_swap_page()` always goes through the swap cache, drains the LRU batches for
+    /// each write, and takes the folio out of the cache once it is mapped (`swapin_sync()`).
+    pub swapin_always_cached: bool,
+    /// A read fault maps a dirty page of a shared writable mapping dirty (`set_pte_range()`).
+    pub read_fault_maps_dirty: bool,
+    /// MADV_DONTNEED and MADV_FREE have one mmu_gather for all vmas ("mm/madvise: batch
+    /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
+    pub madvise_one_gather: bool,
+    /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE ("mm: madvise: implement lightweight
+    /// guard page mechanism").
+    pub guard_pages: bool,
+    /// A vma with an anon_vma merges into one that has none ("mm/vma: fix incorrectly
+    /// disallowed anonymous VMA merges").
+    pub merge_faulted_into_unfaulted: bool,
+    /// A lazily freed folio that has further references is swap-backed again; later only
+    /// a dirty one ("mm: set folio swapbacked iff folios are dirty in try_to_unmap_one").
+    pub lazyfree_extra_ref_makes_swapbacked: bool,
+    /// `lru_note_cost()` lets costs decay even where it adds none.
+    pub note_cost_decays_on_zero: bool,
+    /// Page tables are freed by RCU on all machines ("riscv: pgtable: unconditionally
+    /// use tlb_remove_ptdesc()").
+    pub tables_always_by_rcu: bool,
+    /// PROT_WRITE makes an area readable as well, for only VM_WRITE means a shadow
+    /// stack (`arch_calc_vm_prot_bits()` of asm/mman.h).
+    pub write_implies_read: bool,
+    /// `process_madvise()` looks for the mm before the advice, and takes any advice for
+    /// the caller's own.
+    pub process_madvise_any_for_self: bool,
+    /// MADV_COLLAPSE of less than an aligned huge page is done at once, instead of
+    /// refused behind a drain of all harts' LRU batches (`madvise_collapse()`).
+    pub collapse_of_nothing_is_done: bool,
+    /// MADV_COLLAPSE leaves alone what has no writable page (SCAN_PAGE_RO).
+    pub collapse_wants_a_writable_page: bool,
+    /// MADV_COLLAPSE passes over a PMD that is none, instead of ending there
+    /// (SCAN_PMD_NONE, later part of SCAN_NO_PTE_TABLE).
+    pub collapse_passes_over_none: bool,
+    /// MADV_COLD makes a young huge PMD old by `pmdp_invalidate()`, and not by
+    /// `pmdp_test_and_clear_young()`.
+    pub cold_invalidates_pmd: bool,
+    /// Reclaim discards a clean lazyfree huge page by its PMD, without splitting that
+    /// (`unmap_huge_pmd_locked()`).
+    pub discards_lazyfree_pmd: bool,
+    /// Reclaim tells of the PTEs of a lazyfree huge page in one range ("mm: support batched
+    /// unmap for lazyfree large folios during reclamation").
+    pub unmaps_lazyfree_in_batches: bool,
+    /// A write to one page of a huge page that no other mm maps reuses it, though it is not
+    /// marked as exclusive (`__wp_can_reuse_large_anon_folio()`).
+    pub reuses_large_anon: bool,
+    /// Whether several mms map a huge page is known and not guessed by its first page
+    /// (`folio_maybe_mapped_shared()` in place of `folio_likely_mapped_shared()`).
+    pub knows_which_mms_map: bool,
+    /// The pages of a huge page that is split go to their list from the second to the last
+    /// (`__folio_freeze_and_split_unmapped()`), and not the other way round.
+    pub splits_ascending: bool,
+}
+
+impl Profile {
+    /// 6.12 with d9be2b9b6049, as Debian 13 has it.
+    pub const STABLE: Profile = Profile {
+        name: "stable",
+        notifies_secondary: true,
+        tells_with_empty_cpumask: false,
+        batch_pending_takes_range: false,
+        batched_pending_in_arch: true,
+        dontneed_frees_page_tables: false,
+        zap_drains_lru: true,
+        swapin_always_cached: false,
+        read_fault_maps_dirty: false,
+        madvise_one_gather: false,
+        guard_pages: false,
+        merge_faulted_into_unfaulted: false,
+        lazyfree_extra_ref_makes_swapbacked: true,
+        note_cost_decays_on_zero: true,
+        tables_always_by_rcu: false,
+        write_implies_read: false,
+        process_madvise_any_for_self: false,
+        collapse_of_nothing_is_done: false,
+        collapse_wants_a_writable_page: true,
+        collapse_passes_over_none: false,
+        cold_invalidates_pmd: false,
+        discards_lazyfree_pmd: false,
+        unmaps_lazyfree_in_batches: false,
+        reuses_large_anon: false,
+        knows_which_mms_map: false,
+        splits_ascending: false,
+    };
+    /// The same without d9be2b9b6049.
+    pub const PREPATCH: Profile = Profile {
+        name: "prepatch",
+        notifies_secondary: false,
+        ..Profile::STABLE
+    };
+    /// 7.2.
+    pub const NEXT: Profile = Profile {
+        name: "next",
+        notifies_secondary: true,
+        tells_with_empty_cpumask: false,
+        batch_pending_takes_range: true,
+        batched_pending_in_arch: false,
+        dontneed_frees_page_tables: true,
+        zap_drains_lru: false,
+        swapin_always_cached: true,
+        read_fault_maps_dirty: true,
+        madvise_one_gather: true,
+        guard_pages: true,
+        merge_faulted_into_unfaulted: true,
+        lazyfree_extra_ref_makes_swapbacked: false,
+        note_cost_decays_on_zero: false,
+        tables_always_by_rcu: true,
+        write_implies_read: true,
+        process_madvise_any_for_self: true,
+        collapse_of_nothing_is_done: true,
+        collapse_wants_a_writable_page: false,
+        collapse_passes_over_none: true,
+        cold_invalidates_pmd: true,
+        discards_lazyfree_pmd: true,
+        unmaps_lazyfree_in_batches: true,
+        reuses_large_anon: true,
+        knows_which_mms_map: true,
+        splits_ascending: true,
+    };
+    /// Stable where no hart has ASIDs: what differs is the machine's.
+    pub const NOASID: Profile = Profile {
+        name: "noasid",
+        ..Profile::STABLE
+    };
+    /// Stable where fences go by IPI: what differs is the machine's.
+    pub const NOSBI: Profile = Profile {
+        name: "nosbi",
+        ..Profile::STABLE
+    };
+    /// Stable with the fix of scenarios/findings/empty-cpumask.md.
+    pub const FIXED: Profile = Profile {
+        name: "fixed",
+        tells_with_empty_cpumask: true,
+        ..Profile::STABLE
+    };
+    /// All of them.
+    pub const ALL: &'static [Profile] = &[
+        Profile::STABLE,
+        Profile::NEXT,
+        Profile::PREPATCH,
+        Profile::NOASID,
+        Profile::NOSBI,
+        Profile::FIXED,
+    ];
+
+    /// The profile of that name.
+    pub fn by_name(name: &str) -> Option<&'static Profile> {
+        Profile::ALL.iter().find(|profile| profile.name == name)
+    }
+}

@@ -401,8 +401,10 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
         && (k.folios[id].page_anon_exclusive(addr) || wp_can_reuse_anon_folio(k, id))
     {
         if !k.folios[id].page_anon_exclusive(addr) {
-            // folio_move_anon_rmap()
-            k.folios[id].anon_vma = anon_vma_of(k, vma);
+            // folio_move_anon_rmap(), but for a huge page, of which other vmas may have a part
+            if k.folios[id].large.is_none() {
+                k.folios[id].anon_vma = anon_vma_of(k, vma);
+            }
             k.folios[id].set_page_anon_exclusive(addr, true);
         }
         wp_page_reuse(k, vma, addr);

@@ -70,6 +70,9 @@ static long ioctl_hello(struct tlbdiff_hello __user *user)
 		.abi_version = TLBDIFF_ABI_VERSION,
 		.record_size = sizeof(struct tlbdiff_record),
 		.buffer_records = min_t(u32, capacity, MAX_RECORDS),
+		.facts = hooks_methods() |
+			 (IS_ENABLED(CONFIG_SPARSEMEM) ?
+			  TLBDIFF_FACT_SPARSEMEM : 0),
 	};
 	if (copy_to_user(user, &hello, sizeof(hello)))
 		return -EFAULT;

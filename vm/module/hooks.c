@@ -7,7 +7,6 @@
 
 #include <linux/cpumask.h>
 #include <linux/hugetlb.h>
-#include <linux/kprobes.h>
 #include <linux/mm.h>
 
 #include <asm/tlbbatch.h>
@@ -26,13 +25,8 @@ static u64 __kprobes first_harts(const struct cpumask *mask)
  * the mm that the call is about, or NULL.
  */
 
-static unsigned long __kprobes arg(struct pt_regs *regs, unsigned int n)
-{
-	return regs_get_kernel_argument(regs, n);
-}
-
 static struct mm_struct *__kprobes
-on_flush_tlb_all(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_all(struct tlbdiff_record *rec, const unsigned long *args)
 {
 	rec->cpumask = first_harts(cpu_online_mask);
 	return NULL;
@@ -40,32 +34,32 @@ on_flush_tlb_all(struct tlbdiff_record *rec, struct pt_regs *regs)
 
 /* Serves arch_flush_tlb_batched_pending() too. */
 static struct mm_struct *__kprobes
-on_flush_tlb_mm(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_mm(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	struct mm_struct *mm = (struct mm_struct *)arg(regs, 0);
+	struct mm_struct *mm = (struct mm_struct *)args[0];
 
 	ring_fill_mm(rec, mm);
 	return mm;
 }
 
 static struct mm_struct *__kprobes
-on_flush_tlb_mm_range(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_mm_range(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	struct mm_struct *mm = (struct mm_struct *)arg(regs, 0);
+	struct mm_struct *mm = (struct mm_struct *)args[0];
 
-	rec->start = arg(regs, 1);
-	rec->end = arg(regs, 2);
-	rec->arg = (unsigned int)arg(regs, 3);
+	rec->start = args[1];
+	rec->end = args[2];
+	rec->arg = (unsigned int)args[3];
 	ring_fill_mm(rec, mm);
 	return mm;
 }
 
 static struct mm_struct *__kprobes
-on_flush_tlb_page(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_page(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	struct vm_area_struct *vma = (struct vm_area_struct *)arg(regs, 0);
+	struct vm_area_struct *vma = (struct vm_area_struct *)args[0];
 
-	rec->start = arg(regs, 1);
+	rec->start = args[1];
 	rec->end = rec->start + PAGE_SIZE;
 	ring_fill_mm(rec, vma->vm_mm);
 	return vma->vm_mm;
@@ -73,12 +67,12 @@ on_flush_tlb_page(struct tlbdiff_record *rec, struct pt_regs *regs)
 
 /* Serves flush_pmd_tlb_range() and flush_pud_tlb_range() too. */
 static struct mm_struct *__kprobes
-on_flush_tlb_range(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_range(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	struct vm_area_struct *vma = (struct vm_area_struct *)arg(regs, 0);
+	struct vm_area_struct *vma = (struct vm_area_struct *)args[0];
 
-	rec->start = arg(regs, 1);
-	rec->end = arg(regs, 2);
+	rec->start = args[1];
+	rec->end = args[2];
 	if (is_vm_hugetlb_page(vma)) {
 		rec->arg = huge_page_size(hstate_vma(vma));
 		rec->flags |= TLBDIFF_F_HUGETLB;
@@ -88,10 +82,10 @@ on_flush_tlb_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 }
 
 static struct mm_struct *__kprobes
-on_flush_tlb_kernel_range(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_flush_tlb_kernel_range(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	rec->start = arg(regs, 0);
-	rec->end = arg(regs, 1);
+	rec->start = args[0];
+	rec->end = args[1];
 	rec->cpumask = first_harts(cpu_online_mask);
 	return NULL;
 }
@@ -102,57 +96,56 @@ on_flush_tlb_kernel_range(struct tlbdiff_record *rec, struct pt_regs *regs)
 	      struct mm_struct *mm, unsigned long uaddr)
 
 static struct mm_struct *__kprobes
-on_tlbbatch_add_pending(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_tlbbatch_add_pending(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	struct mm_struct *mm = (struct mm_struct *)arg(regs, 1);
+	struct mm_struct *mm = (struct mm_struct *)args[1];
 
-	rec->start = arg(regs, 2);
+	rec->start = args[2];
 	if (!__same_type(arch_tlbbatch_add_pending, ADD_PENDING_OF_A_PAGE))
-		rec->end = arg(regs, 3);
+		rec->end = args[3];
 	ring_fill_mm(rec, mm);
 	return mm;
 }
 
 static struct mm_struct *__kprobes
-on_tlbbatch_flush(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_tlbbatch_flush(struct tlbdiff_record *rec, const unsigned long *args)
 {
 	struct arch_tlbflush_unmap_batch *batch;
 
-	batch = (struct arch_tlbflush_unmap_batch *)arg(regs, 0);
+	batch = (struct arch_tlbflush_unmap_batch *)args[0];
 	rec->cpumask = first_harts(&batch->cpumask);
 	return NULL;
 }
 
 static struct mm_struct *__kprobes
-on_sbi_rfence(struct tlbdiff_record *rec, struct pt_regs *regs)
+on_sbi_rfence(struct tlbdiff_record *rec, const unsigned long *args)
 {
-	const struct cpumask *mask = (const struct cpumask *)arg(regs, 0);
+	const struct cpumask *mask = (const struct cpumask *)args[0];
 
 	if (!mask) {
 		mask = cpu_online_mask;
 		rec->flags |= TLBDIFF_F_ALL_HARTS;
 	}
 	rec->cpumask = first_harts(mask);
-	rec->start = arg(regs, 1);
-	rec->arg = arg(regs, 2);
+	rec->start = args[1];
+	rec->arg = args[2];
 	rec->end = rec->start + rec->arg;
-	rec->asid = arg(regs, 3);
+	rec->asid = args[3];
 	return NULL;
 }
 
-/* How a function is hooked is known from here to the end of hooks_missed(). */
 struct tlbdiff_hook {
-	struct kprobe kprobe;
+	struct tlbdiff_probe probe;
 	u16 kind;
 	struct mm_struct *(*fill)(struct tlbdiff_record *rec,
-				  struct pt_regs *regs);
+				  const unsigned long *args);
 };
 
-static int hook_hit(struct kprobe *kprobe, struct pt_regs *regs);
+static bool hook_hit(struct tlbdiff_probe *probe, const unsigned long *args);
 
-#define HOOK(function, _kind, _fill) {			\
-	.kprobe.symbol_name = function,			\
-	.kprobe.pre_handler = hook_hit,			\
+#define HOOK(_function, _kind, _fill) {			\
+	.probe.function = _function,			\
+	.probe.hit = hook_hit,				\
 	.kind = TLBDIFF_ ## _kind,			\
 	.fill = _fill,					\
 }
@@ -182,30 +175,31 @@ static struct tlbdiff_hook hooks[] = {
 	HOOK("sbi_remote_sfence_vma_asid", SBI_RFENCE, on_sbi_rfence),
 };
 
-static int __kprobes hook_hit(struct kprobe *kprobe, struct pt_regs *regs)
+static bool __kprobes hook_hit(struct tlbdiff_probe *probe,
+			       const unsigned long *args)
 {
 	struct tlbdiff_hook *hook;
 	struct tlbdiff_record rec = {};
 	struct mm_struct *mm;
 
 	if (!ring_tracing())
-		return 0;
-	hook = container_of(kprobe, struct tlbdiff_hook, kprobe);
+		return false;
+	hook = container_of(probe, struct tlbdiff_hook, probe);
 	rec.kind = hook->kind;
-	mm = hook->fill(&rec, regs);
+	mm = hook->fill(&rec, args);
 	ring_add(&rec, mm);
-	return 0;
+	return false;
 }
 
 static void remove_first(size_t count)
 {
-	struct kprobe *kprobes[ARRAY_SIZE(hooks)];
+	struct tlbdiff_probe *probes[ARRAY_SIZE(hooks)];
 	size_t i;
 
-	/* All at once: there is a grace period to wait for each time. */
+	BUILD_BUG_ON(ARRAY_SIZE(hooks) > PROBES_MAX);
 	for (i = 0; i < count; i++)
-		kprobes[i] = &hooks[i].kprobe;
-	unregister_kprobes(kprobes, count);
+		probes[i] = &hooks[i].probe;
+	probes_remove(probes, count);
 }
 
 int hooks_install(void)
@@ -214,12 +208,10 @@ int hooks_install(void)
 	int ret;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		ret = register_kprobe(&hooks[i].kprobe);
+		ret = probe_install(&hooks[i].probe);
 		if (ret) {
-			pr_err("cannot hook %s: kprobe refused with %d%s\n",
-			       hooks[i].kprobe.symbol_name, ret,
-			       IS_ENABLED(CONFIG_FUNCTION_TRACER) ?
-			       " (needs a kernel without FUNCTION_TRACER)" : "");
+			pr_err("cannot hook %s: neither by a kprobe nor by the function tracer (%d)\n",
+			       hooks[i].probe.function, ret);
 			remove_first(i);
 			return ret;
 		}
@@ -232,13 +224,25 @@ void hooks_remove(void)
 	remove_first(ARRAY_SIZE(hooks));
 }
 
-/* How many entries were not recorded, being made from another kprobe. */
+/* How many entries were not recorded, being made from another probe. */
 u64 hooks_missed(void)
 {
 	u64 missed = 0;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)
-		missed += READ_ONCE(hooks[i].kprobe.nmissed);
+		missed += probe_missed(&hooks[i].probe);
 	return missed;
+}
+
+/* Facts for HELLO: by which methods the functions are hooked. */
+u32 hooks_methods(void)
+{
+	u32 methods = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		methods |= hooks[i].probe.method == PROBE_FTRACE ?
+			   TLBDIFF_FACT_FTRACE : TLBDIFF_FACT_KPROBES;
+	return methods;
 }

@@ -11,7 +11,6 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/kprobes.h>
 #include <linux/sched/signal.h>
 #include <linux/workqueue.h>
 
@@ -29,43 +28,41 @@
 static bool step_under_way;
 static struct delayed_work *stats_flush;	/* once it was seen */
 
-static int __kprobes on_flush_memcg_stats(struct kprobe *kprobe,
-					  struct pt_regs *regs)
+static bool __kprobes on_flush_memcg_stats(struct tlbdiff_probe *probe,
+					   const unsigned long *args)
 {
-	struct work_struct *work;
+	struct work_struct *work = (struct work_struct *)args[0];
 
-	work = (struct work_struct *)regs_get_kernel_argument(regs, 0);
 	WRITE_ONCE(stats_flush, to_delayed_work(work));
 	if (!READ_ONCE(step_under_way))
-		return 0;
+		return false;
 
 	/* Try again with the next tick, and return from the function at once. */
 	queue_delayed_work(stats_wq, to_delayed_work(work), 1);
-	instruction_pointer_set(regs, regs->ra);
-	return 1;
+	return true;
 }
 
-static struct kprobe flush_memcg_stats = {
-	.symbol_name = "flush_memcg_stats_dwork",
-	.pre_handler = on_flush_memcg_stats,
+static struct tlbdiff_probe flush_memcg_stats = {
+	.function = "flush_memcg_stats_dwork",
+	.hit = on_flush_memcg_stats,
+	.skips = true,
 };
 
 /* A kernel without the function has nothing to put off. */
 void still_install(void)
 {
-	int ret = register_kprobe(&flush_memcg_stats);
+	int ret = probe_install(&flush_memcg_stats);
 
-	if (ret) {
-		flush_memcg_stats.pre_handler = NULL;
+	if (ret)
 		pr_info("cannot hook %s (%d): its timer goes on during steps\n",
-			flush_memcg_stats.symbol_name, ret);
-	}
+			flush_memcg_stats.function, ret);
 }
 
 void still_remove(void)
 {
-	if (flush_memcg_stats.pre_handler)
-		unregister_kprobe(&flush_memcg_stats);
+	struct tlbdiff_probe *probe = &flush_memcg_stats;
+
+	probes_remove(&probe, 1);
 }
 
 void still_step(bool under_way)
@@ -79,7 +76,7 @@ int still_flush_stats(void)
 	struct delayed_work *work;
 	long ticks = FIRST_FLUSH;
 
-	if (!flush_memcg_stats.pre_handler)
+	if (flush_memcg_stats.method == PROBE_NONE)
 		return -EOPNOTSUPP;
 	while (!(work = READ_ONCE(stats_flush))) {
 		if (ticks-- <= 0)

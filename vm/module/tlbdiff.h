@@ -4,6 +4,7 @@
  *
  * device.c	/dev/tlbdiff: system calls, loading, unloading
  * hooks.c	entries of functions, into the ring
+ * probe.c	how a function's entry is hooked
  * notifiers.c	what the attached mms' notifiers are told, into the ring
  * ring.c	the records, their order, and the numbers of the mms
  * still.c	the kernel's timers, kept out of the steps
@@ -11,6 +12,9 @@
 #ifndef TLBDIFF_H
 #define TLBDIFF_H
 
+#include <linux/atomic.h>
+#include <linux/ftrace.h>
+#include <linux/kprobes.h>
 #include <linux/mm_types.h>
 #include <linux/mmu_notifier.h>
 #include <linux/refcount.h>
@@ -55,9 +59,46 @@ bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(void);
 
+/* A callback of the function tracer has the function's arguments. */
+#if defined(CONFIG_FUNCTION_TRACER) && \
+	defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+#define PROBE_BY_FTRACE		1
+#endif
+
+/* Arguments that are looked at. */
+#define PROBE_ARGS		4
+/* Probes that are removed at once. */
+#define PROBES_MAX		16
+
+enum tlbdiff_probe_method {
+	PROBE_NONE,
+	PROBE_KPROBE,
+	PROBE_FTRACE,
+};
+
+/* At the entry of a function. */
+struct tlbdiff_probe {
+	const char *function;
+	/* Says whether the function returns at once; only where it skips. */
+	bool (*hit)(struct tlbdiff_probe *probe, const unsigned long *args);
+	bool skips;
+
+	enum tlbdiff_probe_method method;
+	struct kprobe kprobe;
+#ifdef PROBE_BY_FTRACE
+	struct ftrace_ops ops;
+#endif
+	atomic64_t missed;
+};
+
+int probe_install(struct tlbdiff_probe *probe);
+void probes_remove(struct tlbdiff_probe **probes, size_t count);
+u64 probe_missed(const struct tlbdiff_probe *probe);
+
 int hooks_install(void);
 void hooks_remove(void);
 u64 hooks_missed(void);
+u32 hooks_methods(void);
 
 void still_install(void);
 void still_remove(void);

@@ -13,7 +13,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	2
+#define TLBDIFF_ABI_VERSION	3
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record tells. Numbers are never reused. */
@@ -91,8 +91,12 @@ struct tlbdiff_hello {
 	__u32 abi_version;
 	__u32 record_size;
 	__u32 buffer_records;	/* in: 0 for the module's default */
-	__u32 reserved;
+	__u32 facts;		/* out: TLBDIFF_FACT_* */
 };
+
+#define TLBDIFF_FACT_KPROBES	0x1u	/* functions are hooked by kprobes */
+#define TLBDIFF_FACT_FTRACE	0x2u	/* ... by the function tracer */
+#define TLBDIFF_FACT_SPARSEMEM	0x4u	/* CONFIG_SPARSEMEM */
 
 struct tlbdiff_mark {
 	__u64 step;

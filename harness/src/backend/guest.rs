@@ -261,6 +261,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         ram_pages: system.ram_pages,
         asids: system.asid_bits > 0,
         sbi_rfence: system.sbi_rfence,
+        migration_keeps_ad: system.sparsemem,
         svnapot: has("svnapot"),
         svadu: system.features.iter().any(|feature| feature == "svadu"),
         svvptc: has("svvptc"),

@@ -77,7 +77,7 @@ impl Handed {
     /// None, for numbers have no NUL.
     pub fn command(&self, actor: usize, exec: Option<usize>) -> Result<Vec<CString>> {
         let exec = exec.map_or(-1, |step| step as i64);
-        let words = ["init".to_owned(), ARGUMENT.to_owned()];
+        let words = ["tlbdiff-agent".to_owned(), ARGUMENT.to_owned()];
         let numbers = [actor.to_string(), exec.to_string()];
         let fds = self.fixed();
         let fds = fds.iter().chain(&self.files).map(ToString::to_string);

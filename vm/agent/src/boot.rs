@@ -8,7 +8,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub fn prepare() -> Result<()> {
         mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), *options)
             .with_context(|| format!("cannot mount {kind} at {place}"))?;
     }
-    load_module()?;
+    load_module(Path::new("/tlbdiff.ko"))?;
     settings::make_still()?;
     settings::keep_active()?;
     // The agent stays off the hart on which subjects run.
@@ -54,11 +54,14 @@ pub fn pin(hart: usize) -> Result<()> {
         .with_context(|| format!("cannot pin to hart {hart}"))
 }
 
-fn load_module() -> Result<()> {
-    let module = File::open("/tlbdiff.ko").context("cannot open /tlbdiff.ko")?;
-    nix::kmod::finit_module(&module, c"", nix::kmod::ModuleInitFlags::empty()).context(
-        "the kernel refused tlbdiff.ko; the lines above say which function could not be hooked",
-    )
+/// Loads the tracing module.
+///
+/// # Errors
+/// There is none, or the kernel refuses it.
+pub fn load_module(path: &Path) -> Result<()> {
+    let module = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    nix::kmod::finit_module(&module, c"", nix::kmod::ModuleInitFlags::empty())
+        .context("the kernel refused tlbdiff.ko; its log says which function could not be hooked")
 }
 
 /// The host's port, as soon as it is there.

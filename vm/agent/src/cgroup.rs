@@ -9,6 +9,9 @@ use std::time::Duration;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// What all their names begin with.
+const PREFIX: &str = "tlbdiff-";
+
 /// A cgroup of its own; gone when dropped.
 pub struct Cgroup {
     path: PathBuf,
@@ -22,7 +25,7 @@ impl Cgroup {
     pub fn new(id: u64) -> Result<Cgroup> {
         let control = Path::new(ROOT).join("cgroup.subtree_control");
         fs::write(&control, "+memory").context("cannot enable the memory controller")?;
-        let path = Path::new(ROOT).join(format!("tlbdiff-{id}"));
+        let path = Path::new(ROOT).join(format!("{PREFIX}{id}"));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Cgroup { path })
     }
@@ -30,6 +33,21 @@ impl Cgroup {
     /// One of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// Those that a run left behind, with what still runs in them.
+pub fn remove_all() {
+    let Ok(entries) = fs::read_dir(ROOT) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+            let path = entry.path();
+            let _ = fs::write(path.join("cgroup.kill"), "1");
+            drop(Cgroup { path });
+        }
     }
 }
 

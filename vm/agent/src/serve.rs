@@ -7,7 +7,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::kmsg::Kmsg;
 use crate::shared::Shared;
 use crate::tracer::Tracer;
-use crate::{files, swap, system};
+use crate::{files, swap, system, undo};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -24,13 +24,22 @@ use std::time::Duration;
 /// Bytes of trace that go into one message at the most.
 const CHUNK: usize = Record::SIZE * 8192;
 
-/// The host's port: what it reads while nobody is connected is nothing yet.
-struct Port(File);
+/// The way to the host. Of a guest's port, what is read while nobody is connected is
+/// nothing yet; on a board it is the end.
+struct Port {
+    input: File,
+    output: File,
+    ended: bool,
+}
 
 impl Read for Port {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.0.read(buffer) {
+            match self.input.read(buffer) {
+                Ok(0) if undo::is_kept() => {
+                    self.ended = true;
+                    return Ok(0);
+                }
                 Ok(0) => sleep(Duration::from_millis(5)),
                 result => return result,
             }
@@ -40,23 +49,31 @@ impl Read for Port {
 
 impl Write for Port {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.write(buffer)
+        self.output.write(buffer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.output.flush()
     }
 }
 
-/// Answers the host until it asks for the end.
+/// Answers the host until it asks for the end, or is gone.
 ///
 /// # Errors
 /// The channel failed.
-pub fn serve(port: File) -> Result<()> {
-    let mut port = Port(port);
+pub fn serve(input: File, output: File) -> Result<()> {
+    let mut port = Port {
+        input,
+        output,
+        ended: false,
+    };
     let mut kill_subject = false;
     loop {
-        match frame::receive(&mut port).context("cannot read a request")? {
+        let request = frame::receive(&mut port);
+        if port.ended {
+            return Ok(());
+        }
+        match request.context("cannot read a request")? {
             Request::Hello { .. } => {
                 let system = system::facts()?;
                 let ready = Reply::Ready {

@@ -2,17 +2,25 @@
 //! Everything that scans or moves memory by itself is switched off.
 
 use crate::files;
+use crate::undo::{self, Note};
 use anyhow::{Context, Result};
 use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What only a guest does: its end is its host's to notice.
+const IN_A_GUEST: &[(&str, &str)] = &[
+    ("/proc/sys/kernel/panic_on_oops", "1"),
+    ("/proc/sys/kernel/sysrq", "1"),
+];
 
 /// Path and value. Those that this kernel does not have are passed over.
 const STILL: &[(&str, &str)] = &[
     ("/proc/sys/kernel/randomize_va_space", "0"),
-    ("/proc/sys/kernel/panic_on_oops", "1"),
     ("/proc/sys/kernel/numa_balancing", "0"),
-    ("/proc/sys/kernel/sysrq", "1"),
     // Subjects are real-time tasks and may use all of their hart.
     ("/proc/sys/kernel/sched_rt_runtime_us", "-1"),
     // A subject's SIGSEGV is a result, not worth a register dump.
@@ -28,19 +36,65 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0"),
     ("/sys/kernel/mm/ksm/run", "0"),
     ("/sys/kernel/mm/lru_gen/enabled", "0"),
+    // It would be where swapped pages go, before any device.
+    ("/sys/module/zswap/parameters/enabled", "N"),
 ];
 
-/// Writes them all.
+/// Sizes of folios have a switch each, below the one for all.
+const THP: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// Writes them all, having noted what was there.
 ///
 /// # Errors
 /// A setting is there and refuses its value.
 pub fn make_still() -> Result<()> {
-    for (path, value) in STILL {
-        if Path::new(path).exists() {
-            fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))?;
+    if !undo::is_kept() {
+        for (path, value) in IN_A_GUEST {
+            set(Path::new(path), value)?;
         }
     }
+    for (path, value) in STILL {
+        set(Path::new(path), value)?;
+    }
+    for size in sizes_of_folios() {
+        set(&size.join("enabled"), "never")?;
+        set(&size.join("shmem_enabled"), "never")?;
+    }
     Ok(())
+}
+
+fn sizes_of_folios() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(THP) else {
+        return Vec::new();
+    };
+    let is_size = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("hugepages-"))
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(is_size).collect()
+}
+
+/// One setting, where this kernel has it.
+fn set(path: &Path, value: &str) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let before = chosen(&files::read(path)?).to_owned();
+    if before == value {
+        return Ok(());
+    }
+    undo::note(&Note::Setting(path.to_owned(), before))?;
+    fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
+}
+
+/// The value in the text of a setting: of several choices, the one in brackets.
+fn chosen(text: &str) -> &str {
+    let text = text.trim();
+    let bracketed = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    bracketed.map_or(text, |(value, _)| value)
 }
 
 /// Memory that stays on the active list for as long as the agent runs, in bytes.
@@ -69,4 +123,14 @@ pub fn keep_active() -> Result<()> {
     // flush; reading them flushes them after so many changes.
     files::read(Path::new("/sys/fs/cgroup/memory.stat"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_setting_is_read_as_it_is_written() {
+        assert_eq!(super::chosen("always [madvise] never\n"), "madvise");
+        assert_eq!(super::chosen("0x0007\n"), "0x0007");
+        assert_eq!(super::chosen("-1\n"), "-1");
+    }
 }

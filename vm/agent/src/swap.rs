@@ -1,40 +1,119 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A fresh, empty swap device on zram for each program that needs one.
+//! A fresh, empty swap device on zram for each program that needs one, and no other.
 
+use crate::files;
+use crate::undo::{self, Note};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use protocol::PAGE_SIZE;
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// Size of the device in bytes; zram takes memory only for what is in it.
 pub const SIZE: u64 = 256 << 20;
 
-const DEVICE: &CStr = c"/dev/zram0";
-const DEVICE_PATH: &str = "/dev/zram0";
-const SYSFS: &str = "/sys/block/zram0";
+/// Where zram devices are made and removed.
+const CONTROL: &str = "/sys/class/zram-control";
+/// SWAP_FLAG_PREFER of include/linux/swap.h
+const SWAP_FLAG_PREFER: i32 = 0x8000;
 
-/// Whether the kernel has the device.
+/// The number of the device that is ours. In a guest the first is nobody else's.
+static DEVICE: OnceLock<u32> = OnceLock::new();
+
+fn device(number: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/zram{number}"))
+}
+
+fn sysfs(number: u32) -> PathBuf {
+    PathBuf::from(format!("/sys/block/zram{number}"))
+}
+
+/// Whether the kernel has the device, or can have it.
 pub fn available() -> bool {
-    fs::metadata(SYSFS).is_ok()
+    sysfs(0).exists() || Path::new(CONTROL).exists()
+}
+
+/// On a machine that others use: loads zram if need be, and switches off what swap is on.
+///
+/// # Errors
+/// What is swapped out does not fit into memory.
+pub fn take_over() -> Result<()> {
+    if !Path::new(CONTROL).exists() {
+        undo::note(&Note::OtherModule("zram".to_owned()))?;
+        // Without it, what needs swap is skipped.
+        let _ = Command::new("modprobe").arg("zram").status();
+    }
+    for (path, priority) in active(&files::read(Path::new("/proc/swaps"))?) {
+        undo::note(&Note::Swap(path.clone(), priority))?;
+        off(&path).with_context(|| format!("swapoff {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The devices and priorities of /proc/swaps.
+fn active(swaps: &str) -> Vec<(PathBuf, i32)> {
+    let lines = swaps.lines().skip(1);
+    let parse = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.into(), words.last()?.parse().ok()?))
+    };
+    lines.filter_map(parse).collect()
+}
+
+/// The number of our device, added at its first use where others may have some as well.
+fn number() -> Result<u32> {
+    if let Some(number) = DEVICE.get() {
+        return Ok(*number);
+    }
+    let number = if undo::is_kept() {
+        let text = files::read(&Path::new(CONTROL).join("hot_add"))?;
+        let number = text.trim().parse().context("zram's hot_add")?;
+        undo::note(&Note::Zram(number))?;
+        number
+    } else {
+        0
+    };
+    Ok(*DEVICE.get_or_init(|| number))
+}
+
+/// Removes a device that was added.
+///
+/// # Errors
+/// It is still in use.
+pub fn remove(number: u32) -> Result<()> {
+    if !sysfs(number).exists() {
+        return Ok(());
+    }
+    off(&device(number)).context("swapoff")?;
+    fs::write(Path::new(CONTROL).join("hot_remove"), number.to_string())
+        .with_context(|| format!("cannot remove zram{number}"))
 }
 
 /// Swap fresh and on, or off.
 ///
 /// # Errors
 /// The device is missing, or refuses a step.
-pub fn set(on: bool) -> Result<()> {
-    off()?;
-    if !on {
+pub fn set(wanted: bool) -> Result<()> {
+    if let Some(number) = DEVICE.get() {
+        off(&device(*number)).context("swapoff")?;
+    }
+    if !wanted {
         return Ok(());
     }
-    fs::write(format!("{SYSFS}/reset"), "1").context("cannot reset zram0")?;
-    fs::write(format!("{SYSFS}/disksize"), SIZE.to_string()).context("cannot size zram0")?;
+    let number = number()?;
+    let sysfs = sysfs(number);
+    fs::write(sysfs.join("reset"), "1").context("cannot reset zram")?;
+    fs::write(sysfs.join("disksize"), SIZE.to_string()).context("cannot size zram")?;
+    let path = device(number);
     let device = OpenOptions::new()
         .write(true)
-        .open(DEVICE_PATH)
-        .context("cannot open zram0")?;
+        .open(&path)
+        .context("cannot open zram")?;
     device
         .write_all_at(&header(), 0)
         .context("cannot write the swap header")?;
@@ -42,18 +121,41 @@ pub fn set(on: bool) -> Result<()> {
         .sync_all()
         .context("cannot write the swap header through")?;
     drop(device);
-    // SAFETY: the path is a valid C string; swapon touches no memory of ours.
-    Errno::result(unsafe { libc::swapon(DEVICE.as_ptr(), 0) }).context("swapon")?;
-    Ok(())
+    on_with(&path, 0)
 }
 
-fn off() -> Result<()> {
-    // SAFETY: as above.
-    match Errno::result(unsafe { libc::swapoff(DEVICE.as_ptr()) }) {
+fn off(path: &Path) -> nix::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the path is a valid C string; swapoff touches no memory of ours.
+    match Errno::result(unsafe { libc::swapoff(path.as_ptr()) }) {
         // It was not on, or there is none.
         Ok(_) | Err(Errno::EINVAL | Errno::ENOENT | Errno::ENXIO) => Ok(()),
-        Err(errno) => Err(errno).context("swapoff"),
+        Err(errno) => Err(errno),
     }
+}
+
+/// Switches a swap device on again; a negative priority is the kernel's to give.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn on(path: &Path, priority: i32) -> Result<()> {
+    let flags = if priority < 0 {
+        0
+    } else {
+        SWAP_FLAG_PREFER | priority
+    };
+    match on_with(path, flags) {
+        Err(error) if error.downcast_ref() == Some(&Errno::EBUSY) => Ok(()),
+        result => result,
+    }
+}
+
+fn on_with(path: &Path, flags: i32) -> Result<()> {
+    let text = CString::new(path.as_os_str().as_bytes()).context("a path")?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::swapon(text.as_ptr(), flags) })
+        .with_context(|| format!("swapon {}", path.display()))
+        .map(drop)
 }
 
 /// `union swap_header` of include/linux/swap.h: the first page of the device.
@@ -74,5 +176,12 @@ mod tests {
         assert_eq!(page.len(), 4096);
         assert_eq!(page[1024..1032], [1, 0, 0, 0, 0xff, 0xff, 0, 0]);
         assert!(page.ends_with(b"SWAPSPACE2"));
+    }
+
+    #[test]
+    fn swaps_are_read_with_their_priorities() {
+        let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/sda2   partition\t9\t0\t-2\n";
+        assert_eq!(super::active(text), [("/dev/sda2".into(), -2)]);
+        assert_eq!(super::active("Filename\n"), []);
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{files, kmsg::Kmsg, swap};
+use crate::{files, kmsg::Kmsg, swap, tracer::Tracer};
 use anyhow::{Context, Result};
 use protocol::PAGE_SIZE;
 use protocol::message::System;
+use protocol::record::fact;
 use std::path::Path;
 
 /// Asks the kernel.
@@ -16,6 +17,7 @@ pub fn facts() -> Result<System> {
     let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
     let cpuinfo = files::read(Path::new("/proc/cpuinfo"))?;
     let isa = field(&cpuinfo, "isa").unwrap_or_default();
+    let module = Tracer::open(1)?.facts();
     let log: Vec<String> = Kmsg::open(false)?
         .messages()
         .into_iter()
@@ -30,9 +32,20 @@ pub fn facts() -> Result<System> {
         asid_bits: asid_bits(&log).unwrap_or(0),
         sbi_rfence: sbi_rfence(&log),
         ram_pages: ram_pages(&files::read(Path::new("/proc/meminfo"))?).unwrap_or(0),
+        tracing: tracing(module),
+        sparsemem: module & fact::SPARSEMEM != 0,
         features: features(&isa),
         isa,
     })
+}
+
+/// The ways in which the module has hooked functions.
+fn tracing(facts: u32) -> String {
+    let ways = [(fact::KPROBES, "kprobes"), (fact::FTRACE, "ftrace")];
+    let used = ways.iter().filter(|(way, _)| facts & way != 0);
+    used.map(|(_, name)| *name)
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 /// Harts online.

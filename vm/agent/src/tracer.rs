@@ -14,7 +14,7 @@ pub struct Hello {
     abi_version: u32,
     record_size: u32,
     buffer_records: u32,
-    reserved: u32,
+    facts: u32,
 }
 
 /// `struct tlbdiff_mark`
@@ -55,6 +55,7 @@ mod ioctl {
 /// The open trace; closing it undoes all.
 pub struct Tracer {
     file: File,
+    facts: u32,
 }
 
 impl Tracer {
@@ -72,7 +73,7 @@ impl Tracer {
             abi_version: ABI_VERSION,
             record_size: Record::SIZE as u32,
             buffer_records,
-            reserved: 0,
+            facts: 0,
         };
         // SAFETY: hello is a valid struct tlbdiff_hello.
         let greeted = unsafe { ioctl::hello(file.as_raw_fd(), &mut hello) };
@@ -85,7 +86,13 @@ impl Tracer {
             );
         }
         greeted.context("the tracing module refused HELLO")?;
-        Ok(Tracer { file })
+        let facts = hello.facts;
+        Ok(Tracer { file, facts })
+    }
+
+    /// What the module says of itself and of its kernel: bits of [`protocol::record::fact`].
+    pub fn facts(&self) -> u32 {
+        self.facts
     }
 
     /// The descriptor that the subject inherits.

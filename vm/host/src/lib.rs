@@ -5,7 +5,9 @@
 //! expects of the kernel.
 
 pub mod artifacts;
+pub mod boards;
 mod cache;
+mod conversation;
 pub mod doctor;
 mod edits;
 pub mod error;

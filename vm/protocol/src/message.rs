@@ -105,6 +105,10 @@ pub struct System {
     pub sbi_rfence: bool,
     /// `totalram_pages()`: what the kernel thinks it can promise, in pages.
     pub ram_pages: u64,
+    /// How functions are hooked: `kprobes`, `ftrace`, or both.
+    pub tracing: String,
+    /// CONFIG_SPARSEMEM: migration entries have room for accessed and dirty bits.
+    pub sparsemem: bool,
     /// Names of features there: `swap`, `thp`, `hugetlb`, `ksm`, `userfaultfd`, …
     pub features: Vec<String>,
 }

@@ -4,7 +4,17 @@
 use thiserror::Error;
 
 /// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
+
+/// `TLBDIFF_FACT_*`: what the module says of itself and of its kernel.
+pub mod fact {
+    /// Functions are hooked by kprobes.
+    pub const KPROBES: u32 = 1;
+    /// Functions are hooked by the function tracer.
+    pub const FTRACE: u32 = 2;
+    /// CONFIG_SPARSEMEM.
+    pub const SPARSEMEM: u32 = 4;
+}
 
 /// One record, as `struct tlbdiff_record` in the header, which explains the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

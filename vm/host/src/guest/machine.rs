@@ -11,6 +11,7 @@ use super::{
     console::{Console, Sign, set_nonblocking},
     process::{Process, describe},
 };
+use crate::conversation::{Peer, Stop};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -29,17 +30,6 @@ const TICK: Duration = Duration::from_millis(50);
 const LAST_BREATH: Duration = Duration::from_secs(2);
 /// How much of QEMU's own words is kept, in bytes.
 const LAST_WORDS: usize = 4096;
-
-/// What ended a wait before its time, or with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// QEMU is gone.
-    Died,
-    /// The console shows that the kernel is broken.
-    Broken,
-    /// The time is over.
-    TimedOut,
-}
 
 /// One of the channels that are spoken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +252,19 @@ impl Machine {
             },
             console: self.console.excerpt(),
         }
+    }
+}
+
+/// Spoken to as an agent.
+impl Peer for Machine {
+    type Talk<'a> = Talk<'a>;
+
+    fn talk_until(&mut self, deadline: Instant) -> Talk<'_> {
+        self.talk(Channel::Agent, deadline)
+    }
+
+    fn stopped(talk: &Talk<'_>) -> Option<Stop> {
+        talk.stop
     }
 }
 

@@ -12,7 +12,6 @@
 
 mod arguments;
 mod console;
-mod conversation;
 mod diagnose;
 mod error;
 mod machine;
@@ -27,7 +26,7 @@ mod timers;
 pub use error::{Fault, GuestError, OLDEST_QEMU};
 
 use crate::artifacts::Artifacts;
-use conversation::{Broken, End};
+use crate::conversation::{self, Broken, End};
 use diagnose::{Finding, diagnose};
 use machine::Machine;
 use protocol::{

@@ -8,8 +8,9 @@
 
 use super::{
     GuestError,
-    machine::{Channel, Machine, Stop},
+    machine::{Channel, Machine},
 };
+use crate::conversation::Stop;
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},

@@ -4,13 +4,13 @@
 use super::{
     Guest, GuestConfig, GuestError, GuestEvent, OLDEST_QEMU,
     arguments::{Begin, QEMU},
-    conversation::{self, Broken},
-    machine::{Machine, Stop},
+    machine::Machine,
     qmp::{Greeting, Qmp},
     silent,
     state::{SavedState, Writing},
     timers,
 };
+use crate::conversation::{self, Broken, Stop};
 use protocol::message::System;
 use serde_json::{Value, json};
 use std::{
@@ -270,7 +270,14 @@ fn greet(
 ) -> Result<System, GuestError> {
     let Qemu { machine, qmp, .. } = qemu;
     match conversation::greet(machine, deadline) {
-        Ok(answer) => answer,
+        Ok(conversation::Greeting::System(system)) => Ok(system),
+        Ok(conversation::Greeting::Mismatch { host, agent }) => {
+            Err(GuestError::Mismatch { host, agent })
+        }
+        Ok(conversation::Greeting::Failed(why)) => Err(GuestError::AgentFailed {
+            why,
+            console: machine.console.excerpt(),
+        }),
         Err(Broken::Nonsense(why)) => Err(GuestError::Protocol {
             why,
             console: machine.console.excerpt(),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The driver against things that are called QEMU and are not.
 
-use super::{machine::Stop, start::start_with, *};
+use super::{start::start_with, *};
+use crate::conversation::Stop;
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -223,7 +224,7 @@ fn cannot_be_restored_and_cannot_be_saved() {
 /// The agent's side of a conversation, played by this file.
 mod agent {
     use super::*;
-    use conversation::{answer, greet};
+    use conversation::{Greeting, answer, greet};
     use protocol::{Kind, Reply, frame, message::System};
     use std::os::unix::net::UnixStream;
 
@@ -293,10 +294,10 @@ mod agent {
                 .unwrap();
             },
             |machine| {
-                let Ok(Err(error)) = greet(machine, soon()) else {
+                let Ok(answer) = greet(machine, soon()) else {
                     panic!("it was taken");
                 };
-                assert!(matches!(error, GuestError::Mismatch { agent: 99, .. }));
+                assert!(matches!(answer, Greeting::Mismatch { agent: 99, .. }));
             },
         );
     }

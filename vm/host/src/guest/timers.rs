@@ -13,9 +13,10 @@
 
 use super::{
     GuestError,
-    machine::{Channel, Machine, Stop},
+    machine::{Channel, Machine},
     qmp::Qmp,
 };
+use crate::conversation::Stop;
 use serde_json::json;
 use std::{
     io::{self, Read, Write},

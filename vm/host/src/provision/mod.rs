@@ -75,6 +75,24 @@ pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmErr
     }
 }
 
+/// The agent's program, built if need be: for boards, which bring their own kernel.
+///
+/// # Errors
+/// A compiler is missing, or it does not compile.
+pub fn agent_program() -> Result<PathBuf, VmError> {
+    let name = || "boards".to_owned();
+    let kernel = KernelChoice::Named(name());
+    let mut provision = Provision::begin(Cache::from_env()?, checkout(), &kernel, name(), false)?;
+    let rustc = rust::ensure(&mut provision)?;
+    let facts = Facts {
+        source: String::new(),
+        gcc: gcc()?,
+        rust: rustc.id.clone(),
+    };
+    let key = keys::agent(&provision.checkout, &facts)?;
+    agent::ensure(&mut provision, &rustc, &facts, &key)
+}
+
 /// One kernel being provisioned.
 struct Provision {
     cache: Cache,

@@ -1,27 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is said to the agent, and what its answers mean.
 
-use super::{
-    GuestError,
-    machine::{Channel, Machine, Stop},
-};
 use protocol::{
     PROTOCOL_VERSION, Record, Reply, Request,
     frame::{self, FrameError},
     message::{Report, System},
 };
-use std::time::Instant;
+use std::{
+    io::{Read, Write},
+    time::Instant,
+};
+
+/// What ended a wait before its time, or with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Who is spoken to is gone.
+    Died,
+    /// The console shows that the kernel is broken.
+    Broken,
+    /// The time is over.
+    TimedOut,
+}
+
+/// Where an agent is spoken to.
+pub(crate) trait Peer {
+    /// Its channel, for a while.
+    type Talk<'a>: Read + Write
+    where
+        Self: 'a;
+
+    /// The channel, which ends its waits at a deadline.
+    fn talk_until(&mut self, deadline: Instant) -> Self::Talk<'_>;
+
+    /// What ended a wait on it, if something did.
+    fn stopped(talk: &Self::Talk<'_>) -> Option<Stop>;
+}
 
 /// Why a message did not get through, or was not understood.
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The wait for it ended.
     Stopped(Stop),
     /// It makes no sense.
     Nonsense(String),
 }
 
+/// The answer to a greeting.
+pub(crate) enum Greeting {
+    /// What machine it is.
+    System(System),
+    /// The agent speaks another version of the protocol.
+    Mismatch {
+        /// The host's.
+        host: u32,
+        /// The agent's.
+        agent: u32,
+    },
+    /// The agent cannot serve.
+    Failed(String),
+}
+
 /// What ends the answer to a program.
-pub(super) enum End {
+pub(crate) enum End {
     /// It has been replayed.
     Done(Report),
     /// It could not be replayed.
@@ -36,20 +75,20 @@ pub(super) enum End {
 }
 
 /// Sends a request.
-pub(super) fn send(
-    machine: &mut Machine,
+pub(crate) fn send<P: Peer>(
+    peer: &mut P,
     request: &Request,
     deadline: Instant,
 ) -> Result<(), Broken> {
-    let mut talk = machine.talk(Channel::Agent, deadline);
+    let mut talk = peer.talk_until(deadline);
     let result = frame::send(&mut talk, request);
-    result.map_err(|error| broken(talk.stop, error))
+    result.map_err(|error| broken(P::stopped(&talk), error))
 }
 
-fn receive(machine: &mut Machine, deadline: Instant) -> Result<Reply, Broken> {
-    let mut talk = machine.talk(Channel::Agent, deadline);
+fn receive<P: Peer>(peer: &mut P, deadline: Instant) -> Result<Reply, Broken> {
+    let mut talk = peer.talk_until(deadline);
     let result = frame::receive(&mut talk);
-    result.map_err(|error| broken(talk.stop, error))
+    result.map_err(|error| broken(P::stopped(&talk), error))
 }
 
 fn broken(stop: Option<Stop>, error: FrameError) -> Broken {
@@ -60,22 +99,13 @@ fn broken(stop: Option<Stop>, error: FrameError) -> Broken {
 }
 
 /// Greets the agent; the answer says what machine it runs on.
-///
-/// # Errors
-/// [`GuestError::Mismatch`] inside `Ok(Err(_))`: that is an answer, too.
-pub(super) fn greet(
-    machine: &mut Machine,
-    deadline: Instant,
-) -> Result<Result<System, GuestError>, Broken> {
+pub(crate) fn greet<P: Peer>(peer: &mut P, deadline: Instant) -> Result<Greeting, Broken> {
     let host = PROTOCOL_VERSION;
-    send(machine, &Request::Hello { version: host }, deadline)?;
-    match receive(machine, deadline)? {
-        Reply::Ready { version, system } if version == host => Ok(Ok(system)),
-        Reply::Ready { version: agent, .. } => Ok(Err(GuestError::Mismatch { host, agent })),
-        Reply::Failed { why, .. } => {
-            let console = machine.console.excerpt();
-            Ok(Err(GuestError::AgentFailed { why, console }))
-        }
+    send(peer, &Request::Hello { version: host }, deadline)?;
+    match receive(peer, deadline)? {
+        Reply::Ready { version, system } if version == host => Ok(Greeting::System(system)),
+        Reply::Ready { version: agent, .. } => Ok(Greeting::Mismatch { host, agent }),
+        Reply::Failed { why, .. } => Ok(Greeting::Failed(why)),
         other => Err(unexpected("the greeting", &other)),
     }
 }
@@ -84,14 +114,14 @@ pub(super) fn greet(
 ///
 /// `deadline` gives the end of the time that the agent may be silent, anew
 /// after each of its messages.
-pub(super) fn answer(
-    machine: &mut Machine,
+pub(crate) fn answer<P: Peer>(
+    peer: &mut P,
     expected: u64,
     deadline: impl Fn() -> Instant,
     on_record: &mut dyn FnMut(Record),
 ) -> Result<End, Broken> {
     loop {
-        let reply = receive(machine, deadline())?;
+        let reply = receive(peer, deadline())?;
         let id = match &reply {
             Reply::Trace { id, .. }
             | Reply::Done { id, .. }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A probe at the entry of a function: a kprobe, or where the function tracer has
+ * that place for itself, one of its callbacks.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ftrace.h>
+#include <linux/string.h>
+
+#include "tlbdiff.h"
+
+static int __kprobes kprobe_hit(struct kprobe *kprobe, struct pt_regs *regs)
+{
+	struct tlbdiff_probe *probe;
+	unsigned long args[PROBE_ARGS];
+	unsigned int i;
+
+	probe = container_of(kprobe, struct tlbdiff_probe, kprobe);
+	for (i = 0; i < PROBE_ARGS; i++)
+		args[i] = regs_get_kernel_argument(regs, i);
+	if (!probe->hit(probe, args))
+		return 0;
+
+	instruction_pointer_set(regs, regs->ra);
+	return 1;
+}
+
+#ifdef PROBE_BY_FTRACE
+static void notrace ftrace_hit(unsigned long ip, unsigned long parent_ip,
+			       struct ftrace_ops *ops,
+			       struct ftrace_regs *fregs)
+{
+	struct tlbdiff_probe *probe = ops->private;
+	unsigned long args[PROBE_ARGS];
+	unsigned int i;
+	int bit;
+
+	bit = ftrace_test_recursion_trylock(ip, parent_ip);
+	if (bit < 0) {
+		atomic64_inc(&probe->missed);
+		return;
+	}
+	for (i = 0; i < PROBE_ARGS; i++)
+		args[i] = ftrace_regs_get_argument(fregs, i);
+	if (probe->hit(probe, args))
+		ftrace_override_function_with_return(fregs);
+	ftrace_test_recursion_unlock(bit);
+}
+
+static int install_ftrace(struct tlbdiff_probe *probe)
+{
+	struct ftrace_ops *ops = &probe->ops;
+	int ret;
+
+	memset(ops, 0, sizeof(*ops));
+	ops->func = ftrace_hit;
+	ops->private = probe;
+	/* Not to be switched off by a sysctl, in the middle of a trace. */
+	ops->flags = FTRACE_OPS_FL_PERMANENT;
+	if (probe->skips)
+		ops->flags |= FTRACE_OPS_FL_IPMODIFY;
+
+	ret = ftrace_set_filter(ops, (unsigned char *)probe->function,
+				strlen(probe->function), 0);
+	if (ret)
+		return ret;
+	ret = register_ftrace_function(ops);
+	if (ret)
+		ftrace_free_filter(ops);
+	return ret;
+}
+
+static void remove_ftrace(struct tlbdiff_probe *probe)
+{
+	unregister_ftrace_function(&probe->ops);
+	ftrace_free_filter(&probe->ops);
+}
+#else
+static int install_ftrace(struct tlbdiff_probe *probe)
+{
+	return -EINVAL;
+}
+
+static void remove_ftrace(struct tlbdiff_probe *probe)
+{
+}
+#endif
+
+int probe_install(struct tlbdiff_probe *probe)
+{
+	int ret;
+
+	probe->kprobe = (struct kprobe) {
+		.symbol_name = probe->function,
+		.pre_handler = kprobe_hit,
+	};
+	ret = register_kprobe(&probe->kprobe);
+	if (!ret) {
+		probe->method = PROBE_KPROBE;
+		return 0;
+	}
+	/* Refused for being where the function tracer's entry is. */
+	if (ret == -EINVAL) {
+		ret = install_ftrace(probe);
+		if (!ret)
+			probe->method = PROBE_FTRACE;
+	}
+	return ret;
+}
+
+/* All at once: there is a grace period to wait for each time. */
+void probes_remove(struct tlbdiff_probe **probes, size_t count)
+{
+	struct kprobe *kprobes[PROBES_MAX];
+	size_t i, found = 0;
+
+	for (i = 0; i < count; i++) {
+		if (probes[i]->method == PROBE_KPROBE)
+			kprobes[found++] = &probes[i]->kprobe;
+		else if (probes[i]->method == PROBE_FTRACE)
+			remove_ftrace(probes[i]);
+		probes[i]->method = PROBE_NONE;
+	}
+	if (found)
+		unregister_kprobes(kprobes, found);
+}
+
+/* How many entries went by, being made from another probe. */
+u64 probe_missed(const struct tlbdiff_probe *probe)
+{
+	return READ_ONCE(probe->kprobe.nmissed) +
+	       atomic64_read(&probe->missed);
+}

@@ -492,17 +492,21 @@ mod tests {
     }
 
     #[test]
-    fn no_scenario_makes_a_huge_page() {
+    fn no_scenario_makes_a_huge_page_of_a_file() {
         let with = |maps: &str| {
             let collapse = "  - madvise: { at: 0, pages: 1024, advice: collapse }\n";
             let text = format!("about: x\nsteps:\n{maps}{collapse}");
             check(Path::new("t.yaml"), &text).map_err(|error| (error.at, error.message))
         };
         let map = |at: u64, pages: u64| format!("  - mmap: {{ at: {at}, pages: {pages} }}\n");
-        assert!(with(&map(1, 1022)).is_ok());
-        let (at, message) = with(&(map(1, 600) + &map(512, 512))).expect_err("a huge page");
+        let shared = |at: u64, pages: u64| {
+            format!("  - mmap: {{ at: {at}, pages: {pages}, shared: true }}\n")
+        };
+        assert!(with(&map(0, 1024)).is_ok());
+        assert!(with(&(map(1, 511) + &shared(512, 511))).is_ok());
+        let (at, message) = with(&(map(1, 600) + &shared(512, 512))).expect_err("a huge page");
         assert_eq!(at, Some((5, 5)));
-        assert!(message.contains("huge page"), "{message}");
+        assert!(message.contains("`collapse`"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Where observations come from.
 
+mod agent;
+pub mod board;
 pub mod guest;
 pub mod recorded;
 
@@ -23,6 +25,11 @@ pub trait Backend {
     /// # Errors
     /// There is no observation, and why.
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding>;
+
+    /// Whether it makes sense to come with another scenario.
+    fn usable(&self) -> bool {
+        true
+    }
 }
 
 /// What a scenario runs on.

@@ -128,7 +128,7 @@ impl Run {
 
     fn work(&self, next: &AtomicUsize, sender: &Sender<Message>, stop: &Arc<Stop>) {
         let mut backend = (self.backend)(sender.clone(), Arc::clone(stop));
-        while !stop.is_stopped() {
+        while !stop.is_stopped() && backend.usable() {
             let place = next.fetch_add(1, Ordering::SeqCst);
             let Some(scenario) = self.scenarios.get(place) else {
                 return;

@@ -111,6 +111,14 @@ impl Profile {
         knows_which_mms_map: false,
         splits_ascending: false,
     };
+    /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
+    /// release between them that came is not known.
+    pub const STABLE_107: Profile = Profile {
+        name: "6.12.107",
+        cold_invalidates_pmd: true,
+        discards_lazyfree_pmd: true,
+        ..Profile::STABLE
+    };
     /// The same without d9be2b9b6049.
     pub const PREPATCH: Profile = Profile {
         name: "prepatch",
@@ -165,6 +173,7 @@ impl Profile {
     /// All of them.
     pub const ALL: &'static [Profile] = &[
         Profile::STABLE,
+        Profile::STABLE_107,
         Profile::NEXT,
         Profile::PREPATCH,
         Profile::NOASID,
@@ -172,8 +181,46 @@ impl Profile {
         Profile::FIXED,
     ];
 
+    /// The profile that speaks for a kernel of which only `uname -r` is known, and whether
+    /// it is of that very release; else it is the nearest.
+    pub fn of_release(release: &str) -> (&'static Profile, bool) {
+        let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
+        let mut number = || numbers.next().and_then(Result::ok).unwrap_or(0);
+        match (number(), number(), number()) {
+            (6, 12, 107) => (&Profile::STABLE_107, true),
+            (6, 12, 117) => (&Profile::STABLE, true),
+            (7, 2, 12..=13) => (&Profile::NEXT, true),
+            (6, 12, ..112) => (&Profile::STABLE_107, false),
+            (6, 12, _) => (&Profile::STABLE, false),
+            (..6, ..) | (6, ..12, _) => (&Profile::PREPATCH, false),
+            // The changes that NEXT stands for came one after the other in between.
+            (6, ..18, _) => (&Profile::STABLE, false),
+            _ => (&Profile::NEXT, false),
+        }
+    }
+
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<&'static Profile> {
         Profile::ALL.iter().find(|profile| profile.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Profile;
+
+    #[test]
+    fn a_release_has_a_profile() {
+        let of = |release| {
+            let (profile, exact) = Profile::of_release(release);
+            (profile.name, exact)
+        };
+        assert_eq!(of("6.12.107+deb13-riscv64"), ("6.12.107", true));
+        assert_eq!(of("6.12.117"), ("stable", true));
+        assert_eq!(of("6.12.120-starfive"), ("stable", false));
+        assert_eq!(of("6.6.20"), ("prepatch", false));
+        assert_eq!(of("7.2.12"), ("next", true));
+        assert_eq!(of("7.4.0-rc1"), ("next", false));
+        assert_eq!(of("something"), ("prepatch", false));
     }
 }

@@ -33,6 +33,8 @@
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <asm/pgtable.h>
+#include <asm/sbi.h>
 #include <asm/tlbflush.h>
 
 #include "tlbdiff.h"
@@ -51,6 +53,23 @@ static struct {
 	.lock = __MUTEX_INITIALIZER(session.lock),
 };
 
+/* What cannot be seen from user space, or only in a log that may be gone. */
+static u32 facts(void)
+{
+	u32 facts = hooks_methods();
+
+	if (IS_ENABLED(CONFIG_SPARSEMEM))
+		facts |= TLBDIFF_FACT_SPARSEMEM;
+	/* Only the allocator gives an id, and the caller's mm is loaded. */
+	if (atomic_long_read(&current->mm->context.id))
+		facts |= TLBDIFF_FACT_ASIDS;
+	if (riscv_use_sbi_for_rfence())
+		facts |= TLBDIFF_FACT_SBI_RFENCE;
+	if (has_svnapot())
+		facts |= TLBDIFF_FACT_SVNAPOT;
+	return facts;
+}
+
 static long ioctl_hello(struct tlbdiff_hello __user *user)
 {
 	struct tlbdiff_hello hello;
@@ -58,7 +77,7 @@ static long ioctl_hello(struct tlbdiff_hello __user *user)
 	bool match;
 	u32 capacity;
 
-	if (session.greeted)
+	if (session.greeted || !current->mm)
 		return -EINVAL;
 	if (copy_from_user(&hello, user, sizeof(hello)))
 		return -EFAULT;
@@ -70,9 +89,7 @@ static long ioctl_hello(struct tlbdiff_hello __user *user)
 		.abi_version = TLBDIFF_ABI_VERSION,
 		.record_size = sizeof(struct tlbdiff_record),
 		.buffer_records = min_t(u32, capacity, MAX_RECORDS),
-		.facts = hooks_methods() |
-			 (IS_ENABLED(CONFIG_SPARSEMEM) ?
-			  TLBDIFF_FACT_SPARSEMEM : 0),
+		.facts = facts(),
 	};
 	if (copy_to_user(user, &hello, sizeof(hello)))
 		return -EFAULT;

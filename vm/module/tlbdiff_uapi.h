@@ -13,7 +13,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	3
+#define TLBDIFF_ABI_VERSION	4
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record tells. Numbers are never reused. */
@@ -97,6 +97,9 @@ struct tlbdiff_hello {
 #define TLBDIFF_FACT_KPROBES	0x1u	/* functions are hooked by kprobes */
 #define TLBDIFF_FACT_FTRACE	0x2u	/* ... by the function tracer */
 #define TLBDIFF_FACT_SPARSEMEM	0x4u	/* CONFIG_SPARSEMEM */
+#define TLBDIFF_FACT_ASIDS	0x8u	/* use_asid_allocator */
+#define TLBDIFF_FACT_SBI_RFENCE	0x10u	/* riscv_use_sbi_for_rfence() */
+#define TLBDIFF_FACT_SVNAPOT	0x20u	/* has_svnapot() */
 
 struct tlbdiff_mark {
 	__u64 step;

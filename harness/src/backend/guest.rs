@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A real kernel in QEMU: one guest for many scenarios, a new one after a crash.
 
+use super::agent::{Warnings, observe, subject};
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
 use crate::convert::{Tracing, to_program};
 use crate::layer1::Layer1;
-use crate::observe::Observer;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
-use crate::trace::Calls;
 use crate::verdict::Finding;
 use protocol::Record;
-use protocol::message::{Report, Sabotage, System};
-use reference_model::Machine;
+use protocol::message::{Report, Sabotage};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -151,123 +149,23 @@ impl Backend for GuestBackend {
             return Err(Finding::Skipped { why });
         }
         let system = self.guest(scenario)?.system();
-        let asids = system.asid_bits > 0;
-        if !asids && scenario.actors.len() > 1 && system.harts <= scenario.harts() {
-            let why = "without ASIDs it needs a hart more, for what else runs on a hart \
-                       takes it out of the masks of mms"
-                .to_owned();
-            return Err(Finding::Skipped { why });
-        }
-        let missing = scenario.missing(&system.features);
-        if !missing.is_empty() {
-            let why = format!("the guest lacks what it requires: {}", missing.join(", "));
-            return Err(Finding::Skipped { why });
-        }
-        Ok(Subject {
-            machine: machine(system, scenario),
-            kernel: system.release.clone(),
-        })
+        subject(scenario, system)
     }
 
-    fn observe(
-        &mut self,
-        scenario: &Scenario,
-        mut layer1: Layer1<'_>,
-    ) -> Result<Observed, Finding> {
-        let mut calls = Calls::default();
-        let mut observer = Observer::default();
-        let mut taken = 0;
-        let mut in_order = true;
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let harts = self.guest(scenario)?.system().harts;
-        let report = self.run(scenario, &mut |record| {
-            in_order &= record.seq == taken;
-            taken += 1;
-            calls.push(record, &mut |traced| {
-                layer1.push(&traced);
-                observer.push(&traced);
-            });
-        })?;
-        calls.finish(&mut |traced| {
-            layer1.push(&traced);
-            observer.push(&traced);
-        });
-        check_whole(scenario, &report, taken, in_order)?;
-        let findings: Vec<Finding> = complaint(&report).into_iter().collect();
-        if !findings.is_empty() {
+        let observed = observe(
+            scenario,
+            harts,
+            Warnings::OfTheProgram,
+            layer1,
+            &mut |take| self.run(scenario, take),
+        )?;
+        if !observed.findings.is_empty() {
             // A kernel that has complained once is not the one to run others on.
             self.guests.pop();
         }
-        Ok(Observed {
-            observation: observer.finish(&report, harts),
-            layer1: layer1.finish(),
-            findings,
-        })
-    }
-}
-
-/// A trace with gaps, or of a subject that did not come to its end, is no trace.
-fn check_whole(
-    scenario: &Scenario,
-    report: &Report,
-    taken: u64,
-    in_order: bool,
-) -> Result<(), Finding> {
-    let cannot = |why: String| Err(Finding::CouldNotRun { why });
-    if report.lost > 0 {
-        return cannot(format!(
-            "the trace buffer was too small: {} of {} records were lost",
-            report.lost,
-            report.recorded + report.lost
-        ));
-    }
-    if !in_order || taken != report.recorded {
-        return cannot(format!(
-            "the trace has gaps: {} records were made, {taken} arrived",
-            report.recorded
-        ));
-    }
-    let (done, all) = (report.steps.len(), scenario.steps.len());
-    if let Some(signal) = report.killed_by {
-        return cannot(format!(
-            "the subject was killed by signal {signal} after {done} of {all} steps"
-        ));
-    }
-    if done != all {
-        return cannot(format!("the subject ended after {done} of {all} steps"));
-    }
-    Ok(())
-}
-
-/// What the kernel itself had to complain of during the run.
-fn complaint(report: &Report) -> Option<Finding> {
-    let tainted = report.taint_after & !report.taint_before;
-    if report.kernel_warnings.is_empty() && tainted == 0 {
-        return None;
-    }
-    let mut what = "the kernel complained during the steps".to_owned();
-    if tainted != 0 {
-        what = format!("{what} (and tainted itself: {tainted:#x})");
-    }
-    Some(Finding::KernelCrashed {
-        what,
-        log: report.kernel_warnings.clone(),
-    })
-}
-
-fn machine(system: &System, scenario: &Scenario) -> Machine {
-    let has = |extension: &str| system.isa.split('_').any(|part| part == extension);
-    Machine {
-        harts: system.harts,
-        ram_pages: system.ram_pages,
-        asids: system.asid_bits > 0,
-        sbi_rfence: system.sbi_rfence,
-        migration_keeps_ad: system.sparsemem,
-        svnapot: has("svnapot"),
-        svadu: system.features.iter().any(|feature| feature == "svadu"),
-        svvptc: has("svvptc"),
-        fault_around_bytes: system.fault_around_bytes,
-        swap: scenario.needs_swap(),
-        ..Machine::default()
+        Ok(observed)
     }
 }
 
@@ -314,7 +212,7 @@ fn told(event: GuestEvent) -> Event {
     }
 }
 
-fn sabotage_of(name: SabotageName) -> Sabotage {
+pub(super) fn sabotage_of(name: SabotageName) -> Sabotage {
     match name {
         SabotageName::Panic => Sabotage::Panic,
         SabotageName::Hang => Sabotage::Hang,

@@ -3,7 +3,10 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use vm::boards::Place;
 
 /// Tells, for sequences of memory operations on RISC-V Linux, what the kernel
 /// told secondary MMUs, what it should have told them, and where the two differ.
@@ -43,7 +46,7 @@ pub enum Command {
     /// Fetch and build kernels, the tracing module and the guest program (runs vm/provision)
     Provision(ProvisionArgs),
     /// Say what is missing on this machine, each with its remedy
-    Doctor,
+    Doctor(DoctorArgs),
 }
 
 /// Which scenarios.
@@ -84,9 +87,18 @@ pub struct RunArgs {
         reason = "a doc comment here would become the help's heading"
     )]
     pub kernel: KernelArgs,
-    /// Where observations come from: a kernel in QEMU, or the accepted snapshots
-    #[arg(long, value_enum, default_value_t = BackendName::Guest)]
-    pub backend: BackendName,
+    /// Where observations come from: `guest`, a kernel in QEMU (default); `recorded`, the
+    /// accepted snapshots; `local`, this RISC-V machine, as root;
+    /// `ssh:[USER@]HOST[:PORT]`, another one. Several boards share the scenarios out
+    #[arg(long, value_name = "WHERE")]
+    pub backend: Vec<BackendName>,
+    /// Configuration file for ssh, in place of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+    /// Run only the M-th of N parts of the scenarios, which machines that know nothing of
+    /// each other can run: `hash:M/N`, with M from 1 to N
+    #[arg(long, value_name = "hash:M/N")]
+    pub partition: Option<Partition>,
     /// Run each scenario this often; results that vary are reported as such
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
@@ -142,6 +154,21 @@ pub struct CompareArgs {
     pub guest: GuestArgs,
 }
 
+/// Options of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Undo what a killed run left behind on a board: module, swap, cgroups and settings
+    #[arg(long)]
+    pub restore: bool,
+    /// Which board, with --restore: `local` (default) or `ssh:[USER@]HOST[:PORT]`; may be
+    /// given several times
+    #[arg(long, value_name = "WHERE", requires = "restore")]
+    pub backend: Vec<BackendName>,
+    /// Configuration file for ssh, in place of the user's own
+    #[arg(long, value_name = "FILE", requires = "restore")]
+    pub ssh_config: Option<PathBuf>,
+}
+
 /// What the guest is like.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
@@ -182,12 +209,108 @@ pub enum SabotageName {
 }
 
 /// Where observations come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendName {
     /// A kernel in QEMU.
     Guest,
     /// Accepted snapshots.
     Recorded,
+    /// This machine.
+    Local,
+    /// `[USER@]HOST[:PORT]`
+    Ssh(String),
+}
+
+impl FromStr for BackendName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BackendName, String> {
+        match text {
+            "guest" => Ok(BackendName::Guest),
+            "recorded" => Ok(BackendName::Recorded),
+            "local" => Ok(BackendName::Local),
+            _ => match text.strip_prefix("ssh:") {
+                Some(place) if Place::ssh(place, None).is_some() => {
+                    Ok(BackendName::Ssh(place.to_owned()))
+                }
+                _ => Err("it is `guest`, `recorded`, `local` or `ssh:[USER@]HOST[:PORT]`".into()),
+            },
+        }
+    }
+}
+
+impl BackendName {
+    /// Where that machine is.
+    pub fn place(&self, ssh_config: Option<&Path>) -> Option<Place> {
+        match self {
+            BackendName::Guest | BackendName::Recorded => None,
+            BackendName::Local => Some(Place::Local),
+            BackendName::Ssh(text) => Place::ssh(text, ssh_config.map(Path::to_owned)),
+        }
+    }
+
+    /// Whether it is a machine that was not made for this.
+    pub fn is_board(&self) -> bool {
+        matches!(self, BackendName::Local | BackendName::Ssh(_))
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendName::Guest => f.write_str("guest"),
+            BackendName::Recorded => f.write_str("recorded"),
+            BackendName::Local => f.write_str("local"),
+            BackendName::Ssh(place) => write!(f, "ssh:{place}"),
+        }
+    }
+}
+
+/// A part of the scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Which part, from 1.
+    pub part: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+impl FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Partition, String> {
+        let numbers = text
+            .strip_prefix("hash:")
+            .and_then(|text| text.split_once('/'));
+        let parsed = numbers.and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        match parsed {
+            Some((part, of)) if 1 <= part && part <= of => Ok(Partition { part, of }),
+            _ => Err("it is `hash:M/N`, with M from 1 to N".into()),
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hash:{}/{}", self.part, self.of)
+    }
+}
+
+impl Partition {
+    /// Whether a scenario belongs to it: by its own and its folder's name, so that a new
+    /// scenario moves no other one to another part, wherever all of them lie.
+    pub fn has(&self, path: &Path) -> bool {
+        let mut names = path.iter().rev();
+        let (own, folder) = (names.next(), names.next());
+        let bytes =
+            |name: Option<&std::ffi::OsStr>| name.unwrap_or_default().as_encoded_bytes().to_vec();
+        let name = [bytes(folder), b"/".to_vec(), bytes(own)].concat();
+        // FNV-1a
+        let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        hash % self.of + 1 == self.part
+    }
 }
 
 /// For whom it is printed.

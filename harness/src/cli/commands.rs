@@ -2,13 +2,15 @@
 //! What each command does. Each gives the exit code.
 
 use super::args::{
-    CheckArgs, CompareArgs, Format, KernelArgs, ListArgs, PredictArgs, ProvisionArgs, RunArgs,
+    BackendName, CheckArgs, CompareArgs, DoctorArgs, Format, KernelArgs, ListArgs, PredictArgs,
+    ProvisionArgs, RunArgs,
 };
 use super::config::{
     From, KernelRun, RunConfig, artifacts, choices, profile, program, scenarios, settings, style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
+use crate::backend::board::BoardBackend;
 use crate::backend::guest::GuestBackend;
 use crate::backend::recorded::Recorded;
 use crate::compare::{self, Comparison, Side};
@@ -101,6 +103,10 @@ fn backend(from: &From) -> Arc<MakeBackend> {
     match from.clone() {
         From::Guest(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
             Box::new(GuestBackend::new((*settings).clone(), sender, stop))
+        }),
+        From::Boards(settings, boards) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
+            let boards = Arc::clone(&boards);
+            Box::new(BoardBackend::new(settings.clone(), boards, sender, stop))
         }),
         From::Recorded(set) => Arc::new(move |_, _| Box::new(Recorded(set.clone()))),
     }
@@ -207,6 +213,29 @@ pub fn provision(args: &ProvisionArgs) -> Result<u8, Failure> {
         .join("provision");
     let error = Command::new(&script).args(&args.arguments).exec();
     Err(Failure::Cannot(format!("{}: {error}", script.display())))
+}
+
+/// Undoes what killed runs left behind on boards.
+pub fn restore(args: &DoctorArgs) -> Result<u8, Failure> {
+    let names = match &args.backend[..] {
+        [] => vec![BackendName::Local],
+        names => names.to_vec(),
+    };
+    let mut code = EXIT_AGREE;
+    for name in names {
+        let Some(place) = name.place(args.ssh_config.as_deref()) else {
+            let message = format!("--backend: nothing is left behind on `{name}`");
+            return Err(Failure::Usage(message));
+        };
+        match vm::boards::restore(&place) {
+            Ok(()) => println!("{place}: as it was before"),
+            Err(error) => {
+                println!("{place}: {error}\n  {}", error.advice());
+                code = EXIT_COULD_NOT_RUN;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// Says what is missing on this machine, each with its remedy.

@@ -3,6 +3,7 @@
 
 use super::Failure;
 use super::args::{BackendName, Format, GuestArgs, KernelArgs, RunArgs, Selection};
+use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
 use crate::report::human::Style;
 use crate::report::{Rerun, Start};
@@ -12,6 +13,7 @@ use reference_model::Profile;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
+use vm::boards::Place;
 use vm::{Artifacts, KernelChoice, VmError};
 
 /// The kernel where none is named.
@@ -56,6 +58,8 @@ pub enum From {
     Guest(Box<Settings>),
     /// Snapshots that were accepted.
     Recorded(Set),
+    /// These boards.
+    Boards(board::Settings, Arc<Boards>),
 }
 
 /// A kernel that cannot be run on.
@@ -73,15 +77,23 @@ impl RunConfig {
     /// A name is unknown, a scenario is wrong, or the only kernel has not been built.
     pub fn new(args: RunArgs) -> Result<RunConfig, Failure> {
         let named = args.model_profile.as_deref().map(profile).transpose()?;
-        let scenarios = scenarios(&args.selection)?;
+        let mut scenarios = scenarios(&args.selection)?;
+        if let Some(part) = args.partition {
+            scenarios.retain(|scenario| part.has(&scenario.path));
+        }
         let mut notes = Vec::new();
+        let places = places(&args)?;
+        if !places.is_empty() {
+            return on_boards(&args, places, named, scenarios);
+        }
         let choices = choices(&args.kernel)?;
         let several = choices.len() > 1;
         let mut kernels = Vec::new();
         for choice in choices {
-            let run = match args.backend {
-                BackendName::Guest => on_guest(&args, &choice, named, &mut notes),
-                BackendName::Recorded => from_snapshots(&choice, named),
+            let run = if recorded(&args) {
+                from_snapshots(&choice, named)
+            } else {
+                on_guest(&args, &choice, named, &mut notes)
             };
             let mut run = match run {
                 // The others can be run all the same.
@@ -97,19 +109,117 @@ impl RunConfig {
             run.start.rerun = rerun(&args, &choice);
             kernels.push(Ok(run));
         }
-        Ok(RunConfig {
+        let jobs = usize::from(args.jobs);
+        Ok(RunConfig::of(&args, scenarios, kernels, jobs, notes))
+    }
+
+    fn of(
+        args: &RunArgs,
+        scenarios: Vec<Arc<Scenario>>,
+        kernels: Vec<Result<KernelRun, Missing>>,
+        jobs: usize,
+        notes: Vec<String>,
+    ) -> RunConfig {
+        RunConfig {
             scenarios,
             kernels,
             repeat: args.repeat,
-            jobs: usize::from(args.jobs),
+            jobs,
             format: args.format,
             style: Style {
                 quiet: args.quiet,
                 ..style()
             },
             notes,
-        })
+        }
     }
+}
+
+fn recorded(args: &RunArgs) -> bool {
+    args.backend.contains(&BackendName::Recorded)
+}
+
+/// The boards that are meant, each once; none where it is a guest or snapshots.
+fn places(args: &RunArgs) -> Result<Vec<Place>, Failure> {
+    let mut places: Vec<Place> = Vec::new();
+    for name in &args.backend {
+        let place = name.place(args.ssh_config.as_deref());
+        places.extend(place.filter(|place| !places.contains(place)));
+    }
+    if args.backend.len() > 1 && args.backend.iter().any(|name| !name.is_board()) {
+        let message = "--backend: boards and other backends do not go together".to_owned();
+        return Err(Failure::Usage(message));
+    }
+    let named = !args.kernel.kernel.is_empty() || !args.kernel.kernel_tree.is_empty();
+    if !places.is_empty() && named {
+        let message = "--kernel: a board runs the kernel that it has".to_owned();
+        return Err(Failure::Usage(message));
+    }
+    Ok(places)
+}
+
+/// Boards share the scenarios out, so the same model has to speak for all of them.
+fn on_boards(
+    args: &RunArgs,
+    places: Vec<Place>,
+    named: Option<&'static Profile>,
+    scenarios: Vec<Arc<Scenario>>,
+) -> Result<RunConfig, Failure> {
+    let mut notes = Vec::new();
+    let mut reached: Vec<(Place, String)> = Vec::new();
+    let mut why = String::new();
+    for place in places {
+        match vm::boards::release(&place) {
+            Ok(release) => reached.push((place, release)),
+            Err(error) => {
+                why = format!("{error}; {}", error.advice());
+                notes.push(why.clone());
+            }
+        }
+    }
+    let Some((_, release)) = reached.first().cloned() else {
+        return Err(Failure::Cannot(why));
+    };
+    let (own, exact) = Profile::of_release(&release);
+    for (place, other) in &reached {
+        if Profile::of_release(other).0 != own && named.is_none() {
+            return Err(Failure::Usage(format!(
+                "--backend: {place} runs {other} and another board {release}, of which the model \
+                 expects different things: run them one by one"
+            )));
+        }
+    }
+    if !exact {
+        notes.push(format!(
+            "the model has no profile of {release}; the nearest is `{}`",
+            own.name
+        ));
+    }
+    let profile = named.unwrap_or(own);
+    let jobs = reached.len();
+    let places = reached.into_iter().map(|(place, _)| place).collect();
+    let mut start = start("board", release.clone(), profile);
+    start.scenarios = scenarios.len();
+    start.rerun = rerun(args, &KernelChoice::Named(DEFAULT_KERNEL.to_owned()));
+    let settings = board::Settings {
+        timeout: Duration::from_secs(args.guest.timeout),
+        sabotage: args.guest.sabotage,
+        buffer_records: args.guest.buffer_records,
+    };
+    let kernel = KernelRun {
+        kernel: release,
+        profile,
+        snapshots: None,
+        start,
+        from: From::Boards(settings, Arc::new(Boards::new(places))),
+    };
+    Ok(RunConfig::of(
+        args,
+        scenarios,
+        vec![Ok(kernel)],
+        jobs,
+        notes,
+    ))
 }
 
 fn on_guest(
@@ -292,8 +402,11 @@ fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
         KernelChoice::Named(kernel) => option("--kernel", kernel.clone()),
     }
 
-    if args.backend == BackendName::Recorded {
-        option("--backend", "recorded".to_owned());
+    for backend in &args.backend {
+        option("--backend", backend.to_string());
+    }
+    if let Some(config) = &args.ssh_config {
+        option("--ssh-config", config.display().to_string());
     }
     if let Some(profile) = &args.model_profile {
         option("--model-profile", profile.clone());

@@ -63,7 +63,8 @@ pub fn main() -> ExitCode {
         Command::List(args) => commands::list(&args),
         Command::Check(args) => commands::check(&args),
         Command::Provision(args) => commands::provision(&args),
-        Command::Doctor => commands::doctor(),
+        Command::Doctor(args) if args.restore => commands::restore(&args),
+        Command::Doctor(_) => commands::doctor(),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -6,9 +6,10 @@
 //! ends, however it ends. What a killed keeper leaves behind is in the notes.
 
 use crate::undo::{self, Note};
-use crate::{boot, serve, settings, swap};
+use crate::{boot, cgroup, serve, settings, swap};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Uid, fork, getppid};
@@ -20,6 +21,9 @@ use std::path::Path;
 pub const SERVE: &str = "board";
 /// How it is called to undo what an earlier run left behind.
 pub const RESTORE: &str = "restore";
+
+/// Folders in which it is brought to a board begin so (vm/host/src/boards/setup.rs).
+const FOLDERS: &str = "/var/tmp/tlbdiff.";
 
 /// Where debugfs is looked for.
 const DEBUGFS: &str = "/sys/kernel/debug";
@@ -62,7 +66,12 @@ fn keep(module: &Path) -> Result<()> {
         // SAFETY: no handler runs.
         unsafe { signal(asked, SigHandler::SigIgn) }.context("signal")?;
     }
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        bail!("cgroups of the second version are not mounted at /sys/fs/cgroup");
+    }
     undo::begin()?;
+    note_what_was_brought()?;
+    cgroup::enter_root()?;
     let (input, output) = take_standard_streams()?;
     let keeper = std::process::id();
     // SAFETY: there is one thread.
@@ -74,7 +83,7 @@ fn keep(module: &Path) -> Result<()> {
             }
             if getppid().as_raw() != keeper as i32 {
                 // Nobody else will.
-                let _ = undo::restore();
+                let _ = undo::end();
             }
             std::process::exit(i32::from(result.is_err()));
         }
@@ -83,11 +92,22 @@ fn keep(module: &Path) -> Result<()> {
     // Only the agent holds the conversation, so that its end is seen by the other side.
     drop((input, output));
     let status = waitpid(child, None).context("waitpid")?;
-    undo::restore()?;
+    undo::end()?;
     match status {
         nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
         status => bail!("the agent ended: {status:?}"),
     }
+}
+
+/// The folder in which this program was brought, where it was: whoever brought it may
+/// not be there any more when it is to go.
+fn note_what_was_brought() -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    if folder.to_string_lossy().starts_with(FOLDERS) {
+        undo::note(&Note::Folder(folder.to_owned()))?;
+    }
+    Ok(())
 }
 
 /// Standard input and output are the conversation's; what the agent and its actors
@@ -117,9 +137,8 @@ fn replace(by: RawFd, fd: RawFd) -> Result<()> {
 }
 
 fn prepare(module: &Path) -> Result<()> {
-    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        bail!("cgroups of the second version are not mounted at /sys/fs/cgroup");
-    }
+    // Forked actors whose parents are gone are this process's, as in a guest.
+    set_child_subreaper(true).context("prctl")?;
     if !Path::new(DEBUGFS).join("fault_around_bytes").exists() {
         undo::note(&Note::Mount(DEBUGFS.into()))?;
         let kind = Some("debugfs");

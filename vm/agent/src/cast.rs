@@ -8,6 +8,9 @@ use crate::{boot, files, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::personality::{self, Persona};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execv, fork};
 use protocol::program::{ActorKind, Program, StepResult};
@@ -335,13 +338,22 @@ impl Process {
     }
 }
 
+/// The end of the agent is this process's, which nobody else would end; and its memory
+/// lies where that of all others lies.
+fn alone_and_in_place() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("prctl")?;
+    let persona = personality::get().context("personality")? | Persona::ADDR_NO_RANDOMIZE;
+    personality::set(persona).map(drop).context("personality")
+}
+
 /// The child's way from fork to exec.
 fn become_actor(handed: &Handed, hart: u32, words: &[CString]) -> ! {
     for fd in handed.descriptors() {
         // SAFETY: only clears the close-on-exec flag.
         unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     }
-    let error = match boot::pin(hart as usize) {
+    let prepared = alone_and_in_place().and_then(|()| boot::pin(hart as usize));
+    let error = match prepared {
         Ok(()) => execv(c"/proc/self/exe", words)
             .map(|_| ())
             .err()

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A fresh memory cgroup for each subject.
 
+use crate::files;
+use crate::undo::{self, Note};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel has no memory controller, or refuses the name.
     pub fn new(id: u64) -> Result<Cgroup> {
-        let control = Path::new(ROOT).join("cgroup.subtree_control");
-        fs::write(&control, "+memory").context("cannot enable the memory controller")?;
+        enable_memory()?;
         let path = Path::new(ROOT).join(format!("{PREFIX}{id}"));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Cgroup { path })
@@ -34,6 +35,37 @@ impl Cgroup {
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Has cgroups below the root's have the memory controller.
+fn enable_memory() -> Result<()> {
+    let enabled = files::read(&control())?;
+    if enabled.split_whitespace().any(|name| name == "memory") {
+        return Ok(());
+    }
+    undo::note(&Note::MemoryController)?;
+    fs::write(control(), "+memory").context("cannot enable the memory controller")
+}
+
+/// Takes it from them again.
+///
+/// # Errors
+/// Somebody uses it by now.
+pub fn disable_memory() -> Result<()> {
+    fs::write(control(), "-memory").context("cannot disable the memory controller")
+}
+
+fn control() -> PathBuf {
+    Path::new(ROOT).join("cgroup.subtree_control")
+}
+
+/// Moves the calling process to the root's: the end of a login session ends what is in
+/// the session's.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn enter_root() -> Result<()> {
+    fs::write(outside(), "0").context("cannot move to the root cgroup")
 }
 
 /// Those that a run left behind, with what still runs in them.

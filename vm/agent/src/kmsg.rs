@@ -15,25 +15,23 @@ pub struct Kmsg {
 }
 
 impl Kmsg {
-    /// From the first message still there, or from now on.
+    /// From now on.
     ///
     /// # Errors
     /// /dev/kmsg cannot be opened.
-    pub fn open(from_now: bool) -> Result<Kmsg> {
+    pub fn open() -> Result<Kmsg> {
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
             .context("cannot open /dev/kmsg")?;
-        if from_now {
-            file.seek(SeekFrom::End(0))
-                .context("cannot seek in /dev/kmsg")?;
-        }
+        file.seek(SeekFrom::End(0))
+            .context("cannot seek in /dev/kmsg")?;
         Ok(Kmsg { file })
     }
 
     /// All messages since the last call: level and text.
-    pub fn messages(&mut self) -> Vec<(u32, String)> {
+    fn messages(&mut self) -> Vec<(u32, String)> {
         let mut messages = Vec::new();
         let mut record = [0; 8192];
         loop {

@@ -10,13 +10,14 @@ use crate::tracer::Tracer;
 use crate::{files, swap, system, undo};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 use protocol::message::{Report, Sabotage};
 use protocol::program::{Program, StepResult};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -24,19 +25,46 @@ use std::time::Duration;
 /// Bytes of trace that go into one message at the most.
 const CHUNK: usize = Record::SIZE * 8192;
 
+/// On a board: so long the host may say nothing, or take nothing. A cable that was
+/// pulled says nothing either, and the board must not wait for ever to be as before.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Bytes that can be written to a pipe that is ready: PIPE_BUF.
+const ATOMIC: usize = 4096;
+
 /// The way to the host. Of a guest's port, what is read while nobody is connected is
 /// nothing yet; on a board it is the end.
 struct Port {
     input: File,
     output: File,
+    /// How long it waits for the host, where it does not wait for ever.
+    patience: Option<Duration>,
     ended: bool,
+}
+
+impl Port {
+    /// Waits until a descriptor is ready, on a board within the time that the host has.
+    fn await_host(&self, file: &File, what: PollFlags) -> io::Result<()> {
+        let Some(patience) = self.patience else {
+            return Ok(());
+        };
+        let limit = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file.as_fd(), what)], limit)? {
+            0 => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("nothing was heard of the host for {} s", patience.as_secs()),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Read for Port {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            self.await_host(&self.input, PollFlags::POLLIN)?;
             match self.input.read(buffer) {
-                Ok(0) if undo::is_kept() => {
+                Ok(0) if self.patience.is_some() => {
                     self.ended = true;
                     return Ok(0);
                 }
@@ -49,7 +77,11 @@ impl Read for Port {
 
 impl Write for Port {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.output.write(buffer)
+        if self.patience.is_none() {
+            return self.output.write(buffer);
+        }
+        self.await_host(&self.output, PollFlags::POLLOUT)?;
+        self.output.write(&buffer[..buffer.len().min(ATOMIC)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -65,6 +97,7 @@ pub fn serve(input: File, output: File) -> Result<()> {
     let mut port = Port {
         input,
         output,
+        patience: undo::is_kept().then_some(SILENCE),
         ended: false,
     };
     let mut kill_subject = false;
@@ -126,7 +159,7 @@ fn run(
     swap::set(program.swap)?;
     let cgroup = Cgroup::new(id)?;
     // What the preparations make the kernel say is not the steps' doing.
-    let mut kmsg = Kmsg::open(true)?;
+    let mut kmsg = Kmsg::open()?;
     let taint_before = taint()?;
     let mut tracer = if program.trace {
         Some(Tracer::open(program.buffer_records)?)

@@ -19,10 +19,12 @@ const IN_A_GUEST: &[(&str, &str)] = &[
 
 /// Path and value. Those that this kernel does not have are passed over.
 const STILL: &[(&str, &str)] = &[
-    ("/proc/sys/kernel/randomize_va_space", "0"),
     ("/proc/sys/kernel/numa_balancing", "0"),
     // Subjects are real-time tasks and may use all of their hart.
     ("/proc/sys/kernel/sched_rt_runtime_us", "-1"),
+    // Its stopper thread runs on each hart in its mask every four seconds, before
+    // any subject, which then finds that it should make room.
+    ("/proc/sys/kernel/watchdog_cpumask", "0"),
     // A subject's SIGSEGV is a result, not worth a register dump.
     ("/proc/sys/debug/exception-trace", "0"),
     ("/proc/sys/vm/compaction_proactiveness", "0"),
@@ -31,14 +33,27 @@ const STILL: &[(&str, &str)] = &[
     // Swap readahead's window depends on what was read before, by whomever.
     ("/proc/sys/vm/page-cluster", "0"),
     ("/proc/sys/vm/overcommit_memory", "0"),
+    ("/proc/sys/vm/zone_reclaim_mode", "0"),
     ("/sys/kernel/mm/transparent_hugepage/enabled", "never"),
     ("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "never"),
     ("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0"),
+    // As kernels have them at first, and as the model has them.
+    ("/sys/kernel/mm/transparent_hugepage/defrag", "madvise"),
+    ("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1"),
+    ("/sys/kernel/mm/transparent_hugepage/shrink_underused", "1"),
     ("/sys/kernel/mm/ksm/run", "0"),
     ("/sys/kernel/mm/lru_gen/enabled", "0"),
     // It would be where swapped pages go, before any device.
     ("/sys/module/zswap/parameters/enabled", "N"),
+    ("/sys/module/zswap/parameters/shrinker_enabled", "N"),
+    ("/sys/module/damon_reclaim/parameters/enabled", "N"),
+    ("/sys/module/damon_lru_sort/parameters/enabled", "N"),
+    ("/sys/kernel/mm/numa/demotion_enabled", "false"),
 ];
+
+/// Folders of harts' fair servers: what lets other tasks preempt a real-time one that
+/// has had its hart for a second.
+const FAIR_SERVERS: &str = "/sys/kernel/debug/sched/fair_server";
 
 /// Sizes of folios have a switch each, below the one for all.
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
@@ -56,36 +71,48 @@ pub fn make_still() -> Result<()> {
     for (path, value) in STILL {
         set(Path::new(path), value)?;
     }
-    for size in sizes_of_folios() {
+    for size in folders(THP, "hugepages-") {
         set(&size.join("enabled"), "never")?;
         set(&size.join("shmem_enabled"), "never")?;
+    }
+    for server in folders(FAIR_SERVERS, "cpu") {
+        set(&server.join("runtime"), "0")?;
     }
     Ok(())
 }
 
-fn sizes_of_folios() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(THP) else {
+/// The folders there whose names begin so.
+fn folders(parent: &str, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
     };
-    let is_size = |path: &PathBuf| {
+    let begins_so = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with("hugepages-"))
+        name.is_some_and(|name| name.starts_with(prefix))
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    paths.filter(is_size).collect()
+    paths.filter(begins_so).collect()
 }
 
 /// One setting, where this kernel has it.
-fn set(path: &Path, value: &str) -> Result<()> {
+fn set(path: &Path, wanted: &str) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let before = chosen(&files::read(path)?).to_owned();
-    if before == value {
+    let before = value(path)?;
+    if before == wanted {
         return Ok(());
     }
     undo::note(&Note::Setting(path.to_owned(), before))?;
-    fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
+    fs::write(path, wanted).with_context(|| format!("cannot write {wanted} to {}", path.display()))
+}
+
+/// What a setting is set to.
+///
+/// # Errors
+/// It cannot be read.
+pub fn value(path: &Path) -> Result<String> {
+    Ok(chosen(&files::read(path)?).to_owned())
 }
 
 /// The value in the text of a setting: of several choices, the one in brackets.

@@ -48,21 +48,26 @@ pub fn take_over() -> Result<()> {
         // Without it, what needs swap is skipped.
         let _ = Command::new("modprobe").arg("zram").status();
     }
-    for (path, priority) in active(&files::read(Path::new("/proc/swaps"))?) {
+    for (path, priority) in in_order_of_priority(&files::read(Path::new("/proc/swaps"))?) {
         undo::note(&Note::Swap(path.clone(), priority))?;
         off(&path).with_context(|| format!("swapoff {}", path.display()))?;
     }
     Ok(())
 }
 
-/// The devices and priorities of /proc/swaps.
-fn active(swaps: &str) -> Vec<(PathBuf, i32)> {
+/// The devices and priorities of /proc/swaps, the lowest first: what is noted last is
+/// undone first, and priorities that the kernel gives fall from device to device.
+fn in_order_of_priority(swaps: &str) -> Vec<(PathBuf, i32)> {
     let lines = swaps.lines().skip(1);
     let parse = |line: &str| {
         let mut words = line.split_whitespace();
-        Some((words.next()?.into(), words.last()?.parse().ok()?))
+        // seq_file_path() of mm/swapfile.c escapes what would break a line or a column.
+        let path = words.next()?.replace("\\040", " ").replace("\\011", "\t");
+        Some((path.into(), words.last()?.parse().ok()?))
     };
-    lines.filter_map(parse).collect()
+    let mut active: Vec<(PathBuf, i32)> = lines.filter_map(parse).collect();
+    active.sort_by_key(|(_, priority)| *priority);
+    active
 }
 
 /// The number of our device, added at its first use where others may have some as well.
@@ -180,8 +185,12 @@ mod tests {
 
     #[test]
     fn swaps_are_read_with_their_priorities() {
-        let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/sda2   partition\t9\t0\t-2\n";
-        assert_eq!(super::active(text), [("/dev/sda2".into(), -2)]);
-        assert_eq!(super::active("Filename\n"), []);
+        let text = "Filename\tType\tSize\tUsed\tPriority\n\
+                    /dev/sda2   partition\t9\t0\t-2\n/a\\040b   file\t9\t0\t-3\n";
+        assert_eq!(
+            super::in_order_of_priority(text),
+            [("/a b".into(), -3), ("/dev/sda2".into(), -2)]
+        );
+        assert_eq!(super::in_order_of_priority("Filename\n"), []);
     }
 }

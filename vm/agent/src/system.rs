@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{files, kmsg::Kmsg, swap, tracer::Tracer};
+use crate::{files, swap, tracer::Tracer};
 use anyhow::{Context, Result};
 use protocol::PAGE_SIZE;
 use protocol::message::System;
@@ -16,26 +16,22 @@ pub fn facts() -> Result<System> {
     let uname = nix::sys::utsname::uname().context("uname")?;
     let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
     let cpuinfo = files::read(Path::new("/proc/cpuinfo"))?;
-    let isa = field(&cpuinfo, "isa").unwrap_or_default();
     let module = Tracer::open(1)?.facts();
-    let log: Vec<String> = Kmsg::open(false)?
-        .messages()
-        .into_iter()
-        .map(|(_, text)| text)
-        .collect();
+    let mmu = field(&cpuinfo, "mmu").unwrap_or_default();
     Ok(System {
         release: text(uname.release()),
         version: text(uname.version()),
         harts: harts()?,
-        mmu: field(&cpuinfo, "mmu").unwrap_or_default(),
-        fault_around_bytes: fault_around_bytes(),
-        asid_bits: asid_bits(&log).unwrap_or(0),
-        sbi_rfence: sbi_rfence(&log),
-        ram_pages: ram_pages(&files::read(Path::new("/proc/meminfo"))?).unwrap_or(0),
+        isa: field(&cpuinfo, "isa").unwrap_or_default(),
+        fault_around_bytes: fault_around_bytes()?,
+        asids: module & fact::ASIDS != 0,
+        sbi_rfence: module & fact::SBI_RFENCE != 0,
+        ram_pages: ram_pages(&files::read(Path::new("/proc/meminfo"))?)
+            .context("/proc/meminfo has no MemTotal")?,
         tracing: tracing(module),
         sparsemem: module & fact::SPARSEMEM != 0,
-        features: features(&isa),
-        isa,
+        features: features(&cpuinfo, &mmu, module),
+        mmu,
     })
 }
 
@@ -48,15 +44,25 @@ fn tracing(facts: u32) -> String {
         .join(" and ")
 }
 
-/// Harts online.
+/// Harts online, which have to be those from 0 on.
 ///
 /// # Errors
-/// The kernel does not say.
+/// There are gaps, or the kernel does not say.
 pub fn harts() -> Result<u32> {
-    let harts = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
-        .context("sysconf")?
-        .context("the kernel does not say how many harts are online")?;
-    Ok(harts as u32)
+    let online = files::read(Path::new("/sys/devices/system/cpu/online"))?;
+    all_from_0(online.trim()).with_context(|| {
+        format!(
+            "the harts online are {}: it takes those from 0 on, without gaps",
+            online.trim()
+        )
+    })
+}
+
+/// How many harts a list like `0-3` has; none if it has gaps.
+fn all_from_0(online: &str) -> Option<u32> {
+    let last = online.strip_prefix("0-").unwrap_or(online);
+    let last: u32 = last.parse().ok()?;
+    (online == "0" || online.starts_with("0-")).then_some(last + 1)
 }
 
 /// The value of the first line `name : value`.
@@ -67,26 +73,9 @@ fn field(cpuinfo: &str, name: &str) -> Option<String> {
     })
 }
 
-fn fault_around_bytes() -> u64 {
-    files::read(Path::new("/sys/kernel/debug/fault_around_bytes"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(64 << 10)
-}
-
-/// `ASID allocator using 16 bits (65536 entries)`, or `ASID allocator disabled …`.
-fn asid_bits(log: &[String]) -> Option<u32> {
-    let line = log
-        .iter()
-        .find_map(|line| line.split_once("ASID allocator using "))?;
-    line.1.split(' ').next()?.parse().ok()
-}
-
-/// `riscv_use_sbi_for_rfence()`: `sbi_ipi_init()` says so, unless an interrupt
-/// controller (AIA's IMSIC) had brought IPIs before it.
-fn sbi_rfence(log: &[String]) -> bool {
-    let says = |line: &String| line.contains("providing IPIs using SBI IPI extension");
-    log.iter().any(says)
+fn fault_around_bytes() -> Result<u64> {
+    let text = files::read(Path::new("/sys/kernel/debug/fault_around_bytes"))?;
+    text.trim().parse().context("fault_around_bytes")
 }
 
 /// `totalram_pages()`, from MemTotal.
@@ -100,15 +89,27 @@ fn ram_pages(meminfo: &str) -> Option<u64> {
         .map(|kilobytes| kilobytes / 4)
 }
 
-fn features(isa: &str) -> Vec<String> {
-    let mut features: Vec<String> = ["svnapot", "svinval", "svvptc"]
-        .into_iter()
-        .filter(|extension| isa.split('_').any(|part| part == *extension))
-        .map(str::to_owned)
-        .collect();
+/// Whether all harts have an extension, as far as this kernel knows it.
+fn all_have(cpuinfo: &str, extension: &str) -> bool {
+    let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    let mut isas = lines
+        .filter(|(key, _)| key.trim() == "isa")
+        .map(|(_, isa)| isa);
+    isas.all(|isa| isa.trim().split('_').any(|part| part == extension))
+}
+
+fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
+    let mut features = vec![mmu.to_owned()];
+    let svadu = sets_accessed_bits();
     let there = |path: &str| Path::new(path).exists();
-    let kernel = [
-        ("svadu", sets_accessed_bits()),
+    let known = [
+        ("svadu", svadu),
+        ("svade", !svadu),
+        ("svnapot", module & fact::SVNAPOT != 0),
+        ("svinval", all_have(cpuinfo, "svinval")),
+        ("svvptc", all_have(cpuinfo, "svvptc")),
+        ("asids", module & fact::ASIDS != 0),
+        ("sbi-rfence", module & fact::SBI_RFENCE != 0),
         ("swap", swap::available() && there("/proc/swaps")),
         ("thp", there("/sys/kernel/mm/transparent_hugepage")),
         ("hugetlb", there("/sys/kernel/mm/hugepages")),
@@ -119,7 +120,7 @@ fn features(isa: &str) -> Vec<String> {
         ),
     ];
     features.extend(
-        kernel
+        known
             .iter()
             .filter(|(_, there)| *there)
             .map(|(name, _)| (*name).to_owned()),
@@ -173,16 +174,22 @@ mod tests {
         let cpuinfo = "processor\t: 0\nisa\t\t: rv64imafdch_svadu_svvptc\nmmu\t\t: sv57\n";
         assert_eq!(field(cpuinfo, "mmu").as_deref(), Some("sv57"));
         assert_eq!(field(cpuinfo, "uarch"), None);
-        let log = [
-            "x".to_owned(),
-            "ASID allocator using 16 bits (65536 entries)".to_owned(),
-        ];
-        assert_eq!(asid_bits(&log), Some(16));
-        assert_eq!(asid_bits(&log[..1]), None);
-        assert!(!sbi_rfence(&log));
-        assert!(sbi_rfence(&[
-            "riscv: providing IPIs using SBI IPI extension".to_owned()
-        ]));
         assert_eq!(ram_pages("MemTotal:       493004 kB\n"), Some(123_251));
+    }
+
+    #[test]
+    fn an_extension_that_one_hart_lacks_is_not_there() {
+        let unlike = "isa\t: rv64im_svinval_svvptc\nmmu\t: sv39\nisa\t: rv64im_svvptc\n";
+        assert!(all_have(unlike, "svvptc"));
+        assert!(!all_have(unlike, "svinval"));
+    }
+
+    #[test]
+    fn harts_are_counted_where_there_are_no_gaps() {
+        assert_eq!(all_from_0("0"), Some(1));
+        assert_eq!(all_from_0("0-3"), Some(4));
+        assert_eq!(all_from_0("0-1,3"), None);
+        assert_eq!(all_from_0("2"), None);
+        assert_eq!(all_from_0("1-3"), None);
     }
 }

@@ -2,15 +2,17 @@
 //! On a machine that others use as well: what has to be undone, noted in a file
 //! before it is done, so that it can be undone by whoever comes after.
 
-use crate::{cgroup, files, swap};
+use crate::{board, cgroup, files, settings, swap};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::kmod::{DeleteModuleFlags, delete_module};
 use nix::mount::umount;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -21,8 +23,8 @@ const FOLDER: &str = "/run/tlbdiff";
 /// How long what was killed may take to let go of the module.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// The open notes; none in a guest, which is thrown away.
-static NOTES: Mutex<Option<File>> = Mutex::new(None);
+/// The open notes, and the lock; none in a guest, which is thrown away.
+static NOTES: Mutex<Option<(File, Flock<File>)>> = Mutex::new(None);
 
 /// One thing to be undone, as a line of the notes: a word, and what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub enum Note {
     Swap(PathBuf, i32),
     /// Something was mounted there.
     Mount(PathBuf),
+    /// The memory controller was enabled below the root cgroup.
+    MemoryController,
+    /// This program and its module were brought into that folder.
+    Folder(PathBuf),
 }
 
 impl Note {
@@ -50,6 +56,8 @@ impl Note {
             Note::Zram(number) => format!("zram\t{number}"),
             Note::Swap(path, priority) => format!("swap\t{}\t{priority}", path.display()),
             Note::Mount(path) => format!("mount\t{}", path.display()),
+            Note::MemoryController => "memory-controller".to_owned(),
+            Note::Folder(path) => format!("folder\t{}", path.display()),
         }
     }
 
@@ -63,14 +71,15 @@ impl Note {
             "zram" => Note::Zram(next()?.parse().ok()?),
             "swap" => Note::Swap(next()?.into(), next()?.parse().ok()?),
             "mount" => Note::Mount(next()?.into()),
+            "memory-controller" => Note::MemoryController,
+            "folder" => Note::Folder(next()?.into()),
             _ => return None,
         })
     }
 
     fn undo(&self) -> Result<()> {
         match self {
-            Note::Setting(path, value) => fs::write(path, value)
-                .with_context(|| format!("cannot write {value} to {}", path.display())),
+            Note::Setting(path, value) => put_back(path, value),
             Note::Module => unload(),
             Note::OtherModule(name) => match delete_module(&name_of(name)?, NOW) {
                 Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -81,8 +90,26 @@ impl Note {
             Note::Mount(path) => {
                 umount(path).with_context(|| format!("cannot unmount {}", path.display()))
             }
+            Note::MemoryController => cgroup::disable_memory(),
+            Note::Folder(path) => match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("cannot remove {}", path.display()))
+                }
+                _ => Ok(()),
+            },
         }
     }
+}
+
+/// Writes a setting's value, and looks whether it is there then.
+fn put_back(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value)
+        .with_context(|| format!("cannot write {value} to {}", path.display()))?;
+    let now = settings::value(path)?;
+    if now != value {
+        bail!("{} stays {now} where it was {value}", path.display());
+    }
+    Ok(())
 }
 
 const NOW: DeleteModuleFlags = DeleteModuleFlags::O_NONBLOCK;
@@ -107,8 +134,28 @@ fn notes() -> PathBuf {
     Path::new(FOLDER).join("undo")
 }
 
-fn owner() -> PathBuf {
-    Path::new(FOLDER).join("pid")
+/// Held by the keeper and its agent for as long as one of them lives.
+const LOCK: &str = "/run/tlbdiff.lock";
+/// How long killed agents may take to be gone.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// The lock; none if another process holds it.
+fn lock() -> Result<Option<Flock<File>>> {
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(LOCK)
+            .with_context(|| format!("cannot make {LOCK}"))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Who had it before may have removed the file after it was opened here.
+            Ok(lock) if lock.metadata()?.nlink() == 0 => {}
+            Ok(lock) => return Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno).with_context(|| format!("cannot lock {LOCK}")),
+        }
+    }
 }
 
 /// Notes something that is about to be done. Does nothing in a guest.
@@ -117,7 +164,7 @@ fn owner() -> PathBuf {
 /// It cannot be written down, and so must not be done.
 pub fn note(note: &Note) -> Result<()> {
     let mut notes = NOTES.lock().unwrap_or_else(|broken| broken.into_inner());
-    let Some(file) = notes.as_mut() else {
+    let Some((file, _)) = notes.as_mut() else {
         return Ok(());
     };
     writeln!(file, "{}", note.line())
@@ -137,39 +184,58 @@ pub fn is_kept() -> bool {
 /// # Errors
 /// Another run is under way, or what was left behind cannot be undone.
 pub fn begin() -> Result<()> {
-    fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
-    if let Some(pid) = running() {
-        bail!("another tlbdiff is at work on this machine (process {pid})");
-    }
+    let Some(lock) = lock()? else {
+        bail!("another tlbdiff is at work on this machine");
+    };
     if notes().exists() {
         eprintln!("tlbdiff-agent: an earlier run was cut off; undoing what it did");
-        restore()?;
-        fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
+        undo_all()?;
     }
-    fs::write(owner(), std::process::id().to_string()).context("cannot write the pid")?;
+    fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
     let file = OpenOptions::new()
         .create_new(true)
         .append(true)
         .open(notes())
         .context("cannot make the notes of what is to be undone")?;
-    *NOTES.lock().unwrap_or_else(|broken| broken.into_inner()) = Some(file);
+    *NOTES.lock().unwrap_or_else(|broken| broken.into_inner()) = Some((file, lock));
     Ok(())
 }
 
-/// The process that takes notes now.
-fn running() -> Option<i32> {
-    let pid: i32 = fs::read_to_string(owner()).ok()?.trim().parse().ok()?;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let ours = pid != std::process::id() as i32;
-    (ours && command.windows(5).any(|word| word == b"board")).then_some(pid)
+/// Ends what a run left behind alive, and undoes what it did.
+///
+/// # Errors
+/// What could not be ended or undone; it stays noted.
+pub fn restore() -> Result<()> {
+    let end = Instant::now() + DEATH;
+    let lock = loop {
+        if let Some(lock) = lock()? {
+            break lock;
+        }
+        kill_all(board::SERVE);
+        if Instant::now() > end {
+            bail!("the agent of another run cannot be killed");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    let undone = undo_all();
+    let _ = fs::remove_file(LOCK);
+    drop(lock);
+    undone
 }
 
-/// Undoes everything, the last first. Goes on where something cannot be undone.
+/// Undoes what this run did.
 ///
 /// # Errors
 /// What could not be undone; it stays noted.
-pub fn restore() -> Result<()> {
-    end_actors();
+pub fn end() -> Result<()> {
+    let undone = undo_all();
+    let _ = fs::remove_file(LOCK);
+    undone
+}
+
+/// Undoes everything, the last first. Goes on where something cannot be undone.
+fn undo_all() -> Result<()> {
+    kill_all(crate::actor::ARGUMENT);
     cgroup::remove_all();
     let text = match fs::read_to_string(notes()) {
         Ok(text) => text,
@@ -195,23 +261,24 @@ pub fn restore() -> Result<()> {
     bail!("could not be undone: {}", why.join("; "))
 }
 
-/// Actors that outlived their agent.
-fn end_actors() {
+/// Kills this program's other processes that were called so.
+fn kill_all(called: &str) {
     let Ok(processes) = fs::read_dir("/proc") else {
         return;
     };
     for process in processes.flatten() {
         let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let Ok(command) = files::read(&process.path().join("cmdline")) else {
             continue;
         };
         let mut words = command.split('\0');
-        let agent = words.next().is_some_and(|word| word.contains("tlbdiff"));
-        if agent && words.next() == Some(crate::actor::ARGUMENT) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let program = words.next().is_some_and(|word| word.contains("tlbdiff"));
+        let other = pid != std::process::id();
+        if program && other && words.next() == Some(called) {
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
         }
     }
 }
@@ -229,6 +296,8 @@ mod tests {
             Note::Zram(3),
             Note::Swap("/dev/sda2".into(), -2),
             Note::Mount("/sys/kernel/debug".into()),
+            Note::MemoryController,
+            Note::Folder("/var/tmp/x".into()),
         ] {
             assert_eq!(Note::parse(&note.line()), Some(note));
         }

@@ -99,8 +99,8 @@ pub struct System {
     pub mmu: String,
     /// `fault_around_bytes`.
     pub fault_around_bytes: u64,
-    /// Bits of an ASID; 0 where the hart has none.
-    pub asid_bits: u32,
+    /// `use_asid_allocator`: mms have ASIDs.
+    pub asids: bool,
     /// Remote fences go by SBI; else by IPI.
     pub sbi_rfence: bool,
     /// `totalram_pages()`: what the kernel thinks it can promise, in pages.
@@ -109,7 +109,7 @@ pub struct System {
     pub tracing: String,
     /// CONFIG_SPARSEMEM: migration entries have room for accessed and dirty bits.
     pub sparsemem: bool,
-    /// Names of features there: `swap`, `thp`, `hugetlb`, `ksm`, `userfaultfd`, …
+    /// Names of what it has, as scenarios may require it: `swap`, `svadu`, `sv48`, …
     pub features: Vec<String>,
 }
 

@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 /// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// `TLBDIFF_FACT_*`: what the module says of itself and of its kernel.
 pub mod fact {
@@ -14,6 +14,12 @@ pub mod fact {
     pub const FTRACE: u32 = 2;
     /// CONFIG_SPARSEMEM.
     pub const SPARSEMEM: u32 = 4;
+    /// `use_asid_allocator`
+    pub const ASIDS: u32 = 8;
+    /// `riscv_use_sbi_for_rfence()`
+    pub const SBI_RFENCE: u32 = 0x10;
+    /// `has_svnapot()`
+    pub const SVNAPOT: u32 = 0x20;
 }
 
 /// One record, as `struct tlbdiff_record` in the header, which explains the fields.

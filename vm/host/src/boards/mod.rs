@@ -51,14 +51,19 @@ pub enum BoardEvent {
         place: String,
         /// `uname -r` there.
         release: String,
+        /// How functions are hooked.
+        tracing: String,
         /// Since the start.
         took: Duration,
     },
-    /// It was lost, and is asked what has become of it.
-    Lost {
-        /// Where.
-        place: String,
-    },
+}
+
+/// `uname -r` of a board.
+///
+/// # Errors
+/// It cannot be reached, or is no RISC-V Linux.
+pub fn release(place: &Place) -> Result<String, BoardError> {
+    setup::facts(place).map(|facts| facts.release)
 }
 
 /// A board whose agent has answered. Dropping it has everything put back there.
@@ -105,6 +110,7 @@ impl Board {
         events(BoardEvent::Ready {
             place: place.to_string(),
             release: board.system.release.clone(),
+            tracing: board.system.tracing.clone(),
             took: began.elapsed(),
         });
         Ok(board)

@@ -82,14 +82,9 @@ impl Place {
                 command.arg("-c").arg(script);
                 command
             }
-            Place::Ssh {
-                destination, port, ..
-            } => {
+            Place::Ssh { destination, .. } => {
                 let mut command = Command::new("ssh");
                 command.args(self.ssh_arguments());
-                if let Some(port) = port {
-                    command.arg("-p").arg(port.to_string());
-                }
                 command.arg("--").arg(destination).arg(script);
                 command
             }
@@ -98,12 +93,14 @@ impl Place {
 
     fn ssh_arguments(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
-        if let Place::Ssh {
-            config: Some(config),
-            ..
-        } = self
-        {
-            words.extend(["-F".into(), config.into()]);
+        if let Place::Ssh { config, port, .. } = self {
+            if let Some(config) = config {
+                words.extend(["-F".into(), config.into()]);
+            }
+            // Also where the shared connection is ended: it goes by the port, too.
+            if let Some(port) = port {
+                words.extend(["-p".into(), port.to_string().into()]);
+            }
         }
         for option in SSH_OPTIONS {
             words.extend(["-o".into(), (*option).into()]);

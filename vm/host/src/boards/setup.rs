@@ -212,8 +212,13 @@ pub fn restore(place: &Place) -> Result<(), BoardError> {
     folder.bring(&agent, AGENT)?;
     let script = format!("{} restore", folder.file(AGENT));
     let result = succeeded("restore", place.run(&script, Input::Nothing, TRANSFER)?);
-    // Also what else was brought, by whichever run.
-    let _ = place.run(&format!("rm -rf {FOLDERS}*"), Input::Nothing, QUESTION);
+    // Also what else was brought and forgotten; a run that still builds there is younger.
+    let (parent, name) = FOLDERS.rsplit_once('/').unwrap_or_default();
+    let forgotten = format!(
+        "find {parent} -maxdepth 1 -name '{name}*' -mmin +{} -exec rm -rf {{}} +",
+        BUILD.as_secs() / 60
+    );
+    let _ = place.run(&forgotten, Input::Nothing, QUESTION);
     drop(folder);
     place.disconnect();
     result.map(drop)

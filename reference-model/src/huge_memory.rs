@@ -278,9 +278,11 @@ pub fn pmd_mkold(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd) {
 /// page; false where it has to stay.
 pub fn discard_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePmd) -> bool {
     let folio = &mut k.folios[pmd.folio];
-    folio.dirty |= pmd.dirty;
-    if folio.dirty {
-        folio.swapbacked = true;
+    if k.profile.keeps_lazyfree_pmd {
+        folio.dirty |= pmd.dirty;
+        folio.swapbacked |= folio.dirty;
+    }
+    if folio.dirty || pmd.dirty {
         return false;
     }
     k.set_pmd(addr, None);

@@ -67,6 +67,9 @@ pub struct Profile {
     /// Reclaim discards a clean lazyfree huge page by its PMD, without splitting that
     /// (`unmap_huge_pmd_locked()`).
     pub discards_lazyfree_pmd: bool,
+    /// One that was written to again, or that somebody holds, stays as it is ("mm: set folio
+    /// swapbacked iff folios are dirty in try_to_unmap_one"); else it is split.
+    pub keeps_lazyfree_pmd: bool,
     /// Reclaim tells of the PTEs of a lazyfree huge page in one range ("mm: support batched
     /// unmap for lazyfree large folios during reclamation").
     pub unmaps_lazyfree_in_batches: bool,
@@ -106,6 +109,7 @@ impl Profile {
         collapse_passes_over_none: false,
         cold_invalidates_pmd: false,
         discards_lazyfree_pmd: false,
+        keeps_lazyfree_pmd: false,
         unmaps_lazyfree_in_batches: false,
         reuses_large_anon: false,
         knows_which_mms_map: false,
@@ -149,6 +153,7 @@ impl Profile {
         collapse_passes_over_none: true,
         cold_invalidates_pmd: true,
         discards_lazyfree_pmd: true,
+        keeps_lazyfree_pmd: true,
         unmaps_lazyfree_in_batches: true,
         reuses_large_anon: true,
         knows_which_mms_map: true,

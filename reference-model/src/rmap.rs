@@ -388,10 +388,12 @@ fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) ->
         }
         let lazyfree = k.folios[id].anon && !k.folios[id].swapbacked;
         if lazyfree && k.profile.discards_lazyfree_pmd {
-            return match discard_anon_folio_pmd(k, vma, address, pmd) {
-                true => Walk::Continue,
-                false => Walk::Break,
-            };
+            if discard_anon_folio_pmd(k, vma, address, pmd) {
+                return Walk::Continue;
+            }
+            if k.profile.keeps_lazyfree_pmd {
+                return Walk::Break;
+            }
         }
         // TTU_SPLIT_HUGE_PMD
         __split_huge_pmd(k, vma, address);

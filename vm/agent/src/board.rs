@@ -6,7 +6,7 @@
 //! ends, however it ends. What a killed keeper leaves behind is in the notes.
 
 use crate::undo::{self, Note};
-use crate::{boot, cgroup, serve, settings, swap};
+use crate::{boot, cgroup, serve, settings, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_child_subreaper;
@@ -149,6 +149,7 @@ fn prepare(module: &Path) -> Result<()> {
     swap::take_over()?;
     settings::make_still()?;
     settings::keep_active()?;
+    cgroup::take_harts(system::harts()?)?;
     // The agent stays off the harts on which subjects run.
     boot::pin(0)
 }

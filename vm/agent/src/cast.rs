@@ -338,10 +338,11 @@ impl Process {
     }
 }
 
-/// The end of the agent is this process's, which nobody else would end; and its memory
-/// lies where that of all others lies.
-fn alone_and_in_place() -> Result<()> {
+/// The end of the agent is this process's, which nobody else would end; its memory lies
+/// where that of all others lies; and on a board it is where it may use its hart.
+fn prepare(handed: &Handed) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
+    handed.leave_cgroup()?;
     let persona = personality::get().context("personality")? | Persona::ADDR_NO_RANDOMIZE;
     personality::set(persona).map(drop).context("personality")
 }
@@ -352,7 +353,7 @@ fn become_actor(handed: &Handed, hart: u32, words: &[CString]) -> ! {
         // SAFETY: only clears the close-on-exec flag.
         unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     }
-    let prepared = alone_and_in_place().and_then(|()| boot::pin(hart as usize));
+    let prepared = prepare(handed).and_then(|()| boot::pin(hart as usize));
     let error = match prepared {
         Ok(()) => execv(c"/proc/self/exe", words)
             .map(|_| ())

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A fresh memory cgroup for each subject.
+//! A fresh memory cgroup for each subject, and on a board the harts that are its alone.
 
 use crate::files;
 use crate::undo::{self, Note};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,6 +14,14 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// What all their names begin with.
 const PREFIX: &str = "tlbdiff-";
+
+/// On a board: the cgroup whose processes have harts that no other process has.
+static HARTS: OnceLock<PathBuf> = OnceLock::new();
+
+/// The cgroup below which those of the subjects are made.
+fn parent() -> &'static Path {
+    HARTS.get().map_or(Path::new(ROOT), PathBuf::as_path)
+}
 
 /// A cgroup of its own; gone when dropped.
 pub struct Cgroup {
@@ -25,8 +34,8 @@ impl Cgroup {
     /// # Errors
     /// The kernel has no memory controller, or refuses the name.
     pub fn new(id: u64) -> Result<Cgroup> {
-        enable_memory()?;
-        let path = Path::new(ROOT).join(format!("{PREFIX}{id}"));
+        enable(parent(), "memory")?;
+        let path = parent().join(format!("{PREFIX}{id}"));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Cgroup { path })
     }
@@ -37,27 +46,68 @@ impl Cgroup {
     }
 }
 
-/// Has cgroups below the root's have the memory controller.
-fn enable_memory() -> Result<()> {
-    let enabled = files::read(&control())?;
-    if enabled.split_whitespace().any(|name| name == "memory") {
+/// Has actors run, from now on, on harts from 1 on, and nobody else there: another
+/// process's page faults would fill and drain the LRU batches of those harts, and
+/// without ASIDs it would take them out of the subjects' masks.
+///
+/// # Errors
+/// The kernel has no cpusets, or somebody else has harts to themselves.
+pub fn take_harts(harts: u32) -> Result<()> {
+    if harts < 2 {
         return Ok(());
     }
-    undo::note(&Note::MemoryController)?;
-    fs::write(control(), "+memory").context("cannot enable the memory controller")
+    let root = Path::new(ROOT);
+    enable(root, "cpuset").context("harts cannot be had alone")?;
+    enable(root, "memory")?;
+    let path = root.join(format!("{PREFIX}harts"));
+    let write = |name: &str, text: &str| {
+        fs::write(path.join(name), text).with_context(|| format!("cannot write {text} to {name}"))
+    };
+    fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    write("cpuset.cpus", &format!("1-{}", harts - 1))?;
+    write("cpuset.cpus.partition", "isolated")?;
+    let partition = files::read(&path.join("cpuset.cpus.partition"))?;
+    if partition.trim() != "isolated" {
+        bail!(
+            "harts cannot be had alone: the partition is {}",
+            partition.trim()
+        );
+    }
+    // Processes are in the leaves.
+    enable(&path, "memory")?;
+    let outside = path.join(OUTSIDE);
+    fs::create_dir(&outside).with_context(|| format!("cannot make {}", outside.display()))?;
+    HARTS.get_or_init(|| path);
+    Ok(())
 }
 
-/// Takes it from them again.
+/// Where actors are that are in no cgroup of their own, on a board.
+const OUTSIDE: &str = "outside";
+
+/// Has the cgroups below one have a controller.
+fn enable(cgroup: &Path, controller: &str) -> Result<()> {
+    let control = cgroup.join(CONTROL);
+    let enabled = files::read(&control)?;
+    if enabled.split_whitespace().any(|name| name == controller) {
+        return Ok(());
+    }
+    if cgroup == Path::new(ROOT) {
+        undo::note(&Note::Controller(controller.to_owned()))?;
+    }
+    fs::write(&control, format!("+{controller}"))
+        .with_context(|| format!("cannot enable the {controller} controller"))
+}
+
+/// Takes a controller from the cgroups below the root's again.
 ///
 /// # Errors
 /// Somebody uses it by now.
-pub fn disable_memory() -> Result<()> {
-    fs::write(control(), "-memory").context("cannot disable the memory controller")
+pub fn disable(controller: &str) -> Result<()> {
+    fs::write(Path::new(ROOT).join(CONTROL), format!("-{controller}"))
+        .with_context(|| format!("cannot disable the {controller} controller"))
 }
 
-fn control() -> PathBuf {
-    Path::new(ROOT).join("cgroup.subtree_control")
-}
+const CONTROL: &str = "cgroup.subtree_control";
 
 /// Moves the calling process to the root's: the end of a login session ends what is in
 /// the session's.
@@ -65,35 +115,49 @@ fn control() -> PathBuf {
 /// # Errors
 /// The kernel refuses it.
 pub fn enter_root() -> Result<()> {
-    fs::write(outside(), "0").context("cannot move to the root cgroup")
+    fs::write(Path::new(ROOT).join("cgroup.procs"), "0").context("cannot move to the root cgroup")
 }
 
 /// Those that a run left behind, with what still runs in them.
 pub fn remove_all() {
-    let Ok(entries) = fs::read_dir(ROOT) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(PREFIX)) {
-            let path = entry.path();
-            let _ = fs::write(path.join("cgroup.kill"), "1");
+    for path in below(Path::new(ROOT)) {
+        let _ = fs::write(path.join("cgroup.kill"), "1");
+        for path in below(&path) {
             drop(Cgroup { path });
         }
+        drop(Cgroup {
+            path: path.join(OUTSIDE),
+        });
+        drop(Cgroup { path });
     }
 }
 
-/// The cgroup.procs of the cgroup above.
+/// Our cgroups below one.
+fn below(cgroup: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(PREFIX))
+    };
+    entries.map(|entry| entry.path()).filter(ours).collect()
+}
+
+/// The cgroup.procs of the cgroup in which actors prepare themselves.
 pub fn outside() -> PathBuf {
-    Path::new(ROOT).join("cgroup.procs")
+    let cgroup = match HARTS.get() {
+        Some(harts) => harts.join(OUTSIDE),
+        None => PathBuf::from(ROOT),
+    };
+    cgroup.join("cgroup.procs")
 }
 
 impl Drop for Cgroup {
     /// The last task leaves a cgroup a moment after it was reaped.
     fn drop(&mut self) {
         for _ in 0..100 {
-            if fs::remove_dir(&self.path).is_ok() {
-                return;
+            match fs::remove_dir(&self.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
+                _ => return,
             }
             sleep(Duration::from_millis(1));
         }

@@ -51,10 +51,6 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/kernel/mm/numa/demotion_enabled", "false"),
 ];
 
-/// Folders of harts' fair servers: what lets other tasks preempt a real-time one that
-/// has had its hart for a second.
-const FAIR_SERVERS: &str = "/sys/kernel/debug/sched/fair_server";
-
 /// Sizes of folios have a switch each, below the one for all.
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -74,9 +70,6 @@ pub fn make_still() -> Result<()> {
     for size in folders(THP, "hugepages-") {
         set(&size.join("enabled"), "never")?;
         set(&size.join("shmem_enabled"), "never")?;
-    }
-    for server in folders(FAIR_SERVERS, "cpu") {
-        set(&server.join("runtime"), "0")?;
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Size of the device in bytes; zram takes memory only for what is in it.
 pub const SIZE: u64 = 256 << 20;
@@ -21,6 +23,9 @@ pub const SIZE: u64 = 256 << 20;
 const CONTROL: &str = "/sys/class/zram-control";
 /// SWAP_FLAG_PREFER of include/linux/swap.h
 const SWAP_FLAG_PREFER: i32 = 0x8000;
+
+/// How long others may look at a device that has changed.
+const LOOKED_AT: Duration = Duration::from_secs(10);
 
 /// The number of the device that is ours. In a guest the first is nobody else's.
 static DEVICE: OnceLock<u32> = OnceLock::new();
@@ -95,8 +100,21 @@ pub fn remove(number: u32) -> Result<()> {
         return Ok(());
     }
     off(&device(number)).context("swapoff")?;
-    fs::write(Path::new(CONTROL).join("hot_remove"), number.to_string())
+    write_when_closed(&Path::new(CONTROL).join("hot_remove"), &number.to_string())
         .with_context(|| format!("cannot remove zram{number}"))
+}
+
+/// A change of a device has udev open it and look at it, for a moment.
+fn write_when_closed(path: &Path, text: &str) -> std::io::Result<()> {
+    let end = Instant::now() + LOOKED_AT;
+    loop {
+        match fs::write(path, text) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {
+                sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Swap fresh and on, or off.
@@ -112,7 +130,7 @@ pub fn set(wanted: bool) -> Result<()> {
     }
     let number = number()?;
     let sysfs = sysfs(number);
-    fs::write(sysfs.join("reset"), "1").context("cannot reset zram")?;
+    write_when_closed(&sysfs.join("reset"), "1").context("cannot reset zram")?;
     fs::write(sysfs.join("disksize"), SIZE.to_string()).context("cannot size zram")?;
     let path = device(number);
     let device = OpenOptions::new()

@@ -41,8 +41,8 @@ pub enum Note {
     Swap(PathBuf, i32),
     /// Something was mounted there.
     Mount(PathBuf),
-    /// The memory controller was enabled below the root cgroup.
-    MemoryController,
+    /// A controller was enabled below the root cgroup.
+    Controller(String),
     /// This program and its module were brought into that folder.
     Folder(PathBuf),
 }
@@ -56,7 +56,7 @@ impl Note {
             Note::Zram(number) => format!("zram\t{number}"),
             Note::Swap(path, priority) => format!("swap\t{}\t{priority}", path.display()),
             Note::Mount(path) => format!("mount\t{}", path.display()),
-            Note::MemoryController => "memory-controller".to_owned(),
+            Note::Controller(name) => format!("controller\t{name}"),
             Note::Folder(path) => format!("folder\t{}", path.display()),
         }
     }
@@ -71,7 +71,7 @@ impl Note {
             "zram" => Note::Zram(next()?.parse().ok()?),
             "swap" => Note::Swap(next()?.into(), next()?.parse().ok()?),
             "mount" => Note::Mount(next()?.into()),
-            "memory-controller" => Note::MemoryController,
+            "controller" => Note::Controller(next()?),
             "folder" => Note::Folder(next()?.into()),
             _ => return None,
         })
@@ -90,7 +90,7 @@ impl Note {
             Note::Mount(path) => {
                 umount(path).with_context(|| format!("cannot unmount {}", path.display()))
             }
-            Note::MemoryController => cgroup::disable_memory(),
+            Note::Controller(name) => cgroup::disable(name),
             Note::Folder(path) => match fs::remove_dir_all(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("cannot remove {}", path.display()))
@@ -296,7 +296,7 @@ mod tests {
             Note::Zram(3),
             Note::Swap("/dev/sda2".into(), -2),
             Note::Mount("/sys/kernel/debug".into()),
-            Note::MemoryController,
+            Note::Controller("cpuset".to_owned()),
             Note::Folder("/var/tmp/x".into()),
         ] {
             assert_eq!(Note::parse(&note.line()), Some(note));

@@ -473,7 +473,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
     );
     usage(
         &["predict", "--model-profile", "zzzzzzz", "good.yaml"],
-        "known: stable, next, ",
+        "known: stable, 6.12.107, next, ",
     );
     usage(
         &["compare", "--kernels", "stable", "good.yaml"],
@@ -495,6 +495,41 @@ fn what_is_wrong_with_the_command_line_is_said() {
         "no snapshots are kept of noasid",
     );
     usage(&["run", "--backend", "recoded", "good.yaml"], "recorded");
+    for place in [
+        "ssh:",
+        "ssh:-oProxyCommand=x",
+        "ssh:a:b",
+        "ssh:a b",
+        "telnet:a",
+    ] {
+        usage(
+            &["run", "--backend", place, "good.yaml"],
+            "it is `guest`, `recorded`, `local` or `ssh:[USER@]HOST[:PORT]`",
+        );
+    }
+    usage(
+        &[
+            "run",
+            "--backend",
+            "ssh:a",
+            "--backend",
+            "guest",
+            "good.yaml",
+        ],
+        "boards and other backends do not go together",
+    );
+    usage(
+        &["run", "--backend", "ssh:a", "--kernel", "next", "good.yaml"],
+        "a board runs the kernel that it has",
+    );
+    for part in ["1/2", "hash:0/2", "hash:3/2", "hash:1", "hash:a/b"] {
+        usage(&["run", "--partition", part, "good.yaml"], "hash:M/N");
+    }
+    usage(&["doctor", "--backend", "local"], "--restore");
+    usage(
+        &["doctor", "--restore", "--backend", "guest"],
+        "nothing is left behind on `guest`",
+    );
     usage(&["run", "--repeat", "0", "good.yaml"], "--repeat");
     usage(&["run", "--jobs", "many", "good.yaml"], "--jobs");
     usage(&["rnu", "--frobnicate"], "--frobnicate");

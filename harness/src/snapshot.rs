@@ -53,6 +53,8 @@ pub struct Info {
 pub struct MachineInfo {
     /// Harts online.
     pub harts: u32,
+    /// Levels of page tables.
+    pub page_table_levels: u32,
     /// Harts have ASIDs.
     pub asids: bool,
     /// Harts have Svnapot.
@@ -75,6 +77,7 @@ impl From<&Machine> for MachineInfo {
     fn from(machine: &Machine) -> MachineInfo {
         MachineInfo {
             harts: machine.harts,
+            page_table_levels: machine.page_table_levels,
             asids: machine.asids,
             svnapot: machine.svnapot,
             svadu: machine.svadu,
@@ -85,10 +88,17 @@ impl From<&Machine> for MachineInfo {
 }
 
 impl MachineInfo {
+    /// Whether the other can be expected to do the same, on as many harts as it has.
+    pub fn is_like(&self, other: &MachineInfo) -> bool {
+        let harts = other.harts;
+        MachineInfo { harts, ..*self } == *other
+    }
+
     /// As the model takes it.
     pub fn machine(&self) -> Machine {
         Machine {
             harts: self.harts,
+            page_table_levels: self.page_table_levels,
             asids: self.asids,
             svnapot: self.svnapot,
             svadu: self.svadu,

@@ -23,6 +23,7 @@ fn guest() -> Arc<MakeBackend> {
         artifacts: artifacts.unwrap_or_else(|error| panic!("{error}")),
         harts: None,
         memory_mib: 512,
+        cpu: vm::guest::CpuFeatures::default(),
         timeout: Duration::from_secs(30),
         restore: true,
         sabotage: None,

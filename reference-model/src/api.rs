@@ -18,6 +18,8 @@ pub struct Range {
 pub struct Machine {
     /// Harts online.
     pub harts: u32,
+    /// Levels of page tables: 3, 4 or 5 (sv39, sv48, sv57).
+    pub page_table_levels: u32,
     /// Harts have address-space identifiers.
     pub asids: bool,
     /// Harts have Svnapot.
@@ -47,8 +49,9 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine {
             harts: 2,
+            page_table_levels: 5,
             asids: true,
-            svnapot: true,
+            svnapot: false,
             svadu: true,
             svvptc: true,
             sbi_rfence: true,

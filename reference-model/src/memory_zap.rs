@@ -5,9 +5,9 @@ use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
 use crate::mm_types::{Pte, Vma};
 use crate::mmu_gather::{
-    __tlb_remove_folio_pages, MmuGather, pmd_free_tlb, pte_free_tlb, tlb_delay_rmap, tlb_end_vma,
-    tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_flush_rmaps, tlb_gather_mmu,
-    tlb_remove_tlb_entry,
+    __tlb_remove_folio_pages, MmuGather, p4d_free_tlb, pmd_free_tlb, pte_free_tlb, pud_free_tlb,
+    tlb_delay_rmap, tlb_end_vma, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly,
+    tlb_flush_rmaps, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
 use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
 use crate::{huge_memory, rmap, swap, swapfile};
@@ -62,20 +62,47 @@ fn free_pmd_range(
         pte_free_tlb(k, tlb, table << 21);
     }
 
-    let start = addr & PUD_MASK;
-    if start < floor {
-        return;
+    if let Some(start) = alone_in(PUD_MASK, addr, end, floor, ceiling) {
+        k.mm.pgd.pmd_tables.remove(&(start >> 30));
+        pmd_free_tlb(k, tlb, start);
     }
-    let ceiling = ceiling & PUD_MASK;
-    if ceiling == 0 || end - 1 > ceiling - 1 {
-        return;
-    }
-    k.mm.pgd.pmd_tables.remove(&(start >> 30));
-    pmd_free_tlb(k, tlb, start);
 }
 
-/// `free_pgd_range()`. The levels above the PMD tables are shared with the
-/// program itself, so none of their tables goes.
+/// Where what an entry covers begins, if nobody else uses any of it.
+fn alone_in(mask: u64, addr: u64, end: u64, floor: u64, ceiling: u64) -> Option<u64> {
+    let start = addr & mask;
+    let ceiling = ceiling & mask;
+    (start >= floor && ceiling != 0 && end <= ceiling).then_some(start)
+}
+
+/// `free_p4d_range()` and `free_pud_range()`, of what one entry of a PUD table covers.
+///
+/// Four and five levels have tables there that are shared with the program itself, so
+/// none of them goes. With three they are folded into the PGD: none of their entries is
+/// ever empty (`p4d_none()`), and it is told that tables of theirs went wherever an
+/// entry of the PGD is not used any more, whether it was used before or not.
+fn free_p4d_range(
+    k: &mut Kernel,
+    tlb: &mut MmuGather,
+    addr: u64,
+    end: u64,
+    floor: u64,
+    ceiling: u64,
+) {
+    if k.mm.pgd.pmd_tables.contains(&(addr >> 30)) {
+        free_pmd_range(k, tlb, addr, end, floor, ceiling);
+    }
+    if k.machine.page_table_levels > 3 {
+        return;
+    }
+    // P4D_MASK and PGDIR_MASK are PUD_MASK then.
+    if let Some(start) = alone_in(PUD_MASK, addr, end, floor, ceiling) {
+        pud_free_tlb(tlb, start);
+        p4d_free_tlb(tlb, start);
+    }
+}
+
+/// `free_pgd_range()`
 fn free_pgd_range(
     k: &mut Kernel,
     tlb: &mut MmuGather,
@@ -101,9 +128,7 @@ fn free_pgd_range(
     while addr < end {
         // pud_addr_end()
         let next = ((addr & PUD_MASK) + PUD_SIZE).min(end);
-        if k.mm.pgd.pmd_tables.contains(&(addr >> 30)) {
-            free_pmd_range(k, tlb, addr, next, floor, ceiling);
-        }
+        free_p4d_range(k, tlb, addr, next, floor, ceiling);
         addr = next;
     }
 }

@@ -27,6 +27,7 @@ pub struct MmuGather {
     cleared_ptes: bool,
     cleared_pmds: bool,
     cleared_puds: bool,
+    cleared_p4ds: bool,
     delayed_rmap: bool,
     /// Pages to free, in the order they came: folios, and how many references to each.
     pages: Vec<(FolioId, u32)>,
@@ -51,6 +52,7 @@ pub fn tlb_gather_mmu(k: &mut Kernel) -> MmuGather {
         cleared_ptes: false,
         cleared_pmds: false,
         cleared_puds: false,
+        cleared_p4ds: false,
         delayed_rmap: false,
         pages: Vec::new(),
         nr: 0,
@@ -74,6 +76,7 @@ fn __tlb_reset_range(tlb: &mut MmuGather) {
     tlb.cleared_ptes = false;
     tlb.cleared_pmds = false;
     tlb.cleared_puds = false;
+    tlb.cleared_p4ds = false;
 }
 
 /// `tlb_flush_pte_range()`, for one page; also `tlb_remove_tlb_entry()`.
@@ -107,6 +110,19 @@ pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     tlb.cleared_puds = true;
     tlb.freed_tables = true;
     riscv_tlb_remove_ptdesc(k, tlb);
+}
+
+/// `pud_free_tlb()` where PUD tables are folded: there is none to free.
+pub fn pud_free_tlb(tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PAGE_SIZE);
+    tlb.cleared_p4ds = true;
+    tlb.freed_tables = true;
+}
+
+/// `p4d_free_tlb()` where P4D tables are folded
+pub fn p4d_free_tlb(tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address, PAGE_SIZE);
+    tlb.freed_tables = true;
 }
 
 /// `riscv_tlb_remove_ptdesc()` of asm/pgalloc.h: where fences go by SBI,
@@ -218,7 +234,8 @@ fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
 
 /// `tlb_flush_mmu_tlbonly()`
 pub fn tlb_flush_mmu_tlbonly(k: &mut Kernel, tlb: &mut MmuGather) {
-    if !(tlb.freed_tables || tlb.cleared_ptes || tlb.cleared_pmds || tlb.cleared_puds) {
+    let cleared = tlb.cleared_ptes || tlb.cleared_pmds || tlb.cleared_puds || tlb.cleared_p4ds;
+    if !(tlb.freed_tables || cleared) {
         return;
     }
     tlb_flush(k, tlb);

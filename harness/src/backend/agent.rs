@@ -4,7 +4,7 @@
 use super::{Observed, Subject};
 use crate::layer1::Layer1;
 use crate::observe::Observer;
-use crate::scenario::Scenario;
+use crate::scenario::{Has, Scenario};
 use crate::trace::Calls;
 use crate::verdict::Finding;
 use protocol::Record;
@@ -28,7 +28,11 @@ pub(super) enum Warnings {
 ///
 /// # Errors
 /// It has to be skipped, and why.
-pub(super) fn subject(scenario: &Scenario, system: &System) -> Result<Subject, Finding> {
+pub(super) fn subject(
+    scenario: &Scenario,
+    system: &System,
+    config: &mut dyn FnMut() -> Option<String>,
+) -> Result<Subject, Finding> {
     let skipped = |why: String| Err(Finding::Skipped { why });
     let asids = system.asids;
     if !asids && scenario.actors.len() > 1 && system.harts <= scenario.harts() {
@@ -38,12 +42,13 @@ pub(super) fn subject(scenario: &Scenario, system: &System) -> Result<Subject, F
                 .to_owned(),
         );
     }
-    let missing = scenario.missing(&system.features);
+    let missing = scenario.missing(&mut Has {
+        features: &system.features,
+        release: &system.release,
+        config,
+    });
     if !missing.is_empty() {
-        return skipped(format!(
-            "the machine lacks what it requires: {}",
-            missing.join(", ")
-        ));
+        return skipped(missing.join("; "));
     }
     Ok(Subject {
         machine: machine(system, scenario),
@@ -141,6 +146,11 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
     Machine {
         harts: system.harts,
         ram_pages: system.ram_pages,
+        page_table_levels: match system.mmu.as_str() {
+            "sv39" => 3,
+            "sv48" => 4,
+            _ => 5,
+        },
         asids: system.asids,
         sbi_rfence: system.sbi_rfence,
         migration_keeps_ad: system.sparsemem,

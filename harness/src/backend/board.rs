@@ -153,14 +153,15 @@ impl BoardBackend {
 
 impl Backend for BoardBackend {
     fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
-        let system = self.board()?.system();
+        let board = self.board()?;
+        let system = board.system();
         // One of them is the agent's, which must not change what harts have loaded.
         let (has, needs) = (system.harts, scenario.harts() + 1);
         if has < needs {
             let why = format!("the board has {has} of {needs} harts, the agent's included");
             return Err(Finding::Skipped { why });
         }
-        subject(scenario, system)
+        subject(scenario, system, &mut || board.config())
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use vm::Artifacts;
-use vm::guest::{Fault, Guest, GuestConfig, GuestError, GuestEvent};
+use vm::guest::{CpuFeatures, Fault, Guest, GuestConfig, GuestError, GuestEvent};
 
 /// How guests are made.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Settings {
     pub harts: Option<u32>,
     /// How much memory.
     pub memory_mib: u32,
+    /// What its harts have and have not.
+    pub cpu: CpuFeatures,
     /// Longest that one scenario may take.
     pub timeout: Duration,
     /// Restore a saved guest where there is one.
@@ -96,11 +98,13 @@ impl GuestBackend {
     }
 
     fn start(&mut self, harts: u32) -> Result<Guest, GuestError> {
+        let usual = GuestConfig::new(self.settings.artifacts.clone());
         let config = GuestConfig {
             harts,
             memory_mib: self.settings.memory_mib,
+            cpu: self.settings.cpu.of(&usual.cpu),
             snapshot: self.settings.restore,
-            ..GuestConfig::new(self.settings.artifacts.clone())
+            ..usual
         };
         let sender = self.sender.clone();
         // Nobody listens any more after Ctrl-C.
@@ -148,8 +152,9 @@ impl Backend for GuestBackend {
             let why = format!("the guest has {has} of {needs} harts");
             return Err(Finding::Skipped { why });
         }
+        let artifacts = self.settings.artifacts.clone();
         let system = self.guest(scenario)?.system();
-        subject(scenario, system)
+        subject(scenario, system, &mut || artifacts.config())
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {

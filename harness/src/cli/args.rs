@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use vm::boards::Place;
+use vm::guest::CpuFeatures;
 
 /// Tells, for sequences of memory operations on RISC-V Linux, what the kernel
 /// told secondary MMUs, what it should have told them, and where the two differ.
@@ -175,6 +176,11 @@ pub struct GuestArgs {
     /// Harts of the guest; by default as many as a scenario's actors need, and one more
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub harts: Option<u32>,
+    /// What the guest's harts have and have not: a largest mode of address translation
+    /// (`sv39`, `sv48`, `sv57`) and extensions (`svnapot`, `svinval`, `svadu`, `svvptc`, each
+    /// also with `no-` before it), as in `sv39,no-svadu`
+    #[arg(long, value_name = "FEATURES")]
+    pub cpu: Option<CpuFeatures>,
     /// Memory of the guest, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=65536))]
     pub memory: u32,

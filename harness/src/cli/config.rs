@@ -296,6 +296,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
         artifacts,
         harts: guest.harts,
         memory_mib: guest.memory,
+        cpu: guest.cpu.clone().unwrap_or_default(),
         timeout: Duration::from_secs(guest.timeout),
         restore,
         sabotage: guest.sabotage,
@@ -413,6 +414,9 @@ fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
     }
     if args.repeat > 1 {
         option("--repeat", args.repeat.to_string());
+    }
+    if let Some(cpu) = &args.guest.cpu {
+        option("--cpu", cpu.to_string());
     }
     if let Some(harts) = args.guest.harts {
         option("--harts", harts.to_string());

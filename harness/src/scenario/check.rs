@@ -5,7 +5,7 @@ use super::actors::Cast;
 use super::errors::did_you_mean;
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names::{self, Table};
-use super::{InputError, KnownFinding, Scenario, Step};
+use super::{InputError, KnownFinding, Requirement, Scenario, Step};
 use libc::c_int;
 use protocol::ARENA_PAGES;
 use protocol::program::{MemoryFile, Op};
@@ -64,7 +64,7 @@ impl Checker<'_> {
         if file.steps.value.is_empty() {
             return Err(self.error(file.steps.referenced, "`steps` has no step"));
         }
-        let requires = self.features(file.requires)?;
+        let requires = self.requirements(file.requires)?;
         let finding = file
             .finding
             .map(|finding| self.finding(finding))
@@ -142,12 +142,22 @@ impl Checker<'_> {
         })
     }
 
-    fn features(&self, names: Vec<Spanned<String>>) -> Checked<Vec<String>> {
-        let check = |name: Spanned<String>| {
-            self.named("feature", names::FEATURES, &name)?;
-            Ok(name.value)
+    fn requirements(&self, words: Vec<Spanned<String>>) -> Checked<Vec<Requirement>> {
+        let check = |word: Spanned<String>| match Requirement::parse(&word.value) {
+            Some(requirement) => Ok(requirement),
+            None if word.value.starts_with("CONFIG_") || word.value.starts_with("kernel") => {
+                let message = format!("`{}` is no requirement", word.value);
+                let hint = "such as CONFIG_KSM, kernel>=6.12 or kernel<7.2";
+                Err(self
+                    .error(word.referenced, message)
+                    .with_hint(Some(hint.to_owned())))
+            }
+            None => {
+                self.named("feature", names::FEATURES, &word)?;
+                Ok(Requirement::Feature(word.value))
+            }
         };
-        names.into_iter().map(check).collect()
+        words.into_iter().map(check).collect()
     }
 
     fn memory_file(&self, file: file::MemoryFile) -> Checked<MemoryFile> {

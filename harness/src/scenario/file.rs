@@ -16,7 +16,7 @@ use std::fmt;
 pub struct ScenarioFile {
     /// Which behaviour, and why it matters.
     pub about: Spanned<String>,
-    /// Names of features that it needs.
+    /// What it needs of kernel and machine.
     #[serde(default)]
     pub requires: Vec<Spanned<String>>,
     /// What is known of kernels that are wrong here.

@@ -8,9 +8,11 @@ mod errors;
 mod file;
 pub mod find;
 pub mod names;
+mod requirement;
 
 pub use check::check;
 pub use errors::InputError;
+pub use requirement::{Has, Requirement};
 
 use protocol::program::{ActorKind, MemoryFile, Op};
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ pub struct Scenario {
     /// Which behaviour, and why it matters.
     pub about: String,
     /// Features that it needs.
-    pub requires: Vec<String>,
+    pub requires: Vec<Requirement>,
     /// What is known of kernels that are wrong here.
     pub finding: Option<KnownFinding>,
     /// Memory files, with their names.
@@ -95,15 +97,14 @@ impl Scenario {
 
     /// It runs with an empty swap device, else without any.
     pub fn needs_swap(&self) -> bool {
-        self.requires.iter().any(|feature| feature == "swap")
+        let swap =
+            |what: &Requirement| matches!(what, Requirement::Feature(name) if name == "swap");
+        self.requires.iter().any(swap)
     }
 
-    /// Required features that are not among these.
-    pub fn missing<'a>(&'a self, features: &'a [String]) -> Vec<&'a str> {
-        let missing = self
-            .requires
-            .iter()
-            .filter(|feature| !features.contains(feature));
-        missing.map(String::as_str).collect()
+    /// What a machine lacks that it needs.
+    pub fn missing(&self, has: &mut Has<'_>) -> Vec<String> {
+        let lacks = |what: &Requirement| what.lacks(has);
+        self.requires.iter().filter_map(lacks).collect()
     }
 }

@@ -67,6 +67,14 @@ pub const FEATURES: Table<()> = &[
     ("userfaultfd", ()),
     ("svnapot", ()),
     ("svinval", ()),
+    ("svvptc", ()),
+    ("svadu", ()),
+    ("svade", ()),
+    ("sv39", ()),
+    ("sv48", ()),
+    ("sv57", ()),
+    ("asids", ()),
+    ("sbi-rfence", ()),
 ];
 
 /// The number of a name.

@@ -42,6 +42,14 @@ pub struct Artifacts {
     pub cache: PathBuf,
 }
 
+impl Artifacts {
+    /// Text of the kernel's configuration; none where it is not kept.
+    pub fn config(&self) -> Option<String> {
+        let build = self.vmlinux.as_deref()?.parent()?;
+        std::fs::read_to_string(build.join(".config")).ok()
+    }
+}
+
 /// Finds a provisioned kernel, built from what the checkout (and a developer's
 /// tree) has now: takes milliseconds, builds nothing.
 pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {

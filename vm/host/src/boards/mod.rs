@@ -138,6 +138,11 @@ impl Board {
         &self.place
     }
 
+    /// Text of its kernel's configuration; none where it keeps that nowhere.
+    pub fn config(&self) -> Option<String> {
+        setup::config(&self.place, &self.facts)
+    }
+
     /// Whether it can run another program; after some errors it cannot.
     pub fn usable(&self) -> bool {
         self.spent.is_none()

@@ -78,6 +78,18 @@ impl Facts {
     }
 }
 
+/// Text of the kernel's configuration, from where distributions and the kernel keep it.
+pub(super) fn config(place: &Place, facts: &Facts) -> Option<String> {
+    let release = &facts.release;
+    let script = format!(
+        "cat /boot/config-{release} 2>/dev/null || zcat /proc/config.gz 2>/dev/null || \
+         cat /lib/modules/{release}/build/.config"
+    );
+    let output = place.run(&script, Input::Nothing, QUESTION).ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text).filter(|_| output.status.success())
+}
+
 /// A folder on the board with what was brought; gone when dropped.
 pub(super) struct Folder {
     place: Place,

@@ -12,6 +12,7 @@
 
 mod arguments;
 mod console;
+mod cpu;
 mod diagnose;
 mod error;
 mod machine;
@@ -23,6 +24,7 @@ mod state;
 mod tests;
 mod timers;
 
+pub use cpu::CpuFeatures;
 pub use error::{Fault, GuestError, OLDEST_QEMU};
 
 use crate::artifacts::Artifacts;

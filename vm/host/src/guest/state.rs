@@ -20,8 +20,9 @@ use std::{
 const FORMAT: &str = "1";
 /// How often a taken lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
-/// How many states of one kernel are kept: of other harts, memory, QEMU.
-const KEPT: usize = 4;
+/// How many states of one kernel are kept: of other harts, memory, QEMU. All modes of
+/// address translation, with and without an extension, on two numbers of harts.
+const KEPT: usize = 12;
 const SUFFIX: &str = "guest";
 
 /// Where the state of one kind of guest is kept.

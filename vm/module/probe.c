@@ -61,8 +61,12 @@ static int install_ftrace(struct tlbdiff_probe *probe)
 	if (probe->skips)
 		ops->flags |= FTRACE_OPS_FL_IPMODIFY;
 
-	ret = ftrace_set_filter(ops, (unsigned char *)probe->function,
-				strlen(probe->function), 0);
+	/*
+	 * By its address, which the refused kprobe has found: by name, each
+	 * of the kernel's functions would be looked at, for seconds.
+	 */
+	ret = ftrace_set_filter_ip(ops, (unsigned long)probe->kprobe.addr,
+				   0, 0);
 	if (ret)
 		return ret;
 	ret = register_ftrace_function(ops);

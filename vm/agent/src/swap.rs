@@ -49,15 +49,45 @@ pub fn available() -> bool {
 /// What is swapped out does not fit into memory.
 pub fn take_over() -> Result<()> {
     if !Path::new(CONTROL).exists() {
-        undo::note(&Note::OtherModule("zram".to_owned()))?;
-        // Without it, what needs swap is skipped.
-        let _ = Command::new("modprobe").arg("zram").status();
+        load_zram()?;
     }
     for (path, priority) in in_order_of_priority(&files::read(Path::new("/proc/swaps"))?) {
         undo::note(&Note::Swap(path.clone(), priority))?;
         off(&path).with_context(|| format!("swapoff {}", path.display()))?;
     }
     Ok(())
+}
+
+/// With all that it needs. Without it, what needs swap is skipped.
+fn load_zram() -> Result<()> {
+    let Ok(shown) = Command::new("modprobe")
+        .args(["--show-depends", "zram"])
+        .output()
+    else {
+        return Ok(());
+    };
+    let loaded = files::read(Path::new("/proc/modules"))?;
+    for module in to_load(&String::from_utf8_lossy(&shown.stdout), &loaded) {
+        undo::note(&Note::OtherModule(module))?;
+    }
+    let _ = Command::new("modprobe").arg("zram").status();
+    Ok(())
+}
+
+/// Of the modules that modprobe shows, in its order, those that /proc/modules has not.
+fn to_load(shown: &str, loaded: &str) -> Vec<String> {
+    let files = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("insmod "));
+    let names = files.filter_map(|file| {
+        let name = file.split_whitespace().next()?.rsplit('/').next()?;
+        Some(name.split('.').next()?.replace('-', "_"))
+    });
+    let is_loaded = |name: &String| {
+        let mut lines = loaded.lines();
+        lines.any(|line| line.split(' ').next() == Some(name))
+    };
+    names.filter(|name| !is_loaded(name)).collect()
 }
 
 /// The devices and priorities of /proc/swaps, the lowest first: what is noted last is
@@ -199,6 +229,17 @@ mod tests {
         assert_eq!(page.len(), 4096);
         assert_eq!(page[1024..1032], [1, 0, 0, 0, 0xff, 0xff, 0, 0]);
         assert!(page.ends_with(b"SWAPSPACE2"));
+    }
+
+    #[test]
+    fn only_what_is_not_loaded_is_to_be_unloaded_later() {
+        let shown = "builtin x\ninsmod /lib/modules/6/kernel/lib/lz4/lz4-compress.ko.xz \n\
+                     insmod /lib/modules/6/kernel/drivers/block/zram/zram.ko.xz num=1\n";
+        assert_eq!(
+            super::to_load(shown, "ext4 1 0\n"),
+            ["lz4_compress", "zram"]
+        );
+        assert_eq!(super::to_load(shown, "lz4_compress 1 0\n"), ["zram"]);
     }
 
     #[test]

@@ -80,11 +80,8 @@ impl Note {
     fn undo(&self) -> Result<()> {
         match self {
             Note::Setting(path, value) => put_back(path, value),
-            Note::Module => unload(),
-            Note::OtherModule(name) => match delete_module(&name_of(name)?, NOW) {
-                Ok(()) | Err(Errno::ENOENT) => Ok(()),
-                Err(errno) => Err(errno).with_context(|| format!("cannot unload {name}")),
-            },
+            Note::Module => unload("tlbdiff"),
+            Note::OtherModule(name) => unload(name),
             Note::Zram(number) => swap::remove(*number),
             Note::Swap(path, priority) => swap::on(path, *priority),
             Note::Mount(path) => {
@@ -112,20 +109,15 @@ fn put_back(path: &Path, value: &str) -> Result<()> {
     Ok(())
 }
 
-const NOW: DeleteModuleFlags = DeleteModuleFlags::O_NONBLOCK;
-
-fn name_of(module: &str) -> Result<std::ffi::CString> {
-    std::ffi::CString::new(module).context("a module's name")
-}
-
-/// The tracing module goes as soon as nobody has it open any more.
-fn unload() -> Result<()> {
+/// A module goes as soon as nobody has it open any more.
+fn unload(name: &str) -> Result<()> {
+    let module = std::ffi::CString::new(name).context("a module's name")?;
     let end = Instant::now() + LET_GO;
     loop {
-        match delete_module(c"tlbdiff", NOW) {
+        match delete_module(&module, DeleteModuleFlags::O_NONBLOCK) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(_) if Instant::now() < end => sleep(Duration::from_millis(50)),
-            Err(errno) => return Err(errno).context("cannot unload the tracing module"),
+            Err(errno) => return Err(errno).with_context(|| format!("cannot unload {name}")),
         }
     }
 }

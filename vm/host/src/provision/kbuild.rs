@@ -106,7 +106,8 @@ pub(crate) fn release(build: &Path) -> Result<String, VmError> {
     Ok(text.trim().to_owned())
 }
 
-/// The fragment's lines that a configuration does not fulfil.
+/// The fragments' lines that a configuration does not fulfil. Of several lines for one
+/// option the last one counts.
 fn lost_lines<'a>(fragments: &'a str, config: &str) -> Vec<&'a str> {
     let is_set = |name: &str| {
         config.lines().any(|line| {
@@ -118,10 +119,16 @@ fn lost_lines<'a>(fragments: &'a str, config: &str) -> Vec<&'a str> {
         Some(name) => !is_set(name),
         None => config.lines().any(|other| other == line),
     };
-    fragments
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("CONFIG_") && !holds(line))
+    let lines: Vec<&str> = fragments.lines().map(str::trim).collect();
+    let option = |line: &'a str| line.split_once('=').map(|(name, _)| name);
+    let counts = |at: usize| {
+        let name = option(lines[at]);
+        !lines[at + 1..].iter().any(|later| option(later) == name)
+    };
+    let wanted = (0..lines.len()).filter(|&at| lines[at].starts_with("CONFIG_") && counts(at));
+    wanted
+        .map(|at| lines[at])
+        .filter(|line| !holds(line))
         .collect()
 }
 
@@ -137,6 +144,12 @@ mod tests {
             lost_lines(fragment, config),
             ["CONFIG_NR_CPUS=8", "CONFIG_FTRACE=n", "CONFIG_KVM=y"]
         );
+    }
+
+    #[test]
+    fn a_later_fragment_has_the_last_word() {
+        let fragments = "CONFIG_A=n\nCONFIG_B=y\nCONFIG_A=y\n";
+        assert_eq!(lost_lines(fragments, "CONFIG_A=y\n"), ["CONFIG_B=y"]);
     }
 
     #[test]

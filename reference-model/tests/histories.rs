@@ -451,6 +451,36 @@ fn exec_begins_anew() {
     );
 }
 
+// ---- three levels of page tables ----
+
+/// `free_pud_range()` of folded tables: an entry of the PGD that nobody uses any more is
+/// told to have had some, even where nothing was ever mapped there.
+#[test]
+fn folded_tables_are_never_found_empty() {
+    let gib = 1 << 18;
+    let history = |everything: &'static str| {
+        vec![
+            (map(0, 16), ""),
+            (unmap(0, 16), everything),
+            (map(0, 8), ""),
+            (map(16, 8), ""),
+            // The other one is in the same GiB.
+            (unmap(0, 8), ""),
+            (map(gib, 8), ""),
+            (unmap(gib, 8), everything),
+            (unmap(0, 4 * gib), everything),
+            (unmap(0, 4 * gib), ""),
+        ]
+    };
+    for (page_table_levels, everything) in [(3, "mm"), (4, ""), (5, "")] {
+        let machine = Machine {
+            page_table_levels,
+            ..Machine::default()
+        };
+        check_with(machine, Vec::new(), &history(everything));
+    }
+}
+
 // ---- 7.2 ----
 
 fn check_next(history: &[(Op, &str)]) {

@@ -61,8 +61,12 @@ fn bad(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
     }
 }
 
-/// Looks at all that provisioning and running need. Changes nothing.
+/// Looks at all that provisioning and running need; on a RISC-V machine, at what running
+/// there (`--backend local`) needs. Changes nothing.
 pub fn doctor() -> Vec<Finding> {
+    if std::env::consts::ARCH == "riscv64" {
+        return board();
+    }
     let mut findings = vec![packages(), qemu(), compiler()];
     findings.push(cargo());
     match Cache::from_env() {
@@ -72,6 +76,49 @@ pub fn doctor() -> Vec<Finding> {
     findings.extend(provisioned());
     findings
 }
+
+/// What a board needs to have for `--backend local`.
+fn board() -> Vec<Finding> {
+    let release = first_line(Command::new("uname").arg("-r")).unwrap_or_default();
+    let headers = format!("/lib/modules/{release}/build/Makefile");
+    let there = |path: &str, what: &str, remedy: &str| match Path::new(path).exists() {
+        true => good(what),
+        false => bad(format!("{what}: no {path}"), remedy),
+    };
+    let runs = |program: &str| match first_line(Command::new(program).arg("--version")) {
+        Some(text) => good(text),
+        None => bad(format!("{program}: not found"), "apt-get install gcc make"),
+    };
+    vec![
+        match nix::unistd::Uid::effective().is_root() {
+            true => good("root"),
+            false => bad("not root, who alone may load a module", "run it as root"),
+        },
+        there(
+            &headers,
+            &format!("headers of Linux {release}"),
+            "apt-get install linux-headers-$(uname -r)",
+        ),
+        runs("make"),
+        runs(COMPILER),
+        cargo(),
+        there(
+            "/sys/fs/cgroup/cgroup.controllers",
+            "cgroups of the second version",
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there",
+        ),
+        match Path::new(crate::boards::NOTES).exists() {
+            true => bad(
+                format!("an earlier run was cut off: {}", crate::boards::NOTES),
+                "tlbdiff doctor --restore",
+            ),
+            false => good("nothing left behind by an earlier run"),
+        },
+    ]
+}
+
+/// The compiler for module and agent; on a RISC-V Debian it is the machine's own.
+const COMPILER: &str = "riscv64-linux-gnu-gcc";
 
 /// The packages that the host should have.
 fn wanted_packages() -> impl Iterator<Item = &'static str> {
@@ -128,9 +175,9 @@ fn qemu() -> Finding {
 }
 
 fn compiler() -> Finding {
-    match first_line(Command::new("riscv64-linux-gnu-gcc").arg("--version")) {
+    match first_line(Command::new(COMPILER).arg("--version")) {
         Some(text) => good(text),
-        None => bad("riscv64-linux-gnu-gcc: not found", "./vm/provision as root"),
+        None => bad(format!("{COMPILER}: not found"), "./vm/provision as root"),
     }
 }
 
@@ -237,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_finding_that_is_not_ok_has_a_remedy() {
-        for finding in doctor() {
+        for finding in doctor().into_iter().chain(board()) {
             assert_eq!(finding.ok, finding.remedy.is_empty(), "{finding}");
         }
     }

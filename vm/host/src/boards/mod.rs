@@ -24,6 +24,9 @@ use protocol::{Program, Record, Request};
 use setup::{AGENT, Facts, Folder};
 use std::time::{Duration, Instant};
 
+/// Where the agent notes what it has to undo (vm/agent/src/undo.rs).
+pub(crate) const NOTES: &str = "/run/tlbdiff/undo";
+
 /// From the agent's start to its first answer: it makes the machine still first.
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 /// How much longer than a program's own time its agent may be silent.

@@ -106,9 +106,18 @@ pub struct RunArgs {
     /// Guests at once
     #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
-    /// For people, or JSON lines for programs (harness/JSON.md)
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub format: Format,
+    /// What is printed: for people, or for programs (harness/FORMATS.md)
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    pub format: RunFormat,
+    /// Write this format, too, to a file; may be given several times
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub output: Vec<Output>,
+    /// Who reports to KCIDB, as it knows them
+    #[arg(long, value_name = "NAME", value_parser = kcidb_origin)]
+    pub kcidb_origin: Option<String>,
+    /// The build that KCIDB knows already, in place of one that is made up
+    #[arg(long, value_name = "ORIGIN:ID", value_parser = kcidb_build)]
+    pub kcidb_build: Option<String>,
     /// The model's kernel; by default the one that speaks for the kernel run on
     #[arg(long, value_name = "NAME")]
     pub model_profile: Option<String>,
@@ -317,6 +326,55 @@ impl Partition {
         });
         hash % self.of + 1 == self.part
     }
+}
+
+/// What a run is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// For people
+    Human,
+    /// JSON lines (harness/JSON.md)
+    Json,
+    /// KTAP version 1, for kunit.py and kselftest's tools
+    Ktap,
+    /// JUnit XML
+    Junit,
+    /// A report of KCIDB's schema 5
+    Kcidb,
+    /// LAVA's test case signals
+    Lava,
+}
+
+/// A format, and the file that it is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output(pub RunFormat, pub PathBuf);
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Output, String> {
+        let (format, file) = text.split_once('=').ok_or("it is FORMAT=FILE")?;
+        if file.is_empty() {
+            return Err("it is FORMAT=FILE".to_owned());
+        }
+        let format = RunFormat::from_str(format, false)?;
+        Ok(Output(format, file.into()))
+    }
+}
+
+/// KCIDB's pattern of names.
+fn kcidb_origin(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !text.is_empty() && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("an origin is of a-z, 0-9 and _".to_owned())
+}
+
+/// And of what they report of.
+fn kcidb_build(text: &str) -> Result<String, String> {
+    let (origin, _) = text.split_once(':').ok_or("it is ORIGIN:ID")?;
+    kcidb_origin(origin).map(|_| text.to_owned())
 }
 
 /// For whom it is printed.

@@ -17,8 +17,10 @@ use crate::compare::{self, Comparison, Side};
 use crate::judge::{Judge, expect};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, Outcome};
 use crate::report::compares::Compares;
-use crate::report::human::{Human, Style};
-use crate::report::json::{self, Json};
+use crate::report::human::Style;
+use crate::report::json;
+use crate::report::kcidb::Origin;
+use crate::report::outputs::Outputs;
 use crate::report::{Event, Reporter, Rerun, Summary};
 use crate::run::{MakeBackend, Run, messages};
 use crate::text::{self, Fences};
@@ -34,10 +36,17 @@ use vm::KernelChoice;
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
     let (sender, receiver) = messages();
     interrupt::listen(sender.clone())?;
-    let config = RunConfig::new(args)?;
-    let mut reporter: Box<dyn Reporter> = match config.format {
-        Format::Human => Box::new(Human::new(io::stdout(), config.style.clone())),
-        Format::Json => Box::new(Json::new(io::stdout())),
+    let mut reporter = outputs(&args)?;
+    let config = match RunConfig::new(args) {
+        Err(Failure::Input(errors)) => {
+            let files = errors
+                .iter()
+                .map(|error| (error.path.clone(), error.to_string()));
+            reporter.tell(&Event::Invalid(files.collect()))?;
+            reporter.end()?;
+            return Err(Failure::Input(errors));
+        }
+        config => config?,
     };
     for note in &config.notes {
         reporter.tell(&Event::Note(note.clone()))?;
@@ -47,7 +56,7 @@ pub fn run(args: RunArgs) -> Result<u8, Failure> {
         let (name, summary) = match kernel {
             Ok(kernel) => {
                 let run = one_run(&config, kernel);
-                let summary = run.run((&sender, &receiver), reporter.as_mut())?;
+                let summary = run.run((&sender, &receiver), &mut reporter)?;
                 (kernel.start.kernel.clone(), summary)
             }
             Err(missing) => {
@@ -64,7 +73,26 @@ pub fn run(args: RunArgs) -> Result<u8, Failure> {
     if config.kernels.len() > 1 {
         reporter.tell(&Event::AllFinished(summaries.clone()))?;
     }
+    reporter.end()?;
     Ok(worst(&summaries))
+}
+
+/// All that a run is told to.
+fn outputs(args: &RunArgs) -> Result<Outputs, Failure> {
+    let style = Style {
+        quiet: args.quiet,
+        ..style()
+    };
+    let files: Vec<_> = args
+        .output
+        .iter()
+        .map(|output| (output.0, output.1.clone()))
+        .collect();
+    let origin = Origin {
+        origin: args.kcidb_origin.clone(),
+        build: args.kcidb_build.clone(),
+    };
+    Ok(Outputs::new(args.format, &style, &files, &origin)?)
 }
 
 fn one_run(config: &RunConfig, kernel: &KernelRun) -> Run {

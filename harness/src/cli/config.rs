@@ -2,7 +2,7 @@
 //! What the command line means: names looked up, defaults filled in.
 
 use super::Failure;
-use super::args::{BackendName, Format, GuestArgs, KernelArgs, RunArgs, Selection};
+use super::args::{BackendName, GuestArgs, KernelArgs, RunArgs, Selection};
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
 use crate::report::human::Style;
@@ -11,6 +11,7 @@ use crate::scenario::{Scenario, find, names};
 use crate::snapshot::Set;
 use reference_model::Profile;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vm::boards::Place;
@@ -29,10 +30,6 @@ pub struct RunConfig {
     pub repeat: u32,
     /// How many at once.
     pub jobs: usize,
-    /// For whom it is printed.
-    pub format: Format,
-    /// How it is printed for people.
-    pub style: Style,
     /// What the user should know before.
     pub notes: Vec<String>,
 }
@@ -104,7 +101,6 @@ impl RunConfig {
                 }
                 run => run?,
             };
-            run.start.scenarios = scenarios.len();
             run.start.several = several;
             run.start.rerun = rerun(&args, &choice);
             kernels.push(Ok(run));
@@ -116,20 +112,25 @@ impl RunConfig {
     fn of(
         args: &RunArgs,
         scenarios: Vec<Arc<Scenario>>,
-        kernels: Vec<Result<KernelRun, Missing>>,
+        mut kernels: Vec<Result<KernelRun, Missing>>,
         jobs: usize,
         notes: Vec<String>,
     ) -> RunConfig {
+        let paths: Vec<PathBuf> = scenarios
+            .iter()
+            .map(|scenario| scenario.path.clone())
+            .collect();
+        let runs = kernels.len();
+        for run in kernels.iter_mut().flatten() {
+            run.start.scenarios = paths.len();
+            run.start.paths.clone_from(&paths);
+            run.start.runs = runs;
+        }
         RunConfig {
             scenarios,
             kernels,
             repeat: args.repeat,
             jobs,
-            format: args.format,
-            style: Style {
-                quiet: args.quiet,
-                ..style()
-            },
             notes,
         }
     }
@@ -199,7 +200,6 @@ fn on_boards(
     let jobs = reached.len();
     let places = reached.into_iter().map(|(place, _)| place).collect();
     let mut start = start("board", release.clone(), profile);
-    start.scenarios = scenarios.len();
     start.rerun = rerun(args, &KernelChoice::Named(DEFAULT_KERNEL.to_owned()));
     let settings = board::Settings {
         timeout: Duration::from_secs(args.guest.timeout),
@@ -275,6 +275,8 @@ fn from_snapshots(
 fn start(backend: &'static str, kernel: String, profile: &Profile) -> Start {
     Start {
         scenarios: 0,
+        paths: Vec::new(),
+        runs: 1,
         backend,
         kernel,
         profile: profile.name,

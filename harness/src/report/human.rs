@@ -34,6 +34,19 @@ pub struct Style {
     pub rerun: Rerun,
 }
 
+/// All about a verdict, without colours.
+pub fn page(verdict: &Verdict, rerun: &Rerun) -> String {
+    let style = Style {
+        rerun: rerun.clone(),
+        ..Style::default()
+    };
+    let page = Page {
+        style: &style,
+        text: String::new(),
+    };
+    page.verdict(verdict)
+}
+
 /// Prints for people.
 pub struct Human<W: Write> {
     out: W,
@@ -133,6 +146,8 @@ impl<W: Write> Reporter for Human<W> {
         match event {
             Event::Started(start) => self.started(start),
             Event::AllFinished(summaries) => self.all_finished(summaries),
+            // As errors, on standard error.
+            Event::Invalid(_) => Ok(()),
             Event::Progress(what) => {
                 self.bar.set_message(what.clone());
                 Ok(())

@@ -44,7 +44,7 @@ impl<W: Write> Reporter for Json<W> {
                 self.kernel.clone_from(&start.kernel);
                 started(start)
             }
-            Event::AllFinished(_) => return Ok(()),
+            Event::AllFinished(_) | Event::Invalid(_) => return Ok(()),
             Event::Judged(verdict) => scenario(verdict, &self.kernel, &self.rerun),
             Event::Finished(summary) => finished(summary, &self.kernel),
             Event::Note(note) => json!({ "type": "note", "schema": SCHEMA, "note": note }),

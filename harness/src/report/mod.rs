@@ -6,17 +6,26 @@ pub mod compares;
 mod drawing;
 pub mod human;
 pub mod json;
+pub mod junit;
+pub mod kcidb;
+pub mod ktap;
+pub mod lava;
 mod lines;
+pub mod outputs;
+pub mod test;
 
 use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Something happened that is worth telling.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// These files are no scenarios, for these reasons; nothing is run.
+    Invalid(Vec<(PathBuf, String)>),
     /// A run begins.
     Started(Start),
     /// What is being done that takes a while: a guest boots, …
@@ -36,6 +45,10 @@ pub enum Event {
 pub struct Start {
     /// How many scenarios.
     pub scenarios: usize,
+    /// Their files, in the order of telling.
+    pub paths: Vec<PathBuf>,
+    /// How many kernels are run on, one after the other.
+    pub runs: usize,
     /// `guest` or `recorded`.
     pub backend: &'static str,
     /// Which kernel.
@@ -96,6 +109,14 @@ pub trait Reporter {
     /// # Errors
     /// The output cannot be written to.
     fn tell(&mut self, event: &Event) -> io::Result<()>;
+
+    /// All is told.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The command that runs just one scenario again.

@@ -53,6 +53,8 @@ pub fn judge(
 ) -> (Summary, String) {
     let start = Start {
         scenarios: scenarios.len(),
+        paths: Vec::new(),
+        runs: 1,
         backend: "test",
         kernel: "test".to_owned(),
         profile: judge.profile.name,

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A report for KCIDB, schema 5: a checkout, a build and tests for each kernel, and for
+//! what is known an issue with incidents. Written whole, at the end.
+
+use super::test::{Status, Test, not_come_to};
+use super::{Event, Reporter, Start};
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::io::{self, Write};
+
+/// Longest `log_excerpt` of the schema, in bytes of ours: never more characters.
+const EXCERPT: usize = 16384;
+
+/// Who reports, and of which build.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// KCIDB's name of who reports; `tlbdiff` where none is given.
+    pub origin: Option<String>,
+    /// A build that was reported already, `ORIGIN:ID`; else one is made up.
+    pub build: Option<String>,
+}
+
+/// Writes the report.
+pub struct Kcidb<W: Write> {
+    out: W,
+    origin: String,
+    build: Option<String>,
+    /// What tells this report's tests from those of others.
+    unique: String,
+    start: Option<Start>,
+    told: usize,
+    checkouts: Vec<Value>,
+    builds: Vec<Value>,
+    tests: Vec<Value>,
+    issues: Vec<Value>,
+    incidents: Vec<Value>,
+}
+
+impl<W: Write> Kcidb<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, origin: &Origin) -> Kcidb<W> {
+        let unique = format!("{:?} {}", Utc::now(), std::process::id());
+        Kcidb {
+            out,
+            origin: origin
+                .origin
+                .clone()
+                .unwrap_or_else(|| "tlbdiff".to_owned()),
+            build: origin.build.clone(),
+            unique,
+            start: None,
+            told: 0,
+            checkouts: Vec::new(),
+            builds: Vec::new(),
+            tests: Vec::new(),
+            issues: Vec::new(),
+            incidents: Vec::new(),
+        }
+    }
+
+    fn id(&self, words: &[&str]) -> String {
+        let digest = Sha256::digest(words.join("\0"));
+        let hex: String = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{}:{hex}", self.origin)
+    }
+
+    fn build_id(&self, start: &Start) -> String {
+        match &self.build {
+            Some(build) => build.clone(),
+            None => self.id(&["build", start.backend, &start.kernel]),
+        }
+    }
+
+    fn started(&mut self, start: &Start) {
+        self.told = 0;
+        self.start = Some(start.clone());
+        if self.build.is_some() {
+            return;
+        }
+        let checkout = self.id(&["checkout", &start.kernel]);
+        self.checkouts.push(json!({
+            "id": checkout,
+            "origin": self.origin,
+            "comment": start.kernel,
+        }));
+        self.builds.push(json!({
+            "id": self.build_id(start),
+            "checkout_id": checkout,
+            "origin": self.origin,
+            "architecture": "riscv64",
+            "comment": start.kernel,
+            "status": "PASS",
+        }));
+    }
+
+    fn test(&mut self, test: &Test) {
+        let Some(start) = self.start.clone() else {
+            return;
+        };
+        let id = self.id(&[&self.unique, &start.kernel, &test.name]);
+        let mut value = json!({
+            "id": id,
+            "build_id": self.build_id(&start),
+            "origin": self.origin,
+            "path": format!("tlbdiff.{}", test.dotted()),
+            "comment": test.about,
+            "status": status(test),
+            "start_time": test.began.to_rfc3339_opts(SecondsFormat::Millis, true),
+            "duration": test.elapsed.as_secs_f64(),
+            "environment": { "comment": format!("tlbdiff, {}", start.backend) },
+            "misc": {
+                "outcome": test.outcome,
+                "why": test.why,
+                "model_profile": start.profile,
+            },
+        });
+        if !test.text.is_empty() {
+            value["log_excerpt"] = Value::from(excerpt(&test.text));
+        }
+        if test.status == Status::Flaky {
+            value["misc"]["flaky_counts"] = Value::from(test.counts.clone());
+        }
+        self.tests.push(value);
+        if let Some(page) = &test.page {
+            self.known(&id, page);
+        }
+    }
+
+    /// What is known is an issue, and that it was met again an incident.
+    fn known(&mut self, test: &str, page: &str) {
+        let name = page.rsplit('/').next().unwrap_or(page);
+        let issue = self.id(&["issue", name]);
+        if self
+            .issues
+            .iter()
+            .all(|known| known["id"] != issue.as_str())
+        {
+            self.issues.push(json!({
+                "id": issue,
+                "version": 1,
+                "origin": self.origin,
+                "comment": page,
+                "culprit": { "code": true, "tool": false, "harness": false },
+            }));
+        }
+        self.incidents.push(json!({
+            "id": self.id(&["incident", test]),
+            "origin": self.origin,
+            "issue_id": issue,
+            "issue_version": 1,
+            "test_id": test,
+            "present": true,
+        }));
+    }
+}
+
+impl<W: Write> Reporter for Kcidb<W> {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Started(start) => self.started(start),
+            Event::Judged(verdict) => {
+                self.told += 1;
+                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
+                self.test(&Test::of(verdict, &rerun.unwrap_or_default()));
+            }
+            Event::Finished(summary) => {
+                if let Some(start) = self.start.clone() {
+                    for test in not_come_to(&start, self.told, summary.stopped.as_deref()) {
+                        self.test(&test);
+                    }
+                }
+            }
+            // They are of no build.
+            Event::Invalid(_) => {}
+            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let mut report = json!({ "version": { "major": 5, "minor": 3 } });
+        for (name, values) in [
+            ("checkouts", &self.checkouts),
+            ("builds", &self.builds),
+            ("tests", &self.tests),
+            ("issues", &self.issues),
+            ("incidents", &self.incidents),
+        ] {
+            if !values.is_empty() {
+                report[name] = Value::from(values.clone());
+            }
+        }
+        serde_json::to_writer_pretty(&mut self.out, &report)?;
+        writeln!(self.out)?;
+        self.out.flush()
+    }
+}
+
+/// A known failure fails, and its incident says that it is known.
+fn status(test: &Test) -> &'static str {
+    match test.status {
+        Status::Pass => "PASS",
+        Status::Fail | Status::Flaky | Status::Xfail => "FAIL",
+        Status::Skip => "SKIP",
+        // Nothing began, or something went wrong that is not the kernel's.
+        Status::Error if test.text.is_empty() => "MISS",
+        Status::Error => "ERROR",
+    }
+}
+
+/// The end of a text, for what went wrong last is told last.
+fn excerpt(text: &str) -> String {
+    let text = text.replace('\0', " ");
+    let first = text.len().saturating_sub(EXCERPT);
+    let first = (first..=text.len()).find(|at| text.is_char_boundary(*at));
+    text[first.unwrap_or(0)..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_the_end_and_no_character_is_cut() {
+        let long = format!("a{}", "█".repeat(EXCERPT));
+        let excerpt = excerpt(&long);
+        assert!(excerpt.len() <= EXCERPT && excerpt.chars().all(|c| c == '█'));
+        assert_eq!(super::excerpt("a\0b"), "a b");
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! KTAP version 1 (Documentation/dev-tools/ktap.rst), one subtest for each kernel.
+//!
+//! What could not be run has no result line, which readers of KTAP tell as missing: an
+//! error, and not a failure of the kernel.
+
+use super::test::{Status, Test, name};
+use super::{Event, Reporter, Start, Summary};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Prints KTAP.
+pub struct Ktap<W: Write> {
+    out: W,
+    start: Option<Start>,
+    runs: usize,
+    results: usize,
+    failed: bool,
+}
+
+impl<W: Write> Ktap<W> {
+    /// Prints to `out`.
+    pub fn new(out: W) -> Ktap<W> {
+        Ktap {
+            out,
+            start: None,
+            runs: 0,
+            results: 0,
+            failed: false,
+        }
+    }
+
+    fn started(&mut self, start: &Start) -> io::Result<()> {
+        if self.runs == 0 {
+            writeln!(self.out, "KTAP version 1\n1..{}", start.runs)?;
+        }
+        self.runs += 1;
+        (self.results, self.failed) = (0, false);
+        writeln!(self.out, "    KTAP version 1")?;
+        writeln!(self.out, "    # Subtest: {}", suite(start))?;
+        writeln!(self.out, "    1..{}", start.scenarios)?;
+        self.start = Some(start.clone());
+        Ok(())
+    }
+
+    fn result(&mut self, test: &Test) -> io::Result<()> {
+        for line in test.text.lines() {
+            writeln!(self.out, "    # {}", plain(line))?;
+        }
+        let name = plain(&test.name).replace('#', "_");
+        let why = plain(&test.why).replace('#', "_");
+        let (ok, directive) = match test.status {
+            Status::Pass => ("ok", String::new()),
+            Status::Fail | Status::Flaky => ("not ok", String::new()),
+            Status::Xfail => ("ok", format!(" # XFAIL {why}")),
+            Status::Skip => ("ok", format!(" # SKIP {why}")),
+            Status::Error => return writeln!(self.out, "    # {name}: {}: {why}", test.outcome),
+        };
+        self.failed |= ok != "ok";
+        self.results += 1;
+        writeln!(self.out, "    {ok} {} {name}{directive}", self.results)
+    }
+
+    fn finished(&mut self, summary: &Summary) -> io::Result<()> {
+        let Some(start) = self.start.take() else {
+            return Ok(());
+        };
+        if let Some(why) = &summary.stopped {
+            writeln!(self.out, "# stopped: {}", plain(why))?;
+        }
+        let ok = match self.failed || self.results < start.scenarios {
+            true => "not ok",
+            false => "ok",
+        };
+        writeln!(self.out, "{ok} {} {}", self.runs, suite(&start))
+    }
+
+    /// Files that are no scenarios are a run of their own, of which nothing came.
+    fn invalid(&mut self, files: &[(PathBuf, String)]) -> io::Result<()> {
+        writeln!(self.out, "KTAP version 1\n1..1\n    KTAP version 1")?;
+        writeln!(self.out, "    # Subtest: tlbdiff\n    1..{}", files.len())?;
+        for (path, why) in files {
+            for line in why.lines() {
+                writeln!(self.out, "    # {}: invalid: {}", name(path), plain(line))?;
+            }
+        }
+        writeln!(self.out, "not ok 1 tlbdiff")
+    }
+}
+
+impl<W: Write> Reporter for Ktap<W> {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Started(start) => self.started(start)?,
+            Event::Judged(verdict) => {
+                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
+                self.result(&Test::of(verdict, &rerun.unwrap_or_default()))?;
+            }
+            Event::Finished(summary) => self.finished(summary)?,
+            Event::Invalid(files) => self.invalid(files)?,
+            Event::Note(note) => writeln!(self.out, "# note: {}", plain(note))?,
+            Event::Progress(_) | Event::AllFinished(_) => {}
+        }
+        self.out.flush()
+    }
+}
+
+/// A kernel's run, as one test of tests.
+fn suite(start: &Start) -> String {
+    let words = start.kernel.split(|c: char| c.is_whitespace() || c == '#');
+    format!("tlbdiff.{}", words.collect::<Vec<_>>().join("_"))
+}
+
+/// One line without what readers of lines stumble over.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

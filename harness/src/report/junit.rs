@@ -86,14 +86,23 @@ impl<W: Write> Reporter for Junit<W> {
     }
 }
 
-/// What XML cannot have is left out by the library.
+/// Without the characters that XML 1.0 cannot have; the library leaves some of them in.
+fn xml(text: &str) -> String {
+    let allowed = |c: char| match c {
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        c => c >= ' ',
+    };
+    text.chars().filter(|c| allowed(*c)).collect()
+}
+
 fn case(test: &Test) -> TestCase {
     let (class, own) = test.name.rsplit_once('/').unwrap_or(("", &test.name));
     let class = class.replace('/', ".");
-    let mut case = TestCase::new(own, status(test));
+    let mut case = TestCase::new(xml(own), status(test));
     case.set_classname(match class.is_empty() {
         true => "tlbdiff".to_owned(),
-        false => format!("tlbdiff.{class}"),
+        false => xml(&format!("tlbdiff.{class}")),
     });
     case.set_time(test.elapsed);
     case
@@ -104,7 +113,7 @@ fn status(test: &Test) -> TestCaseStatus {
         Status::Pass => return TestCaseStatus::success(),
         Status::Skip | Status::Xfail => {
             let mut skipped = TestCaseStatus::skipped();
-            skipped.set_message(test.why.as_str());
+            skipped.set_message(xml(&test.why));
             // As pytest writes it.
             skipped.set_type(match test.status {
                 Status::Xfail => "xfail",
@@ -116,11 +125,11 @@ fn status(test: &Test) -> TestCaseStatus {
         Status::Fail | Status::Flaky => NonSuccessKind::Failure,
     };
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_message(test.why.as_str());
+    status.set_message(xml(&test.why));
     status.set_type(match test.status {
         Status::Flaky => "flaky",
         _ => test.outcome,
     });
-    status.set_description(test.text.as_str());
+    status.set_description(xml(&test.text));
     status
 }

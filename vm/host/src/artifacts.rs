@@ -43,6 +43,13 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
+    /// The unpacked source that the kernel was built from; none where it is not kept.
+    pub fn source(&self) -> Option<PathBuf> {
+        let build = self.vmlinux.as_deref()?.parent()?;
+        let link = std::fs::canonicalize(build.join("source")).ok()?;
+        Some(link)
+    }
+
     /// Text of the kernel's configuration; none where it is not kept.
     pub fn config(&self) -> Option<String> {
         let build = self.vmlinux.as_deref()?.parent()?;

@@ -17,6 +17,7 @@ const SCENARIO: &str = "about: x\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
 const SSH: &str = r#"#!/bin/sh
 for script; do :; done
 gone() { echo "ssh: connect to host board port 22: $1" >&2; exit 255; }
+case "$*" in *root@gone*) gone 'No route to host' ;; esac
 case "$FAULT" in
 unreachable) gone 'Connection refused' ;;
 unlike) exec sh -c "$script" ;;
@@ -51,11 +52,11 @@ esac
 /// Nothing here takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs scenarios on a board with that fault: the exit code, and what is said.
+/// Runs scenarios (or other arguments) on a board with that fault: the exit code, and what is said.
 fn run(fault: &str, scenarios: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    for name in scenarios {
+    for name in ["a.yaml", "b.yaml"] {
         fs::write(folder.path().join(name), SCENARIO).expect("a file");
     }
     fs::create_dir(path("bin")).expect("a folder");
@@ -182,6 +183,14 @@ fn what_befalls_a_board_in_a_run_is_told_and_the_run_goes_on() {
     );
     expect("tainted", 1, &[a, b, "tainted itself: 0x200"]);
     expect("rebooted", 1, &[a, "the board rebooted", "serial console"]);
+}
+
+#[test]
+fn the_run_goes_on_without_a_board_that_is_not_there() {
+    let scenarios = ["--backend", "ssh:root@gone", "a.yaml", "b.yaml"];
+    let (a, b) = ("kernel crashed   a.yaml", "kernel crashed   b.yaml");
+    let gone = "ssh:root@gone cannot be reached";
+    expect_of(&scenarios, "tainted", 1, &[a, b, gone, "No route to host"]);
 }
 
 #[test]

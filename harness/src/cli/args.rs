@@ -439,3 +439,47 @@ pub struct ProvisionArgs {
     )]
     pub arguments: Vec<OsString>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BackendName, Partition};
+    use std::path::Path;
+
+    #[test]
+    fn each_scenario_is_in_one_part_wherever_it_lies() {
+        let parts: Vec<Partition> = ["hash:1/3", "hash:2/3", "hash:3/3"]
+            .iter()
+            .map(|text| text.parse().expect("a part"))
+            .collect();
+        let mut sizes = [0; 3];
+        for number in 0..300 {
+            let here = format!("scenarios/munmap/{number}.yaml");
+            let there = format!("/elsewhere/scenarios/munmap/{number}.yaml");
+            let in_parts = |path: &str| -> Vec<usize> {
+                let has = |part: &usize| parts[*part].has(Path::new(path));
+                (0..3).filter(has).collect()
+            };
+            assert_eq!(in_parts(&here).len(), 1);
+            assert_eq!(in_parts(&here), in_parts(&there));
+            sizes[in_parts(&here)[0]] += 1;
+        }
+        assert!(sizes.iter().all(|size| *size > 70), "{sizes:?}");
+        // Machines of different versions have to agree.
+        let path = Path::new("scenarios/munmap/middle.yaml");
+        assert_eq!(parts.iter().position(|part| part.has(path)), Some(MIDDLE));
+    }
+
+    /// FNV-1a of `munmap/middle.yaml`, modulo 3.
+    const MIDDLE: usize = 2;
+
+    #[test]
+    fn backends_are_told_as_they_are_given() {
+        for text in ["guest", "recorded", "local", "ssh:a", "ssh:root@b:2222"] {
+            let name: BackendName = text.parse().expect("a backend");
+            assert_eq!(name.to_string(), text);
+            let place = name.place(None).map(|place| place.to_string());
+            assert_eq!(place.is_some(), name.is_board());
+            assert!(place.is_none_or(|place| place == text));
+        }
+    }
+}

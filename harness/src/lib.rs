@@ -8,6 +8,7 @@ pub mod cli;
 pub mod compare;
 pub mod convert;
 pub mod diff;
+pub mod history;
 pub mod judge;
 pub mod layer1;
 pub mod observe;

@@ -80,6 +80,13 @@ impl Outcome {
         self.name().replace(' ', "_")
     }
 
+    /// Of that key.
+    pub fn from_key(key: &str) -> Option<Outcome> {
+        Outcome::ALL
+            .into_iter()
+            .find(|outcome| outcome.key() == key)
+    }
+
     /// What the process ends with.
     pub fn exit_code(self) -> u8 {
         match self {

@@ -6,6 +6,7 @@ use crate::judge::Judge;
 use crate::report::{Event, Reporter, Start, Summary};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
+use chrono::Utc;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -87,7 +88,11 @@ impl Run {
     ) -> io::Result<Summary> {
         let begin = Instant::now();
         let total = self.scenarios.len();
-        reporter.tell(&Event::Started(self.start.clone()))?;
+        let start = Start {
+            began: Utc::now(),
+            ..self.start.clone()
+        };
+        reporter.tell(&Event::Started(start))?;
         let stop = Arc::new(Stop::default());
         let workers = self.jobs.clamp(1, total.max(1));
         self.start_workers(workers, sender, &stop)?;

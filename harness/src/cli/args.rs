@@ -48,6 +48,10 @@ pub enum Command {
     Provision(ProvisionArgs),
     /// Say what is missing on this machine, each with its remedy
     Doctor(DoctorArgs),
+    /// Run scenarios, keep their results, and say what changed since earlier runs
+    Nightly(NightlyArgs),
+    /// Show the results that `nightly` has kept
+    History(HistoryArgs),
 }
 
 /// Which scenarios.
@@ -118,6 +122,14 @@ pub struct RunArgs {
     /// The build that KCIDB knows already, in place of one that is made up
     #[arg(long, value_name = "ORIGIN:ID", value_parser = kcidb_build)]
     pub kcidb_build: Option<String>,
+    /// The machine's name in kept results (default: `guest` with its --cpu, this machine's
+    /// name, or the HOST of ssh)
+    #[arg(long, value_name = "NAME")]
+    pub board: Option<String>,
+    /// The line of kernels whose results are kept and compared with each other (default: the
+    /// name of a kernel from vm/kernels.toml; else its version, as in `6.12`)
+    #[arg(long, value_name = "NAME")]
+    pub line: Option<String>,
     /// The model's kernel; by default the one that speaks for the kernel run on
     #[arg(long, value_name = "NAME")]
     pub model_profile: Option<String>,
@@ -133,6 +145,57 @@ pub struct RunArgs {
         reason = "a doc comment here would become the help's heading"
     )]
     pub guest: GuestArgs,
+}
+
+/// Options of `nightly`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = NIGHTLY_EXIT_CODES)]
+pub struct NightlyArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub run: RunArgs,
+    /// Database that results are kept in (default: history.sqlite in $STATE_DIRECTORY, which
+    /// systemd sets, else in the folder tlbdiff of $XDG_STATE_HOME or ~/.local/state)
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Forget all but the last N runs of each board and line
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// End as `run` does: whatever fails is found, also where it failed before
+    #[arg(long)]
+    pub strict: bool,
+}
+
+const NIGHTLY_EXIT_CODES: &str = "Exit codes: 0 nothing got worse, 1 something did (with --strict: something was found), \
+2 bad command line or scenario, 69 something could not be run or kept (and nothing got worse), 130 interrupted.";
+
+/// Options of `history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// Show what this scenario came to, in place of the runs
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: Option<PathBuf>,
+    /// Database that results are kept in (default: as for `nightly`)
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Only runs on this board
+    #[arg(long, value_name = "NAME")]
+    pub board: Option<String>,
+    /// Only runs of this line of kernels
+    #[arg(long, value_name = "NAME")]
+    pub line: Option<String>,
+    /// Only the last N runs of each board and line
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: u32,
+    /// Write all of it as one page, which needs nothing but itself
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    pub html: Option<PathBuf>,
+    /// Take in what `run --format json` wrote: results of partitions, and of other machines
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["scenario", "html"])]
+    pub import: Vec<PathBuf>,
 }
 
 /// Options of `compare`.

@@ -22,7 +22,7 @@ use crate::report::json;
 use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
 use crate::report::{Event, Reporter, Rerun, Summary};
-use crate::run::{MakeBackend, Run, messages};
+use crate::run::{MakeBackend, Message, Run, messages};
 use crate::text::{self, Fences};
 use reference_model::{Machine, Profile};
 use std::io::{self, Write};
@@ -30,13 +30,32 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 use vm::KernelChoice;
 
 /// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
+    let heard = listen()?;
+    let mut outputs = outputs(&args)?;
+    Ok(worst(&run_telling(args, &heard, &mut outputs)?))
+}
+
+/// What a run listens to, Ctrl-C as well. To be called before any other thread is started.
+pub fn listen() -> Result<Heard, Failure> {
     let (sender, receiver) = messages();
     interrupt::listen(sender.clone())?;
-    let mut reporter = outputs(&args)?;
+    Ok((sender, receiver))
+}
+
+/// The two ends of what a run listens to.
+pub type Heard = (Sender<Message>, Receiver<Message>);
+
+/// Runs scenarios on kernels, and gives what each kernel's run came to.
+pub fn run_telling(
+    args: RunArgs,
+    (sender, receiver): &Heard,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<(String, Summary)>, Failure> {
     let config = match RunConfig::new(args) {
         Err(Failure::Input(errors)) => {
             let files = errors
@@ -56,7 +75,7 @@ pub fn run(args: RunArgs) -> Result<u8, Failure> {
         let (name, summary) = match kernel {
             Ok(kernel) => {
                 let run = one_run(&config, kernel);
-                let summary = run.run((&sender, &receiver), &mut reporter)?;
+                let summary = run.run((sender, receiver), reporter)?;
                 (kernel.start.kernel.clone(), summary)
             }
             Err(missing) => {
@@ -74,11 +93,11 @@ pub fn run(args: RunArgs) -> Result<u8, Failure> {
         reporter.tell(&Event::AllFinished(summaries.clone()))?;
     }
     reporter.end()?;
-    Ok(worst(&summaries))
+    Ok(summaries)
 }
 
 /// All that a run is told to.
-fn outputs(args: &RunArgs) -> Result<Outputs, Failure> {
+pub fn outputs(args: &RunArgs) -> Result<Outputs, Failure> {
     let style = Style {
         quiet: args.quiet,
         ..style()
@@ -119,7 +138,7 @@ fn not_run(config: &RunConfig, why: &str) -> Summary {
 }
 
 /// What the worst of them ends the process with.
-fn worst(summaries: &[(String, Summary)]) -> u8 {
+pub fn worst(summaries: &[(String, Summary)]) -> u8 {
     if summaries.iter().any(|(_, summary)| summary.interrupted) {
         return EXIT_INTERRUPTED;
     }

@@ -14,6 +14,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 use vm::boards::Place;
 use vm::{Artifacts, KernelChoice, VmError};
 
@@ -122,6 +123,10 @@ impl RunConfig {
             .collect();
         let runs = kernels.len();
         for run in kernels.iter_mut().flatten() {
+            run.start.board = board(args);
+            if let Some(line) = &args.line {
+                run.start.line.clone_from(line);
+            }
             run.start.scenarios = paths.len();
             run.start.paths.clone_from(&paths);
             run.start.runs = runs;
@@ -199,7 +204,7 @@ fn on_boards(
     let profile = named.unwrap_or(own);
     let jobs = reached.len();
     let places = reached.into_iter().map(|(place, _)| place).collect();
-    let mut start = start("board", release.clone(), profile);
+    let mut start = start("board", release.clone(), line_of(&release), profile);
     start.rerun = rerun(args, &KernelChoice::Named(DEFAULT_KERNEL.to_owned()));
     let settings = board::Settings {
         timeout: Duration::from_secs(args.guest.timeout),
@@ -239,11 +244,15 @@ fn on_guest(
     let own = own.unwrap_or(&Profile::STABLE);
     let profile = named.unwrap_or(own);
     let snapshots = Set::of_kernel(&artifacts.kernel).filter(|_| !args.no_snapshots);
+    let line = match choice {
+        KernelChoice::Named(name) => name.clone(),
+        KernelChoice::Tree(_) => line_of(&artifacts.release),
+    };
     Ok(KernelRun {
         kernel: artifacts.kernel.clone(),
         profile,
         snapshots,
-        start: start("guest", kernel_name(&artifacts), profile),
+        start: start("guest", kernel_name(&artifacts), line, profile),
         from: From::Guest(Box::new(settings(&args.guest, artifacts))),
     })
 }
@@ -267,22 +276,54 @@ fn from_snapshots(
         kernel: choice.to_string(),
         profile,
         snapshots: None,
-        start: start("recorded", name, profile),
+        start: start("recorded", name, choice.to_string(), profile),
         from: From::Recorded(set),
     })
 }
 
-fn start(backend: &'static str, kernel: String, profile: &Profile) -> Start {
+fn start(backend: &'static str, kernel: String, line: String, profile: &Profile) -> Start {
     Start {
-        scenarios: 0,
-        paths: Vec::new(),
+        id: Uuid::now_v7().to_string(),
+        line,
         runs: 1,
         backend,
         kernel,
         profile: profile.name,
-        several: false,
-        rerun: Rerun::default(),
+        ..Start::default()
     }
+}
+
+/// By which name a machine's results are kept.
+fn board(args: &RunArgs) -> String {
+    if let Some(name) = &args.board {
+        return name.clone();
+    }
+    let name = |backend: &BackendName| match backend {
+        BackendName::Local => nix::unistd::gethostname().map_or_else(
+            |_| "local".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+        BackendName::Ssh(place) => {
+            let host = place.rsplit('@').next().unwrap_or(place);
+            host.split(':').next().unwrap_or(host).to_owned()
+        }
+        BackendName::Guest | BackendName::Recorded => backend.to_string(),
+    };
+    let names: Vec<String> = args.backend.iter().map(name).collect();
+    let names = match names.is_empty() {
+        true => BackendName::Guest.to_string(),
+        false => names.join(","),
+    };
+    match &args.guest.cpu {
+        Some(cpu) => format!("{names} {cpu}"),
+        None => names,
+    }
+}
+
+/// The line of kernels that a release belongs to: `6.12` of `6.12.107+deb13-riscv64`.
+fn line_of(release: &str) -> String {
+    let numbers = release.split(['.', '-', '+']).take(2);
+    numbers.collect::<Vec<_>>().join(".")
 }
 
 fn kernel_name(artifacts: &Artifacts) -> String {

@@ -4,6 +4,7 @@
 pub mod args;
 mod commands;
 mod config;
+mod history;
 mod interrupt;
 
 use crate::outcome::{EXIT_COULD_NOT_RUN, EXIT_INVALID};
@@ -65,6 +66,8 @@ pub fn main() -> ExitCode {
         Command::Provision(args) => commands::provision(&args),
         Command::Doctor(args) if args.restore => commands::restore(&args),
         Command::Doctor(_) => commands::doctor(),
+        Command::Nightly(args) => history::nightly(args),
+        Command::History(args) => history::history(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

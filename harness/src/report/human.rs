@@ -146,6 +146,7 @@ impl<W: Write> Reporter for Human<W> {
         match event {
             Event::Started(start) => self.started(start),
             Event::AllFinished(summaries) => self.all_finished(summaries),
+            Event::Changed(changes) => write!(self.out, "{changes}"),
             // As errors, on standard error.
             Event::Invalid(_) => Ok(()),
             Event::Progress(what) => {

@@ -2,14 +2,18 @@
 //! For programs: one JSON object a line. `harness/JSON.md` documents it; a
 //! change of meaning changes [`SCHEMA`].
 
+use super::lines::extent;
+use super::test;
 use super::{Event, Reporter, Rerun, Start, Summary};
 use crate::diff::{Diff, Side, Uncovered};
+use crate::history::changes::{Changes, Kind};
 use crate::layer1::Layer1Difference;
 use crate::observe::{ObservedCall, ObservedStep};
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, describe::describe};
 use crate::text;
 use crate::verdict::{Finding, Verdict};
+use chrono::SecondsFormat;
 use reference_model::{Call, Effect, Fence, Prediction, Profile, Range, StepPrediction};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -21,37 +25,49 @@ pub const SCHEMA: u32 = 2;
 /// Prints for programs.
 pub struct Json<W: Write> {
     out: W,
-    rerun: Rerun,
-    kernel: String,
+    lines: Lines,
 }
 
 impl<W: Write> Json<W> {
     /// Prints to `out`.
     pub fn new(out: W) -> Json<W> {
-        Json {
-            out,
-            rerun: Rerun::default(),
-            kernel: String::new(),
-        }
+        let lines = Lines::default();
+        Json { out, lines }
     }
 }
 
 impl<W: Write> Reporter for Json<W> {
     fn tell(&mut self, event: &Event) -> io::Result<()> {
-        let line = match event {
-            Event::Started(start) => {
-                self.rerun = start.rerun.clone();
-                self.kernel.clone_from(&start.kernel);
-                started(start)
-            }
-            Event::AllFinished(_) | Event::Invalid(_) => return Ok(()),
-            Event::Judged(verdict) => scenario(verdict, &self.kernel, &self.rerun),
-            Event::Finished(summary) => finished(summary, &self.kernel),
-            Event::Note(note) => json!({ "type": "note", "schema": SCHEMA, "note": note }),
-            Event::Progress(_) => return Ok(()),
+        let Some(line) = self.lines.of(event) else {
+            return Ok(());
         };
         writeln!(self.out, "{line}")?;
         self.out.flush()
+    }
+}
+
+/// Makes the lines: those that are printed, and those that the history keeps.
+#[derive(Default)]
+pub struct Lines {
+    rerun: Rerun,
+    kernel: String,
+}
+
+impl Lines {
+    /// What is said of an event, if anything.
+    pub fn of(&mut self, event: &Event) -> Option<Value> {
+        match event {
+            Event::Started(start) => {
+                self.rerun = start.rerun.clone();
+                self.kernel.clone_from(&start.kernel);
+                Some(started(start))
+            }
+            Event::Judged(verdict) => Some(scenario(verdict, &self.kernel, &self.rerun)),
+            Event::Finished(summary) => Some(finished(summary, &self.kernel)),
+            Event::Changed(changes) => Some(changed(changes)),
+            Event::Note(note) => Some(json!({ "type": "note", "schema": SCHEMA, "note": note })),
+            Event::AllFinished(_) | Event::Invalid(_) | Event::Progress(_) => None,
+        }
     }
 }
 
@@ -59,6 +75,10 @@ fn started(start: &Start) -> Value {
     json!({
         "type": "start",
         "schema": SCHEMA,
+        "run": start.id,
+        "began": start.began.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "board": start.board,
+        "line": start.line,
         "scenarios": start.scenarios,
         "backend": start.backend,
         "kernel": start.kernel,
@@ -88,15 +108,48 @@ fn finished(summary: &Summary, kernel: &str) -> Value {
     })
 }
 
+fn changed(changes: &Changes) -> Value {
+    let list = |kind: Kind| {
+        let changes = changes.of(kind).map(|change| {
+            json!({
+                "name": change.name,
+                "from": change.from.map(Outcome::key),
+                "to": change.to.key(),
+                "why": change.why,
+            })
+        });
+        Value::from(changes.collect::<Vec<_>>())
+    };
+    let mut value = json!({
+        "type": "changes",
+        "schema": SCHEMA,
+        "board": changes.board,
+        "line": changes.line,
+        "since": changes.since.map(|since| since.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        "still_failing": changes.still,
+        "slower": changes.slower.iter().map(|slower| json!({
+            "name": slower.name,
+            "usual_ms": slower.usual_ms,
+            "elapsed_ms": slower.elapsed_ms,
+        })).collect::<Vec<_>>(),
+    });
+    for kind in Kind::ALL {
+        value[kind.key()] = list(kind);
+    }
+    value
+}
+
 fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> Value {
     json!({
         "type": "scenario",
         "schema": SCHEMA,
         "scenario": verdict.scenario.path,
+        "name": test::name(&verdict.scenario.path),
         "about": verdict.scenario.about,
         "kernel": kernel,
         "mms": verdict.scenario.mms,
         "outcome": verdict.outcome().key(),
+        "why": test::why_of(verdict),
         "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
         "runs": verdict.runs,
         "elapsed_ms": verdict.elapsed.as_millis() as u64,
@@ -147,6 +200,7 @@ fn step(verdict: &Verdict, index: usize) -> Value {
         "line": written.line,
         "source": written.source,
         "operation": describe(&verdict.scenario, written),
+        "pages": extent(&written.op).map(|(start, end)| [start, end]),
         "model": model.map(predicted),
         "kernel": kernel.map(observed),
     })

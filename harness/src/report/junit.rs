@@ -73,7 +73,7 @@ impl<W: Write> Reporter for Junit<W> {
                 }
                 self.report.add_test_suite(suite);
             }
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) => {}
+            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
         }
         Ok(())
     }

@@ -176,7 +176,7 @@ impl<W: Write> Reporter for Kcidb<W> {
             }
             // They are of no build.
             Event::Invalid(_) => {}
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) => {}
+            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl<W: Write> Reporter for Ktap<W> {
             Event::Finished(summary) => self.finished(summary)?,
             Event::Invalid(files) => self.invalid(files)?,
             Event::Note(note) => writeln!(self.out, "# note: {}", plain(note))?,
-            Event::Progress(_) | Event::AllFinished(_) => {}
+            Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
         }
         self.out.flush()
     }

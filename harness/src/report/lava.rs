@@ -73,7 +73,7 @@ impl<W: Write> Reporter for Lava<W> {
                     self.result(&Test::missing(&super::test::name(path), why))?;
                 }
             }
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) => {}
+            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
         }
         self.out.flush()
     }

@@ -14,8 +14,10 @@ mod lines;
 pub mod outputs;
 pub mod test;
 
+use crate::history::changes::Changes;
 use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::verdict::Verdict;
+use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -38,11 +40,21 @@ pub enum Event {
     Finished(Summary),
     /// All runs have, where there were several kernels: what each came to.
     AllFinished(Vec<(String, Summary)>),
+    /// What a run changed against those before it, where these are kept.
+    Changed(Box<Changes>),
 }
 
 /// What is going to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
+    /// The run's own name, which no other run has.
+    pub id: String,
+    /// When it began.
+    pub began: DateTime<Utc>,
+    /// On which machine, by the name that its results are kept under.
+    pub board: String,
+    /// Results of the same line of kernels are compared with each other.
+    pub line: String,
     /// How many scenarios.
     pub scenarios: usize,
     /// Their files, in the order of telling.

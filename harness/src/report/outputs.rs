@@ -88,7 +88,7 @@ fn reporter(
 }
 
 /// A file in the same folder, to be renamed; with the rights of any new file.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
+pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     let folder = path
         .parent()

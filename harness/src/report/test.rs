@@ -75,10 +75,7 @@ impl Test {
     pub fn of(verdict: &Verdict, rerun: &Rerun) -> Test {
         let outcome = verdict.outcome();
         let status = Status::of(outcome);
-        let worst = verdict
-            .findings
-            .iter()
-            .find(|finding| finding.outcome() == outcome);
+        let worst = worst(verdict);
         let elapsed = TimeDelta::from_std(verdict.elapsed).unwrap_or_default();
         let counts = verdict.findings.iter().find_map(|finding| match finding {
             Finding::Varies { counts, .. } => Some(counts.clone()),
@@ -126,6 +123,17 @@ impl Test {
             .map(|c| if allowed(c) { c } else { '_' })
             .collect()
     }
+}
+
+fn worst(verdict: &Verdict) -> Option<&Finding> {
+    let outcome = verdict.outcome();
+    let mut findings = verdict.findings.iter();
+    findings.find(|finding| finding.outcome() == outcome)
+}
+
+/// Why a verdict is what it is, in a line; empty where all agree.
+pub fn why_of(verdict: &Verdict) -> String {
+    worst(verdict).map(why).unwrap_or_default()
 }
 
 /// The path below the folder `scenarios`, else the file's name; without its ending.

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `nightly` and `history`.
+
+use super::Failure;
+use super::args::{HistoryArgs, NightlyArgs, RunArgs};
+use super::commands::{listen, outputs, run_telling, worst};
+use crate::history::changes;
+use crate::history::recorder::{Recorder, Recording};
+use crate::history::show::{self, Choice};
+use crate::history::{self, HistoryError, Store, import};
+use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
+use crate::report::test;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+fn database(named: Option<&PathBuf>) -> PathBuf {
+    let default = || history::default_path(|name| std::env::var_os(name));
+    named.cloned().unwrap_or_else(default)
+}
+
+/// Runs scenarios, keeps their results, and says what changed.
+pub fn nightly(args: NightlyArgs) -> Result<u8, Failure> {
+    let heard = listen()?;
+    let mut recorder = Recorder::new(&database(args.history.as_ref()))?;
+    // What agrees night after night is for the history to show.
+    let run = RunArgs {
+        quiet: true,
+        ..args.run
+    };
+    let mut outputs = outputs(&run)?;
+    let mut recording = Recording {
+        recorder: &mut recorder,
+        outputs: &mut outputs,
+    };
+    let summaries = run_telling(run, &heard, &mut recording)?;
+    recorder.forget(args.keep);
+    for note in recorder.notes() {
+        eprintln!("note: {note}");
+    }
+    let code = match args.strict {
+        true => worst(&summaries),
+        false => changes::exit_code(recorder.changes(), &summaries),
+    };
+    Ok(match recorder.is_whole() {
+        false if code == EXIT_AGREE => EXIT_COULD_NOT_RUN,
+        _ => code,
+    })
+}
+
+/// Shows what is kept, or takes more in.
+pub fn history(args: &HistoryArgs) -> Result<u8, Failure> {
+    let path = database(args.history.as_ref());
+    if !args.import.is_empty() {
+        return take_in(&path, &args.import);
+    }
+    let store = Store::read(&path)?;
+    let choice = Choice {
+        board: args.board.clone(),
+        line: args.line.clone(),
+        last: args.last,
+    };
+    let mut out = io::stdout().lock();
+    if let Some(file) = &args.html {
+        let page = history::page(&store, &choice)?;
+        write_whole(file, &page)?;
+        writeln!(out, "{} written", file.display())?;
+    } else if let Some(scenario) = &args.scenario {
+        let name = named(&store, scenario)?;
+        write!(out, "{}", show::scenario(&store, &name, &choice)?)?;
+    } else {
+        write!(out, "{}", show::runs(&store, &choice)?)?;
+    }
+    Ok(EXIT_AGREE)
+}
+
+/// The scenario that is meant, by its file or its name.
+fn named(store: &Store, scenario: &Path) -> Result<String, Failure> {
+    let as_named = scenario.display().to_string();
+    if let Ok(name) = store.scenario_named(&as_named)? {
+        return Ok(name);
+    }
+    store
+        .scenario_named(&test::name(scenario))?
+        .map_err(|nearest| {
+            let hint = nearest.map(|name| format!(" (did you mean `{name}`?)"));
+            let hint = hint.unwrap_or_default();
+            Failure::Usage(format!("no results are kept of `{as_named}`{hint}"))
+        })
+}
+
+fn take_in(path: &Path, files: &[PathBuf]) -> Result<u8, Failure> {
+    let opened = Store::open(path)?;
+    if let Some(note) = opened.note {
+        eprintln!("note: {note}");
+    }
+    let mut store = opened.store;
+    let mut out = io::stdout().lock();
+    for file in files {
+        let imported = import::import(&mut store, file)?;
+        let (runs, results, new) = (imported.runs, imported.results, imported.new);
+        writeln!(
+            out,
+            "{}: {results} results of {runs} runs, {new} of them new",
+            file.display()
+        )?;
+        if imported.cut {
+            eprintln!(
+                "note: {} ends in the middle of a line: whoever wrote it was killed",
+                file.display()
+            );
+        }
+    }
+    Ok(EXIT_AGREE)
+}
+
+/// There is the old page or the new one, never a part.
+fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut file = crate::report::outputs::beside(path)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)
+        .map_err(|error| Failure::Cannot(format!("{}: {}", path.display(), error.error)))?;
+    Ok(())
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Failure {
+        match error {
+            HistoryError::Line { .. } => Failure::Usage(error.to_string()),
+            error => Failure::Cannot(error.to_string()),
+        }
+    }
+}

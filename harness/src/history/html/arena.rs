@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The steps of a scenario, each with the arena: what model and kernel told secondary
+//! MMUs, and which pages were lost.
+
+use super::array;
+use maud::{Markup, html};
+use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Most steps that are drawn.
+const STEPS: usize = 200;
+/// The page's units.
+const WIDTH: u64 = 720;
+const LABELS: u64 = 150;
+const LANE: u64 = 16;
+const BAR: u64 = 12;
+/// Room for a number on the axis.
+const NUMBER: u64 = 40;
+/// Pages around those that are named show what was not told.
+const AROUND: u64 = 2;
+
+/// A range in pages of the arena, or all of an address space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Pages(u64, u64),
+    Everything,
+}
+
+/// A row of a drawing.
+struct Lane {
+    class: &'static str,
+    label: String,
+    told: Vec<Extent>,
+}
+
+/// All steps of a line of JSON.
+pub(super) fn steps(line: &Value) -> Markup {
+    let steps = array(&line["steps"]);
+    html! {
+        ol { @for step in steps.iter().take(STEPS) { (self::step(&line["mms"], step)) } }
+        @if steps.len() > STEPS { p.dim { "and " (steps.len() - STEPS) " more steps" } }
+    }
+}
+
+fn step(mms: &Value, step: &Value) -> Markup {
+    let lanes = lanes(mms, step);
+    let named = array(&step["pages"]);
+    let named = match named {
+        [start, end] => start.as_u64().zip(end.as_u64()),
+        _ => None,
+    };
+    html! {
+        li {
+            code { (step["operation"].as_str().unwrap_or_default()) }
+            @if lanes.iter().any(|lane| !lane.told.is_empty()) {
+                (draw(named, &lanes))
+            } @else {
+                span.dim { " – nobody was told anything" }
+            }
+        }
+    }
+}
+
+/// Both sides of each mm of which something was told or lost.
+fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
+    let mut touched: BTreeSet<u64> = BTreeSet::new();
+    for side in ["model", "kernel"] {
+        let calls = array(&step[side]["calls"]).iter();
+        let with_told = calls.filter(|call| !told(call).is_empty());
+        touched.extend(with_told.filter_map(|call| call["mm"].as_u64()));
+    }
+    let lost = array(&step["model"]["lost"]);
+    touched.extend(lost.iter().filter_map(|lost| lost["mm"].as_u64()));
+    let several = array(mms).len() > 1;
+    let mut lanes = Vec::new();
+    for mm in touched {
+        let name = usize::try_from(mm)
+            .ok()
+            .and_then(|place| array(mms).get(place));
+        let whose = match name.and_then(Value::as_str) {
+            Some(name) if several => format!(" {name}"),
+            _ => String::new(),
+        };
+        for side in ["model", "kernel"] {
+            let calls = array(&step[side]["calls"]).iter();
+            let own = calls.filter(|call| call["mm"].as_u64() == Some(mm));
+            lanes.push(Lane {
+                class: side,
+                label: format!("{side}{whose}"),
+                told: own.flat_map(told).collect(),
+            });
+        }
+        let own = lost.iter().filter(|lost| lost["mm"].as_u64() == Some(mm));
+        let told: Vec<Extent> = own.filter_map(|lost| extent(&lost["range"])).collect();
+        if !told.is_empty() {
+            lanes.push(Lane {
+                class: "lost",
+                label: format!("lost{whose}"),
+                told,
+            });
+        }
+    }
+    lanes
+}
+
+fn told(call: &Value) -> Vec<Extent> {
+    let effects = array(&call["effects"]).iter();
+    effects
+        .filter_map(|effect| extent(&effect["range"]))
+        .collect()
+}
+
+/// In pages of the arena, as much of it as lies there.
+fn extent(range: &Value) -> Option<Extent> {
+    let bytes = |name: &str| {
+        let text = range[name].as_str()?.strip_prefix("0x")?;
+        u64::from_str_radix(text, 16).ok()
+    };
+    let (start, end) = (bytes("start")?, bytes("end")?);
+    if (start, end) == (0, u64::MAX) {
+        return Some(Extent::Everything);
+    }
+    let start = start.saturating_sub(ARENA_BASE) / PAGE_SIZE;
+    let end = end
+        .saturating_sub(ARENA_BASE)
+        .div_ceil(PAGE_SIZE)
+        .min(ARENA_PAGES);
+    (start < end).then_some(Extent::Pages(start, end))
+}
+
+/// The part of the arena that is drawn.
+struct Window {
+    first: u64,
+    last: u64,
+}
+
+impl Window {
+    fn around(spans: &[(u64, u64)]) -> Window {
+        let first = spans.iter().map(|span| span.0).min().unwrap_or(0);
+        let last = spans.iter().map(|span| span.1).max().unwrap_or(1);
+        Window {
+            first: first.saturating_sub(AROUND),
+            last: (last + AROUND).min(ARENA_PAGES),
+        }
+    }
+
+    /// Where a page begins; at least a unit wide is what is told.
+    fn x(&self, page: u64) -> u64 {
+        let page = page.clamp(self.first, self.last) - self.first;
+        LABELS + page * (WIDTH - LABELS - NUMBER) / (self.last - self.first).max(1)
+    }
+
+    fn bar(&self, extent: Extent) -> (u64, u64) {
+        let (start, end) = match extent {
+            Extent::Everything => (self.first, self.last),
+            Extent::Pages(start, end) => (start, end),
+        };
+        let x = self.x(start);
+        (x, (self.x(end) - x).max(1))
+    }
+}
+
+fn draw(named: Option<(u64, u64)>, lanes: &[Lane]) -> Markup {
+    let told = lanes.iter().flat_map(|lane| &lane.told);
+    let spans: Vec<(u64, u64)> = told
+        .filter_map(|extent| match extent {
+            Extent::Pages(start, end) => Some((*start, *end)),
+            Extent::Everything => None,
+        })
+        .chain(named)
+        .collect();
+    let window = Window::around(&spans);
+    let height = LANE * (lanes.len() as u64 + 1);
+    html! {
+        svg viewBox=(format!("0 0 {WIDTH} {height}")) width=(WIDTH) height=(height) role="img" {
+            @for (page, x) in axis(&window, &spans) { text.axis x=(x) y="11" { (page) } }
+            @for (lane, row) in lanes.iter().zip(1..) { (self::lane(&window, lane, row)) }
+        }
+    }
+}
+
+fn lane(window: &Window, lane: &Lane, row: u64) -> Markup {
+    let y = row * LANE;
+    let (left, width) = window.bar(Extent::Everything);
+    html! {
+        text x="0" y=(y + BAR - 2) { (lane.label) }
+        rect.lane x=(left) y=(y) width=(width) height=(BAR) {}
+        @for extent in &lane.told {
+            @let (x, width) = window.bar(*extent);
+            rect class=(lane.class) x=(x) y=(y) width=(width) height=(BAR) {
+                @match extent {
+                    Extent::Everything => title { "everything" },
+                    Extent::Pages(start, end) => title { "[" (start) "," (end) ")" },
+                }
+            }
+        }
+        @if lane.told.contains(&Extent::Everything) {
+            text x=(left + width + 4) y=(y + BAR - 2) { "all" }
+        }
+    }
+}
+
+/// Where something begins or ends, as far as the numbers have room.
+fn axis(window: &Window, spans: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let pages: BTreeSet<u64> = spans.iter().flat_map(|span| [span.0, span.1]).collect();
+    let mut free = 0;
+    let mut axis = Vec::new();
+    for page in pages {
+        let x = window.x(page);
+        if x >= free {
+            axis.push((page, x));
+            free = x + 8 * (page.checked_ilog10().unwrap_or(0) as u64 + 1) + 4;
+        }
+    }
+    axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn range(start: u64, end: u64) -> Value {
+        let byte = |page: u64| format!("{:#x}", ARENA_BASE + page * PAGE_SIZE);
+        json!({ "range": { "start": byte(start), "end": byte(end) } })
+    }
+
+    #[test]
+    fn both_sides_and_what_was_lost_are_drawn() {
+        let call = |effects: Vec<Value>| json!({ "calls": [{ "mm": 0, "effects": effects }] });
+        let mut model = call(vec![range(4, 6)]);
+        model["lost"] = json!([{ "mm": 0, "range": range(4, 6)["range"] }]);
+        let all = json!({ "range": { "start": "0x0", "end": "0xffffffffffffffff" } });
+        let step = json!({
+            "operation": "munmap [4,6)", "pages": [4, 6], "model": model, "kernel": call(vec![all]),
+        });
+        let drawn = self::step(&json!(["subject"]), &step).into_string();
+        for part in [
+            "munmap [4,6)",
+            "class=\"model\"",
+            "[4,6)",
+            "everything",
+            "class=\"lost\"",
+        ] {
+            assert!(drawn.contains(part), "{part} in {drawn}");
+        }
+    }
+
+    #[test]
+    fn silence_is_told_in_words() {
+        let step = json!({ "operation": "touch <a>", "model": { "calls": [] }, "kernel": null });
+        let drawn = self::step(&json!(["subject"]), &step).into_string();
+        assert!(drawn.contains("nobody was told") && !drawn.contains("<svg"));
+        assert!(drawn.contains("&lt;a&gt;"));
+    }
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Keeps the results of a run that is going on. It is told of everything before anybody
+//! else, so that what was printed is kept.
+
+use super::HistoryError;
+use super::changes::{Changes, Entry, Pasts};
+use super::line::Line;
+use super::store::{Place, Store};
+use crate::report::json::Lines;
+use crate::report::{Event, Reporter};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Keeps results.
+pub struct Recorder {
+    path: PathBuf,
+    keeper: Keeper,
+    lines: Lines,
+    pasts: Pasts,
+    board: String,
+    line: String,
+    entries: Vec<Entry>,
+    changes: Vec<Changes>,
+    notes: Vec<String>,
+}
+
+/// Where results go.
+enum Keeper {
+    /// To the database; what of this run it has is kept here, too, for when it fails.
+    Store {
+        store: Store,
+        place: Place,
+        lines: Vec<Value>,
+    },
+    /// To a file, since the database cannot be written.
+    File { file: File, path: PathBuf },
+    /// Nowhere.
+    None,
+}
+
+impl Recorder {
+    /// Keeps them in that database. Where it cannot be written, they go to a file, which
+    /// can be imported.
+    ///
+    /// # Errors
+    /// A newer version of this program wrote it.
+    pub fn new(path: &Path) -> Result<Recorder, HistoryError> {
+        let mut recorder = Recorder {
+            path: path.to_owned(),
+            keeper: Keeper::None,
+            lines: Lines::default(),
+            pasts: Pasts::default(),
+            board: String::new(),
+            line: String::new(),
+            entries: Vec::new(),
+            changes: Vec::new(),
+            notes: Vec::new(),
+        };
+        match Store::open(path) {
+            Ok(opened) => {
+                recorder.notes.extend(opened.note);
+                recorder.keeper = Keeper::Store {
+                    store: opened.store,
+                    place: Place::default(),
+                    lines: Vec::new(),
+                };
+            }
+            Err(error @ HistoryError::Newer { .. }) => return Err(error),
+            Err(error) => recorder.use_file(&error, &[]),
+        }
+        Ok(recorder)
+    }
+
+    /// Forgets all but the last runs of each board and line.
+    pub fn forget(&mut self, keep: u32) {
+        if let Keeper::Store { store, .. } = &mut self.keeper
+            && let Err(error) = store.forget(keep)
+        {
+            self.notes
+                .push(format!("old results are still kept: {error}"));
+        }
+    }
+
+    /// What each run changed.
+    pub fn changes(&self) -> &[Changes] {
+        &self.changes
+    }
+
+    /// Whether all is in the database.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.keeper, Keeper::Store { .. })
+    }
+
+    /// What the user should know, once.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    fn take(&mut self, event: &Event) {
+        let Some(value) = self.lines.of(event) else {
+            return;
+        };
+        let line = match Line::new(&value) {
+            Ok(line) => line,
+            Err(why) => {
+                self.notes.push(format!("a result is not kept: {why}"));
+                return;
+            }
+        };
+        match &line {
+            Line::Start(start) => {
+                (self.board, self.line) = (start.board.clone(), start.line.clone());
+                self.entries.clear();
+                self.pasts = self.look_back();
+            }
+            Line::Scenario(scenario) => self.entries.push(Entry {
+                name: scenario.name.clone(),
+                outcome: scenario.outcome,
+                why: scenario.why.clone(),
+                elapsed_ms: scenario.elapsed_ms,
+            }),
+            Line::Summary(_) => {
+                let changes = Changes::new(&self.board, &self.line, &self.pasts, &self.entries);
+                self.changes.push(changes);
+            }
+            Line::Other => return,
+        }
+        self.keep(&line, value);
+    }
+
+    /// Before anything of this run is kept.
+    fn look_back(&mut self) -> Pasts {
+        let pasts = match &self.keeper {
+            Keeper::Store { store, .. } => store.pasts(&self.board, &self.line),
+            _ => Store::read(&self.path).and_then(|store| store.pasts(&self.board, &self.line)),
+        };
+        pasts.unwrap_or_else(|error| {
+            let note = format!("nothing can be said of earlier runs: {error}");
+            self.notes.push(note);
+            Pasts::default()
+        })
+    }
+
+    fn keep(&mut self, line: &Line, value: Value) {
+        let failed = match &mut self.keeper {
+            Keeper::Store {
+                store,
+                place,
+                lines,
+            } => {
+                if matches!(line, Line::Start(_)) {
+                    lines.clear();
+                }
+                lines.push(value);
+                match store.take(place, [line]) {
+                    Ok(_) => return,
+                    Err(error) => (error, std::mem::take(lines)),
+                }
+            }
+            Keeper::File { file, path } => {
+                let Err(source) = write(file, &value) else {
+                    return;
+                };
+                let path = path.clone();
+                (HistoryError::File { path, source }, Vec::new())
+            }
+            Keeper::None => return,
+        };
+        let (error, lines) = failed;
+        match self.keeper {
+            Keeper::Store { .. } => self.use_file(&error, &lines),
+            _ => {
+                self.keeper = Keeper::None;
+                let note = format!("results are not kept any more: {error}");
+                self.notes.push(note);
+            }
+        }
+    }
+
+    /// From here on into a file: beside the database, or where there is room.
+    fn use_file(&mut self, error: &HistoryError, lines: &[Value]) {
+        self.keeper = Keeper::None;
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let candidates = [folder.to_owned(), std::env::temp_dir(), "/dev/shm".into()];
+        for folder in candidates {
+            if let Ok((file, path)) = file_in(&folder, lines) {
+                self.notes.push(format!(
+                    "{error}; results go to {0}: `tlbdiff history --import {0}` brings them back",
+                    path.display()
+                ));
+                self.keeper = Keeper::File { file, path };
+                return;
+            }
+        }
+        self.notes.push(format!("results are not kept: {error}"));
+    }
+}
+
+fn file_in(folder: &Path, lines: &[Value]) -> io::Result<(File, PathBuf)> {
+    let (mut file, path) = tempfile::Builder::new()
+        .prefix("tlbdiff-results-")
+        .suffix(".jsonl")
+        .tempfile_in(folder)?
+        .keep()?;
+    for line in lines {
+        if let Err(error) = write(&mut file, line) {
+            // A part of them would be taken for all.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+    }
+    Ok((file, path))
+}
+
+fn write(file: &mut File, line: &Value) -> io::Result<()> {
+    writeln!(file, "{line}")?;
+    file.sync_data()
+}
+
+/// Tells the recorder first, then whoever prints.
+pub struct Recording<'a> {
+    /// Who keeps.
+    pub recorder: &'a mut Recorder,
+    /// Who prints.
+    pub outputs: &'a mut dyn Reporter,
+}
+
+impl Reporter for Recording<'_> {
+    fn tell(&mut self, event: &Event) -> io::Result<()> {
+        self.recorder.take(event);
+        for note in self.recorder.notes() {
+            self.outputs.tell(&Event::Note(note))?;
+        }
+        self.outputs.tell(event)?;
+        match (event, self.recorder.changes.last()) {
+            (Event::Finished(_), Some(changes)) => self
+                .outputs
+                .tell(&Event::Changed(Box::new(changes.clone()))),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.outputs.end()
+    }
+}

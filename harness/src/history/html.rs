@@ -236,8 +236,8 @@ fn details(found: &Found) -> Markup {
                 }
                 @if let Some(kernel) = line["kernel"].as_str() { ", on " (kernel) }
             }
-            @for finding in array(&line["findings"]) { (self::finding(finding)) }
             (arena::steps(&line))
+            @for finding in array(&line["findings"]) { (self::finding(finding)) }
             @if let Some(rerun) = line["rerun"].as_str() { p { "run just this: " code { (rerun) } } }
         }
     }

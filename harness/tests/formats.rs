@@ -88,8 +88,7 @@ fn tell(reporter: &mut dyn Reporter) {
         backend: "test",
         kernel: "stable (6.12.117)".to_owned(),
         profile: "stable",
-        several: false,
-        rerun: Rerun::default(),
+        ..Start::default()
     };
     let mut events = vec![Event::Started(start), Event::Note(NASTY.to_owned())];
     for (name, findings) in all {

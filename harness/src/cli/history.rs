@@ -76,13 +76,16 @@ pub fn history(args: &HistoryArgs) -> Result<u8, Failure> {
 /// The scenario that is meant, by its file or its name.
 fn named(store: &Store, scenario: &Path) -> Result<String, Failure> {
     let as_named = scenario.display().to_string();
-    if let Ok(name) = store.scenario_named(&as_named)? {
-        return Ok(name);
-    }
+    let nearest = match store.scenario_named(&as_named)? {
+        Ok(name) => return Ok(name),
+        Err(nearest) => nearest,
+    };
     store
         .scenario_named(&test::name(scenario))?
-        .map_err(|nearest| {
-            let hint = nearest.map(|name| format!(" (did you mean `{name}`?)"));
+        .map_err(|of_file| {
+            let hint = nearest
+                .or(of_file)
+                .map(|name| format!(" (did you mean `{name}`?)"));
             let hint = hint.unwrap_or_default();
             Failure::Usage(format!("no results are kept of `{as_named}`{hint}"))
         })

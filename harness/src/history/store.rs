@@ -294,11 +294,17 @@ impl Store {
         }
         transaction.commit().map_err(&said)?;
         if forgotten > 0 {
-            self.connection
-                .execute_batch("PRAGMA incremental_vacuum")
-                .map_err(&said)?;
+            self.shrink().map_err(&said)?;
         }
         Ok(forgotten)
+    }
+
+    /// Gives pages back that are free: one at each step.
+    fn shrink(&self) -> rusqlite::Result<()> {
+        let mut pragma = self.connection.prepare("PRAGMA incremental_vacuum")?;
+        let mut steps = pragma.query([])?;
+        while steps.next()?.is_some() {}
+        Ok(())
     }
 }
 

@@ -53,13 +53,11 @@ pub fn judge(
 ) -> (Summary, String) {
     let start = Start {
         scenarios: scenarios.len(),
-        paths: Vec::new(),
         runs: 1,
         backend: "test",
         kernel: "test".to_owned(),
         profile: judge.profile.name,
-        several: false,
-        rerun: Rerun::default(),
+        ..Start::default()
     };
     let mut kept = Kept::default();
     let run = Run {

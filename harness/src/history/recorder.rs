@@ -9,7 +9,7 @@ use super::store::{Place, Store};
 use crate::report::json::Lines;
 use crate::report::{Event, Reporter};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 pub struct Recorder {
     path: PathBuf,
     keeper: Keeper,
+    /// What another place has to be given if this one fails: all of this run, and in a file
+    /// of those before it.
+    given: Vec<Value>,
     lines: Lines,
     pasts: Pasts,
     board: String,
@@ -28,12 +31,8 @@ pub struct Recorder {
 
 /// Where results go.
 enum Keeper {
-    /// To the database; what of this run it has is kept here, too, for when it fails.
-    Store {
-        store: Store,
-        place: Place,
-        lines: Vec<Value>,
-    },
+    /// To the database.
+    Store { store: Store, place: Place },
     /// To a file, since the database cannot be written.
     File { file: File, path: PathBuf },
     /// Nowhere.
@@ -50,6 +49,7 @@ impl Recorder {
         let mut recorder = Recorder {
             path: path.to_owned(),
             keeper: Keeper::None,
+            given: Vec::new(),
             lines: Lines::default(),
             pasts: Pasts::default(),
             board: String::new(),
@@ -64,11 +64,10 @@ impl Recorder {
                 recorder.keeper = Keeper::Store {
                     store: opened.store,
                     place: Place::default(),
-                    lines: Vec::new(),
                 };
             }
             Err(error @ HistoryError::Newer { .. }) => return Err(error),
-            Err(error) => recorder.use_file(&error, &[]),
+            Err(error) => recorder.use_file(&error, None),
         }
         Ok(recorder)
     }
@@ -144,48 +143,42 @@ impl Recorder {
     }
 
     fn keep(&mut self, line: &Line, value: Value) {
-        let failed = match &mut self.keeper {
-            Keeper::Store {
-                store,
-                place,
-                lines,
-            } => {
-                if matches!(line, Line::Start(_)) {
-                    lines.clear();
-                }
-                lines.push(value);
-                match store.take(place, [line]) {
-                    Ok(_) => return,
-                    Err(error) => (error, std::mem::take(lines)),
-                }
-            }
+        if matches!((&self.keeper, line), (Keeper::Store { .. }, Line::Start(_))) {
+            self.given.clear();
+        }
+        let kept = match &mut self.keeper {
+            Keeper::Store { store, place } => store.take(place, [line]).map(|_| ()),
             Keeper::File { file, path } => {
-                let Err(source) = write(file, &value) else {
-                    return;
-                };
-                let path = path.clone();
-                (HistoryError::File { path, source }, Vec::new())
+                write(file, &value).map_err(|source| HistoryError::File {
+                    path: path.clone(),
+                    source,
+                })
             }
             Keeper::None => return,
         };
-        let (error, lines) = failed;
-        match self.keeper {
-            Keeper::Store { .. } => self.use_file(&error, &lines),
-            _ => {
-                self.keeper = Keeper::None;
-                let note = format!("results are not kept any more: {error}");
-                self.notes.push(note);
-            }
+        self.given.push(value);
+        if let Err(error) = kept {
+            let full = match &self.keeper {
+                Keeper::File { path, .. } => Some(path.clone()),
+                _ => None,
+            };
+            self.use_file(&error, full.as_deref());
         }
     }
 
-    /// From here on into a file: beside the database, or where there is room.
-    fn use_file(&mut self, error: &HistoryError, lines: &[Value]) {
+    /// From here on into a file: beside the database, or where there is room, which is not
+    /// where that other file is.
+    fn use_file(&mut self, error: &HistoryError, full: Option<&Path>) {
         self.keeper = Keeper::None;
+        if let Some(full) = full {
+            // Another one gets all that is in it.
+            let _ = fs::remove_file(full);
+        }
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let candidates = [folder.to_owned(), std::env::temp_dir(), "/dev/shm".into()];
-        for folder in candidates {
-            if let Ok((file, path)) = file_in(&folder, lines) {
+        let not_full = |folder: &&PathBuf| full.is_none_or(|full| full.parent() != Some(folder));
+        for folder in candidates.iter().filter(not_full) {
+            if let Ok((file, path)) = file_in(folder, &self.given) {
                 self.notes.push(format!(
                     "{error}; results go to {0}: `tlbdiff history --import {0}` brings them back",
                     path.display()
@@ -194,7 +187,8 @@ impl Recorder {
                 return;
             }
         }
-        self.notes.push(format!("results are not kept: {error}"));
+        self.notes
+            .push(format!("results are not kept any more: {error}"));
     }
 }
 
@@ -207,7 +201,7 @@ fn file_in(folder: &Path, lines: &[Value]) -> io::Result<(File, PathBuf)> {
     for line in lines {
         if let Err(error) = write(&mut file, line) {
             // A part of them would be taken for all.
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::remove_file(&path);
             return Err(error);
         }
     }

@@ -72,7 +72,7 @@ fn measure(guest: &mut Guest, scenario: &Scenario) -> Result<Cost, Box<dyn Error
         let on = round % 2 == 1;
         let tracing = Tracing {
             on,
-            buffer_records: 0,
+            ..Tracing::default()
         };
         let program = to_program(scenario, guest.system().harts, tracing);
         let report = guest.run(&program, TIMEOUT, &mut drop)?;

@@ -10,6 +10,7 @@ use crate::layer1::{Layer1, Layer1Verdict};
 use crate::observe::Observation;
 use crate::scenario::Scenario;
 use crate::verdict::Finding;
+use protocol::message::Report;
 use reference_model::Machine;
 
 /// Something that knows what a kernel does.
@@ -25,6 +26,17 @@ pub trait Backend {
     /// # Errors
     /// There is no observation, and why.
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding>;
+
+    /// What each step costs with so many subscribers that do nothing, in place of a trace.
+    ///
+    /// # Errors
+    /// It cannot be counted, and why.
+    fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {
+        let _ = (scenario, subscribers);
+        Err(Finding::CouldNotRun {
+            why: "nothing can be counted there: it takes a kernel that runs".to_owned(),
+        })
+    }
 
     /// Whether it makes sense to come with another scenario.
     fn usable(&self) -> bool {

@@ -7,12 +7,33 @@ use protocol::{ARENA_BASE, PAGE_SIZE};
 use reference_model as model;
 
 /// How the agent replays the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracing {
     /// Trace at all; else the steps only run.
     pub on: bool,
+    /// Count, with so many subscribers.
+    pub subscribers: Option<u32>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+}
+
+impl Tracing {
+    /// All that there is to see.
+    pub fn full(buffer_records: u32) -> Tracing {
+        Tracing {
+            on: true,
+            buffer_records,
+            ..Tracing::default()
+        }
+    }
+
+    /// Nothing, but what steps cost.
+    pub fn count(subscribers: u32) -> Tracing {
+        Tracing {
+            subscribers: Some(subscribers),
+            ..Tracing::default()
+        }
+    }
 }
 
 /// Linux's number of a scenario's hart on a machine with so many harts: they count
@@ -43,6 +64,7 @@ pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Program 
             })
             .collect(),
         trace: tracing.on,
+        subscribers: tracing.subscribers,
         buffer_records: tracing.buffer_records,
     }
 }
@@ -173,6 +195,7 @@ mod tests {
 
     const TRACED: Tracing = Tracing {
         on: true,
+        subscribers: None,
         buffer_records: 0,
     };
 

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod cli;
 pub mod compare;
 pub mod convert;
+pub mod cost;
 pub mod diff;
 pub mod history;
 pub mod judge;

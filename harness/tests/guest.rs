@@ -28,6 +28,7 @@ fn guest() -> Arc<MakeBackend> {
         restore: true,
         sabotage: None,
         buffer_records: 0,
+        counted: false,
     };
     Arc::new(move |sender, stop| Box::new(GuestBackend::new(settings.clone(), sender, stop)))
 }

@@ -118,9 +118,47 @@ static long ioctl_attach(void)
 
 static long ioctl_trace(bool on)
 {
+	int ret;
+
+	if (on) {
+		ret = hooks_install();
+		if (ret)
+			return ret;
+	}
 	ring_trace(on);
 	still_step(false);
 	return 0;
+}
+
+static long ioctl_subscribe(const u32 __user *user)
+{
+	u32 number;
+
+	if (!current->mm)
+		return -EINVAL;
+	if (get_user(number, user))
+		return -EFAULT;
+	hooks_remove();
+	return count_subscribe(current->mm, number);
+}
+
+/* As with marks, a step begins with an empty TLB. */
+static long ioctl_count(struct tlbdiff_count __user *user)
+{
+	struct tlbdiff_count count = {};
+	u64 phase;
+
+	if (get_user(phase, &user->phase))
+		return -EFAULT;
+	if (!phase) {
+		local_flush_tlb_all();
+		still_step(true);
+		count_begin();
+		return 0;
+	}
+	count_end(&count);
+	still_step(false);
+	return copy_to_user(user, &count, sizeof(count)) ? -EFAULT : 0;
 }
 
 /* A mark that would not be recorded is a mistake of the caller. */
@@ -173,6 +211,10 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_mark(user);
 	case TLBDIFF_IOC_STATUS:
 		return ioctl_status(user);
+	case TLBDIFF_IOC_SUBSCRIBE:
+		return ioctl_subscribe(user);
+	case TLBDIFF_IOC_COUNT:
+		return ioctl_count(user);
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:
@@ -244,6 +286,7 @@ static int tlbdiff_release(struct inode *inode, struct file *file)
 	ring_trace(false);
 	still_step(false);
 	notifiers_detach_all();
+	count_unsubscribe_all();
 	vfree(ring_replace(NULL, 0));
 	clear_bit_unlock(0, &device_busy);
 	return 0;

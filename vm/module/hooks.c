@@ -191,6 +191,8 @@ static bool __kprobes hook_hit(struct tlbdiff_probe *probe,
 	return false;
 }
 
+static bool installed;
+
 static void remove_first(size_t count)
 {
 	struct tlbdiff_probe *probes[ARRAY_SIZE(hooks)];
@@ -202,11 +204,14 @@ static void remove_first(size_t count)
 	probes_remove(probes, count);
 }
 
+/* Also where they are installed already. */
 int hooks_install(void)
 {
 	size_t i;
 	int ret;
 
+	if (installed)
+		return 0;
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
 		ret = probe_install(&hooks[i].probe);
 		if (ret) {
@@ -216,12 +221,15 @@ int hooks_install(void)
 			return ret;
 		}
 	}
+	installed = true;
 	return 0;
 }
 
 void hooks_remove(void)
 {
-	remove_first(ARRAY_SIZE(hooks));
+	if (installed)
+		remove_first(ARRAY_SIZE(hooks));
+	installed = false;
 }
 
 /* How many entries were not recorded, being made from another probe. */

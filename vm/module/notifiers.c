@@ -10,7 +10,7 @@
 
 #include "tlbdiff.h"
 
-static atomic_t mms_allocated = ATOMIC_INIT(0);
+static atomic_t allocated = ATOMIC_INIT(0);
 static u64 last_number;
 
 static void notify_secondary_tlbs(struct mmu_notifier *mn, struct mm_struct *mm,
@@ -62,13 +62,24 @@ static void notify_release(struct mmu_notifier *mn, struct mm_struct *mm)
 	ring_mm_released(mm);
 }
 
+/* Whatever the core may still call must be gone before the module is. */
+void notifiers_allocated(void)
+{
+	atomic_inc(&allocated);
+}
+
+void notifiers_freed(void)
+{
+	if (atomic_dec_and_test(&allocated))
+		wake_up_var(&allocated);
+}
+
 static void put_mm(struct tlbdiff_mm *tmm)
 {
 	if (!refcount_dec_and_test(&tmm->notifiers))
 		return;
 	kfree(tmm);
-	if (atomic_dec_and_test(&mms_allocated))
-		wake_up_var(&mms_allocated);
+	notifiers_freed();
 }
 
 static void free_secondary_tlbs(struct mmu_notifier *mn)
@@ -114,7 +125,7 @@ int notifiers_attach(struct mm_struct *mm)
 	if (ret)
 		goto unregister_secondary_tlbs;
 
-	atomic_inc(&mms_allocated);
+	notifiers_allocated();
 	tmm->number = ++last_number;
 	ring_add_mm(tmm);
 	return 0;
@@ -145,7 +156,7 @@ void notifiers_detach_all(void)
 /* For all of that to be over, before the module goes. */
 void notifiers_wait(void)
 {
-	wait_var_event(&mms_allocated, !atomic_read(&mms_allocated));
+	wait_var_event(&allocated, !atomic_read(&allocated));
 	/* The last callback may not have returned yet. */
 	mmu_notifier_synchronize();
 }

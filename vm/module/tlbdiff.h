@@ -2,6 +2,7 @@
 /*
  * What the module's files know of one another.
  *
+ * count.c	what a step costs with so many subscribers
  * device.c	/dev/tlbdiff: system calls, loading, unloading
  * hooks.c	entries of functions, into the ring
  * probe.c	how a function's entry is hooked
@@ -108,5 +109,12 @@ int still_flush_stats(void);
 int notifiers_attach(struct mm_struct *mm);
 void notifiers_detach_all(void);
 void notifiers_wait(void);
+void notifiers_allocated(void);
+void notifiers_freed(void);
+
+int count_subscribe(struct mm_struct *mm, u32 number);
+void count_unsubscribe_all(void);
+void count_begin(void);
+void count_end(struct tlbdiff_count *count);
 
 #endif

@@ -6,6 +6,10 @@
  * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
  * for its own mm, START, MARKs between the steps, STOP, read() until it
  * returns 0, close. Closing the last descriptor of the open file undoes all.
+ *
+ * Or steps are counted: open, HELLO, each process says SUBSCRIBE for its own
+ * mm, COUNT on both sides of a step, close. From SUBSCRIBE to the next START
+ * nothing is hooked.
  */
 #ifndef TLBDIFF_UAPI_H
 #define TLBDIFF_UAPI_H
@@ -13,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	4
+#define TLBDIFF_ABI_VERSION	5
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record tells. Numbers are never reused. */
@@ -113,6 +117,15 @@ struct tlbdiff_status {
 	__u64 attached;		/* mms attached now */
 };
 
+/* COUNT: in phase 1, what was counted since phase 0; 0 for what does not count. */
+struct tlbdiff_count {
+	__u64 phase;		/* in: 0 begin, 1 end */
+	__u64 cycles;
+	__u64 instructions;
+	__u64 nanoseconds;
+	__u64 calls;		/* of subscribers' callbacks */
+};
+
 #define TLBDIFF_IOC_HELLO	_IOWR('t', 0, struct tlbdiff_hello)
 #define TLBDIFF_IOC_ATTACH	_IO('t', 1)
 #define TLBDIFF_IOC_START	_IO('t', 2)
@@ -121,5 +134,8 @@ struct tlbdiff_status {
 #define TLBDIFF_IOC_STATUS	_IOR('t', 5, struct tlbdiff_status)
 /* Between steps: the statistics of all cgroups are as of now. */
 #define TLBDIFF_IOC_FLUSH_STATS	_IO('t', 6)
+/* So many subscribers for the caller's mm, which do nothing. */
+#define TLBDIFF_IOC_SUBSCRIBE	_IOW('t', 7, __u32)
+#define TLBDIFF_IOC_COUNT	_IOWR('t', 8, struct tlbdiff_count)
 
 #endif

@@ -137,12 +137,9 @@ impl BoardBackend {
     fn run(
         &mut self,
         scenario: &Scenario,
+        tracing: Tracing,
         take: &mut dyn FnMut(Record),
     ) -> Result<Report, Finding> {
-        let tracing = Tracing {
-            on: true,
-            buffer_records: self.settings.buffer_records,
-        };
         let timeout = self.settings.timeout;
         let board = self.board()?;
         let program = to_program(scenario, board.system().harts, tracing);
@@ -166,9 +163,14 @@ impl Backend for BoardBackend {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let harts = self.board()?.system().harts;
+        let tracing = Tracing::full(self.settings.buffer_records);
         observe(scenario, harts, Warnings::OfAnything, layer1, &mut |take| {
-            self.run(scenario, take)
+            self.run(scenario, tracing, take)
         })
+    }
+
+    fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {
+        self.run(scenario, Tracing::count(subscribers), &mut drop)
     }
 
     fn usable(&self) -> bool {

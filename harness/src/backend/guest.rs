@@ -37,6 +37,8 @@ pub struct Settings {
     pub sabotage: Option<SabotageName>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// Its clock counts instructions, and it is booted each time.
+    pub counted: bool,
 }
 
 /// So many starts in a row may fail before nothing more is tried.
@@ -72,8 +74,10 @@ impl GuestBackend {
 
     /// How many harts the guest of a scenario has.
     fn harts(&self, scenario: &Scenario) -> u32 {
-        // One of them is the agent's, which must not change what harts have loaded.
-        self.settings.harts.unwrap_or(scenario.harts() + 1)
+        // One of them is the agent's, which must not change what harts have loaded. What a
+        // counted guest's harts do is added up, so it has none that nobody acts on.
+        let agent = u32::from(!self.settings.counted);
+        self.settings.harts.unwrap_or(scenario.harts() + agent)
     }
 
     /// A guest that can run a scenario.
@@ -103,7 +107,8 @@ impl GuestBackend {
             harts,
             memory_mib: self.settings.memory_mib,
             cpu: self.settings.cpu.of(&usual.cpu),
-            snapshot: self.settings.restore,
+            snapshot: self.settings.restore && !self.settings.counted,
+            counted: self.settings.counted,
             ..usual
         };
         let sender = self.sender.clone();
@@ -131,12 +136,9 @@ impl GuestBackend {
     fn run(
         &mut self,
         scenario: &Scenario,
+        tracing: Tracing,
         take: &mut dyn FnMut(Record),
     ) -> Result<Report, Finding> {
-        let tracing = Tracing {
-            on: true,
-            buffer_records: self.settings.buffer_records,
-        };
         let timeout = self.settings.timeout;
         let guest = self.guest(scenario)?;
         let program = to_program(scenario, guest.system().harts, tracing);
@@ -159,18 +161,23 @@ impl Backend for GuestBackend {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let harts = self.guest(scenario)?.system().harts;
+        let tracing = Tracing::full(self.settings.buffer_records);
         let observed = observe(
             scenario,
             harts,
             Warnings::OfTheProgram,
             layer1,
-            &mut |take| self.run(scenario, take),
+            &mut |take| self.run(scenario, tracing, take),
         )?;
         if !observed.findings.is_empty() {
             // A kernel that has complained once is not the one to run others on.
             self.guests.pop();
         }
         Ok(observed)
+    }
+
+    fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {
+        self.run(scenario, Tracing::count(subscribers), &mut drop)
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Command {
     Provision(ProvisionArgs),
     /// Say what is missing on this machine, each with its remedy
     Doctor(DoctorArgs),
+    /// Say what notifications cost: steps with 0, 1, 4 and 16 subscribers
+    Cost(CostArgs),
     /// Run scenarios, keep their results, and say what changed since earlier runs
     Nightly(NightlyArgs),
     /// Show the results that `nightly` has kept
@@ -147,6 +149,54 @@ pub struct RunArgs {
     pub guest: GuestArgs,
 }
 
+/// Options of `cost`.
+#[derive(Clone, Debug, Args)]
+pub struct CostArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub selection: Selection,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kernel: KernelArgs,
+    /// Where: `guest` (default), whose clock counts instructions and nothing else; `local`,
+    /// this RISC-V machine, as root; `ssh:[USER@]HOST[:PORT]`, another one
+    #[arg(long, value_name = "WHERE")]
+    pub backend: Option<BackendName>,
+    /// Configuration file for ssh, in place of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+    /// Count each scenario this often with each number of subscribers; the least counts
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// For people, or JSON lines for programs (harness/COST.md)
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Database that it is kept in (default: as for `nightly`)
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Keep nothing
+    #[arg(long, conflicts_with = "history")]
+    pub no_history: bool,
+    /// The machine's name in what is kept (default: as for `run`)
+    #[arg(long, value_name = "NAME")]
+    pub board: Option<String>,
+    /// The line of kernels in what is kept (default: as for `run`)
+    #[arg(long, value_name = "NAME")]
+    pub line: Option<String>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub guest: GuestArgs,
+}
+
 /// Options of `nightly`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = NIGHTLY_EXIT_CODES)]
@@ -190,6 +240,9 @@ pub struct HistoryArgs {
     /// Only the last N runs of each board and line
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub last: u32,
+    /// Show what notifications cost, in place of the runs (see `cost`)
+    #[arg(long, conflicts_with = "scenario")]
+    pub costs: bool,
     /// Write all of it as one page, which needs nothing but itself
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub html: Option<PathBuf>,

@@ -146,7 +146,8 @@ pub fn worst(summaries: &[(String, Summary)]) -> u8 {
     worst.map_or(EXIT_AGREE, Outcome::exit_code)
 }
 
-fn backend(from: &From) -> Arc<MakeBackend> {
+/// Makes what a worker runs scenarios on.
+pub fn backend(from: &From) -> Arc<MakeBackend> {
     match from.clone() {
         From::Guest(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
             Box::new(GuestBackend::new((*settings).clone(), sender, stop))

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 use vm::boards::Place;
+use vm::guest::CpuFeatures;
 use vm::{Artifacts, KernelChoice, VmError};
 
 /// The kernel where none is named.
@@ -123,7 +124,7 @@ impl RunConfig {
             .collect();
         let runs = kernels.len();
         for run in kernels.iter_mut().flatten() {
-            run.start.board = board(args);
+            run.start.board = board(args.board.as_ref(), &args.backend, args.guest.cpu.as_ref());
             if let Some(line) = &args.line {
                 run.start.line.clone_from(line);
             }
@@ -244,10 +245,7 @@ fn on_guest(
     let own = own.unwrap_or(&Profile::STABLE);
     let profile = named.unwrap_or(own);
     let snapshots = Set::of_kernel(&artifacts.kernel).filter(|_| !args.no_snapshots);
-    let line = match choice {
-        KernelChoice::Named(name) => name.clone(),
-        KernelChoice::Tree(_) => line_of(&artifacts.release),
-    };
+    let line = line(choice, &artifacts);
     Ok(KernelRun {
         kernel: artifacts.kernel.clone(),
         profile,
@@ -294,8 +292,12 @@ fn start(backend: &'static str, kernel: String, line: String, profile: &Profile)
 }
 
 /// By which name a machine's results are kept.
-fn board(args: &RunArgs) -> String {
-    if let Some(name) = &args.board {
+pub fn board(
+    named: Option<&String>,
+    backends: &[BackendName],
+    cpu: Option<&CpuFeatures>,
+) -> String {
+    if let Some(name) = named {
         return name.clone();
     }
     let name = |backend: &BackendName| match backend {
@@ -309,19 +311,27 @@ fn board(args: &RunArgs) -> String {
         }
         BackendName::Guest | BackendName::Recorded => backend.to_string(),
     };
-    let names: Vec<String> = args.backend.iter().map(name).collect();
+    let names: Vec<String> = backends.iter().map(name).collect();
     let names = match names.is_empty() {
         true => BackendName::Guest.to_string(),
         false => names.join(","),
     };
-    match &args.guest.cpu {
+    match cpu {
         Some(cpu) => format!("{names} {cpu}"),
         None => names,
     }
 }
 
+/// The line of a kernel that was provisioned.
+pub fn line(choice: &KernelChoice, artifacts: &Artifacts) -> String {
+    match choice {
+        KernelChoice::Named(name) => name.clone(),
+        KernelChoice::Tree(_) => line_of(&artifacts.release),
+    }
+}
+
 /// The line of kernels that a release belongs to: `6.12` of `6.12.107+deb13-riscv64`.
-fn line_of(release: &str) -> String {
+pub fn line_of(release: &str) -> String {
     let numbers = release.split(['.', '-', '+']).take(2);
     numbers.collect::<Vec<_>>().join(".")
 }
@@ -344,6 +354,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
         restore,
         sabotage: guest.sabotage,
         buffer_records: guest.buffer_records,
+        counted: false,
     }
 }
 

@@ -4,16 +4,17 @@
 use super::Failure;
 use super::args::{HistoryArgs, NightlyArgs, RunArgs};
 use super::commands::{listen, outputs, run_telling, worst};
-use crate::history::changes;
 use crate::history::recorder::{Recorder, Recording};
 use crate::history::show::{self, Choice};
 use crate::history::{self, HistoryError, Store, import};
+use crate::history::{changes, costs};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
 use crate::report::test;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-fn database(named: Option<&PathBuf>) -> PathBuf {
+/// Where results are kept.
+pub fn database(named: Option<&PathBuf>) -> PathBuf {
     let default = || history::default_path(|name| std::env::var_os(name));
     named.cloned().unwrap_or_else(default)
 }
@@ -60,7 +61,9 @@ pub fn history(args: &HistoryArgs) -> Result<u8, Failure> {
         last: args.last,
     };
     let mut out = io::stdout().lock();
-    if let Some(file) = &args.html {
+    if args.costs {
+        write!(out, "{}", costs::costs(&store, &choice)?)?;
+    } else if let Some(file) = &args.html {
         let page = history::page(&store, &choice)?;
         write_whole(file, &page)?;
         writeln!(out, "{} written", file.display())?;

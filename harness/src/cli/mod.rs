@@ -4,6 +4,7 @@
 pub mod args;
 mod commands;
 mod config;
+mod cost;
 mod history;
 mod interrupt;
 
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Provision(args) => commands::provision(&args),
         Command::Doctor(args) if args.restore => commands::restore(&args),
         Command::Doctor(_) => commands::doctor(),
+        Command::Cost(args) => cost::cost(&args),
         Command::Nightly(args) => history::nightly(args),
         Command::History(args) => history::history(&args),
     };

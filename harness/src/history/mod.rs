@@ -6,6 +6,7 @@
 //! going on ([`recorder`]) or from a file ([`import`]), so there is one way in.
 
 pub mod changes;
+pub mod costs;
 mod html;
 pub mod import;
 pub mod line;

@@ -226,7 +226,7 @@ fn seconds(ms: u64) -> String {
 }
 
 /// Columns below each other.
-fn aligned<const N: usize>(table: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(table: &[[String; N]]) -> String {
     let width = |column: usize| {
         let widths = table.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or(0)

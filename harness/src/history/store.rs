@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Each brings the tables from the version of its place to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("tables.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("tables.sql"), include_str!("tables-2.sql")];
 
 /// Another run may be writing.
 const BUSY: Duration = Duration::from_secs(30);

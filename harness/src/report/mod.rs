@@ -3,6 +3,7 @@
 //! and give nothing back.
 
 pub mod compares;
+pub mod costs;
 mod drawing;
 pub mod human;
 pub mod json;

@@ -155,7 +155,8 @@ pub fn not_come_to(start: &Start, told: usize, stopped: Option<&str>) -> Vec<Tes
     left.map(|path| Test::missing(&name(path), why)).collect()
 }
 
-fn why(finding: &Finding) -> String {
+/// Why it is what it is, in a line.
+pub fn why(finding: &Finding) -> String {
     match finding {
         Finding::Layer1(_) => "tlbflush.c did something else than its model".to_owned(),
         Finding::Layer2(diff) => {

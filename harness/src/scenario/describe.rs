@@ -16,6 +16,22 @@ pub fn describe(scenario: &Scenario, step: &Step) -> String {
     }
 }
 
+/// Its kind, as costs are added up: the operation, and what decides what it does.
+pub fn operation(scenario: &Scenario, op: &Op) -> String {
+    let advised =
+        |name: &str, advice: c_int| format!("{name} {}", name_or_number(names::ADVICE, advice));
+    match op {
+        Op::Madvise { advice, .. } => advised("madvise", *advice),
+        Op::ProcessMadvise { advice, .. } => advised("process_madvise", *advice),
+        Op::Touch { write: true, .. } => "touch write".to_owned(),
+        Op::Touch { write: false, .. } => "touch read".to_owned(),
+        op => {
+            let described = describe_op(scenario, op);
+            described.split(' ').next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
 fn describe_op(scenario: &Scenario, op: &Op) -> String {
     let actor = |place: usize| scenario.actors[place].name.as_str();
     match op {

@@ -8,6 +8,7 @@ use crate::shared::Shared;
 use crate::{boot, files, populate, touch, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use protocol::message::Count;
 use protocol::program::{ActorKind, Op, Program, StepResult};
 use std::ffi::CString;
 use std::fs::File;
@@ -227,6 +228,9 @@ impl Play {
 
     /// From now on this process's mm is watched, and it is known how records name it.
     fn attach(&self, mm: usize) -> Result<()> {
+        if let Some(subscribers) = self.program.subscribers {
+            tracer::subscribe(self.handed.tracer, subscribers)?;
+        }
         if self.program.trace {
             tracer::attach(self.handed.tracer)?;
             let number = tracer::status(self.handed.tracer)?.mm;
@@ -244,9 +248,34 @@ impl Play {
     }
 
     fn mark(&self, step: usize, phase: u64) {
+        if self.program.subscribers.is_some() {
+            self.count(step, phase);
+        }
         if self.program.trace {
             tracer::mark(self.handed.tracer, step as u64, phase);
         }
+    }
+
+    /// What counting itself costs is counted first, the second time with all that it
+    /// needs at hand.
+    fn count(&self, step: usize, phase: u64) {
+        let tracer = self.handed.tracer;
+        if phase == 0 {
+            tracer::count_begin(tracer);
+            tracer::count_end(tracer);
+            tracer::count_begin(tracer);
+            self.shared.store_count(step, tracer::count_end(tracer));
+            tracer::count_begin(tracer);
+            return;
+        }
+        let (all, own) = (tracer::count_end(tracer), self.shared.count(step));
+        let count = Count {
+            cycles: all.cycles.saturating_sub(own.cycles),
+            instructions: all.instructions.saturating_sub(own.instructions),
+            nanoseconds: all.nanoseconds.saturating_sub(own.nanoseconds),
+            calls: all.calls,
+        };
+        self.shared.store_count(step, count);
     }
 
     /// The threads of this process, each on its hart and ready.

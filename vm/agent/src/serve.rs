@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
-use protocol::message::{Report, Sabotage};
+use protocol::message::{Count, Report, Sabotage};
 use protocol::program::{Program, StepResult};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
 use std::fs::{self, File, OpenOptions};
@@ -161,7 +161,7 @@ fn run(
     // What the preparations make the kernel say is not the steps' doing.
     let mut kmsg = Kmsg::open()?;
     let taint_before = taint()?;
-    let mut tracer = if program.trace {
+    let mut tracer = if program.trace || program.subscribers.is_some() {
         Some(Tracer::open(program.buffer_records)?)
     } else {
         None
@@ -200,6 +200,7 @@ fn run(
     let report = Report {
         steps: play.steps,
         step_ns: play.step_ns,
+        step_counts: play.step_counts,
         mms: play.mms,
         pids: play.pids,
         killed_by,
@@ -288,6 +289,7 @@ struct Played {
     begun: bool,
     steps: Vec<StepResult>,
     step_ns: Vec<u64>,
+    step_counts: Vec<Count>,
     mms: Vec<u64>,
     pids: Vec<i32>,
 }
@@ -296,13 +298,14 @@ impl Played {
     /// Reads it, and gives the memory back.
     fn take(shared: Shared, program: &Program) -> Played {
         let finished = shared.finished();
-        let steps =
-            (0..finished.unwrap_or(0).min(program.steps.len())).map(|step| shared.load(step));
-        let (steps, step_ns) = steps.unzip();
+        let done = 0..finished.unwrap_or(0).min(program.steps.len());
+        let (steps, step_ns) = done.clone().map(|step| shared.load(step)).unzip();
+        let counted = done.filter(|_| program.subscribers.is_some());
         let played = Played {
             begun: finished.is_some(),
             steps,
             step_ns,
+            step_counts: counted.map(|step| shared.count(step)).collect(),
             mms: shared.mms(),
             pids: shared.tids(),
         };

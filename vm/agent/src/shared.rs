@@ -3,6 +3,7 @@
 //! is, who they are, and what their steps came to.
 
 use anyhow::{Result, bail};
+use protocol::message::Count;
 use protocol::program::{Program, StepResult};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -13,8 +14,8 @@ const TURN: usize = 0;
 const READY: usize = 1;
 /// The first mm's number.
 const FIRST: usize = 8;
-/// Words of each step: kind of result, its number, page, nanoseconds.
-const STEP_WORDS: usize = 4;
+/// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
+const STEP_WORDS: usize = 8;
 
 /// The shared words.
 #[derive(Clone, Copy)]
@@ -170,6 +171,26 @@ impl Shared {
     pub fn load(&self, step: usize) -> (StepResult, u64) {
         let words = self.step(step);
         (decode(words), words[3].load(SeqCst))
+    }
+
+    /// What was counted in a step.
+    pub fn store_count(&self, step: usize, count: Count) {
+        let words = &self.step(step)[4..];
+        words[0].store(count.cycles, SeqCst);
+        words[1].store(count.instructions, SeqCst);
+        words[2].store(count.nanoseconds, SeqCst);
+        words[3].store(count.calls, SeqCst);
+    }
+
+    /// See [`Shared::store_count`].
+    pub fn count(&self, step: usize) -> Count {
+        let word = |place: usize| self.step(step)[4 + place].load(SeqCst);
+        Count {
+            cycles: word(0),
+            instructions: word(1),
+            nanoseconds: word(2),
+            calls: word(3),
+        }
     }
 
     fn step(&self, step: usize) -> &[AtomicU64] {

@@ -2,6 +2,7 @@
 //! /dev/tlbdiff: the agent's side of vm/module/tlbdiff_uapi.h.
 
 use anyhow::{Context, Result, bail};
+use protocol::message::Count;
 use protocol::record::{ABI_VERSION, Record};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -41,8 +42,19 @@ pub struct Status {
     pub attached: u64,
 }
 
+/// `struct tlbdiff_count`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    phase: u64,
+    cycles: u64,
+    instructions: u64,
+    nanoseconds: u64,
+    calls: u64,
+}
+
 mod ioctl {
-    use super::{Hello, Mark, Status};
+    use super::{Counted, Hello, Mark, Status};
     nix::ioctl_readwrite!(hello, b't', 0, Hello);
     nix::ioctl_none!(attach, b't', 1);
     nix::ioctl_none!(start, b't', 2);
@@ -50,6 +62,8 @@ mod ioctl {
     nix::ioctl_write_ptr!(mark, b't', 4, Mark);
     nix::ioctl_read!(status, b't', 5, Status);
     nix::ioctl_none!(flush_stats, b't', 6);
+    nix::ioctl_write_ptr!(subscribe, b't', 7, u32);
+    nix::ioctl_readwrite!(count, b't', 8, Counted);
 }
 
 /// The open trace; closing it undoes all.
@@ -169,6 +183,39 @@ pub fn stop(fd: RawFd) -> Result<()> {
 pub fn flush_stats(fd: RawFd) -> nix::Result<()> {
     // SAFETY: takes no argument.
     unsafe { ioctl::flush_stats(fd) }.map(drop)
+}
+
+/// From now on the caller's mm has so many subscribers more, and nothing is hooked.
+///
+/// # Errors
+/// The kernel refuses a subscription.
+pub fn subscribe(fd: RawFd, subscribers: u32) -> Result<()> {
+    // SAFETY: the number is only read.
+    unsafe { ioctl::subscribe(fd, &subscribers) }
+        .map(drop)
+        .context("SUBSCRIBE")
+}
+
+/// A step begins. Allocates nothing.
+pub fn count_begin(fd: RawFd) {
+    // SAFETY: a valid struct tlbdiff_count. One that fails shows as no instructions.
+    let _ = unsafe { ioctl::count(fd, &mut Counted::default()) };
+}
+
+/// What was counted since then. Allocates nothing.
+pub fn count_end(fd: RawFd) -> Count {
+    let mut counted = Counted {
+        phase: 1,
+        ..Counted::default()
+    };
+    // SAFETY: see above.
+    let _ = unsafe { ioctl::count(fd, &mut counted) };
+    Count {
+        cycles: counted.cycles,
+        instructions: counted.instructions,
+        nanoseconds: counted.nanoseconds,
+        calls: counted.calls,
+    }
 }
 
 /// Marks the trace. Allocates nothing.

@@ -113,6 +113,19 @@ pub struct System {
     pub features: Vec<String>,
 }
 
+/// What was counted in a step, without what counting itself costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The hart's cycles; 0 where it does not tell.
+    pub cycles: u64,
+    /// The hart's instructions; 0 where it does not tell.
+    pub instructions: u64,
+    /// By the kernel's clock.
+    pub nanoseconds: u64,
+    /// Calls of subscribers' callbacks.
+    pub calls: u64,
+}
+
 /// What came of a replayed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -120,6 +133,8 @@ pub struct Report {
     pub steps: Vec<StepResult>,
     /// How long each finished step took by the guest's clock, in nanoseconds.
     pub step_ns: Vec<u64>,
+    /// What was counted in each finished step, where [`Program::subscribers`] asks for it.
+    pub step_counts: Vec<Count>,
     /// The signal that ended the subject before its last step, if one did.
     pub killed_by: Option<i32>,
     /// The mms that there were, as records name them; 0 for one that was not made.

@@ -16,6 +16,8 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// Trace the steps; without it they only run (for measuring the tracer's cost).
     pub trace: bool,
+    /// Count what each step costs with so many subscribers, instead of tracing it.
+    pub subscribers: Option<u32>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
 }

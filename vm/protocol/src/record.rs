@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 /// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// `TLBDIFF_FACT_*`: what the module says of itself and of its kernel.
 pub mod fact {

@@ -44,7 +44,7 @@ pub(super) fn machine(config: &GuestConfig) -> Vec<OsString> {
     [
         bare(),
         board(config),
-        accelerator(),
+        accelerator(config),
         processors(config),
         memory(config),
         agent_device(),
@@ -72,7 +72,22 @@ fn board(config: &GuestConfig) -> Vec<OsString> {
 }
 
 /// One thread per hart: harts that spin for each other would else wait for a time slice.
-fn accelerator() -> Vec<OsString> {
+///
+/// A guest whose instructions are counted has one for all of them. An instruction is a
+/// nanosecond, who waits does not wait for the host's clock, and nothing is random.
+fn accelerator(config: &GuestConfig) -> Vec<OsString> {
+    if config.counted {
+        return words(&[
+            "-accel",
+            "tcg,thread=single",
+            "-icount",
+            "shift=0,sleep=off",
+            "-rtc",
+            "base=2025-01-01,clock=vm",
+            "-seed",
+            "1",
+        ]);
+    }
     words(&["-accel", "tcg,thread=multi"])
 }
 

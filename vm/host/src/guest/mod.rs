@@ -59,6 +59,9 @@ pub struct GuestConfig {
     pub timeouts: Timeouts,
     /// Restore a saved guest where there is one, and save it where there is none.
     pub snapshot: bool,
+    /// Its clock counts instructions, whatever the host does meanwhile: what a step costs
+    /// is the same on every machine.
+    pub counted: bool,
 }
 
 impl GuestConfig {
@@ -72,6 +75,7 @@ impl GuestConfig {
             cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,
+            counted: false,
         }
     }
 }

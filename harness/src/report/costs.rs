@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What `tlbdiff cost` prints.
+
+use crate::cost::{OperationCost, SUBSCRIBERS, ScenarioCost, StepCost, Unit};
+use crate::report::json::SCHEMA;
+use protocol::message::Count;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// A table for people, of a kernel.
+pub fn table(kernel: &str, costs: &[OperationCost]) -> String {
+    let mut text = String::new();
+    let Some(first) = costs.first() else {
+        let _ = writeln!(text, "{kernel}: no step told secondary MMUs anything");
+        return text;
+    };
+    let _ = writeln!(text, "{kernel}, in {}:", first.unit.name());
+    let [none, one, four, sixteen] = SUBSCRIBERS;
+    let _ = writeln!(
+        text,
+        "{:<24} {:>5} {:>5} {none:>10} {one:>10} {four:>10} {sixteen:>10} {:>8} {:>8} {:>7}",
+        "operation", "steps", "told", "first", "further", "share"
+    );
+    for cost in costs {
+        let [none, one, four, sixteen] = cost.costs;
+        let _ = writeln!(
+            text,
+            "{:<24} {:>5} {:>5} {none:>10} {one:>10} {four:>10} {sixteen:>10} {:>8.1} {:>8.1} {:>6.2}%",
+            cost.operation,
+            cost.steps,
+            cost.notifications,
+            cost.first,
+            cost.further,
+            cost.share * 100.0
+        );
+    }
+    text
+}
+
+/// A line for programs, of a scenario.
+pub fn scenario(kernel: &str, cost: &ScenarioCost) -> Value {
+    json!({
+        "type": "cost",
+        "schema": SCHEMA,
+        "kernel": kernel,
+        "name": cost.name,
+        "subscribers": SUBSCRIBERS,
+        "steps": cost.steps.iter().map(step).collect::<Vec<_>>(),
+    })
+}
+
+fn step(step: &StepCost) -> Value {
+    let list = |field: fn(&Count) -> u64| {
+        let counts: Vec<u64> = step.counts.iter().map(field).collect();
+        // What does not count stands still.
+        counts.iter().any(|count| *count > 0).then_some(counts)
+    };
+    json!({
+        "step": step.step + 1,
+        "operation": step.operation,
+        "notifications": step.notifications,
+        "instructions": list(|count| count.instructions),
+        "cycles": list(|count| count.cycles),
+        "nanoseconds": list(|count| count.nanoseconds),
+    })
+}
+
+/// A line for programs, of an operation.
+pub fn operation(kernel: &str, cost: &OperationCost) -> Value {
+    json!({
+        "type": "operation_cost",
+        "schema": SCHEMA,
+        "kernel": kernel,
+        "operation": cost.operation,
+        "steps": cost.steps,
+        "notifications": cost.notifications,
+        "unit": cost.unit.name(),
+        "subscribers": SUBSCRIBERS,
+        "costs": cost.costs,
+        "first": cost.first,
+        "further": cost.further,
+        "share": cost.share,
+    })
+}
+
+/// What is worth saying of the unit.
+pub fn note(costs: &[OperationCost]) -> Option<&'static str> {
+    let timed = costs.iter().any(|cost| cost.unit == Unit::Nanoseconds);
+    timed.then_some(
+        "the machine's counters of cycles and instructions do not count for the kernel: \
+         time by the kernel's clock is given instead",
+    )
+}

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod history;
 mod interrupt;
+mod manual;
 
 use crate::outcome::{EXIT_COULD_NOT_RUN, EXIT_INVALID};
 use crate::scenario::InputError;
@@ -68,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(_) => commands::doctor(),
         Command::Nightly(args) => history::nightly(args),
         Command::History(args) => history::history(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -404,13 +404,13 @@ fn each_kernel_that_is_not_provisioned_is_told_with_its_command() {
     let (code, said) = without_kernels(&["--kernel", "stable", "--kernel", "next"]);
     assert_eq!(code, Some(69), "{said}");
     for kernel in ["stable", "next"] {
-        let remedy = format!("run ./vm/provision {kernel}");
+        let remedy = format!("/vm/provision {kernel}");
         assert!(said.contains(&remedy), "{kernel}:\n{said}");
     }
     let (code, every) = without_kernels(&["--kernel", "all"]);
     assert_eq!(code, Some(69), "{every}");
     for kernel in vm::kernels().expect("kernels.toml") {
-        let remedy = format!("run ./vm/provision {}", kernel.name);
+        let remedy = format!("/vm/provision {}", kernel.name);
         assert!(every.contains(&remedy), "{remedy}:\n{every}");
     }
 }

@@ -2,6 +2,7 @@
 //! The command line as it is typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use vm::guest::CpuFeatures;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do; without it, `run`.
     #[command(subcommand)]
@@ -28,8 +29,12 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 all agree, 1 something was found, 2 bad command line or scenario, \
-69 something could not be run (and nothing was found), 130 interrupted.";
+const AFTER_HELP: &str = "Exit codes: 0 all agree, 1 something was found, 2 bad command line or scenario, \
+69 something could not be run (and nothing was found), 130 interrupted.
+
+TLBDIFF_CACHE names the folder for what is built (default: tlbdiff in $XDG_CACHE_HOME or ~/.cache). \
+TLBDIFF_HOME names the folder with vm/kernels.toml and the sources of module and agent (default: \
+share/tlbdiff beside the program's folder bin, else the checkout that it was built in).";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -54,6 +59,10 @@ pub enum Command {
     Nightly(NightlyArgs),
     /// Show the results that `nightly` has kept
     History(HistoryArgs),
+    /// Write the manual pages: one of the program, one of each command
+    Man(ManArgs),
+    /// Print what a shell completes this command line with
+    Completions(CompletionsArgs),
 }
 
 /// Which scenarios.
@@ -554,6 +563,22 @@ pub struct ProvisionArgs {
         allow_hyphen_values = true
     )]
     pub arguments: Vec<OsString>,
+}
+
+/// Options of `man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// Folder that they are written to, made if need be
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Options of `completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
 }
 
 #[cfg(test)]

@@ -27,7 +27,6 @@ use crate::text::{self, Fences};
 use reference_model::{Machine, Profile};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -256,9 +255,8 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
 
 /// Becomes vm/provision.
 pub fn provision(args: &ProvisionArgs) -> Result<u8, Failure> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .with_file_name("vm")
-        .join("provision");
+    let home = vm::home::home().map_err(|error| Failure::Cannot(error.to_string()))?;
+    let script = home.join("vm/provision");
     let error = Command::new(&script).args(&args.arguments).exec();
     Err(Failure::Cannot(format!("{}: {error}", script.display())))
 }

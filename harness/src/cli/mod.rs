@@ -7,6 +7,7 @@ mod config;
 mod cost;
 mod history;
 mod interrupt;
+mod manual;
 
 use crate::outcome::{EXIT_COULD_NOT_RUN, EXIT_INVALID};
 use crate::scenario::InputError;
@@ -70,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Cost(args) => cost::cost(&args),
         Command::Nightly(args) => history::nightly(args),
         Command::History(args) => history::history(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::cache::Cache;
 use crate::edits::Edit;
 use crate::error::VmError;
-use crate::kernels::{self, Board, KernelChoice, Overlay, vm_dir};
+use crate::home::{home, provision_command};
+use crate::kernels::{self, Board, KernelChoice, Overlay};
 use crate::keys::Keys;
 use crate::manifest::{Manifest, TreeRecord};
 use crate::provision::{BUILD, TREE_CONFIG, initramfs, kbuild};
@@ -60,13 +61,7 @@ impl Artifacts {
 /// Finds a provisioned kernel, built from what the checkout (and a developer's
 /// tree) has now: takes milliseconds, builds nothing.
 pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
-    locate_in(&Cache::from_env()?, &checkout(), kernel)
-}
-
-/// The checkout's root.
-pub(crate) fn checkout() -> PathBuf {
-    let vm = vm_dir();
-    vm.parent().unwrap_or(&vm).to_owned()
+    locate_in(&Cache::from_env()?, &home()?, kernel)
 }
 
 /// What is asked for, before the cache is asked.
@@ -129,10 +124,11 @@ impl Wanted {
         }
     }
 
-    fn remedy(&self) -> String {
+    fn remedy(&self, checkout: &Path) -> String {
+        let provision = provision_command(checkout);
         match &self.tree {
-            Some(tree) => format!("./vm/provision --kernel-tree {}", tree.path().display()),
-            None => format!("./vm/provision {}", self.slug),
+            Some(tree) => format!("{provision} --kernel-tree {}", tree.path().display()),
+            None => format!("{provision} {}", self.slug),
         }
     }
 }
@@ -146,7 +142,7 @@ pub(crate) fn locate_in(
     let refuse = |why: String| VmError::NotProvisioned {
         kernel: kernel.to_string(),
         why,
-        remedy: wanted.remedy(),
+        remedy: wanted.remedy(checkout),
     };
     let manifest = Manifest::read(cache, &wanted.slug)?;
     let manifest = manifest.ok_or_else(|| refuse("not provisioned".to_owned()))?;
@@ -352,7 +348,7 @@ with = "b"
         fixture.provision("stable", &overlay("CONFIG_A=y\n\n"), newer);
         let error = fixture.locate_named("mutant").unwrap_err().to_string();
         assert!(error.contains("is now linux-source-6.12_2"), "{error}");
-        assert!(error.ends_with("run ./vm/provision mutant"), "{error}");
+        assert!(error.ends_with("/vm/provision mutant"), "{error}");
     }
 
     #[test]
@@ -369,9 +365,10 @@ with = "b"
     fn what_was_never_provisioned_comes_with_the_command_that_does() {
         let fixture = Fixture::new();
         fs::remove_file(fixture.cache().path("current/stable.json")).unwrap();
+        let checkout = fixture.checkout.path().display();
         assert_eq!(
             fixture.refusal(),
-            "stable: not provisioned: run ./vm/provision stable"
+            format!("stable: not provisioned: run {checkout}/vm/provision stable")
         );
     }
 

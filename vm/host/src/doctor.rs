@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::artifacts::{checkout, locate};
+use crate::artifacts::locate;
 use crate::cache::Cache;
 use crate::error::VmError;
+use crate::home::{home, installed_agent, provision_command};
 use crate::kernels::{KernelChoice, kernels};
 
 /// The host's packages that `vm/provision` installs, too.
@@ -67,7 +68,7 @@ pub fn doctor() -> Vec<Finding> {
     if std::env::consts::ARCH == "riscv64" {
         return board();
     }
-    let mut findings = vec![packages(), qemu(), compiler()];
+    let mut findings = vec![files(), packages(), qemu(), compiler()];
     findings.push(cargo());
     match Cache::from_env() {
         Ok(cache) => findings.push(space(cache.root())),
@@ -90,6 +91,7 @@ fn board() -> Vec<Finding> {
         None => bad(format!("{program}: not found"), "apt-get install gcc make"),
     };
     vec![
+        files(),
         match nix::unistd::Uid::effective().is_root() {
             true => good("root"),
             false => bad("not root, who alone may load a module", "run it as root"),
@@ -101,7 +103,7 @@ fn board() -> Vec<Finding> {
         ),
         runs("make"),
         runs(COMPILER),
-        cargo(),
+        agent(),
         there(
             "/sys/fs/cgroup/cgroup.controllers",
             "cgroups of the second version",
@@ -115,6 +117,22 @@ fn board() -> Vec<Finding> {
             false => good("nothing left behind by an earlier run"),
         },
     ]
+}
+
+/// What kernels, module and agent are made from.
+fn files() -> Finding {
+    match home() {
+        Ok(home) => good(format!("files: {}", home.display())),
+        Err(error) => bad("files", error.to_string()),
+    }
+}
+
+/// The agent where it was installed, else what builds it.
+fn agent() -> Finding {
+    match home().ok().and_then(|home| installed_agent(&home)) {
+        Some(agent) => good(format!("agent: {}", agent.display())),
+        None => cargo(),
+    }
 }
 
 /// The compiler for module and agent; on a RISC-V Debian it is the machine's own.
@@ -155,16 +173,19 @@ fn packages() -> Finding {
     if missing.is_empty() {
         return good("host packages");
     }
-    bad(
-        format!("host packages: {}", missing.join(" ")),
-        "./vm/provision as root",
-    )
+    bad(format!("host packages: {}", missing.join(" ")), as_root())
+}
+
+/// What installs the host's packages.
+fn as_root() -> String {
+    let home = home().unwrap_or_default();
+    format!("{} as root", provision_command(&home))
 }
 
 fn qemu() -> Finding {
     let name = "qemu-system-riscv64";
     let need = format!("{}.{} or later", QEMU.0, QEMU.1);
-    let remedy = "./vm/provision as root";
+    let remedy = as_root();
     let Some(text) = first_line(Command::new(name).arg("--version")) else {
         return bad(format!("{name}: not found ({need} is needed)"), remedy);
     };
@@ -177,7 +198,7 @@ fn qemu() -> Finding {
 fn compiler() -> Finding {
     match first_line(Command::new(COMPILER).arg("--version")) {
         Some(text) => good(text),
-        None => bad(format!("{COMPILER}: not found"), "./vm/provision as root"),
+        None => bad(format!("{COMPILER}: not found"), as_root()),
     }
 }
 
@@ -239,7 +260,6 @@ fn provisioned() -> Vec<Finding> {
             good(format!("kernel {name}: {why} ({remedy})"))
         }
         Err(VmError::NotProvisioned { why, remedy, .. }) => {
-            let remedy = format!("{remedy} (in {})", checkout().display());
             bad(format!("kernel {name}: {why}"), remedy)
         }
         Err(error) => bad(format!("kernel {name}"), error.to_string()),

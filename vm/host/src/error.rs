@@ -15,6 +15,18 @@ pub enum VmError {
         /// What is wrong with it, with the line where that is known.
         message: String,
     },
+    /// The files that kernels, module and agent are made from are nowhere.
+    #[error(
+        "the files that tlbdiff needs are not there: no {lacks} in {}\n  what to do: set \
+         TLBDIFF_HOME to a checkout of tlbdiff, or to what was installed of it",
+        shown(looked)
+    )]
+    NoHome {
+        /// What was looked for.
+        lacks: &'static str,
+        /// In these folders.
+        looked: Vec<PathBuf>,
+    },
     /// There is no kernel of that name.
     #[error("no kernel is called `{name}`{}; known: {}", nearest_hint(nearest.as_deref()), known.join(", "))]
     UnknownKernel {
@@ -101,6 +113,11 @@ impl VmError {
         let path = path.to_owned();
         move |source| VmError::Io { what, path, source }
     }
+}
+
+fn shown(folders: &[PathBuf]) -> String {
+    let folders = folders.iter().map(|folder| folder.display().to_string());
+    folders.collect::<Vec<_>>().join(", nor in ")
 }
 
 fn nearest_hint(nearest: Option<&str>) -> String {

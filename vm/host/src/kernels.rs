@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::edits::Edit;
 use crate::error::VmError;
+use crate::home::home;
 
 /// Stands for every kernel where names are given.
 pub const EVERY: &str = "all";
@@ -46,7 +47,7 @@ pub struct KernelInfo {
 
 /// Every kernel that `vm/kernels.toml` names.
 pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
-    let named = read(&vm_dir())?;
+    let named = read(&vm_dir()?)?;
     Ok(named
         .into_iter()
         .map(|(name, spec)| KernelInfo {
@@ -61,7 +62,7 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
 /// The kernels to provision for those asked for, each once: a variant comes
 /// after the kernel whose object files it begins with, [`EVERY`] is all of them.
 pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
-    let vm_dir = vm_dir();
+    let vm_dir = vm_dir()?;
     let mut order: Vec<KernelChoice> = Vec::new();
     let mut push = |choice: KernelChoice| {
         if !order.contains(&choice) {
@@ -149,9 +150,8 @@ struct Table {
 }
 
 /// The checkout's `vm` folder.
-pub(crate) fn vm_dir() -> PathBuf {
-    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    host.parent().unwrap_or(host).to_owned()
+fn vm_dir() -> Result<PathBuf, VmError> {
+    Ok(home()?.join("vm"))
 }
 
 /// The kernel of that name in `vm_dir`'s `kernels.toml`.
@@ -466,9 +466,13 @@ with = "b"
 
     #[test]
     fn an_unknown_kernel_is_told_the_known_ones_and_the_nearest() {
-        let error = by_name(&vm_dir(), "stabel").unwrap_err().to_string();
+        let error = by_name(&vm_dir().unwrap(), "stabel")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("did you mean `stable`?"), "{error}");
-        let error = by_name(&vm_dir(), "zzzzzzzzzzzz").unwrap_err().to_string();
+        let error = by_name(&vm_dir().unwrap(), "zzzzzzzzzzzz")
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("known: ") && !error.contains("did you mean"),
             "{error}"
@@ -477,10 +481,10 @@ with = "b"
 
     #[test]
     fn every_listed_kernel_names_fragments_that_exist() {
-        for (name, spec) in read(&vm_dir()).unwrap() {
+        for (name, spec) in read(&vm_dir().unwrap()).unwrap() {
             for fragment in &spec.config {
                 assert!(
-                    vm_dir().join(fragment).is_file(),
+                    vm_dir().unwrap().join(fragment).is_file(),
                     "{name}: {}",
                     fragment.display()
                 );

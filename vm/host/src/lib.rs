@@ -12,6 +12,7 @@ pub mod doctor;
 mod edits;
 pub mod error;
 pub mod guest;
+pub mod home;
 pub mod kernels;
 mod keys;
 mod manifest;

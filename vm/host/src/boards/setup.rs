@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::BoardEvent;
 use super::error::BoardError;
 use super::place::{Input, Place, last_line};
-use crate::artifacts::checkout;
 use crate::cache::Cache;
 use crate::error::VmError;
+use crate::home::home;
 use crate::keys;
 
 /// For a question, over a slow link, of a slow board.
@@ -139,7 +139,7 @@ pub(super) fn bring_module(
 ) -> Result<String, BoardError> {
     let place = &folder.place;
     let kernel = format!("{} {}", facts.release, facts.version);
-    let key = keys::module(&checkout(), &kernel)?;
+    let key = keys::module(&home()?, &kernel)?;
     let cache = Cache::from_env()?;
     if let Some(kept) = cache.finished("board-modules", &key) {
         folder.bring(&kept.join(MODULE), MODULE)?;
@@ -155,7 +155,7 @@ pub(super) fn bring_module(
         });
     }
     events(BoardEvent::BuildingModule);
-    for source in keys::module_sources(&checkout())? {
+    for source in keys::module_sources(&home()?)? {
         let name = source.file_name().unwrap_or_default().to_string_lossy();
         folder.bring(&source, &name)?;
     }

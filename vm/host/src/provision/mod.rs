@@ -21,10 +21,11 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::artifacts::{Artifacts, checkout, locate_in};
+use crate::artifacts::{Artifacts, locate_in};
 use crate::cache::{Cache, Lock};
 use crate::edits::Edit;
 use crate::error::VmError;
+use crate::home::{home, installed_agent, provision_command};
 use crate::kernels::{self, KernelChoice, KernelSpec, Overlay};
 use crate::keys::{self, Facts, Keys};
 use crate::manifest::{Manifest, TreeRecord};
@@ -57,7 +58,7 @@ const KEPT: &[(&str, usize)] = &[
 /// A variant wants the kernel that it begins with provisioned before, as
 /// [`kernels::in_order`] gives them.
 pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmError> {
-    let checkout = checkout();
+    let checkout = home()?;
     let cache = Cache::from_env()?;
     match kernel {
         KernelChoice::Named(name) => {
@@ -75,14 +76,19 @@ pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmErr
     }
 }
 
-/// The agent's program, built if need be: for boards, which bring their own kernel.
+/// The agent's program, installed or built if need be: for boards, which bring their own
+/// kernel.
 ///
 /// # Errors
 /// A compiler is missing, or it does not compile.
 pub fn agent_program() -> Result<PathBuf, VmError> {
+    let checkout = home()?;
+    if let Some(agent) = installed_agent(&checkout) {
+        return Ok(agent);
+    }
     let name = || "boards".to_owned();
     let kernel = KernelChoice::Named(name());
-    let mut provision = Provision::begin(Cache::from_env()?, checkout(), &kernel, name(), false)?;
+    let mut provision = Provision::begin(Cache::from_env()?, checkout, &kernel, name(), false)?;
     let rustc = rust::ensure(&mut provision)?;
     let facts = Facts {
         source: String::new(),
@@ -215,7 +221,11 @@ fn root(provision: &Provision, name: &str, gcc: &str) -> Result<(Source, Root), 
     let refuse = |why: &str| VmError::NotProvisioned {
         kernel: provision.kernel.clone(),
         why: format!("{why} of {name}, which it is made from, is not in the cache"),
-        remedy: format!("./vm/provision {name} {}", provision.kernel),
+        remedy: format!(
+            "{} {name} {}",
+            provision_command(&provision.checkout),
+            provision.kernel
+        ),
     };
     let vm_dir = provision.checkout.join("vm");
     let overlay = Overlay::of(&vm_dir, &kernels::by_name(&vm_dir, name)?)?;

@@ -31,14 +31,6 @@ impl Unit {
             Unit::Nanoseconds => "nanoseconds",
         }
     }
-
-    /// The same where there is little room.
-    pub fn short(self) -> &'static str {
-        match self {
-            Unit::Instructions => "insns",
-            Unit::Nanoseconds => "ns",
-        }
-    }
 }
 
 /// A step, the least of all rounds with each number of subscribers.
@@ -138,7 +130,8 @@ impl StepCost {
     }
 }
 
-/// What an operation's notifications cost, over all steps of its kind that notify.
+/// What an operation's notifications cost: medians over all steps of its kind that notify,
+/// for a few of them may be dear, or count differently from boot to boot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperationCost {
     /// Its kind.
@@ -149,17 +142,17 @@ pub struct OperationCost {
     pub notifications: u64,
     /// In what the rest is given.
     pub unit: Unit,
-    /// What all of them cost, in the order of [`SUBSCRIBERS`].
-    pub costs: [u64; SUBSCRIBERS.len()],
+    /// What a step costs that nobody is told of.
+    pub step: f64,
     /// What a notification costs more with one subscriber than with none.
     pub first: f64,
     /// What it costs more with each further one.
     pub further: f64,
-    /// The first subscriber's share of what the steps cost with it.
+    /// One subscriber's share of what a step costs with it.
     pub share: f64,
 }
 
-/// Adds them up by operation, those that notify.
+/// By operation, those that notify.
 pub fn by_operation(scenarios: &[ScenarioCost]) -> Vec<OperationCost> {
     let steps = || scenarios.iter().flat_map(|scenario| &scenario.steps);
     let counted = steps().any(|step| step.counts[0].instructions > 0);
@@ -179,43 +172,47 @@ pub fn by_operation(scenarios: &[ScenarioCost]) -> Vec<OperationCost> {
 
 impl OperationCost {
     fn of(operation: &str, steps: &[&StepCost], unit: Unit) -> OperationCost {
-        let notifications: u64 = steps.iter().map(|step| step.notifications).sum();
-        let costs: [u64; SUBSCRIBERS.len()] = std::array::from_fn(|place| {
-            let counts = steps.iter().map(|step| step.counts[place]);
-            counts.map(|count| in_unit(count, unit)).sum::<u64>()
-        });
-        OperationCost::new(
-            operation.to_owned(),
-            steps.len(),
-            notifications,
-            unit,
-            costs,
-        )
-    }
-
-    /// Of what all steps cost, in the order of [`SUBSCRIBERS`].
-    pub fn new(
-        operation: String,
-        steps: usize,
-        notifications: u64,
-        unit: Unit,
-        costs: [u64; SUBSCRIBERS.len()],
-    ) -> OperationCost {
-        let [none, one, .., most] = costs;
-        let each = notifications.max(1) as f64;
-        let more = |from: u64, to: u64| to as f64 - from as f64;
-        let further = f64::from(SUBSCRIBERS[3] - SUBSCRIBERS[1]);
+        let of_steps = |figure: fn(&StepCost, Unit) -> f64| {
+            median(steps.iter().map(|step| figure(step, unit)).collect())
+        };
         OperationCost {
-            operation,
-            steps,
-            notifications,
+            operation: operation.to_owned(),
+            steps: steps.len(),
+            notifications: steps.iter().map(|step| step.notifications).sum(),
             unit,
-            costs,
-            first: more(none, one) / each,
-            further: more(one, most) / each / further,
-            share: more(none, one) / one.max(1) as f64,
+            step: of_steps(|step, unit| step.cost(0, unit)),
+            first: of_steps(StepCost::first),
+            further: of_steps(StepCost::further),
+            share: of_steps(StepCost::share),
         }
     }
+}
+
+impl StepCost {
+    /// With so many subscribers, by their place.
+    fn cost(&self, place: usize, unit: Unit) -> f64 {
+        in_unit(self.counts[place], unit) as f64
+    }
+
+    fn first(&self, unit: Unit) -> f64 {
+        (self.cost(1, unit) - self.cost(0, unit)) / self.notifications as f64
+    }
+
+    fn further(&self, unit: Unit) -> f64 {
+        let more = f64::from(SUBSCRIBERS[3] - SUBSCRIBERS[1]);
+        (self.cost(3, unit) - self.cost(1, unit)) / self.notifications as f64 / more
+    }
+
+    fn share(&self, unit: Unit) -> f64 {
+        let with = self.cost(1, unit);
+        (with - self.cost(0, unit)) / with.max(1.0)
+    }
+}
+
+/// The lower one of two in the middle; there is at least one.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[(figures.len() - 1) / 2]
 }
 
 fn in_unit(count: Count, unit: Unit) -> u64 {
@@ -249,18 +246,19 @@ mod tests {
             steps: vec![
                 step("munmap", 1, [1000, 1100, 1130, 1250]),
                 step("munmap", 2, [1000, 1200, 1260, 1500]),
+                // One that is out of line.
+                step("munmap", 1, [9000, 9000, 9000, 9000]),
                 step("mmap", 0, [500, 500, 500, 500]),
             ],
         };
         let costs = by_operation(&[scenario]);
         assert_eq!(costs.len(), 1);
         let munmap = &costs[0];
-        assert_eq!((munmap.steps, munmap.notifications), (2, 3));
+        assert_eq!((munmap.steps, munmap.notifications), (3, 4));
         assert_eq!(munmap.unit, Unit::Instructions);
-        assert_eq!(munmap.costs, [2000, 2300, 2390, 2750]);
-        assert!((munmap.first - 100.0).abs() < 1e-9);
-        assert!((munmap.further - 10.0).abs() < 1e-9);
-        assert!((munmap.share - 300.0 / 2300.0).abs() < 1e-9);
+        let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        assert!(near(munmap.step, 1000.0) && near(munmap.first, 100.0));
+        assert!(near(munmap.further, 10.0) && near(munmap.share, 100.0 / 1100.0));
     }
 
     #[test]
@@ -269,7 +267,7 @@ mod tests {
         let name = "a".to_owned();
         let costs = by_operation(&[ScenarioCost { name, steps }]);
         assert_eq!(costs[0].unit, Unit::Nanoseconds);
-        assert_eq!(costs[0].costs, [7; 4]);
+        assert!((costs[0].step - 7.0).abs() < 1e-9);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tlbdiff::report::junit::Junit;
 use tlbdiff::report::kcidb::{Kcidb, Origin};
 use tlbdiff::report::ktap::Ktap;
 use tlbdiff::report::lava::Lava;
-use tlbdiff::report::{Event, Reporter, Rerun, Start, Summary};
+use tlbdiff::report::{Event, Reporter, Start, Summary};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::verdict::{Finding, Verdict};
 

@@ -5,7 +5,7 @@ use super::HistoryError;
 use super::line::time;
 use super::show::{Choice, aligned};
 use super::store::Store;
-use crate::cost::{OperationCost, Unit};
+use crate::cost::OperationCost;
 use rusqlite::{TransactionBehavior, params};
 
 /// Where and when something was counted.
@@ -37,7 +37,6 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(&said)?;
         for cost in costs {
-            let [none, one, four, sixteen] = cost.costs;
             let values = params![
                 occasion.began_ms,
                 occasion.board,
@@ -47,15 +46,15 @@ impl Store {
                 cost.steps,
                 cost.notifications,
                 cost.unit.name(),
-                none,
-                one,
-                four,
-                sixteen
+                cost.step,
+                cost.first,
+                cost.further,
+                cost.share
             ];
             transaction
                 .prepare_cached(
                     "INSERT INTO costs (began, board, line, kernel, operation, steps,
-                        notifications, unit, with_0, with_1, with_4, with_16)
+                        notifications, unit, step, first, further, share)
                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 )
                 .and_then(|mut insert| insert.execute(values))
@@ -88,8 +87,7 @@ fn rows(store: &Store, choice: &Choice) -> rusqlite::Result<Vec<[String; 9]>> {
     ];
     let mut table = vec![head.map(str::to_owned)];
     let mut query = store.connection.prepare(
-        "SELECT began, board, line, kernel, operation, steps, notifications, unit,
-            with_0, with_1, with_4, with_16
+        "SELECT began, board, line, kernel, operation, notifications, unit, first, further, share
         FROM (
             SELECT *, dense_rank() OVER (PARTITION BY board, line ORDER BY began DESC) AS place
             FROM costs
@@ -98,23 +96,18 @@ fn rows(store: &Store, choice: &Choice) -> rusqlite::Result<Vec<[String; 9]>> {
     )?;
     let mut found = query.query(params![choice.board, choice.line, choice.last])?;
     while let Some(row) = found.next()? {
-        let unit = match row.get_ref(7)?.as_str()? {
-            "nanoseconds" => Unit::Nanoseconds,
-            _ => Unit::Instructions,
-        };
-        let costs = [row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?];
-        let operation: String = row.get(4)?;
-        let cost = OperationCost::new(operation, row.get(5)?, row.get(6)?, unit, costs);
+        let unit: String = row.get(6)?;
+        let figure = |place: usize| row.get::<_, f64>(place);
         table.push([
             time(row.get(0)?).format("%Y-%m-%d %H:%M").to_string(),
             row.get(1)?,
             row.get(2)?,
             row.get(3)?,
-            cost.operation.clone(),
-            cost.notifications.to_string(),
-            format!("{:.1} {}", cost.first, unit.short()),
-            format!("{:.1} {}", cost.further, unit.short()),
-            format!("{:.2}%", cost.share * 100.0),
+            row.get(4)?,
+            row.get::<_, u64>(5)?.to_string(),
+            format!("{:.0}", figure(7)?),
+            format!("{:.0} {unit}", figure(8)?),
+            format!("{:.1}%", figure(9)? * 100.0),
         ]);
     }
     Ok(table)

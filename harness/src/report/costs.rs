@@ -15,26 +15,32 @@ pub fn table(kernel: &str, costs: &[OperationCost]) -> String {
         return text;
     };
     let _ = writeln!(text, "{kernel}, in {}:", first.unit.name());
-    let [none, one, four, sixteen] = SUBSCRIBERS;
     let _ = writeln!(
         text,
-        "{:<24} {:>5} {:>5} {none:>10} {one:>10} {four:>10} {sixteen:>10} {:>8} {:>8} {:>7}",
-        "operation", "steps", "told", "first", "further", "share"
+        "{:<26} {:>5} {:>6} {:>9} {:>7} {:>7} {:>7}",
+        "operation", "steps", "told", "a step", "first", "further", "share"
     );
     for cost in costs {
-        let [none, one, four, sixteen] = cost.costs;
         let _ = writeln!(
             text,
-            "{:<24} {:>5} {:>5} {none:>10} {one:>10} {four:>10} {sixteen:>10} {:>8.1} {:>8.1} {:>6.2}%",
+            "{:<26} {:>5} {:>6} {:>9} {:>7.0} {:>7.0} {:>6.1}%",
             cost.operation,
             cost.steps,
             cost.notifications,
+            rounded(cost.step),
             cost.first,
             cost.further,
             cost.share * 100.0
         );
     }
     text
+}
+
+/// To two digits: the third is not the same after each boot.
+fn rounded(figure: f64) -> u64 {
+    let figure = figure.round().max(0.0) as u64;
+    let unit = 10_u64.pow(figure.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    (figure + unit / 2) / unit * unit
 }
 
 /// A line for programs, of a scenario.
@@ -75,8 +81,7 @@ pub fn operation(kernel: &str, cost: &OperationCost) -> Value {
         "steps": cost.steps,
         "notifications": cost.notifications,
         "unit": cost.unit.name(),
-        "subscribers": SUBSCRIBERS,
-        "costs": cost.costs,
+        "step": cost.step,
         "first": cost.first,
         "further": cost.further,
         "share": cost.share,

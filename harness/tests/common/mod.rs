@@ -9,7 +9,7 @@ use tlbdiff::backend::recorded::Recorded;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::human::{Human, Style};
-use tlbdiff::report::{Event, Reporter, Rerun, Start, Summary};
+use tlbdiff::report::{Event, Reporter, Start, Summary};
 use tlbdiff::run::{MakeBackend, Run, messages};
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;

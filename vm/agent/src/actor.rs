@@ -22,6 +22,9 @@ use std::sync::atomic::Ordering::SeqCst;
 /// How the agent calls itself to be an actor.
 pub const ARGUMENT: &str = "actor";
 
+/// Some ticks, in nanoseconds.
+const EVEN: u64 = 20_000_000;
+
 /// A thread's stack, in bytes.
 const THREAD_STACK: usize = 256 << 10;
 
@@ -261,6 +264,7 @@ impl Play {
     fn count(&self, step: usize, phase: u64) {
         let tracer = self.handed.tracer;
         if phase == 0 {
+            sleep_until_even();
             tracer::count_begin(tracer);
             tracer::count_end(tracer);
             tracer::count_begin(tracer);
@@ -526,6 +530,26 @@ fn now() -> u64 {
     // SAFETY: time is a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Sleeps until the clock shows a multiple of [`EVEN`]. Ticks come at even times, too, so
+/// that a step is as far from the next one in each round.
+fn sleep_until_even() {
+    let even = (now() / EVEN + 1) * EVEN;
+    let until = libc::timespec {
+        tv_sec: (even / 1_000_000_000) as libc::time_t,
+        tv_nsec: (even % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: the time is only read, and what is left of it is not asked for. A signal that
+    // cuts it short makes the step one of those that are not the cheapest.
+    unsafe {
+        libc::clock_nanosleep(
+            libc::CLOCK_MONOTONIC,
+            libc::TIMER_ABSTIME,
+            &until,
+            std::ptr::null_mut(),
+        )
+    };
 }
 
 fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {

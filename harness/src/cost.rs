@@ -55,6 +55,9 @@ pub struct ScenarioCost {
     pub steps: Vec<StepCost>,
 }
 
+/// At most so many times as many rounds as are asked for.
+const PATIENCE: u32 = 5;
+
 /// Counts a scenario.
 ///
 /// # Errors
@@ -66,14 +69,20 @@ pub fn measure(
 ) -> Result<ScenarioCost, Finding> {
     backend.prepare(scenario)?;
     let mut steps: Vec<StepCost> = countable(scenario).collect();
-    for round in 0..rounds {
+    // Where something got cheaper not long ago it may still do so.
+    let (mut round, mut cheaper) = (0, 0);
+    while round < rounds || (round - cheaper < rounds && round < PATIENCE * rounds) {
         for place in order(round as usize) {
             let report = backend.count(scenario, SUBSCRIBERS[place])?;
             check_whole(scenario, &report)?;
             for step in &mut steps {
-                step.take(place, report.step_counts[step.step], round == 0);
+                let count = report.step_counts[step.step];
+                if step.take(place, count, round == 0) && step.notifications > 0 {
+                    cheaper = round;
+                }
             }
         }
+        round += 1;
     }
     Ok(ScenarioCost {
         name: name(&scenario.path),
@@ -113,9 +122,11 @@ fn countable(scenario: &Scenario) -> impl Iterator<Item = StepCost> {
 }
 
 impl StepCost {
-    /// Another count, of so many subscribers by their place; whether it is the first.
-    fn take(&mut self, place: usize, count: Count, first: bool) {
+    /// Another count, of so many subscribers by their place; whether it is the first. Says
+    /// whether it is the least.
+    fn take(&mut self, place: usize, count: Count, first: bool) -> bool {
         let least = &mut self.counts[place];
+        let cheaper = first || count.instructions < least.instructions;
         *least = match first {
             true => count,
             false => Count {
@@ -127,6 +138,7 @@ impl StepCost {
         };
         // A single subscriber is called once for each.
         self.notifications = self.counts[1].calls;
+        cheaper
     }
 }
 
@@ -172,18 +184,22 @@ pub fn by_operation(scenarios: &[ScenarioCost]) -> Vec<OperationCost> {
 
 impl OperationCost {
     fn of(operation: &str, steps: &[&StepCost], unit: Unit) -> OperationCost {
-        let of_steps = |figure: fn(&StepCost, Unit) -> f64| {
-            median(steps.iter().map(|step| figure(step, unit)).collect())
+        let of_steps = |figure: &dyn Fn(&StepCost) -> f64| {
+            median(steps.iter().map(|step| figure(step)).collect())
         };
+        let first = of_steps(&|step| step.first(unit));
+        let further = of_steps(&|step| step.further(unit));
+        let told = |step: &StepCost| step.notifications as f64 * first;
+        let alone = |step: &StepCost| step.alone(first, further, unit);
         OperationCost {
             operation: operation.to_owned(),
             steps: steps.len(),
             notifications: steps.iter().map(|step| step.notifications).sum(),
             unit,
-            step: of_steps(|step, unit| step.cost(0, unit)),
-            first: of_steps(StepCost::first),
-            further: of_steps(StepCost::further),
-            share: of_steps(StepCost::share),
+            step: of_steps(&alone),
+            first,
+            further,
+            share: of_steps(&|step| told(step) / (alone(step) + told(step)).max(1.0)),
         }
     }
 }
@@ -203,9 +219,16 @@ impl StepCost {
         (self.cost(3, unit) - self.cost(1, unit)) / self.notifications as f64 / more
     }
 
-    fn share(&self, unit: Unit) -> f64 {
-        let with = self.cost(1, unit);
-        (with - self.cost(0, unit)) / with.max(1.0)
+    /// Without any subscriber. All rounds say so, if what subscribers cost is taken off.
+    fn alone(&self, first: f64, further: f64, unit: Unit) -> f64 {
+        let costs = SUBSCRIBERS.iter().enumerate().map(|(place, subscribers)| {
+            let each = match subscribers {
+                0 => 0.0,
+                others => first + f64::from(others - 1) * further,
+            };
+            self.cost(place, unit) - self.notifications as f64 * each
+        });
+        costs.reduce(f64::min).unwrap_or_default().max(0.0)
     }
 }
 

@@ -180,7 +180,8 @@ pub struct CostArgs {
     /// Configuration file for ssh, in place of the user's own
     #[arg(long, value_name = "FILE")]
     pub ssh_config: Option<PathBuf>,
-    /// Count each scenario this often with each number of subscribers; the least counts
+    /// Count each scenario this often with each number of subscribers, and on until the
+    /// least, which counts, has stood for as long
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
     /// For people, or JSON lines for programs (harness/COST.md)

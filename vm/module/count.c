@@ -8,8 +8,6 @@
 #include <linux/mmu_notifier.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
-#include <asm/asm-extable.h>
-#include <asm/csr.h>
 
 #include "tlbdiff.h"
 
@@ -27,6 +25,7 @@ static u64 calls;
 
 /* What was read when the step began. */
 static struct tlbdiff_count begun;
+static bool counters_held;
 
 /* As little as a driver could do. */
 static void take_note(struct mmu_notifier *mn, struct mm_struct *mm,
@@ -54,6 +53,10 @@ int count_subscribe(struct mm_struct *mm, u32 number)
 
 	if (number > MAX_SUBSCRIBERS)
 		return -EINVAL;
+	if (!counters_held) {
+		counters_hold();
+		counters_held = true;
+	}
 	while (number--) {
 		subscriber = kzalloc(sizeof(*subscriber), GFP_KERNEL);
 		if (!subscriber)
@@ -70,33 +73,26 @@ int count_subscribe(struct mm_struct *mm, u32 number)
 	return 0;
 }
 
+/* The open file's last deed. */
 void count_unsubscribe_all(void)
 {
 	struct subscriber *subscriber, *next;
 
+	if (counters_held) {
+		counters_release();
+		counters_held = false;
+	}
 	list_for_each_entry_safe(subscriber, next, &subscribers, list) {
 		list_del(&subscriber->list);
 		mmu_notifier_put(&subscriber->notifier);
 	}
 }
 
-/* Firmware may keep a counter to itself: then the read is an illegal instruction. */
-#define read_counter(_csr) ({						\
-	u64 _value = 0;							\
-									\
-	asm volatile("1:	csrr %0, " __ASM_STR(_csr) "\n"		\
-		     "2:\n"						\
-		     _ASM_EXTABLE(1b, 2b)				\
-		     : "+r" (_value) : : "memory");			\
-	_value;								\
-})
-
 static void read_counters(struct tlbdiff_count *count)
 {
 	count->nanoseconds = ktime_get_mono_fast_ns();
 	count->calls = READ_ONCE(calls);
-	count->cycles = read_counter(CSR_CYCLE);
-	count->instructions = read_counter(CSR_INSTRET);
+	counters_read(&count->cycles, &count->instructions);
 }
 
 void count_begin(void)

@@ -3,6 +3,7 @@
  * What the module's files know of one another.
  *
  * count.c	what a step costs with so many subscribers
+ * counters.c	the harts' counters
  * device.c	/dev/tlbdiff: system calls, loading, unloading
  * hooks.c	entries of functions, into the ring
  * probe.c	how a function's entry is hooked
@@ -116,5 +117,9 @@ int count_subscribe(struct mm_struct *mm, u32 number);
 void count_unsubscribe_all(void);
 void count_begin(void);
 void count_end(struct tlbdiff_count *count);
+
+void counters_hold(void);
+void counters_release(void);
+void counters_read(u64 *cycles, u64 *instructions);
 
 #endif

@@ -19,7 +19,9 @@ pub const SUBSCRIBERS: [u32; 4] = [0, 1, 4, 16];
 pub enum Unit {
     /// Instructions of the hart.
     Instructions,
-    /// Nanoseconds by the kernel's clock: the machine does not tell the other.
+    /// Cycles of the hart.
+    Cycles,
+    /// Nanoseconds by the kernel's clock: the machine does not tell the others.
     Nanoseconds,
 }
 
@@ -28,6 +30,7 @@ impl Unit {
     pub fn name(self) -> &'static str {
         match self {
             Unit::Instructions => "instructions",
+            Unit::Cycles => "cycles",
             Unit::Nanoseconds => "nanoseconds",
         }
     }
@@ -164,22 +167,39 @@ pub struct OperationCost {
     pub share: f64,
 }
 
-/// By operation, those that notify.
+/// By unit and operation, those that notify.
 pub fn by_operation(scenarios: &[ScenarioCost]) -> Vec<OperationCost> {
     let steps = || scenarios.iter().flat_map(|scenario| &scenario.steps);
-    let counted = steps().any(|step| step.counts[0].instructions > 0);
-    let unit = match counted {
-        true => Unit::Instructions,
-        false => Unit::Nanoseconds,
-    };
     let mut kinds: BTreeMap<&str, Vec<&StepCost>> = BTreeMap::new();
     for step in steps().filter(|step| step.notifications > 0) {
         kinds.entry(&step.operation).or_default().push(step);
     }
-    let costs = kinds.into_iter();
-    costs
-        .map(|(operation, steps)| OperationCost::of(operation, &steps, unit))
+    let units = units(steps()).into_iter();
+    units
+        .flat_map(|unit| {
+            let kinds = kinds.iter();
+            kinds.map(move |(operation, steps)| OperationCost::of(operation, steps, unit))
+        })
         .collect()
+}
+
+/// What the machine counts. Under `-icount` a cycle is an instruction, and says nothing more.
+fn units<'a>(steps: impl Iterator<Item = &'a StepCost> + Clone) -> Vec<Unit> {
+    let counts = || steps.clone().flat_map(|step| &step.counts);
+    let mut units = Vec::new();
+    if counts().any(|count| count.instructions > 0) {
+        units.push(Unit::Instructions);
+    }
+    let differs = |count: &Count| {
+        count.cycles.abs_diff(count.instructions) > count.cycles.max(count.instructions) / 100
+    };
+    if counts().any(|count| count.cycles > 0 && differs(count)) {
+        units.push(Unit::Cycles);
+    }
+    if units.is_empty() {
+        units.push(Unit::Nanoseconds);
+    }
+    units
 }
 
 impl OperationCost {
@@ -241,6 +261,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 fn in_unit(count: Count, unit: Unit) -> u64 {
     match unit {
         Unit::Instructions => count.instructions,
+        Unit::Cycles => count.cycles,
         Unit::Nanoseconds => count.nanoseconds,
     }
 }
@@ -282,6 +303,32 @@ mod tests {
         let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
         assert!(near(munmap.step, 1000.0) && near(munmap.first, 100.0));
         assert!(near(munmap.further, 10.0) && near(munmap.share, 100.0 / 1100.0));
+    }
+
+    #[test]
+    fn cycles_are_told_where_they_are_not_instructions() {
+        let mut of_a_board = step("munmap", 1, [1000, 1100, 1130, 1250]);
+        for count in &mut of_a_board.counts {
+            count.cycles = 3 * count.instructions;
+        }
+        let mut counted = of_a_board.clone();
+        for count in &mut counted.counts {
+            count.cycles = count.instructions + 1;
+        }
+        let units = |step: StepCost| {
+            let name = "a".to_owned();
+            let costs = by_operation(&[ScenarioCost {
+                name,
+                steps: vec![step],
+            }]);
+            costs
+                .iter()
+                .map(|cost| (cost.unit, cost.first))
+                .collect::<Vec<_>>()
+        };
+        let (instructions, cycles) = ((Unit::Instructions, 100.0), (Unit::Cycles, 300.0));
+        assert_eq!(units(of_a_board), [instructions, cycles]);
+        assert_eq!(units(counted), [instructions]);
     }
 
     #[test]

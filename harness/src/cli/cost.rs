@@ -172,7 +172,7 @@ fn tell(format: Format, kernel: &str, operations: &[OperationCost]) -> io::Resul
     }
     let mut out = io::stdout().lock();
     match format {
-        Format::Human => write!(out, "{}", costs::table(kernel, operations)),
+        Format::Human => write!(out, "{}", costs::tables(kernel, operations)),
         Format::Json => operations
             .iter()
             .try_for_each(|cost| writeln!(out, "{}", costs::operation(kernel, cost))),

@@ -92,7 +92,7 @@ fn rows(store: &Store, choice: &Choice) -> rusqlite::Result<Vec<[String; 9]>> {
             SELECT *, dense_rank() OVER (PARTITION BY board, line ORDER BY began DESC) AS place
             FROM costs
             WHERE board = coalesce(?1, board) AND line = coalesce(?2, line))
-        WHERE place <= ?3 ORDER BY operation, board, line, began, id",
+        WHERE place <= ?3 ORDER BY operation, board, line, unit, began, id",
     )?;
     let mut found = query.query(params![choice.board, choice.line, choice.last])?;
     while let Some(row) = found.next()? {

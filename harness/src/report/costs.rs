@@ -7,33 +7,36 @@ use protocol::message::Count;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// A table for people, of a kernel.
-pub fn table(kernel: &str, costs: &[OperationCost]) -> String {
+/// Tables for people, of a kernel: one for each unit.
+pub fn tables(kernel: &str, costs: &[OperationCost]) -> String {
     let mut text = String::new();
-    let Some(first) = costs.first() else {
+    if costs.is_empty() {
         let _ = writeln!(text, "{kernel}: no step told secondary MMUs anything");
-        return text;
-    };
-    let _ = writeln!(text, "{kernel}, in {}:", first.unit.name());
-    let _ = writeln!(
-        text,
-        "{:<26} {:>5} {:>6} {:>9} {:>7} {:>7} {:>7}",
-        "operation", "steps", "told", "a step", "first", "further", "share"
-    );
-    for cost in costs {
+    }
+    for costs in costs.chunk_by(|one, next| one.unit == next.unit) {
+        let _ = writeln!(text, "{kernel}, in {}:", costs[0].unit.name());
         let _ = writeln!(
             text,
-            "{:<26} {:>5} {:>6} {:>9} {:>7.0} {:>7.0} {:>6.1}%",
-            cost.operation,
-            cost.steps,
-            cost.notifications,
-            rounded(cost.step),
-            cost.first,
-            cost.further,
-            cost.share * 100.0
+            "{:<26} {:>5} {:>6} {:>9} {:>7} {:>7} {:>7}",
+            "operation", "steps", "told", "a step", "first", "further", "share"
         );
+        costs.iter().for_each(|cost| row(&mut text, cost));
     }
     text
+}
+
+fn row(text: &mut String, cost: &OperationCost) {
+    let _ = writeln!(
+        text,
+        "{:<26} {:>5} {:>6} {:>9} {:>7.0} {:>7.0} {:>6.1}%",
+        cost.operation,
+        cost.steps,
+        cost.notifications,
+        rounded(cost.step),
+        cost.first,
+        cost.further,
+        cost.share * 100.0
+    );
 }
 
 /// To two digits: the third is not the same after each boot.

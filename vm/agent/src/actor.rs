@@ -16,8 +16,8 @@ use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, OnceLock};
 
 /// How the agent calls itself to be an actor.
 pub const ARGUMENT: &str = "actor";
@@ -164,8 +164,15 @@ pub fn main() -> ! {
     }
 }
 
+/// Where this process says why it gives up.
+static SHARED: OnceLock<Shared> = OnceLock::new();
+
 fn give_up(error: &anyhow::Error) -> ! {
-    println!("tlbdiff-agent: actor: {error:#}");
+    let why = format!("{error:#}");
+    match SHARED.get() {
+        Some(shared) => shared.give_up(&why),
+        None => println!("tlbdiff-agent: actor: {why}"),
+    }
     std::process::exit(1);
 }
 
@@ -177,6 +184,7 @@ fn live() -> Result<()> {
     } = Command::parse()?;
     let program = read_program(handed.program)?;
     let shared = Shared::map(handed.shared, &program)?;
+    let _ = SHARED.set(shared);
     let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
     let play = Arc::new(Play {
         reclaims: program.steps.iter().any(|step| reclaims(&step.op)),

@@ -119,8 +119,10 @@ impl<'a> Cast<'a> {
     fn await_ready(&mut self, actors: usize) -> Result<()> {
         while self.shared.count_ready() < actors {
             self.reap()?;
-            if self.processes.iter().any(|process| process.ended) {
-                bail!("an actor gave up before its first step; the console says why");
+            // The last to be ready may be through with its steps by now.
+            let ended = self.processes.iter().any(|process| process.ended);
+            if ended && self.shared.count_ready() < actors {
+                bail!("an actor ended before its first step{}", self.cause());
             }
             if Instant::now() > self.end {
                 bail!("an actor was not ready in time");
@@ -128,6 +130,11 @@ impl<'a> Cast<'a> {
             sleep(LOOK);
         }
         Ok(())
+    }
+
+    fn cause(&self) -> String {
+        self.killed_by
+            .map_or_else(String::new, |signal| format!(", killed by signal {signal}"))
     }
 
     /// Until all have ended, calling `meanwhile` every now and then.

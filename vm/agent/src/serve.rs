@@ -177,6 +177,9 @@ fn run(
     let end = Cast::start(program, shared, &handed, open.bell, limit)
         .and_then(|mut cast| cast.watch(&mut || fetch(port, false)));
     let play = Played::take(shared, program);
+    if let Some(why) = &play.gave_up {
+        bail!("an actor gave up in {}: {why}", play.position(program));
+    }
     let killed_by = match end? {
         End::Ended { killed_by } => killed_by,
         End::TimedOut => bail!("{} did not return in {limit:?}", play.position(program)),
@@ -190,7 +193,7 @@ fn run(
     };
     fetch(port, true)?;
     if !play.begun && killed_by.is_none() {
-        bail!("the subject gave up before its first step; the console says why");
+        bail!("the subject ended before its first step");
     }
     let counts = tracer
         .as_ref()
@@ -287,6 +290,7 @@ impl Open {
 /// What the actors left in the shared memory.
 struct Played {
     begun: bool,
+    gave_up: Option<String>,
     steps: Vec<StepResult>,
     step_ns: Vec<u64>,
     step_counts: Vec<Count>,
@@ -303,6 +307,7 @@ impl Played {
         let counted = done.filter(|_| program.subscribers.is_some());
         let played = Played {
             begun: finished.is_some(),
+            gave_up: shared.gave_up(),
             steps,
             step_ns,
             step_counts: counted.map(|step| shared.count(step)).collect(),

@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const TURN: usize = 0;
 /// Actors that are ready.
 const READY: usize = 1;
+/// Length of what an actor that gave up had to say, and its bytes.
+const SAID: usize = 2;
+const SAID_WORDS: usize = 32;
 /// The first mm's number.
-const FIRST: usize = 8;
+const FIRST: usize = 8 + SAID_WORDS;
 /// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
 const STEP_WORDS: usize = 8;
 
@@ -136,6 +139,33 @@ impl Shared {
         }
     }
 
+    /// Why an actor gives up. One that comes later is not heard.
+    pub fn give_up(&self, why: &str) {
+        let said = &self.words[SAID + 1..][..SAID_WORDS];
+        let length = why.len().min(SAID_WORDS * 8);
+        let bytes = &why.as_bytes()[..length];
+        if self.words[SAID].load(SeqCst) > 0 {
+            return;
+        }
+        for (word, bytes) in said.iter().zip(bytes.chunks(8)) {
+            let mut value = [0; 8];
+            value[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(value), SeqCst);
+        }
+        self.words[SAID].store(length as u64, SeqCst);
+    }
+
+    /// See [`Shared::give_up`].
+    pub fn gave_up(&self) -> Option<String> {
+        let length = self.words[SAID].load(SeqCst) as usize;
+        let said = self.words[SAID + 1..][..SAID_WORDS].iter();
+        let bytes: Vec<u8> = said
+            .flat_map(|word| word.load(SeqCst).to_le_bytes())
+            .collect();
+        (length > 0)
+            .then(|| String::from_utf8_lossy(&bytes[..length.min(bytes.len())]).into_owned())
+    }
+
     /// The word that tells how records name an mm.
     pub fn mm(&self, mm: usize) -> &AtomicU64 {
         &self.words[FIRST + mm]
@@ -245,6 +275,26 @@ fn decode(words: &[AtomicU64]) -> StepResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_reason_is_kept() {
+        let words: Vec<AtomicU64> = (0..FIRST).map(|_| AtomicU64::new(0)).collect();
+        let shared = Shared {
+            words: words.leak(),
+            mms: 0,
+            actors: 0,
+        };
+        assert_eq!(shared.gave_up(), None);
+        shared.give_up("cannot join the cgroup: EBUSY");
+        shared.give_up("later");
+        assert_eq!(
+            shared.gave_up().as_deref(),
+            Some("cannot join the cgroup: EBUSY")
+        );
+        shared.words[SAID].store(0, SeqCst);
+        shared.give_up(&"x".repeat(1000));
+        assert_eq!(shared.gave_up().map(|why| why.len()), Some(SAID_WORDS * 8));
+    }
 
     #[test]
     fn results_survive_the_shared_words() {

@@ -113,6 +113,42 @@ fn every_manual_page_is_formatted_without_a_warning() {
 }
 
 #[test]
+fn a_package_has_all_that_a_run_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let made = Command::new(root.join("dist/deb"))
+        .args(["--program", env!("CARGO_BIN_EXE_tlbdiff"), "--output"])
+        .arg(folder.path())
+        // A program with all its symbols takes long to compress.
+        .env("DPKG_DEB_COMPRESSOR_TYPE", "none")
+        .output()
+        .expect("dist/deb runs");
+    assert!(made.status.success(), "{}", said(&made));
+    let package = fs::read_dir(folder.path()).expect("a folder").next();
+    let package = package.expect("a package").expect("a package").path();
+    let unpacked = folder.path().join("unpacked");
+    let status = Command::new("dpkg-deb")
+        .arg("-x")
+        .args([&package, &unpacked])
+        .status();
+    assert!(status.expect("dpkg-deb runs").success());
+
+    let output = tlbdiff(&unpacked.join("usr/bin/tlbdiff"), &["run", "--quiet"])
+        .args(["--backend", "recorded"])
+        .arg(unpacked.join("usr/share/tlbdiff/scenarios/munmap"))
+        .output()
+        .expect("it runs");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let unit = unpacked.join("usr/lib/systemd/system/tlbdiff-nightly.service");
+    let unit = fs::read_to_string(unit).expect("a unit");
+    assert!(
+        unit.contains("ExecStart=/usr/bin/tlbdiff nightly"),
+        "{unit}"
+    );
+}
+
+#[test]
 fn pages_that_cannot_be_written_are_told() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let written = tlbdiff(own(), &["man"]).arg(file.path()).output();

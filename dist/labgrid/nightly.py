@@ -10,6 +10,7 @@ had.
 """
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -18,10 +19,14 @@ from labgrid import Environment
 COULD_NOT_RUN = 69
 
 
+class Ended(Exception):
+    """Somebody wants this to end; the first argument is the signal."""
+
+
 def client(*words):
-    """labgrid-client, which keeps who has which place."""
+    """labgrid-client, which keeps who has which place. Ctrl-C is not for it."""
     command = ["labgrid-client", "-p", os.environ["LG_PLACE"], *words]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, start_new_session=True).returncode
 
 
 def board():
@@ -38,7 +43,19 @@ def nightly(backend, arguments):
     command += ["--board", os.environ["LG_PLACE"]]
     if os.environ.get("LG_SSH_CONFIG"):
         command += ["--ssh-config", os.environ["LG_SSH_CONFIG"]]
-    return subprocess.run(command + arguments, check=False).returncode
+    # It ends in order when it is asked to, once, and the place is given back after that.
+    with subprocess.Popen(command + arguments, start_new_session=True) as child:
+        while True:
+            try:
+                code = child.wait()
+                return code if code >= 0 else 128 - code
+            except Ended as ended:
+                child.send_signal(ended.args[0])
+
+
+def end(number, _frame):
+    """Raises what a signal asks for."""
+    raise Ended(number)
 
 
 def main():
@@ -48,13 +65,19 @@ def main():
     if client("acquire"):
         return COULD_NOT_RUN
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
         try:
             backend = board()
+        except Ended as ended:
+            return 128 + ended.args[0]
         except Exception as error:  # whatever it is, it says nothing of the kernel
             print(f"nightly.py: no board at this place: {error}", file=sys.stderr)
             return COULD_NOT_RUN
         return nightly(backend, sys.argv[1:])
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         client("release")
 
 

@@ -3,7 +3,6 @@
 //! nothing. `harness/COST.md` says what is counted, and what that does not say.
 
 use crate::backend::Backend;
-use crate::report::test::name;
 use crate::scenario::Scenario;
 use crate::scenario::describe::operation;
 use crate::verdict::Finding;
@@ -61,7 +60,7 @@ pub struct ScenarioCost {
 /// At most so many times as many rounds as are asked for.
 const PATIENCE: u32 = 5;
 
-/// Counts a scenario.
+/// Counts a scenario; gives nothing where `go_on`, asked before each run, says no.
 ///
 /// # Errors
 /// It cannot be run there, and why.
@@ -69,13 +68,17 @@ pub fn measure(
     scenario: &Scenario,
     backend: &mut dyn Backend,
     rounds: u32,
-) -> Result<ScenarioCost, Finding> {
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<ScenarioCost>, Finding> {
     backend.prepare(scenario)?;
     let mut steps: Vec<StepCost> = countable(scenario).collect();
     // Where something got cheaper not long ago it may still do so.
     let (mut round, mut cheaper) = (0, 0);
     while round < rounds || (round - cheaper < rounds && round < PATIENCE * rounds) {
         for place in order(round as usize) {
+            if !go_on() {
+                return Ok(None);
+            }
             let report = backend.count(scenario, SUBSCRIBERS[place])?;
             check_whole(scenario, &report)?;
             for step in &mut steps {
@@ -87,10 +90,8 @@ pub fn measure(
         }
         round += 1;
     }
-    Ok(ScenarioCost {
-        name: name(&scenario.path),
-        steps,
-    })
+    let name = scenario.name.clone();
+    Ok(Some(ScenarioCost { name, steps }))
 }
 
 /// In which order numbers of subscribers take their turns. What one run leaves in the
@@ -129,7 +130,7 @@ impl StepCost {
     /// whether it is the least.
     fn take(&mut self, place: usize, count: Count, first: bool) -> bool {
         let least = &mut self.counts[place];
-        let cheaper = first || count.instructions < least.instructions;
+        let cheaper = first || best_of(count) < best_of(*least);
         *least = match first {
             true => count,
             false => Count {
@@ -210,7 +211,7 @@ impl OperationCost {
         let first = of_steps(&|step| step.first(unit));
         let further = of_steps(&|step| step.further(unit));
         let told = |step: &StepCost| step.notifications as f64 * first;
-        let alone = |step: &StepCost| step.alone(first, further, unit);
+        let alone = |step: &StepCost| step.cost(0, unit);
         OperationCost {
             operation: operation.to_owned(),
             steps: steps.len(),
@@ -238,18 +239,12 @@ impl StepCost {
         let more = f64::from(SUBSCRIBERS[3] - SUBSCRIBERS[1]);
         (self.cost(3, unit) - self.cost(1, unit)) / self.notifications as f64 / more
     }
+}
 
-    /// Without any subscriber. All rounds say so, if what subscribers cost is taken off.
-    fn alone(&self, first: f64, further: f64, unit: Unit) -> f64 {
-        let costs = SUBSCRIBERS.iter().enumerate().map(|(place, subscribers)| {
-            let each = match subscribers {
-                0 => 0.0,
-                others => first + f64::from(others - 1) * further,
-            };
-            self.cost(place, unit) - self.notifications as f64 * each
-        });
-        costs.reduce(f64::min).unwrap_or_default().max(0.0)
-    }
+/// The best that the machine counts.
+fn best_of(count: Count) -> u64 {
+    let counted = [count.instructions, count.cycles, count.nanoseconds];
+    counted.into_iter().find(|count| *count > 0).unwrap_or(0)
 }
 
 /// The lower one of two in the middle; there is at least one.

@@ -30,12 +30,13 @@ pub enum Outcome {
     SnapshotNew,
     /// The kernel disagrees with the accepted snapshot.
     SnapshotChanged,
-    /// Repeated, it did not come to the same.
-    Varies,
     /// A kernel that was known to be wrong there is not any more.
     FindingGone,
     /// Kernel and model disagree.
     Differs,
+    /// Repeated, it did not come to the same: what else was found was so in some runs only,
+    /// or differently in each.
+    Varies,
     /// Pages lost their mapping or rights and secondary MMUs were not told before the step ended.
     Unsafe,
     /// Oops, panic, splat or hang in a step.
@@ -51,9 +52,9 @@ impl Outcome {
         Outcome::CouldNotRun,
         Outcome::SnapshotNew,
         Outcome::SnapshotChanged,
-        Outcome::Varies,
         Outcome::FindingGone,
         Outcome::Differs,
+        Outcome::Varies,
         Outcome::Unsafe,
         Outcome::KernelCrashed,
     ];

@@ -7,8 +7,10 @@ mod common;
 use common::root;
 use rusqlite::Connection;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -389,4 +391,80 @@ fn the_page_needs_nothing_but_itself() {
         let id = link.split('"').next().unwrap_or_default();
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
+}
+
+#[test]
+fn a_writer_that_was_killed_keeps_nobody_from_reading() {
+    let place = Place::new();
+    place.nightly(&[]).expect(0, &[]);
+    let writer = Connection::open(place.database()).expect("a database");
+    writer
+        .execute_batch(
+            "PRAGMA cache_size = 1; BEGIN IMMEDIATE; UPDATE results SET why = hex(zeroblob(900));",
+        )
+        .expect("a transaction that does not fit into the cache");
+    // What is on the disk right now is what a killed writer leaves.
+    let cut = place.path("cut.sqlite");
+    fs::copy(place.database(), &cut).expect("a copy");
+    fs::copy(place.path("history.sqlite-journal"), journal(&cut)).expect("a journal");
+    drop(writer);
+    let cut = cut.display().to_string();
+    place
+        .run(&["history", "--history", &cut])
+        .expect(0, &["63 agree"]);
+}
+
+fn journal(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-journal");
+    name.into()
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_left_out() {
+    let place = Place::new();
+    let file = format!("junit={}", place.path("a.xml").display());
+    let full = fs::File::options().write(true).open("/dev/full");
+    let mut command = place.command(&[&NIGHTLY[..], &["--output", &file]].concat());
+    let status = command
+        .stdout(full.expect("/dev/full"))
+        .stderr(Stdio::null())
+        .status();
+    assert_eq!(status.expect("tlbdiff runs").code(), Some(69));
+    assert_eq!(place.names().len(), 63);
+    let written = fs::read_to_string(place.path("a.xml")).expect("the other output");
+    assert!(written.contains("tests=\"63\""), "{written}");
+}
+
+#[test]
+fn files_of_one_name_are_told_apart_whatever_they_are_called() {
+    let place = Place::new();
+    let middle = root().join("scenarios/munmap/middle.yaml");
+    let odd = OsStr::from_bytes(b"m\xff.yaml");
+    for file in [Path::new("a/x.yaml"), "b/x.yaml".as_ref(), odd.as_ref()] {
+        let file = place.folder.path().join(file);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        fs::copy(&middle, file).expect("a copy");
+    }
+    let mut command = place.command(&["run", "--backend", "recorded", "--format", "json"]);
+    let done = done(command.arg(place.folder.path()));
+    let names: Vec<String> = done.out.lines().filter_map(name_of).collect();
+    assert_eq!(names, ["a/x", "b/x", "m\u{fffd}"], "{}", done.err);
+}
+
+#[test]
+fn a_kernel_that_cannot_be_had_is_an_error_in_every_report() {
+    let place = Place::new();
+    let file = format!("junit={}", place.path("a.xml").display());
+    let arguments = ["run", "--kernel", "stable", "--kernel", "stock", "--output"];
+    let mut command = place.command(&arguments);
+    command.args([&file, "scenarios/munmap/middle.yaml"]);
+    // An empty cache: nothing is provisioned.
+    let done = done(command.env("TLBDIFF_CACHE", place.folder.path()));
+    done.expect(69, &["not provisioned"]);
+    let written = fs::read_to_string(place.path("a.xml")).expect("a report");
+    assert!(
+        written.contains("tests=\"2\" failures=\"0\" errors=\"2\""),
+        "{written}"
+    );
 }

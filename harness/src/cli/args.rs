@@ -251,7 +251,7 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub last: u32,
     /// Show what notifications cost, in place of the runs (see `cost`)
-    #[arg(long, conflicts_with = "scenario")]
+    #[arg(long, conflicts_with_all = ["scenario", "html", "import"])]
     pub costs: bool,
     /// Write all of it as one page, which needs nothing but itself
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]

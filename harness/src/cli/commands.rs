@@ -21,9 +21,10 @@ use crate::report::human::Style;
 use crate::report::json;
 use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
-use crate::report::{Event, Reporter, Rerun, Summary};
+use crate::report::{Event, Reporter, Rerun, Start, Summary};
 use crate::run::{MakeBackend, Message, Run, messages};
 use crate::text::{self, Fences};
+use chrono::Utc;
 use reference_model::{Machine, Profile};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -78,8 +79,14 @@ pub fn run_telling(
                 (kernel.start.kernel.clone(), summary)
             }
             Err(missing) => {
-                reporter.tell(&Event::Note(missing.why.clone()))?;
-                (missing.kernel.clone(), not_run(&config, &missing.why))
+                let summary = not_run(&config, &missing.why);
+                let start = Start {
+                    began: Utc::now(),
+                    ..missing.start.clone()
+                };
+                reporter.tell(&Event::Started(start))?;
+                reporter.tell(&Event::Finished(summary.clone()))?;
+                (missing.start.kernel.clone(), summary)
             }
         };
         let interrupted = summary.interrupted;

@@ -7,11 +7,10 @@ use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
 use crate::report::human::Style;
 use crate::report::{Rerun, Start};
-use crate::scenario::{Scenario, find, names};
+use crate::scenario::{Scenario, find, names, naming};
 use crate::snapshot::Set;
 use reference_model::Profile;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -63,8 +62,8 @@ pub enum From {
 
 /// A kernel that cannot be run on.
 pub struct Missing {
-    /// Its name.
-    pub kernel: String,
+    /// How its run would have been announced.
+    pub start: Start,
     /// Why, and what to do.
     pub why: String,
 }
@@ -97,8 +96,12 @@ impl RunConfig {
             let mut run = match run {
                 // The others can be run all the same.
                 Err(Failure::Cannot(why)) if several => {
-                    let kernel = choice.to_string();
-                    kernels.push(Err(Missing { kernel, why }));
+                    let own = Profile::by_name(&choice.to_string());
+                    let profile = named.or(own).unwrap_or(&Profile::STABLE);
+                    let name = choice.to_string();
+                    let mut start = start("guest", name.clone(), name, profile);
+                    start.several = several;
+                    kernels.push(Err(Missing { start, why }));
                     continue;
                 }
                 run => run?,
@@ -118,19 +121,23 @@ impl RunConfig {
         jobs: usize,
         notes: Vec<String>,
     ) -> RunConfig {
-        let paths: Vec<PathBuf> = scenarios
+        let names: Vec<String> = scenarios
             .iter()
-            .map(|scenario| scenario.path.clone())
+            .map(|scenario| scenario.name.clone())
             .collect();
         let runs = kernels.len();
-        for run in kernels.iter_mut().flatten() {
-            run.start.board = board(args.board.as_ref(), &args.backend, args.guest.cpu.as_ref());
+        for kernel in &mut kernels {
+            let start = match kernel {
+                Ok(run) => &mut run.start,
+                Err(missing) => &mut missing.start,
+            };
+            start.board = board(args.board.as_ref(), &args.backend, args.guest.cpu.as_ref());
             if let Some(line) = &args.line {
-                run.start.line.clone_from(line);
+                start.line.clone_from(line);
             }
-            run.start.scenarios = paths.len();
-            run.start.paths.clone_from(&paths);
-            run.start.runs = runs;
+            start.scenarios = names.len();
+            start.names.clone_from(&names);
+            start.runs = runs;
         }
         RunConfig {
             scenarios,
@@ -363,7 +370,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
 /// # Errors
 /// One is wrong, or there is none.
 pub fn scenarios(selection: &Selection) -> Result<Vec<Arc<Scenario>>, Failure> {
-    let (scenarios, errors) = find::load(&selection.paths, selection.filter.as_deref());
+    let (mut scenarios, errors) = find::load(&selection.paths, selection.filter.as_deref());
     if !errors.is_empty() {
         return Err(Failure::Input(errors));
     }
@@ -373,6 +380,7 @@ pub fn scenarios(selection: &Selection) -> Result<Vec<Arc<Scenario>>, Failure> {
             "no scenario's path contains `{filter}` (from --filter)"
         )));
     }
+    naming::tell_apart(&mut scenarios);
     Ok(scenarios.into_iter().map(Arc::new).collect())
 }
 

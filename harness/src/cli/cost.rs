@@ -9,13 +9,12 @@ use super::history::database;
 use crate::backend::Backend;
 use crate::backend::board::{self as boards, Boards};
 use crate::cost::{OperationCost, ScenarioCost, by_operation, measure};
-use crate::history::Store;
 use crate::history::costs::Occasion;
-use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED};
+use crate::history::{HistoryError, Store};
+use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTED, Outcome};
 use crate::report::{Event, costs};
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
-use crate::verdict::Finding;
 use chrono::Utc;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -35,50 +34,94 @@ struct Machine {
 pub fn cost(args: &CostArgs) -> Result<u8, Failure> {
     let (sender, heard) = listen()?;
     let scenarios = scenarios(&args.selection)?;
+    let machines = machines(args)?;
+    let mut keeper = Keeper::new(args)?;
     let mut code = EXIT_AGREE;
-    for machine in machines(args)? {
+    for machine in machines {
         let began_ms = Utc::now().timestamp_millis();
         let stop = Arc::new(Stop::default());
-        let mut backend = backend(&machine.from)(sender.clone(), stop);
-        let mut counted = Vec::new();
-        for scenario in &scenarios {
-            match count(scenario, backend.as_mut(), args.rounds, &heard)? {
-                Counted::Cost(cost) => {
-                    tell_scenario(args.format, &machine.kernel, &cost)?;
-                    counted.push(cost);
-                }
-                Counted::Not(ends_with) => code = code.max(ends_with),
-                Counted::Interrupted => return Ok(EXIT_INTERRUPTED),
-            }
-        }
-        let costs = by_operation(&counted);
+        let backend = backend(&machine.from)(sender.clone(), Arc::clone(&stop));
+        let counter = Counter {
+            args,
+            kernel: &machine.kernel,
+            backend,
+            stop,
+            heard: &heard,
+        };
+        let counted = counter.count(&scenarios)?;
+        let costs = by_operation(&counted.costs);
         tell(args.format, &machine.kernel, &costs)?;
-        if !args.no_history {
-            keep(args, machine, began_ms, &costs)?;
+        keeper.keep(machine, began_ms, &costs);
+        if counted.interrupted {
+            return Ok(EXIT_INTERRUPTED);
         }
+        code = worse(code, counted.worst.exit_code());
     }
-    Ok(code)
+    Ok(worse(code, keeper.code))
 }
 
-fn keep(
-    args: &CostArgs,
-    machine: Machine,
-    began_ms: i64,
-    costs: &[OperationCost],
-) -> Result<(), Failure> {
-    let opened = Store::open(&database(args.history.as_ref()))?;
-    if let Some(note) = opened.note {
-        eprintln!("note: {note}");
+/// What was found outlives what could not be run.
+fn worse(one: u8, other: u8) -> u8 {
+    match (one, other) {
+        (EXIT_AGREE, other) => other,
+        (EXIT_FOUND, _) | (_, EXIT_FOUND) => EXIT_FOUND,
+        (one, _) => one,
     }
-    let mut store = opened.store;
-    let backends: Vec<BackendName> = args.backend.iter().cloned().collect();
-    let occasion = Occasion {
-        began_ms,
-        board: board(args.board.as_ref(), &backends, args.guest.cpu.as_ref()),
-        line: args.line.clone().unwrap_or(machine.line),
-        kernel: machine.kernel,
-    };
-    Ok(store.keep_costs(&occasion, costs)?)
+}
+
+/// Keeps what was counted, if that is wanted. What cannot be kept is told all the same.
+struct Keeper<'a> {
+    args: &'a CostArgs,
+    store: Option<Store>,
+    code: u8,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(args: &'a CostArgs) -> Result<Keeper<'a>, Failure> {
+        let mut keeper = Keeper {
+            args,
+            store: None,
+            code: EXIT_AGREE,
+        };
+        if args.no_history {
+            return Ok(keeper);
+        }
+        match Store::open(&database(args.history.as_ref())) {
+            Ok(opened) => {
+                if let Some(note) = opened.note {
+                    eprintln!("note: {note}");
+                }
+                keeper.store = Some(opened.store);
+            }
+            Err(error @ HistoryError::Newer { .. }) => return Err(error.into()),
+            Err(error) => keeper.is_not_kept(&error),
+        }
+        Ok(keeper)
+    }
+
+    fn is_not_kept(&mut self, error: &HistoryError) {
+        eprintln!("note: what is counted is not kept: {error}");
+        self.store = None;
+        self.code = EXIT_COULD_NOT_RUN;
+    }
+
+    fn keep(&mut self, machine: Machine, began_ms: i64, costs: &[OperationCost]) {
+        let backends: Vec<BackendName> = self.args.backend.iter().cloned().collect();
+        let cpu = self.args.guest.cpu.as_ref();
+        let occasion = Occasion {
+            began_ms,
+            board: board(self.args.board.as_ref(), &backends, cpu),
+            line: self.args.line.clone().unwrap_or(machine.line),
+            kernel: machine.kernel,
+        };
+        let kept = self
+            .store
+            .as_mut()
+            .map(|store| store.keep_costs(&occasion, costs));
+        if let Some(Err(error)) = kept {
+            self.is_not_kept(&error);
+        }
+    }
 }
 
 fn machines(args: &CostArgs) -> Result<Vec<Machine>, Failure> {
@@ -116,47 +159,77 @@ fn machines(args: &CostArgs) -> Result<Vec<Machine>, Failure> {
     choices(&args.kernel)?.into_iter().map(guest).collect()
 }
 
-enum Counted {
-    Cost(ScenarioCost),
-    /// And what that ends the process with.
-    Not(u8),
-    Interrupted,
+/// Counts scenarios on a machine.
+struct Counter<'a> {
+    args: &'a CostArgs,
+    kernel: &'a str,
+    backend: Box<dyn Backend>,
+    stop: Arc<Stop>,
+    heard: &'a Receiver<Message>,
 }
 
-fn count(
-    scenario: &Scenario,
-    backend: &mut dyn Backend,
-    rounds: u32,
-    heard: &Receiver<Message>,
-) -> Result<Counted, Failure> {
-    let measured = measure(scenario, backend, rounds);
+/// What that came to.
+struct Counted {
+    costs: Vec<ScenarioCost>,
+    worst: Outcome,
+    interrupted: bool,
+}
+
+impl Counter<'_> {
+    fn count(mut self, scenarios: &[Arc<Scenario>]) -> Result<Counted, Failure> {
+        let mut counted = Counted {
+            costs: Vec::new(),
+            worst: Outcome::Agree,
+            interrupted: false,
+        };
+        for scenario in scenarios {
+            if self.stop.is_stopped() || !self.backend.usable() {
+                let left = scenarios.len() - counted.costs.len();
+                eprintln!(
+                    "{}: it cannot be run on any more; {left} not counted",
+                    self.kernel
+                );
+                counted.worst = counted.worst.max(Outcome::CouldNotRun);
+                break;
+            }
+            let interrupted = &mut counted.interrupted;
+            let heard = self.heard;
+            let mut go_on = || {
+                *interrupted |= listen_to(heard);
+                !*interrupted
+            };
+            let rounds = self.args.rounds;
+            match measure(scenario, self.backend.as_mut(), rounds, &mut go_on) {
+                Ok(Some(cost)) => {
+                    tell_scenario(self.args.format, self.kernel, &cost)?;
+                    counted.costs.push(cost);
+                }
+                Ok(None) => break,
+                Err(finding) => {
+                    let (path, outcome) = (scenario.path.display(), finding.outcome());
+                    let why = crate::report::test::why(&finding);
+                    eprintln!("{} {path}: {why}", outcome.name());
+                    counted.worst = counted.worst.max(outcome);
+                }
+            }
+        }
+        // What was said of the last one.
+        counted.interrupted |= listen_to(self.heard);
+        Ok(counted)
+    }
+}
+
+/// Passes on what is to be told; says whether there was Ctrl-C.
+fn listen_to(heard: &Receiver<Message>) -> bool {
+    let mut interrupted = false;
     for message in heard.try_iter() {
         match message {
-            Message::Interrupted => return Ok(Counted::Interrupted),
+            Message::Interrupted => interrupted = true,
             Message::Event(Event::Note(note)) => eprintln!("note: {note}"),
             _ => {}
         }
     }
-    let path = scenario.path.display();
-    Ok(match measured {
-        Ok(cost) => Counted::Cost(cost),
-        Err(Finding::Skipped { why }) => {
-            eprintln!("skipped {path}: {why}");
-            Counted::Not(EXIT_AGREE)
-        }
-        Err(Finding::CouldNotRun { why }) => {
-            eprintln!("could not run {path}: {why}");
-            Counted::Not(EXIT_COULD_NOT_RUN)
-        }
-        Err(other) => {
-            eprintln!(
-                "{} {path}: {}",
-                other.outcome().name(),
-                crate::report::test::why(&other)
-            );
-            Counted::Not(EXIT_COULD_NOT_RUN)
-        }
-    })
+    interrupted
 }
 
 fn tell_scenario(format: Format, kernel: &str, cost: &ScenarioCost) -> io::Result<()> {

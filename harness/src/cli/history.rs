@@ -9,7 +9,7 @@ use crate::history::show::{self, Choice};
 use crate::history::{self, HistoryError, Store, import};
 use crate::history::{changes, costs};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
-use crate::report::test;
+use crate::scenario::naming;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,8 @@ pub fn nightly(args: NightlyArgs) -> Result<u8, Failure> {
         quiet: true,
         ..args.run
     };
-    let mut outputs = outputs(&run)?;
+    // Results are kept whoever can be told of them.
+    let mut outputs = outputs(&run)?.patient();
     let mut recording = Recording {
         recorder: &mut recorder,
         outputs: &mut outputs,
@@ -36,13 +37,15 @@ pub fn nightly(args: NightlyArgs) -> Result<u8, Failure> {
     let summaries = run_telling(run, &heard, &mut recording)?;
     recorder.forget(args.keep);
     for note in recorder.notes() {
-        eprintln!("note: {note}");
+        // A service may have nobody to tell.
+        let _ = writeln!(io::stderr(), "note: {note}");
     }
+    let whole = outputs.is_whole() && recorder.is_whole();
     let code = match args.strict {
         true => worst(&summaries),
         false => changes::exit_code(recorder.changes(), &summaries),
     };
-    Ok(match recorder.is_whole() {
+    Ok(match whole {
         false if code == EXIT_AGREE => EXIT_COULD_NOT_RUN,
         _ => code,
     })
@@ -84,7 +87,7 @@ fn named(store: &Store, scenario: &Path) -> Result<String, Failure> {
         Err(nearest) => nearest,
     };
     store
-        .scenario_named(&test::name(scenario))?
+        .scenario_named(&naming::of(scenario))?
         .map_err(|of_file| {
             let hint = nearest
                 .or(of_file)

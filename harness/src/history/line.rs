@@ -134,32 +134,35 @@ impl Line {
 impl Details {
     fn new(line: &Value) -> Details {
         let mut line = line.clone();
-        forget_the_occasion(&mut line);
+        forget(&mut line, &OCCASION);
         let text = line.to_string();
-        let hash = Sha256::digest(&text).to_vec();
+        // A log has times in it; the first one of a crash is kept.
+        forget(&mut line, &["log"]);
+        let hash = Sha256::digest(line.to_string()).to_vec();
         Details { text, hash }
     }
 }
 
 /// What is different each time without saying anything.
-fn forget_the_occasion(value: &mut Value) {
-    const OCCASION: [&str; 7] = [
-        "elapsed_ms",
-        "layer1_checked",
-        "seq",
-        "asid",
-        "pid",
-        "kernel_log",
-        "context",
-    ];
+const OCCASION: [&str; 6] = [
+    "elapsed_ms",
+    "layer1_checked",
+    "seq",
+    "asid",
+    "pid",
+    "context",
+];
+
+fn forget(value: &mut Value, names: &[&str]) {
     match value {
         Value::Object(fields) => {
-            for name in OCCASION {
-                fields.remove(name);
+            for name in names {
+                fields.remove(*name);
             }
-            fields.values_mut().for_each(forget_the_occasion);
+            let values = fields.values_mut();
+            values.for_each(|value| forget(value, names));
         }
-        Value::Array(values) => values.iter_mut().for_each(forget_the_occasion),
+        Value::Array(values) => values.iter_mut().for_each(|value| forget(value, names)),
         _ => {}
     }
 }

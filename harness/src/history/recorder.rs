@@ -170,15 +170,15 @@ impl Recorder {
     /// where that other file is.
     fn use_file(&mut self, error: &HistoryError, full: Option<&Path>) {
         self.keeper = Keeper::None;
-        if let Some(full) = full {
-            // Another one gets all that is in it.
-            let _ = fs::remove_file(full);
-        }
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let candidates = [folder.to_owned(), std::env::temp_dir(), "/dev/shm".into()];
         let not_full = |folder: &&PathBuf| full.is_none_or(|full| full.parent() != Some(folder));
         for folder in candidates.iter().filter(not_full) {
             if let Ok((file, path)) = file_in(folder, &self.given) {
+                if let Some(full) = full {
+                    // All that is in it is in the other one.
+                    let _ = fs::remove_file(full);
+                }
                 self.notes.push(format!(
                     "{error}; results go to {0}: `tlbdiff history --import {0}` brings them back",
                     path.display()
@@ -187,8 +187,11 @@ impl Recorder {
                 return;
             }
         }
+        let so_far = full.map_or_else(String::new, |full| {
+            format!("; those up to here are in {}", full.display())
+        });
         self.notes
-            .push(format!("results are not kept any more: {error}"));
+            .push(format!("results are not kept any more: {error}{so_far}"));
     }
 }
 

@@ -103,8 +103,16 @@ impl Store {
         if !path.exists() {
             return Err(HistoryError::None(path.to_owned()));
         }
-        let store = Store::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let version = store.version()?;
+        let connect = |flags| {
+            let store = Store::connect(path, flags)?;
+            let version = store.version()?;
+            Ok((store, version))
+        };
+        let (store, version) = match connect(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+            // What a killed run was writing has to be taken back first.
+            Err(error) if was_cut_off(&error) => connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?,
+            read => read?,
+        };
         if version == 0 {
             return Err(HistoryError::None(path.to_owned()));
         }
@@ -425,6 +433,16 @@ fn is_damage(error: &HistoryError) -> bool {
         HistoryError::Database { source, .. } => source
             .sqlite_error_code()
             .is_some_and(|code| matches!(code, DatabaseCorrupt | NotADatabase)),
+        _ => false,
+    }
+}
+
+/// A transaction was begun, and its writer is gone.
+fn was_cut_off(error: &HistoryError) -> bool {
+    match error {
+        HistoryError::Database { source, .. } => source
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK),
         _ => false,
     }
 }

@@ -48,7 +48,7 @@ impl<W: Write> Compares<W> {
         json!({
             "type": "comparison",
             "schema": SCHEMA,
-            "scenario": told.scenario.path,
+            "scenario": told.scenario.path.display().to_string(),
             "about": told.scenario.about,
             "kernels": self.names,
             "class": key(told.class),

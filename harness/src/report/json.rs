@@ -143,8 +143,8 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> Value {
     json!({
         "type": "scenario",
         "schema": SCHEMA,
-        "scenario": verdict.scenario.path,
-        "name": test::name(&verdict.scenario.path),
+        "scenario": verdict.scenario.path.display().to_string(),
+        "name": verdict.scenario.name,
         "about": verdict.scenario.about,
         "kernel": kernel,
         "mms": verdict.scenario.mms,
@@ -178,7 +178,7 @@ pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Predictio
     json!({
         "type": "prediction",
         "schema": SCHEMA,
-        "scenario": scenario.path,
+        "scenario": scenario.path.display().to_string(),
         "about": scenario.about,
         "model_profile": profile.name,
         "steps": steps.collect::<Vec<_>>(),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! JUnit XML, one test suite for each kernel. Written whole, at the end.
 
-use super::test::{Status, Test, name, not_come_to};
+use super::test::{Status, Test, not_come_to};
 use super::{Event, Reporter, Start, Summary};
+use crate::scenario::naming;
 use chrono::Utc;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io::{self, Write};
@@ -69,7 +70,7 @@ impl<W: Write> Reporter for Junit<W> {
             Event::Invalid(files) => {
                 let mut suite = TestSuite::new("tlbdiff");
                 for (path, why) in files {
-                    suite.add_test_case(case(&Test::missing(&name(path), why)));
+                    suite.add_test_case(case(&Test::missing(&naming::of(path), why)));
                 }
                 self.report.add_test_suite(suite);
             }

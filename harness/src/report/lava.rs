@@ -4,6 +4,7 @@
 
 use super::test::{Status, Test, not_come_to};
 use super::{Event, Reporter, Start};
+use crate::scenario::naming;
 use std::io::{self, Write};
 
 /// Prints signals.
@@ -70,7 +71,7 @@ impl<W: Write> Reporter for Lava<W> {
             }
             Event::Invalid(files) => {
                 for (path, why) in files {
-                    self.result(&Test::missing(&super::test::name(path), why))?;
+                    self.result(&Test::missing(&naming::of(path), why))?;
                 }
             }
             Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}

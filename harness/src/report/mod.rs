@@ -58,8 +58,8 @@ pub struct Start {
     pub line: String,
     /// How many scenarios.
     pub scenarios: usize,
-    /// Their files, in the order of telling.
-    pub paths: Vec<PathBuf>,
+    /// Their names, in the order of telling.
+    pub names: Vec<String>,
     /// How many kernels are run on, one after the other.
     pub runs: usize,
     /// `guest` or `recorded`.

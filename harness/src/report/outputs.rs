@@ -15,8 +15,16 @@ use tempfile::NamedTempFile;
 
 /// Tells all of them the same.
 pub struct Outputs {
-    reporters: Vec<Box<dyn Reporter>>,
-    files: Vec<(NamedTempFile, PathBuf)>,
+    outputs: Vec<Output>,
+    /// One that fails does not keep the others from being told.
+    patient: bool,
+    failed: bool,
+}
+
+struct Output {
+    reporter: Box<dyn Reporter>,
+    /// What it writes to until all is told, and where that is to be.
+    file: Option<(NamedTempFile, PathBuf)>,
 }
 
 impl Outputs {
@@ -30,10 +38,10 @@ impl Outputs {
         files: &[(RunFormat, PathBuf)],
         origin: &Origin,
     ) -> io::Result<Outputs> {
-        let mut outputs = Outputs {
-            reporters: vec![reporter(format, io::stdout(), style.clone(), origin)],
-            files: Vec::new(),
-        };
+        let mut outputs = vec![Output {
+            reporter: reporter(format, io::stdout(), style.clone(), origin),
+            file: None,
+        }];
         for (format, path) in files {
             let file = beside(path).map_err(|error| named(path, &error))?;
             // A file is no terminal.
@@ -43,31 +51,67 @@ impl Outputs {
                 ..style.clone()
             };
             let out = BufWriter::new(file.reopen()?);
-            outputs
-                .reporters
-                .push(reporter(*format, out, style, origin));
-            outputs.files.push((file, path.clone()));
+            outputs.push(Output {
+                reporter: reporter(*format, out, style, origin),
+                file: Some((file, path.clone())),
+            });
         }
-        Ok(outputs)
+        Ok(Outputs {
+            outputs,
+            patient: false,
+            failed: false,
+        })
+    }
+
+    /// One that cannot be written any more is left out, and the others go on.
+    pub fn patient(mut self) -> Outputs {
+        self.patient = true;
+        self
+    }
+
+    /// Whether all could be written.
+    pub fn is_whole(&self) -> bool {
+        !self.failed
+    }
+
+    fn each(&mut self, tell: impl Fn(&mut Output) -> io::Result<()>) -> io::Result<()> {
+        if !self.patient {
+            return self.outputs.iter_mut().try_for_each(tell);
+        }
+        let before = self.outputs.len();
+        self.outputs.retain_mut(|output| {
+            let told = tell(output);
+            if let Err(error) = &told {
+                // Standard error may be where nothing can be written either.
+                let _ = writeln!(io::stderr(), "note: an output is left out: {error}");
+            }
+            told.is_ok()
+        });
+        self.failed |= self.outputs.len() < before;
+        Ok(())
+    }
+}
+
+impl Output {
+    fn end(&mut self) -> io::Result<()> {
+        self.reporter.end()?;
+        match self.file.take() {
+            Some((file, path)) => match file.persist(&path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(named(&path, &error.error)),
+            },
+            None => Ok(()),
+        }
     }
 }
 
 impl Reporter for Outputs {
     fn tell(&mut self, event: &Event) -> io::Result<()> {
-        self.reporters
-            .iter_mut()
-            .try_for_each(|reporter| reporter.tell(event))
+        self.each(|output| output.reporter.tell(event))
     }
 
     fn end(&mut self) -> io::Result<()> {
-        for reporter in &mut self.reporters {
-            reporter.end()?;
-        }
-        for (file, path) in self.files.drain(..) {
-            file.persist(&path)
-                .map_err(|error| named(&path, &error.error))?;
-        }
-        Ok(())
+        self.each(Output::end)
     }
 }
 

@@ -6,7 +6,6 @@ use super::{Rerun, Start};
 use crate::outcome::Outcome;
 use crate::verdict::{Finding, Verdict};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::path::Path;
 use std::time::Duration;
 
 /// What became of a scenario, in the words that test frameworks share.
@@ -82,7 +81,7 @@ impl Test {
             _ => None,
         });
         Test {
-            name: name(&verdict.scenario.path),
+            name: verdict.scenario.name.clone(),
             about: verdict.scenario.about.clone(),
             status,
             outcome: outcome.name(),
@@ -136,23 +135,11 @@ pub fn why_of(verdict: &Verdict) -> String {
     worst(verdict).map(why).unwrap_or_default()
 }
 
-/// The path below the folder `scenarios`, else the file's name; without its ending.
-pub fn name(path: &Path) -> String {
-    let stem = path.with_extension("");
-    let words: Vec<String> = stem
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let below = words.iter().rposition(|word| word == "scenarios");
-    let first = below.map_or(words.len().saturating_sub(1), |at| at + 1);
-    words[first.min(words.len())..].join("/")
-}
-
 /// The scenarios of a run that have no result, with the reason.
 pub fn not_come_to(start: &Start, told: usize, stopped: Option<&str>) -> Vec<Test> {
     let why = stopped.unwrap_or("the run ended before it");
-    let left = start.paths.iter().skip(told);
-    left.map(|path| Test::missing(&name(path), why)).collect()
+    let left = start.names.iter().skip(told);
+    left.map(|name| Test::missing(name, why)).collect()
 }
 
 /// Why it is what it is, in a line.
@@ -200,13 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_the_path_below_the_scenarios() {
-        assert_eq!(
-            name(Path::new("/a/scenarios/munmap/middle.yaml")),
-            "munmap/middle"
-        );
-        assert_eq!(name(Path::new("scenarios/b.yaml")), "b");
-        assert_eq!(name(Path::new("elsewhere/c.yaml")), "c");
+    fn dotted_names_have_no_odd_characters() {
         let odd = Test::missing("a b/c#d", "x");
         assert_eq!(odd.dotted(), "a_b.c_d");
     }

@@ -5,6 +5,7 @@ use super::actors::Cast;
 use super::errors::did_you_mean;
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names::{self, Table};
+use super::naming;
 use super::{InputError, KnownFinding, Requirement, Scenario, Step};
 use libc::c_int;
 use protocol::ARENA_PAGES;
@@ -86,6 +87,7 @@ impl Checker<'_> {
         self.no_huge_page_of_a_file(&steps, &places)?;
         Ok(Scenario {
             path: self.path.to_owned(),
+            name: naming::of(self.path),
             about: file
                 .about
                 .value

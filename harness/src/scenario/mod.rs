@@ -8,6 +8,7 @@ mod errors;
 mod file;
 pub mod find;
 pub mod names;
+pub mod naming;
 mod requirement;
 
 pub use check::check;
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 pub struct Scenario {
     /// The file, as named on the command line.
     pub path: PathBuf,
+    /// What results are called: no other scenario of the same run is called so.
+    pub name: String,
     /// Which behaviour, and why it matters.
     pub about: String,
     /// Features that it needs.

@@ -359,6 +359,7 @@ impl Play {
             }
         }
         await_turn(running, self.program.steps.len());
+        self.shared.sleep_until_all_are_called();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use protocol::message::Count;
 use protocol::program::{Program, StepResult};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Finished steps plus one; 0 before the first step may begin.
 const TURN: usize = 0;
@@ -15,10 +16,15 @@ const READY: usize = 1;
 /// Length of what an actor that gave up had to say, and its bytes.
 const SAID: usize = 2;
 const SAID_WORDS: usize = 32;
+/// 1 when all have been called to the end.
+const ALL_CALLED: usize = SAID + 1 + SAID_WORDS;
 /// The first mm's number.
 const FIRST: usize = 8 + SAID_WORDS;
 /// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
 const STEP_WORDS: usize = 8;
+
+/// About how long it takes to call an actor.
+const CALLING: Duration = Duration::from_micros(50);
 
 /// The shared words.
 #[derive(Clone, Copy)]
@@ -90,6 +96,18 @@ impl Shared {
             let call = self.call(actor);
             self.words[call].fetch_add(1, SeqCst);
             self.wake(call);
+        }
+        if next.is_none() {
+            self.words[ALL_CALLED].store(1, SeqCst);
+        }
+    }
+
+    /// An actor sleeps until everybody has been called to the end. A process that ended
+    /// before would take the thread with it that is calling the others.
+    pub fn sleep_until_all_are_called(&self) {
+        while self.actors > 1 && self.words[ALL_CALLED].load(SeqCst) == 0 {
+            // Nobody could wake it in safety, and the hart may be needed for the calling.
+            std::thread::sleep(CALLING);
         }
     }
 

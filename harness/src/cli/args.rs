@@ -88,6 +88,19 @@ pub struct KernelArgs {
     pub kernel_tree: Vec<PathBuf>,
 }
 
+/// By which names results are kept.
+#[derive(Clone, Debug, Args)]
+pub struct KeptAs {
+    /// The machine's name in kept results (default: `guest` with its --cpu, this machine's
+    /// name, or the HOST of ssh)
+    #[arg(long, value_name = "NAME")]
+    pub board: Option<String>,
+    /// The line of kernels whose results are kept and compared with each other (default: the
+    /// name of a kernel from vm/kernels.toml; else its version, as in `6.12`)
+    #[arg(long, value_name = "NAME")]
+    pub line: Option<String>,
+}
+
 /// Options of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -133,14 +146,12 @@ pub struct RunArgs {
     /// The build that KCIDB knows already, in place of one that is made up
     #[arg(long, value_name = "ORIGIN:ID", value_parser = kcidb_build)]
     pub kcidb_build: Option<String>,
-    /// The machine's name in kept results (default: `guest` with its --cpu, this machine's
-    /// name, or the HOST of ssh)
-    #[arg(long, value_name = "NAME")]
-    pub board: Option<String>,
-    /// The line of kernels whose results are kept and compared with each other (default: the
-    /// name of a kernel from vm/kernels.toml; else its version, as in `6.12`)
-    #[arg(long, value_name = "NAME")]
-    pub line: Option<String>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kept_as: KeptAs,
     /// The model's kernel; by default the one that speaks for the kernel run on
     #[arg(long, value_name = "NAME")]
     pub model_profile: Option<String>,
@@ -193,12 +204,12 @@ pub struct CostArgs {
     /// Keep nothing
     #[arg(long, conflicts_with = "history")]
     pub no_history: bool,
-    /// The machine's name in what is kept (default: as for `run`)
-    #[arg(long, value_name = "NAME")]
-    pub board: Option<String>,
-    /// The line of kernels in what is kept (default: as for `run`)
-    #[arg(long, value_name = "NAME")]
-    pub line: Option<String>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kept_as: KeptAs,
     #[command(flatten)]
     #[expect(
         missing_docs,

@@ -2,7 +2,7 @@
 //! What the command line means: names looked up, defaults filled in.
 
 use super::Failure;
-use super::args::{BackendName, GuestArgs, KernelArgs, RunArgs, Selection};
+use super::args::{BackendName, GuestArgs, KeptAs, KernelArgs, RunArgs, Selection};
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
 use crate::report::human::Style;
@@ -131,8 +131,8 @@ impl RunConfig {
                 Ok(run) => &mut run.start,
                 Err(missing) => &mut missing.start,
             };
-            start.board = board(args.board.as_ref(), &args.backend, args.guest.cpu.as_ref());
-            if let Some(line) = &args.line {
+            start.board = board(&args.kept_as, &args.backend, args.guest.cpu.as_ref());
+            if let Some(line) = &args.kept_as.line {
                 start.line.clone_from(line);
             }
             start.scenarios = names.len();
@@ -299,12 +299,8 @@ fn start(backend: &'static str, kernel: String, line: String, profile: &Profile)
 }
 
 /// By which name a machine's results are kept.
-pub fn board(
-    named: Option<&String>,
-    backends: &[BackendName],
-    cpu: Option<&CpuFeatures>,
-) -> String {
-    if let Some(name) = named {
+pub fn board(kept_as: &KeptAs, backends: &[BackendName], cpu: Option<&CpuFeatures>) -> String {
+    if let Some(name) = &kept_as.board {
         return name.clone();
     }
     let name = |backend: &BackendName| match backend {

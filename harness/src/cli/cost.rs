@@ -110,8 +110,8 @@ impl<'a> Keeper<'a> {
         let cpu = self.args.guest.cpu.as_ref();
         let occasion = Occasion {
             began_ms,
-            board: board(self.args.board.as_ref(), &backends, cpu),
-            line: self.args.line.clone().unwrap_or(machine.line),
+            board: board(&self.args.kept_as, &backends, cpu),
+            line: self.args.kept_as.line.clone().unwrap_or(machine.line),
             kernel: machine.kernel,
         };
         let kept = self

@@ -5,10 +5,11 @@ use protocol::{
     PROTOCOL_VERSION, Record, Reply, Request,
     frame::{self, FrameError},
     message::{Report, System},
+    program::Program,
 };
 use std::{
     io::{Read, Write},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What ended a wait before its time, or with it.
@@ -108,6 +109,27 @@ pub(crate) fn greet<P: Peer>(peer: &mut P, deadline: Instant) -> Result<Greeting
         Reply::Failed { why, .. } => Ok(Greeting::Failed(why)),
         other => Err(unexpected("the greeting", &other)),
     }
+}
+
+/// Has the agent replay a program, the `id`-th, with fresh actors.
+///
+/// The agent gives up after `timeout`; here it may be silent for `silence`, which is
+/// longer, anew after each of its messages.
+pub(crate) fn run<P: Peer>(
+    peer: &mut P,
+    id: u64,
+    program: &Program,
+    (timeout, silence): (Duration, Duration),
+    on_record: &mut dyn FnMut(Record),
+) -> Result<End, Broken> {
+    let deadline = || Instant::now() + silence;
+    let request = Request::Run {
+        id,
+        program: program.clone(),
+        timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+    };
+    send(peer, &request, deadline())?;
+    answer(peer, id, deadline, on_record)
 }
 
 /// Receives the answer to a program; records are handed on as they come.

@@ -164,17 +164,14 @@ impl Board {
     ) -> Result<Report, BoardError> {
         self.check()?;
         self.programs += 1;
-        let id = self.programs;
         let silence = timeout + GRACE;
-        let deadline = || Instant::now() + silence;
-        let request = Request::Run {
-            id,
-            program: program.clone(),
-            timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
-        };
-        let sent = conversation::send(&mut self.pipes, &request, deadline());
-        let end =
-            sent.and_then(|()| conversation::answer(&mut self.pipes, id, deadline, on_record));
+        let end = conversation::run(
+            &mut self.pipes,
+            self.programs,
+            program,
+            (timeout, silence),
+            on_record,
+        );
         let result = match end {
             Ok(End::Done(report)) => Ok(report),
             Ok(End::Failed(why)) => Err(BoardError::AgentFailed { why }),

@@ -214,17 +214,14 @@ impl Guest {
     ) -> Result<Report, GuestError> {
         self.check()?;
         self.programs += 1;
-        let id = self.programs;
         let silence = timeout + self.timeouts.grace;
-        let deadline = || Instant::now() + silence;
-        let request = Request::Run {
-            id,
-            program: program.clone(),
-            timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
-        };
-        let sent = conversation::send(&mut self.machine, &request, deadline());
-        let end =
-            sent.and_then(|()| conversation::answer(&mut self.machine, id, deadline, on_record));
+        let end = conversation::run(
+            &mut self.machine,
+            self.programs,
+            program,
+            (timeout, silence),
+            on_record,
+        );
         let result = match end {
             Ok(end) => self.judge(end),
             Err(broken) => Err(self.explain(broken, "the agent's answer to a program", silence)),

@@ -7,7 +7,7 @@
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, ptep_set_access_flags, vm_get_page_prot};
+use crate::memory::{anon_vma_of, prot_is_young, ptep_set_access_flags, vm_get_page_prot};
 use crate::mm_types::{
     Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
 };
@@ -104,7 +104,7 @@ pub fn change_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr:
     // pmd_modify()
     let mut entry = HugePmd {
         prot: newprot,
-        young: old.young || newprot != 0,
+        young: old.young || prot_is_young(newprot),
         ..old
     };
     if vma.has(vm::WRITE) && can_change_pmd_writable(k, entry, addr) {
@@ -156,13 +156,13 @@ fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugeP
     let exclusive = folio.page_anon_exclusive(haddr);
     folio.refcount += HPAGE_PMD_NR as u32 - 1;
     folio_add_anon_rmap_ptes(k, pmd.folio, exclusive);
+    let page_prot = vm_get_page_prot(vma.flags);
     let entry = Pte::Present {
         folio: Some(pmd.folio),
-        prot: vm_get_page_prot(vma.flags) | pmd.prot & prot::W,
+        prot: page_prot | pmd.prot & prot::W,
         dirty: pmd.dirty,
-        young: pmd.young,
+        young: pmd.young && prot_is_young(page_prot),
     };
-    // The rights of each page stay.
     k.mm.pgd.huge_pmds.remove(&(haddr >> 21));
     *k.mm.pgd.pte_alloc(haddr) = [entry; HPAGE_PMD_NR];
     folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
@@ -460,12 +460,13 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         let id = subpages[crate::mm_types::pte_index(addr)];
         let folio = &mut k.folios[id];
         let zero = !folio.data && !folio.mlocked && vma_flags & vm::LOCKED == 0;
+        let page_prot = vm_get_page_prot(vma_flags);
         let entry = if zero {
             Pte::Present {
                 folio: None,
-                prot: vm_get_page_prot(vma_flags),
+                prot: page_prot,
                 dirty: false,
-                young: true,
+                young: prot_is_young(page_prot),
             }
         } else {
             folio.refcount += 1;
@@ -473,9 +474,9 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
             folio.anon_exclusive = exclusive;
             Pte::Present {
                 folio: Some(id),
-                prot: rights,
+                prot: page_prot | rights & prot::W,
                 dirty: keeps_ad && dirty && folio.dirty,
-                young: keeps_ad && young,
+                young: keeps_ad && young && prot_is_young(page_prot),
             }
         };
         k.in_mm(mm, |k| k.set_pte(addr, entry));

@@ -8,7 +8,7 @@ use crate::api::Entry;
 use crate::errno::{EAGAIN, EINVAL};
 use crate::huge_memory::{deferred_split_folio, pages};
 use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, vm_get_page_prot};
+use crate::memory::{anon_vma_of, prot_is_young, vm_get_page_prot};
 use crate::memory_swap::do_swap_page;
 use crate::mm_types::{
     Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, PteTable, Vma, prot, pte_index, vm,
@@ -190,11 +190,12 @@ fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: boo
     });
     folio_add_lru_vma(k, id, vma.flags);
     let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let page_prot = vm_get_page_prot(vma.flags);
     let pmd = HugePmd {
         folio: id,
-        prot: vm_get_page_prot(vma.flags) | write,
+        prot: page_prot | write,
         dirty: true,
-        young: true,
+        young: prot_is_young(page_prot),
     };
     k.set_pmd(address, Some(pmd));
     deferred_split_folio(k, id, false);

@@ -33,6 +33,13 @@ pub fn vm_get_page_prot(flags: u64) -> u8 {
     rights
 }
 
+/// Whether rights of `protection_map` come with `_PAGE_ACCESSED`: `_PAGE_BASE` has it, so
+/// that `mk_pte()` makes young entries and `pte_modify()` makes them young; PAGE_NONE has
+/// not (arch/riscv/include/asm/pgtable.h).
+pub fn prot_is_young(rights: u8) -> bool {
+    rights != 0
+}
+
 /// An access from user mode: what the hardware does, and `do_page_fault()` of
 /// arch/riscv/mm/fault.c where it cannot.
 pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 //! `shmem_swapin_folio()` of `mm/shmem.c`.
 
 use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, do_wp_page, vm_get_page_prot};
+use crate::memory::{anon_vma_of, do_wp_page, prot_is_young, vm_get_page_prot};
 use crate::mm_types::{CacheEntry, Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
 use crate::swap::{folio_add_lru, lru_add_drain};
 use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
@@ -97,7 +97,7 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
         folio: Some(id),
         prot: rights,
         dirty: write && writable,
-        young: true,
+        young: prot_is_young(rights),
     };
     k.set_pte(addr, pte);
     if always_cached {

@@ -3,7 +3,7 @@
 
 use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
-use crate::memory::vm_get_page_prot;
+use crate::memory::{prot_is_young, vm_get_page_prot};
 use crate::mm_types::{Pte, Vma, prot, vm};
 use crate::mmap::{calc_vm_prot_bits, page_align};
 use crate::mmu_gather::{
@@ -39,8 +39,8 @@ fn change_pte_range(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, 
         else {
             continue;
         };
-        // pte_modify(): dirty and accessed bits stay; all but PAGE_NONE set accessed.
-        let young = young || newprot != 0;
+        // pte_modify(): dirty and accessed bits stay.
+        let young = young || prot_is_young(newprot);
         let mut rights = newprot;
         let changed = Pte::Present {
             folio,

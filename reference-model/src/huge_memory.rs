@@ -501,7 +501,8 @@ pub fn deferred_split_folio(k: &mut Kernel<'_>, id: FolioId, partially_mapped: b
 /// `khugepaged_max_ptes_none` at its default.
 pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: usize) -> u64 {
     let scanned = nr_to_scan.min(k.deferred_split_queue.len());
-    let list: Vec<FolioId> = k.deferred_split_queue.drain(..scanned).collect();
+    // list_move() puts each before those taken earlier, and so does list_lru_isolate_move().
+    let list: Vec<FolioId> = k.deferred_split_queue.drain(..scanned).rev().collect();
     for &id in &list {
         k.folio_get(id);
     }

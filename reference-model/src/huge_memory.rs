@@ -497,32 +497,34 @@ pub fn deferred_split_folio(k: &mut Kernel<'_>, id: FolioId, partially_mapped: b
     }
 }
 
-/// `deferred_split_scan()`: how many were split. `thp_underused()` never says so, with
-/// `khugepaged_max_ptes_none` at its default.
-pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: usize) -> u64 {
-    let scanned = nr_to_scan.min(k.deferred_split_queue.len());
+/// `deferred_split_scan()`: how many were split, or none for SHRINK_STOP.
+/// `thp_underused()` never says so, with `khugepaged_max_ptes_none` at its default.
+pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: u64) -> Option<u64> {
+    let isolated = k.deferred_split_queue.len().min(nr_to_scan as usize);
     // list_move() puts each before those taken earlier, and so does list_lru_isolate_move().
-    let list: Vec<FolioId> = k.deferred_split_queue.drain(..scanned).rev().collect();
+    let list: Vec<FolioId> = k.deferred_split_queue.drain(..isolated).rev().collect();
     for &id in &list {
         k.folio_get(id);
     }
     let (mut split, mut left) = (0, Vec::new());
-    for &id in &list {
-        let partially_mapped = |large: &crate::mm_types::Large| large.partially_mapped;
-        if !k.folios[id].large.as_deref().is_some_and(partially_mapped) {
-            continue;
-        }
-        if split_folio(k, id) {
-            split += 1;
-        } else {
-            left.push(id);
-        }
-    }
-    k.deferred_split_queue.extend(left);
     for id in list {
+        let large = k.folios[id].large.as_deref();
+        if large.is_some_and(|large| large.partially_mapped) {
+            if split_folio(k, id) {
+                split += 1;
+            } else {
+                left.push(id);
+            }
+        }
         folio_put(k, id);
     }
-    split
+    k.deferred_split_queue.extend(left);
+    let stop = split == 0
+        && match k.profile.emptied_split_queue_stops {
+            true => k.deferred_split_queue.is_empty(),
+            false => isolated == 0,
+        };
+    (!stop).then_some(split)
 }
 
 /// What an address of a huge page is rounded to.

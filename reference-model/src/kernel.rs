@@ -48,6 +48,8 @@ pub struct Kernel<'a> {
     pub other_lruvec: Lruvec,
     /// `deferred_split_queue` of the actors' cgroup, oldest first.
     pub deferred_split_queue: Vec<FolioId>,
+    /// `nr_deferred` of `deferred_split_shrinker` in the actors' cgroup.
+    pub nr_deferred: u64,
     /// Each hart's batches.
     pub fbatches: Vec<CpuFbatches>,
     /// `current->tlb_ubc`

@@ -54,6 +54,7 @@ pub(crate) fn boot<'a>(
         lruvec: Default::default(),
         other_lruvec: Default::default(),
         deferred_split_queue: Vec::new(),
+        nr_deferred: 0,
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
         drained_behind_steps: program.actors.len() > 1 && reclaims,

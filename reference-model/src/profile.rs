@@ -82,6 +82,10 @@ pub struct Profile {
     /// The pages of a huge page that is split go to their list from the second to the last
     /// (`__folio_freeze_and_split_unmapped()`), and not the other way round.
     pub splits_ascending: bool,
+    /// `deferred_split_scan()` that split nothing ends the shrinker's turn where the queue
+    /// is empty then (SHRINK_STOP), and all of it stays to be done; later it is where
+    /// nothing was in the queue, a `list_lru` since then (`deferred_split_lru`).
+    pub emptied_split_queue_stops: bool,
 }
 
 impl Profile {
@@ -114,6 +118,7 @@ impl Profile {
         reuses_large_anon: false,
         knows_which_mms_map: false,
         splits_ascending: false,
+        emptied_split_queue_stops: true,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
     /// release between them that came is not known.
@@ -158,6 +163,7 @@ impl Profile {
         reuses_large_anon: true,
         knows_which_mms_map: true,
         splits_ascending: true,
+        emptied_split_queue_stops: false,
     };
     /// Stable where no hart has ASIDs: what differs is the machine's.
     pub const NOASID: Profile = Profile {

@@ -32,21 +32,23 @@ pub struct Judge {
 impl Judge {
     /// Runs a scenario, once or repeatedly, and says what it came to.
     pub fn judge(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {
-        let begin = Instant::now();
-        let mut verdict = self.judge_once(scenario, backend);
-        self.expect_known(&mut verdict);
-        let mut results = Results::default();
-        results.count(&verdict);
-        for _ in 1..self.repeat {
-            if verdict.observation.is_none() {
-                break;
+        let mut runs = Runs::default();
+        loop {
+            let verdict = self.judge_once(scenario, backend);
+            if let Some(verdict) = runs.add(verdict, self.repeat) {
+                return verdict;
             }
-            let mut again = self.judge_once(scenario, backend);
-            self.expect_known(&mut again);
-            results.count(&again);
-            verdict = worse(verdict, again);
         }
-        verdict.findings.extend(results.variation());
+    }
+
+    /// Runs a scenario once.
+    pub fn judge_once(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {
+        let begin = Instant::now();
+        let mut verdict = Verdict::new(scenario);
+        if let Err(finding) = self.run(scenario, backend, &mut verdict) {
+            verdict.findings.push(finding);
+        }
+        self.expect_known(&mut verdict);
         verdict.elapsed = begin.elapsed();
         verdict
     }
@@ -71,14 +73,6 @@ impl Judge {
             }
         }
         verdict.findings.push(Finding::Gone { page });
-    }
-
-    fn judge_once(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {
-        let mut verdict = Verdict::new(scenario);
-        if let Err(finding) = self.run(scenario, backend, &mut verdict) {
-            verdict.findings.push(finding);
-        }
-        verdict
     }
 
     /// The pipeline.
@@ -140,9 +134,48 @@ pub fn online(machine: &Machine) -> u64 {
         .map_or(u64::MAX, |bit| bit - 1)
 }
 
+/// The runs of one scenario, until there are as many as were asked for.
+#[derive(Default)]
+pub struct Runs {
+    worst: Option<Verdict>,
+    results: Results,
+    ended: bool,
+}
+
+impl Runs {
+    /// One more. The verdict of all of them, if it was the last of so many: what could not
+    /// be observed is not repeated.
+    pub fn add(&mut self, verdict: Verdict, repeat: u32) -> Option<Verdict> {
+        // Another worker was still at it.
+        if self.ended {
+            return None;
+        }
+        let observed = verdict.observation.is_some();
+        self.results.count(&verdict);
+        let mut verdict = match self.worst.take() {
+            Some(worst) => worse(worst, verdict),
+            None => verdict,
+        };
+        if observed && verdict.runs < repeat {
+            self.worst = Some(verdict);
+            return None;
+        }
+        self.ended = true;
+        let results = std::mem::take(&mut self.results);
+        verdict.findings.extend(results.variation());
+        Some(verdict)
+    }
+
+    /// Whether there is nothing more to run.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+}
+
 /// Two runs in one: the worse of them, and that there were both.
 fn worse(one: Verdict, other: Verdict) -> Verdict {
     let (runs, checked) = (one.runs + other.runs, one.checked + other.checked);
+    let elapsed = one.elapsed + other.elapsed;
     let worse = if other.outcome() > one.outcome() {
         other
     } else {
@@ -151,6 +184,7 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
     Verdict {
         runs,
         checked,
+        elapsed,
         ..worse
     }
 }

@@ -2,7 +2,7 @@
 //! A run over many scenarios: workers judge them, one place tells of them, in order.
 
 use crate::backend::Backend;
-use crate::judge::Judge;
+use crate::judge::{Judge, Runs};
 use crate::report::{Event, Reporter, Start, Summary};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Instant;
 
@@ -72,6 +72,9 @@ pub struct Run {
     pub backend: Arc<MakeBackend>,
     /// How many at once.
     pub jobs: usize,
+    /// Run them in an order that this number says, not in the order of telling: where each
+    /// is repeated, once all have been run as often.
+    pub shuffle: Option<u64>,
     /// How the run is announced.
     pub start: Start,
 }
@@ -116,14 +119,14 @@ impl Run {
         sender: &Sender<Message>,
         stop: &Arc<Stop>,
     ) -> io::Result<()> {
-        let next = Arc::new(AtomicUsize::new(0));
+        let plan = Arc::new(Plan::new(self.scenarios.len(), self.judge.repeat, self.shuffle));
         let run = Arc::new(self);
         for number in 0..workers {
-            let (run, next) = (Arc::clone(&run), Arc::clone(&next));
+            let (run, plan) = (Arc::clone(&run), Arc::clone(&plan));
             let (sender, stop) = (sender.clone(), Arc::clone(stop));
             let name = format!("worker {number}");
             thread::Builder::new().name(name).spawn(move || {
-                run.work(&next, &sender, &stop);
+                run.work(&plan, &sender, &stop);
                 // Nobody listens any more after Ctrl-C.
                 let _ = sender.send(Message::Done);
             })?;
@@ -131,19 +134,71 @@ impl Run {
         Ok(())
     }
 
-    fn work(&self, next: &AtomicUsize, sender: &Sender<Message>, stop: &Arc<Stop>) {
+    fn work(&self, plan: &Plan, sender: &Sender<Message>, stop: &Arc<Stop>) {
         let mut backend = (self.backend)(sender.clone(), Arc::clone(stop));
         while !stop.is_stopped() && backend.usable() {
-            let place = next.fetch_add(1, Ordering::SeqCst);
-            let Some(scenario) = self.scenarios.get(place) else {
+            let Some(place) = plan.next() else {
                 return;
             };
-            let verdict = Box::new(self.judge.judge(scenario, backend.as_mut()));
-            if sender.send(Message::Judged(place, verdict)).is_err() {
+            let verdict = self.judge.judge_once(&self.scenarios[place], backend.as_mut());
+            let Some(verdict) = plan.runs(place).add(verdict, self.judge.repeat) else {
+                continue;
+            };
+            let judged = Message::Judged(place, Box::new(verdict));
+            if sender.send(judged).is_err() {
                 return;
             }
         }
     }
+}
+
+/// What is run when: places of scenarios, each as often as it is repeated.
+struct Plan {
+    order: Vec<usize>,
+    next: AtomicUsize,
+    runs: Vec<Mutex<Runs>>,
+}
+
+impl Plan {
+    fn new(scenarios: usize, repeat: u32, shuffle: Option<u64>) -> Plan {
+        Plan {
+            order: order(scenarios, repeat, shuffle),
+            next: AtomicUsize::new(0),
+            runs: (0..scenarios).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The place of the scenario that is to be run now; none at the end.
+    fn next(&self) -> Option<usize> {
+        loop {
+            let next = self.next.fetch_add(1, Ordering::SeqCst);
+            let place = *self.order.get(next)?;
+            if !self.runs(place).ended() {
+                return Some(place);
+            }
+        }
+    }
+
+    fn runs(&self, place: usize) -> MutexGuard<'_, Runs> {
+        let runs = self.runs[place].lock();
+        runs.unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Each scenario as often as it is repeated: one after the other, or in rounds, each in
+/// an order of its own.
+fn order(scenarios: usize, repeat: u32, shuffle: Option<u64>) -> Vec<usize> {
+    let Some(seed) = shuffle else {
+        let each = (0..scenarios).flat_map(|place| (0..repeat).map(move |_| place));
+        return each.collect();
+    };
+    let mut random = fastrand::Rng::with_seed(seed);
+    let rounds = (0..repeat).flat_map(|_| {
+        let mut round: Vec<usize> = (0..scenarios).collect();
+        random.shuffle(&mut round);
+        round
+    });
+    rounds.collect()
 }
 
 /// Tells of verdicts in the order of the scenarios, in whatever order they come.
@@ -210,4 +265,27 @@ impl<'a> Teller<'a> {
 /// The two ends of what a run listens to.
 pub fn messages() -> (Sender<Message>, Receiver<Message>) {
     channel()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn what_is_repeated_is_run_in_a_row_unless_it_is_shuffled() {
+        assert_eq!(order(3, 2, None), [0, 0, 1, 1, 2, 2]);
+        let shuffled = order(50, 3, Some(7));
+        for round in shuffled.chunks(50) {
+            let mut places = round.to_vec();
+            places.sort_unstable();
+            assert!(places.into_iter().eq(0..50));
+        }
+        assert_ne!(shuffled[..50], shuffled[50..100]);
+    }
+
+    #[test]
+    fn a_number_says_the_order() {
+        assert_eq!(order(50, 2, Some(7)), order(50, 2, Some(7)));
+        assert_ne!(order(50, 2, Some(7)), order(50, 2, Some(8)));
+    }
 }

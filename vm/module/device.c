@@ -42,6 +42,9 @@
 #define DEFAULT_RECORDS		65536
 #define MAX_RECORDS		1048576
 
+/* How long a step waits for the trace to be read. Nobody may be reading. */
+#define AWAIT_ROOM		HZ
+
 static unsigned long device_busy;
 
 /* What only the open file's system calls touch. */
@@ -70,12 +73,29 @@ static u32 facts(void)
 	return facts;
 }
 
+/*
+ * The buffer of the usual size stays from file to file: to make one takes longer
+ * than a short trace.
+ */
+static int buffer_of(u32 capacity)
+{
+	struct tlbdiff_record *records;
+
+	if (ring_capacity() == capacity)
+		return 0;
+	records = vmalloc_array(capacity, sizeof(*records));
+	if (!records)
+		return -ENOMEM;
+	vfree(ring_replace(records, capacity));
+	return 0;
+}
+
 static long ioctl_hello(struct tlbdiff_hello __user *user)
 {
 	struct tlbdiff_hello hello;
-	struct tlbdiff_record *records;
 	bool match;
 	u32 capacity;
+	int ret;
 
 	if (session.greeted || !current->mm)
 		return -EINVAL;
@@ -98,11 +118,9 @@ static long ioctl_hello(struct tlbdiff_hello __user *user)
 	if (capacity > MAX_RECORDS)
 		return -EINVAL;
 
-	records = vmalloc_array(capacity, sizeof(*records));
-	if (!records)
-		return -ENOMEM;
-
-	ring_replace(records, capacity);
+	ret = buffer_of(capacity);
+	if (ret)
+		return ret;
 	session.greeted = true;
 	return 0;
 }
@@ -227,6 +245,9 @@ static long tlbdiff_ioctl(struct file *file, unsigned int cmd,
 {
 	long ret;
 
+	/* Without the lock, which the reader needs. */
+	if (cmd == TLBDIFF_IOC_MARK)
+		ring_await_room(AWAIT_ROOM);
 	if (mutex_lock_interruptible(&session.lock))
 		return -ERESTARTSYS;
 	ret = tlbdiff_dispatch(cmd, (void __user *)user);
@@ -287,7 +308,8 @@ static int tlbdiff_release(struct inode *inode, struct file *file)
 	still_step(false);
 	notifiers_detach_all();
 	count_unsubscribe_all();
-	vfree(ring_replace(NULL, 0));
+	if (ring_capacity() != DEFAULT_RECORDS)
+		vfree(ring_replace(NULL, 0));
 	clear_bit_unlock(0, &device_busy);
 	return 0;
 }
@@ -331,6 +353,7 @@ static void __exit tlbdiff_exit(void)
 	still_remove();
 	hooks_remove();
 	notifiers_wait();
+	vfree(ring_replace(NULL, 0));
 }
 
 module_init(tlbdiff_init);

@@ -14,6 +14,7 @@
 #include <linux/siphash.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <linux/wait.h>
 
 #include <asm/mmu.h>
 
@@ -39,6 +40,9 @@ static struct {
 } ring = {
 	.lock = __RAW_SPIN_LOCK_UNLOCKED(ring.lock),
 };
+
+/* Who waits for records to be read. */
+static DECLARE_WAIT_QUEUE_HEAD(room);
 
 /*
  * A kprobe's handler runs as if in an NMI, where lockdep allows trylocks only.
@@ -228,6 +232,27 @@ void ring_consume(u32 count)
 		ring.first = 0;
 	ring.used -= count;
 	ring_unlock(flags);
+	wake_up_all(&room);
+}
+
+static bool half_empty(void)
+{
+	return READ_ONCE(ring.used) <= READ_ONCE(ring.capacity) / 2;
+}
+
+/*
+ * Between two steps: waits until half of the ring is free, for so many ticks at
+ * the most. What is read late on a busy machine is not lost.
+ */
+void ring_await_room(long ticks)
+{
+	if (!half_empty())
+		wait_event_interruptible_timeout(room, half_empty(), ticks);
+}
+
+u32 ring_capacity(void)
+{
+	return READ_ONCE(ring.capacity);
 }
 
 /* Without the lock: only the caller, one at a time, changes the table. */

@@ -57,6 +57,8 @@ void ring_trace(bool on);
 void ring_status(struct tlbdiff_status *status, struct mm_struct *mm);
 u32 ring_peek(const struct tlbdiff_record **records);
 void ring_consume(u32 count);
+u32 ring_capacity(void);
+void ring_await_room(long ticks);
 bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(void);

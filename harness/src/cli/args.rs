@@ -131,6 +131,10 @@ pub struct RunArgs {
     /// Run each scenario this often; results that vary are reported as such
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
+    /// Run the scenarios in an order that this number says, and with --repeat all of them
+    /// before any is run again: no result may depend on what was run before it
+    #[arg(long, value_name = "SEED")]
+    pub shuffle: Option<u64>,
     /// Guests at once
     #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,

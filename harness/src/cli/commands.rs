@@ -131,6 +131,7 @@ fn one_run(config: &RunConfig, kernel: &KernelRun) -> Run {
         backend: backend(&kernel.from),
         scenarios: config.scenarios.clone(),
         jobs: config.jobs,
+        shuffle: config.shuffle,
         start: kernel.start.clone(),
     }
 }

@@ -31,6 +31,8 @@ pub struct RunConfig {
     pub repeat: u32,
     /// How many at once.
     pub jobs: usize,
+    /// The number that says the order of running, if it is not the order of telling.
+    pub shuffle: Option<u64>,
     /// What the user should know before.
     pub notes: Vec<String>,
 }
@@ -144,6 +146,7 @@ impl RunConfig {
             kernels,
             repeat: args.repeat,
             jobs,
+            shuffle: args.shuffle,
             notes,
         }
     }

@@ -65,6 +65,7 @@ pub fn judge(
         judge,
         backend,
         jobs: 1,
+        shuffle: None,
         start,
     };
     let (sender, receiver) = messages();

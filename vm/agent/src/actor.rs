@@ -4,18 +4,19 @@
 //! binding; all that it has is populated beforehand. Between its steps it sleeps.
 
 use crate::perform::perform;
+use crate::region::Region;
 use crate::shared::Shared;
 use crate::{boot, files, populate, touch, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use protocol::message::Count;
 use protocol::program::{ActorKind, Op, Program, StepResult};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
-use std::fs::File;
 use std::hint::black_box;
-use std::mem::ManuallyDrop;
-use std::os::fd::{FromRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock};
 
@@ -28,13 +29,18 @@ const EVEN: u64 = 20_000_000;
 /// A thread's stack, in bytes.
 const THREAD_STACK: usize = 256 << 10;
 
+/// What an actor goes by.
+#[derive(Serialize, Deserialize)]
+pub struct Script {
+    /// What is to be done.
+    pub program: Program,
+    /// With what.
+    pub handed: Handed,
+}
+
 /// Descriptors that the agent hands down, by number; -1 for none.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Handed {
-    /// The program, in postcard.
-    pub program: RawFd,
-    /// The shared memory.
-    pub shared: RawFd,
     /// The open trace.
     pub tracer: RawFd,
     /// The cgroup's cgroup.procs.
@@ -45,106 +51,69 @@ pub struct Handed {
     pub reclaim: RawFd,
     /// The cgroup's cpu.stat, of which a read flushes statistics.
     pub stat: RawFd,
-    /// A pipe: who is about to exit writes its number.
+    /// A pipe: [`Rung`]s for the agent.
     pub bell: RawFd,
-    /// 1 where the subject has to kill itself after its first step (a test of the harness).
-    pub sabotage: RawFd,
     /// The program's memory files.
     pub files: Vec<RawFd>,
+    /// The subject has to kill itself after its first step (a test of the harness).
+    pub sabotage: bool,
 }
 
 impl Handed {
     /// Moves the calling process to where no program's memory is charged.
-    pub fn leave_cgroup(&self) -> Result<()> {
+    fn leave_cgroup(&self) -> Result<()> {
         write_all(self.outside, b"0").context("cannot leave the cgroup")
     }
 
-    fn fixed(&self) -> [RawFd; 9] {
-        [
-            self.program,
-            self.shared,
+    /// Has what is executed next inherit them, and another one.
+    fn keep_over_exec(&self, other: RawFd) {
+        let fixed = [
             self.tracer,
             self.procs,
             self.outside,
             self.reclaim,
             self.stat,
             self.bell,
-            self.sabotage,
-        ]
-    }
-
-    /// The descriptors among them.
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
-        let fixed = self.fixed();
-        let all = fixed.into_iter().take(fixed.len() - 1);
-        all.chain(self.files.iter().copied()).filter(|fd| *fd >= 0)
-    }
-
-    /// The command line of an actor. `exec` is the step whose exec this is.
-    ///
-    /// # Errors
-    /// None, for numbers have no NUL.
-    pub fn command(&self, actor: usize, exec: Option<usize>) -> Result<Vec<CString>> {
-        let exec = exec.map_or(-1, |step| step as i64);
-        let words = ["tlbdiff-agent".to_owned(), ARGUMENT.to_owned()];
-        let numbers = [actor.to_string(), exec.to_string()];
-        let fds = self.fixed();
-        let fds = fds.iter().chain(&self.files).map(ToString::to_string);
-        let words = words.into_iter().chain(numbers).chain(fds);
-        Ok(words.map(CString::new).collect::<Result<_, _>>()?)
+            other,
+        ];
+        let all = fixed.iter().chain(&self.files).filter(|fd| **fd >= 0);
+        for fd in all {
+            // SAFETY: only clears the close-on-exec flag.
+            unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+        }
     }
 }
 
-/// What the command line says: who this is, and where it goes on.
-struct Command {
-    actor: usize,
-    exec: Option<usize>,
-    handed: Handed,
+/// What an actor tells the agent by the bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// This actor was forked.
+    Born(usize),
+    /// This one is about to exit.
+    Exits(usize),
 }
 
-impl Command {
-    fn parse() -> Result<Command> {
-        let numbers = std::env::args().skip(2).map(|word| word.parse::<i64>());
-        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-        let fds: Vec<RawFd> = numbers
-            .iter()
-            .skip(2)
-            .map(|number| *number as RawFd)
-            .collect();
-        let (
-            [actor, exec, ..],
-            [
-                program,
-                shared,
-                tracer,
-                procs,
-                outside,
-                reclaim,
-                stat,
-                bell,
-                sabotage,
-                files @ ..,
-            ],
-        ) = (&numbers[..], &fds[..])
-        else {
-            bail!("too few arguments");
+impl Rung {
+    /// Bytes of one.
+    pub const SIZE: usize = 8;
+
+    fn to_bytes(self) -> [u8; Rung::SIZE] {
+        let number = match self {
+            Rung::Born(actor) => actor as u64 * 2,
+            Rung::Exits(actor) => actor as u64 * 2 + 1,
         };
-        Ok(Command {
-            actor: *actor as usize,
-            exec: usize::try_from(*exec).ok(),
-            handed: Handed {
-                program: *program,
-                shared: *shared,
-                tracer: *tracer,
-                procs: *procs,
-                outside: *outside,
-                reclaim: *reclaim,
-                stat: *stat,
-                bell: *bell,
-                sabotage: *sabotage,
-                files: files.to_vec(),
-            },
-        })
+        number.to_ne_bytes()
+    }
+
+    /// What the bytes say.
+    pub fn from_bytes(bytes: [u8; Rung::SIZE]) -> Rung {
+        let number = u64::from_ne_bytes(bytes);
+        let actor = (number / 2) as usize;
+        if number % 2 == 0 {
+            Rung::Born(actor)
+        } else {
+            Rung::Exits(actor)
+        }
     }
 }
 
@@ -153,12 +122,23 @@ struct Play {
     program: Program,
     shared: Shared,
     handed: Handed,
+    region: Region,
     reclaims: bool,
 }
 
-/// The whole life of a process with an actor.
+/// The rest of the life of a process that a zygote forked.
+pub fn live(region: Region, actor: usize) -> ! {
+    end(prepare_forked(region, actor))
+}
+
+/// The life of a process that an actor executed, by its command line: the actor, the
+/// step whose exec it was, and the descriptor of the shared memory.
 pub fn main() -> ! {
-    match live() {
+    end(prepare_executed())
+}
+
+fn end(life: Result<()>) -> ! {
+    match life {
         Ok(()) => std::process::exit(0),
         Err(error) => give_up(&error),
     }
@@ -176,52 +156,61 @@ fn give_up(error: &anyhow::Error) -> ! {
     std::process::exit(1);
 }
 
-fn live() -> Result<()> {
-    let Command {
-        actor,
-        exec,
-        handed,
-    } = Command::parse()?;
-    let program = read_program(handed.program)?;
-    let shared = Shared::map(handed.shared, &program)?;
+/// What there is to do, from the shared memory.
+fn read_play(region: Region) -> Result<Arc<Play>> {
+    let script: Script = postcard::from_bytes(&region.script()).context("not a script")?;
+    let Script { program, handed } = script;
+    let shared = Shared::of(&region, &program);
     let _ = SHARED.set(shared);
     let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
-    let play = Arc::new(Play {
+    Ok(Arc::new(Play {
         reclaims: program.steps.iter().any(|step| reclaims(&step.op)),
         program,
         shared,
         handed,
-    });
-    touch::install()?;
-    play.attach(play.mm_of(actor, exec)?)?;
-    shared.tid(actor).store(tid(), SeqCst);
-    populate::populate()?;
+        region,
+    }))
+}
+
+fn prepare_forked(region: Region, actor: usize) -> Result<()> {
+    // The end of the agent is this process's, which nobody else would end.
+    set_pdeathsig(Signal::SIGKILL).context("prctl")?;
+    let play = read_play(region)?;
+    play.attach(play.mm_of(actor, None)?)?;
+    play.shared.tid(actor).store(tid(), SeqCst);
+    populate::populate_again()?;
+    region.populate();
     now();
-    if let Some(step) = exec {
-        play.enter_cgroup()?;
-        files::drain_lru_batches()?;
-        play.mark(step, 1);
-        play.finish(step, StepResult::Ok, 0);
-        return play.act(actor, step + 1);
-    }
     play.start_threads(actor)?;
     // The last thing before the steps: only what they fault in is charged here.
     play.enter_cgroup()?;
-    keep_the_hart()?;
     // What the preparations faulted in must not share a batch with the steps' pages.
     files::drain_lru_batches()?;
     play.begin(actor)?;
     play.act(actor, 0)
 }
 
-/// The file's position is shared with all other actors, so it is not used.
-fn read_program(fd: RawFd) -> Result<Program> {
-    // SAFETY: the agent opened it for its actors; it is not closed here.
-    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-    let mut bytes = vec![0; file.metadata()?.len() as usize];
-    file.read_exact_at(&mut bytes, 0)
-        .context("cannot read the program")?;
-    postcard::from_bytes(&bytes).context("not a program")
+fn prepare_executed() -> Result<()> {
+    let words: Vec<usize> = std::env::args()
+        .skip(2)
+        .map(|word| word.parse())
+        .collect::<Result<_, _>>()?;
+    let [actor, step, fd] = words[..] else {
+        bail!("an actor has three arguments");
+    };
+    let region = Region::map(fd as RawFd)?;
+    let play = read_play(region)?;
+    touch::install()?;
+    play.attach(play.mm_of(actor, Some(step))?)?;
+    play.shared.tid(actor).store(tid(), SeqCst);
+    populate::populate()?;
+    region.populate();
+    now();
+    play.enter_cgroup()?;
+    files::drain_lru_batches()?;
+    play.mark(step, 1);
+    play.finish(step, StepResult::Ok, 0);
+    play.act(actor, step + 1)
 }
 
 impl Play {
@@ -256,6 +245,11 @@ impl Play {
 
     fn leave_cgroup(&self) -> Result<()> {
         self.handed.leave_cgroup()
+    }
+
+    /// Small writes to a pipe do not come in parts, and there is room.
+    fn ring(&self, what: Rung) -> Result<()> {
+        write_all(self.handed.bell, &what.to_bytes()).context("cannot tell the agent")
     }
 
     fn mark(&self, step: usize, phase: u64) {
@@ -353,7 +347,7 @@ impl Play {
                 Op::Exit => self.exit(number, actor),
                 ref op => self.perform(number, op),
             }
-            if self.handed.sabotage == 1 {
+            if self.handed.sabotage {
                 // SAFETY: ends this process.
                 unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             }
@@ -444,6 +438,7 @@ impl Play {
     fn be_born(self: &Arc<Play>, number: usize, child: usize, mm: usize) -> ! {
         let life = || -> Result<()> {
             self.shared.tid(child).store(tid(), SeqCst);
+            self.ring(Rung::Born(child))?;
             let hart = self
                 .program
                 .actors
@@ -471,7 +466,12 @@ impl Play {
 
     /// execve(2) of this very program. The end is marked by what comes after it.
     fn exec(&self, number: usize, actor: usize) -> Result<()> {
-        let words = self.handed.command(actor, Some(number))?;
+        let fd = self.region.fd();
+        let numbers = [actor.to_string(), number.to_string(), fd.to_string()];
+        let words = ["tlbdiff-agent".to_owned(), ARGUMENT.to_owned()].into_iter();
+        let words = words.chain(numbers).map(CString::new);
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        self.handed.keep_over_exec(fd);
         self.leave_cgroup()?;
         self.mark(number, 0);
         let Err(error) = nix::unistd::execv(c"/proc/self/exe", &words);
@@ -488,8 +488,7 @@ impl Play {
             self.program.actors.get(actor).map(|actor| actor.kind),
             Some(ActorKind::Thread { .. })
         );
-        // Small writes to a pipe do not come in parts, and there is room.
-        let _ = write_all(self.handed.bell, &[actor as u8]);
+        let _ = self.ring(Rung::Exits(actor));
         self.mark(number, 0);
         let call = if thread {
             libc::SYS_exit
@@ -574,7 +573,10 @@ fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
 /// the scheduler wants the hart for another (`need_resched()`), `zap_pte_range()`
 /// flushes what it has and goes on behind, and one unmapping would be told in two
 /// parts, depending on when a timer came.
-fn keep_the_hart() -> Result<()> {
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn keep_the_hart() -> Result<()> {
     // SAFETY: the parameters are valid and only read, and 0 is the caller itself.
     let set = unsafe {
         let highest = libc::sched_param {

@@ -6,6 +6,7 @@
 //! ends, however it ends. What a killed keeper leaves behind is in the notes.
 
 use crate::undo::{self, Note};
+use crate::zygote::Zygotes;
 use crate::{boot, cgroup, serve, settings, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
@@ -77,7 +78,9 @@ fn keep(module: &Path) -> Result<()> {
     // SAFETY: there is one thread.
     let child = match unsafe { fork() }.context("fork")? {
         ForkResult::Child => {
-            let result = prepare(module).and_then(|()| serve::serve(input, output));
+            let result = prepare(module)
+                .and_then(|()| Zygotes::new())
+                .and_then(|zygotes| serve::serve(input, output, zygotes));
             if let Err(error) = &result {
                 eprintln!("tlbdiff-agent: {error:#}");
             }

@@ -2,19 +2,16 @@
 //! The actors of one program, as the agent sees them: started one after the
 //! other, watched, and all gone in the end.
 
-use crate::actor::Handed;
+use crate::actor::{Handed, Rung};
 use crate::shared::Shared;
-use crate::{boot, files, tracer};
+use crate::zygote::Zygotes;
+use crate::{files, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::personality::{self, Persona};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, execv, fork};
+use nix::unistd::Pid;
 use protocol::program::{ActorKind, Program, StepResult};
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
@@ -26,8 +23,10 @@ use std::time::{Duration, Instant};
 const FETCH: u16 = 20;
 /// How long killed actors may take to end.
 const DEATH: Duration = Duration::from_secs(3);
-/// How long it is waited between two looks at who is ready.
-const LOOK: Duration = Duration::from_micros(200);
+/// How often it is looked whether somebody who is to be ready has died instead.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it is waited between two looks at who is gone, where nothing tells.
+const GOING: Duration = Duration::from_micros(200);
 /// PIDFD_THREAD of include/uapi/linux/pidfd.h
 const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 
@@ -58,7 +57,7 @@ struct Process {
 pub struct Cast<'a> {
     program: &'a Program,
     shared: Shared,
-    handed: &'a Handed,
+    tracer: RawFd,
     bell: File,
     processes: Vec<Process>,
     /// Those whose step it was to exit.
@@ -75,36 +74,36 @@ impl<'a> Cast<'a> {
     /// One cannot be started, or gives up before it is ready.
     pub fn start(
         program: &'a Program,
-        shared: Shared,
-        handed: &'a Handed,
+        zygotes: &mut Zygotes,
+        handed: &Handed,
         bell: File,
         limit: Duration,
     ) -> Result<Cast<'a>> {
         let mut cast = Cast {
             program,
-            shared,
-            handed,
+            shared: Shared::of(zygotes.region(), program),
+            tracer: handed.tracer,
             bell,
             processes: Vec::new(),
             exited: Vec::new(),
             killed_by: None,
             end: Instant::now() + limit,
         };
-        let result = cast.start_processes();
+        let result = cast.start_processes(zygotes);
         if result.is_err() {
             cast.kill_all()?;
         }
         result.map(|()| cast)
     }
 
-    fn start_processes(&mut self) -> Result<()> {
+    fn start_processes(&mut self, zygotes: &mut Zygotes) -> Result<()> {
         let mut ready = 0;
         for (number, actor) in self.program.actors.iter().enumerate() {
             if !matches!(actor.kind, ActorKind::Process { .. }) {
                 continue;
             }
-            let process = Process::start(self.handed, number, actor.hart)?;
-            self.processes.push(process);
+            let pid = zygotes.fork(actor.hart, number)?;
+            self.processes.push(Process::found(number, pid, true)?);
             let threads = self.program.actors.iter();
             let its = |kind: ActorKind| kind == ActorKind::Thread { of: number };
             ready += 1 + threads.filter(|thread| its(thread.kind)).count();
@@ -117,7 +116,11 @@ impl<'a> Cast<'a> {
     }
 
     fn await_ready(&mut self, actors: usize) -> Result<()> {
-        while self.shared.count_ready() < actors {
+        loop {
+            let ready = self.shared.count_ready();
+            if ready >= actors {
+                return Ok(());
+            }
             self.reap()?;
             // The last to be ready may be through with its steps by now.
             let ended = self.processes.iter().any(|process| process.ended);
@@ -127,9 +130,8 @@ impl<'a> Cast<'a> {
             if Instant::now() > self.end {
                 bail!("an actor was not ready in time");
             }
-            sleep(LOOK);
+            self.shared.await_ready(ready, LOOK);
         }
-        Ok(())
     }
 
     fn cause(&self) -> String {
@@ -143,10 +145,8 @@ impl<'a> Cast<'a> {
     /// The system refuses something.
     pub fn watch(&mut self, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<End> {
         loop {
-            self.find_forked();
-            let rung = self.await_something(FETCH)?;
-            if rung {
-                self.see_exit()?;
+            if self.await_something(FETCH)? {
+                self.answer_bell()?;
             }
             self.reap()?;
             let done = self.shared.finished() == Some(self.program.steps.len());
@@ -177,24 +177,22 @@ impl<'a> Cast<'a> {
         process.ended && !self.exited.contains(&process.actor)
     }
 
-    /// Forked actors are others' children; they are watched all the same.
-    fn find_forked(&mut self) {
-        for (actor, tid) in self.shared.tids().into_iter().enumerate() {
-            let forked = self.program.actors[actor].kind == ActorKind::Fork;
-            let known = self.processes.iter().any(|process| process.actor == actor);
-            if !forked || known || tid == 0 || self.exited.contains(&actor) {
-                continue;
-            }
-            if let Ok(pidfd) = pidfd_open(tid, 0) {
-                self.processes.push(Process {
-                    actor,
-                    pid: Pid::from_raw(tid),
-                    pidfd,
-                    own: false,
-                    ended: false,
-                });
-            }
+    fn answer_bell(&mut self) -> Result<()> {
+        let mut said = [0; Rung::SIZE];
+        self.bell.read_exact(&mut said)?;
+        match Rung::from_bytes(said) {
+            Rung::Born(actor) => self.note_forked(actor),
+            Rung::Exits(actor) => self.see_exit(actor),
         }
+    }
+
+    /// Forked actors are others' children; they are watched all the same.
+    fn note_forked(&mut self, actor: usize) -> Result<()> {
+        let pid = self.shared.tids().get(actor).copied().unwrap_or(0);
+        let process = Process::found(actor, Pid::from_raw(pid), false);
+        // One that is gone by now needs no watching.
+        self.processes.extend(process.ok());
+        Ok(())
     }
 
     /// Until somebody has ended or is about to; true where the bell rang.
@@ -207,10 +205,7 @@ impl<'a> Cast<'a> {
     }
 
     /// Somebody is about to exit: waits for that, and ends its step.
-    fn see_exit(&mut self) -> Result<()> {
-        let mut number = [0];
-        self.bell.read_exact(&mut number)?;
-        let actor = usize::from(number[0]);
+    fn see_exit(&mut self, actor: usize) -> Result<()> {
         self.exited.push(actor);
         let thread = matches!(self.program.actors[actor].kind, ActorKind::Thread { .. });
         let flags = if thread { PIDFD_THREAD } else { 0 };
@@ -225,11 +220,11 @@ impl<'a> Cast<'a> {
             return Ok(());
         };
         if self.program.trace {
-            tracer::mark(self.handed.tracer, step as u64, 1);
+            tracer::mark(self.tracer, step as u64, 1);
         }
         self.shared.store(step, StepResult::Ok, 0);
         if self.program.trace && step + 1 == self.program.steps.len() {
-            tracer::stop(self.handed.tracer)?;
+            tracer::stop(self.tracer)?;
         }
         self.shared.finish(self.program, step + 1);
         Ok(())
@@ -262,17 +257,26 @@ impl<'a> Cast<'a> {
     /// What actors forked and nobody waited for is this process's in the end.
     fn reap_orphans(&mut self) -> Result<()> {
         let end = Instant::now() + DEATH;
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) if Instant::now() > end => {
-                    bail!("forked actors do not end")
+        for process in self.processes.iter().filter(|process| !process.own) {
+            loop {
+                match waitpid(process.pid, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) if process.is_there() => {
+                        if Instant::now() > end {
+                            bail!("forked actors do not end");
+                        }
+                        sleep(GOING);
+                    }
+                    Ok(status) => {
+                        note(&mut self.killed_by, status);
+                        break;
+                    }
+                    // Whose child it was has waited for it.
+                    Err(Errno::ECHILD) => break,
+                    Err(error) => return Err(error).context("waitpid"),
                 }
-                Ok(WaitStatus::StillAlive) => sleep(LOOK),
-                Ok(status) => note(&mut self.killed_by, status),
-                Err(Errno::ECHILD) => return Ok(()),
-                Err(error) => return Err(error).context("waitpid"),
             }
         }
+        Ok(())
     }
 
     /// Kills all that is left; where something cannot be killed, what is known of it.
@@ -290,7 +294,7 @@ impl<'a> Cast<'a> {
                 self.reap_orphans()?;
                 return Ok(None);
             }
-            sleep(LOOK);
+            sleep(GOING);
         }
         let stuck = self.processes.iter().find(|process| !process.ended);
         Ok(stuck.map(Process::whereabouts))
@@ -312,24 +316,21 @@ fn pidfd_open(pid: i32, flags: libc::c_int) -> Result<OwnedFd> {
 }
 
 impl Process {
-    /// Starts it, pinned to its hart before it has an mm of its own, so that
-    /// the mm is never seen by another.
-    ///
-    /// By fork and exec themselves: the standard library's `Command` wants
-    /// Unix sockets, and this kernel has no network.
-    fn start(handed: &Handed, actor: usize, hart: u32) -> Result<Process> {
-        let words = handed.command(actor, None)?;
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }.context("cannot start an actor")? {
-            ForkResult::Child => become_actor(handed, hart, &words),
-            ForkResult::Parent { child } => Ok(Process {
-                actor,
-                pid: child,
-                pidfd: pidfd_open(child.as_raw(), 0)?,
-                own: true,
-                ended: false,
-            }),
-        }
+    /// A running one.
+    fn found(actor: usize, pid: Pid, own: bool) -> Result<Process> {
+        Ok(Process {
+            actor,
+            pid,
+            pidfd: pidfd_open(pid.as_raw(), 0)?,
+            own,
+            ended: false,
+        })
+    }
+
+    /// Whether there still is such a process, be it a dead one.
+    fn is_there(&self) -> bool {
+        // SAFETY: no memory is involved; nothing is sent.
+        unsafe { libc::kill(self.pid.as_raw(), 0) == 0 }
     }
 
     fn whereabouts(&self) -> String {
@@ -343,32 +344,4 @@ impl Process {
             stack.join(" ")
         )
     }
-}
-
-/// The end of the agent is this process's, which nobody else would end; its memory lies
-/// where that of all others lies; and on a board it is where it may use its hart.
-fn prepare(handed: &Handed) -> Result<()> {
-    set_pdeathsig(Signal::SIGKILL).context("prctl")?;
-    handed.leave_cgroup()?;
-    let persona = personality::get().context("personality")? | Persona::ADDR_NO_RANDOMIZE;
-    personality::set(persona).map(drop).context("personality")
-}
-
-/// The child's way from fork to exec.
-fn become_actor(handed: &Handed, hart: u32, words: &[CString]) -> ! {
-    for fd in handed.descriptors() {
-        // SAFETY: only clears the close-on-exec flag.
-        unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
-    }
-    let prepared = prepare(handed).and_then(|()| boot::pin(hart as usize));
-    let error = match prepared {
-        Ok(()) => execv(c"/proc/self/exe", words)
-            .map(|_| ())
-            .err()
-            .map(anyhow::Error::from),
-        Err(error) => Some(error),
-    };
-    println!("tlbdiff-agent: cannot become an actor: {error:?}");
-    // SAFETY: ends the child without running anything of the agent's.
-    unsafe { libc::_exit(1) }
 }

@@ -10,9 +10,11 @@ mod boot;
 mod cast;
 mod cgroup;
 mod files;
+mod futex;
 mod kmsg;
 mod perform;
 mod populate;
+mod region;
 mod serve;
 mod settings;
 mod shared;
@@ -21,9 +23,15 @@ mod system;
 mod touch;
 mod tracer;
 mod undo;
+mod zygote;
 
 use anyhow::Result;
+use nix::sys::personality::{self, Persona};
+use nix::unistd::execv;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use zygote::Zygotes;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -34,7 +42,10 @@ fn main() {
         .as_slice()
     {
         [actor::ARGUMENT, ..] => actor::main(),
-        [board::SERVE, module] => std::process::exit(board::serve(Path::new(module))),
+        [board::SERVE, module] => {
+            fix_addresses(c"/proc/self/exe");
+            std::process::exit(board::serve(Path::new(module)))
+        }
         [board::RESTORE] => std::process::exit(board::restore()),
         _ if std::process::id() != 1 => {
             eprintln!("tlbdiff-agent: started by tlbdiff, not by hand");
@@ -42,16 +53,36 @@ fn main() {
         }
         _ => {}
     }
+    fix_addresses(c"/init");
     if let Err(error) = agent() {
         println!("tlbdiff-agent: {error:#}");
     }
     boot::power_off();
 }
 
+/// Begins again where nothing has an address of its own choice, and so nothing of what
+/// is forked from here: which tables a step shares with the rest must not be chance.
+fn fix_addresses(program: &CStr) {
+    let fixed = Persona::ADDR_NO_RANDOMIZE;
+    let (Ok(now), words) = (personality::get(), std::env::args_os()) else {
+        return;
+    };
+    if now.contains(fixed) || personality::set(now | fixed).is_err() {
+        return;
+    }
+    let words = words.map(|word| CString::new(word.into_vec()));
+    if let Ok(words) = words.collect::<Result<Vec<_>, _>>() {
+        let Err(error) = execv(program, &words);
+        eprintln!("tlbdiff-agent: cannot begin again: {error}");
+    }
+}
+
 fn agent() -> Result<()> {
     boot::prepare()?;
+    let mut zygotes = Zygotes::new()?;
+    zygotes.make(system::harts()?)?;
     let port = boot::open_port()?;
     println!("tlbdiff-agent: ready");
     let output = port.try_clone()?;
-    serve::serve(port, output)
+    serve::serve(port, output, zygotes)
 }

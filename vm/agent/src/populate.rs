@@ -3,10 +3,15 @@
 //! faults during one.
 
 use crate::files;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::OnceLock;
+
+/// What was populated, for children to do the same.
+static POPULATED: OnceLock<Vec<Area>> = OnceLock::new();
 
 /// Faults in all that this process has, and checks that the arena is empty.
 ///
@@ -14,7 +19,8 @@ use std::path::Path;
 /// Something lies in the arena.
 pub fn populate() -> Result<()> {
     deepen_stack();
-    for area in areas()? {
+    let areas = areas()?;
+    for area in &areas {
         if area.in_arena() {
             bail!(
                 "the arena is not empty: {:x}-{:x} is mapped there",
@@ -22,9 +28,19 @@ pub fn populate() -> Result<()> {
                 area.end
             );
         }
-        area.touch();
+        area.populate()?;
     }
+    let _ = POPULATED.set(areas);
     Ok(())
+}
+
+/// The same in a child, which has the areas of its parent and shares their pages.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn populate_again() -> Result<()> {
+    let areas = POPULATED.get().context("the parent populated nothing")?;
+    areas.iter().try_for_each(Area::populate)
 }
 
 /// Has a forked child copy all that it shares with its parent but the arena, so
@@ -33,10 +49,9 @@ pub fn populate() -> Result<()> {
 /// # Errors
 /// The list of areas cannot be read.
 pub fn populate_copies() -> Result<()> {
-    for area in areas()?.iter().filter(|area| !area.in_arena()) {
-        area.touch();
-    }
-    Ok(())
+    let areas = areas()?;
+    let mut others = areas.iter().filter(|area| !area.in_arena());
+    others.try_for_each(Area::populate)
 }
 
 fn areas() -> Result<Vec<Area>> {
@@ -44,10 +59,13 @@ fn areas() -> Result<Vec<Area>> {
     Ok(maps.lines().filter_map(Area::parse).collect())
 }
 
+/// So deep a stack is enough for every step, in bytes.
+const STACK: usize = 32 << 10;
+
 /// Makes the calling thread's stack as deep as the steps may need it.
 #[inline(never)]
 pub fn deepen_stack() {
-    let mut deep = [0u8; 128 << 10];
+    let mut deep = [0u8; STACK];
     for page in deep.chunks_mut(PAGE_SIZE as usize) {
         page[0] = black_box(1);
     }
@@ -84,21 +102,23 @@ impl Area {
         self.start < ARENA_BASE + ARENA_PAGES * PAGE_SIZE && self.end > ARENA_BASE
     }
 
-    fn touch(&self) {
-        if !self.read {
-            return;
+    /// Faults in all of it; of what is private and can be written, copies of its own. What
+    /// is shared with other processes is theirs too, and has been there before.
+    fn populate(&self) -> Result<()> {
+        if !self.read || !self.private {
+            return Ok(());
         }
-        for page in (self.start..self.end).step_by(PAGE_SIZE as usize) {
-            let byte = page as *mut u8;
-            // SAFETY: the area is mapped with these rights, and what is
-            // written is what was there; this process has one thread.
-            unsafe {
-                let value = byte.read_volatile();
-                if self.write && self.private {
-                    byte.write_volatile(value);
-                }
-            }
-        }
+        let (at, length) = (self.start as *mut libc::c_void, self.end - self.start);
+        let advice = if self.write {
+            libc::MADV_POPULATE_WRITE
+        } else {
+            libc::MADV_POPULATE_READ
+        };
+        // SAFETY: what lies in the area stays as it is.
+        let advised = unsafe { libc::madvise(at, length as usize, advice) };
+        Errno::result(advised)
+            .map(drop)
+            .with_context(|| format!("cannot populate {:x}-{:x}", self.start, self.end))
     }
 }
 

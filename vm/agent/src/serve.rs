@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Requests in, replies out.
 
-use crate::actor::Handed;
+use crate::actor::{Handed, Script};
 use crate::cast::{Cast, End};
 use crate::cgroup::{self, Cgroup};
 use crate::kmsg::Kmsg;
 use crate::shared::Shared;
 use crate::tracer::Tracer;
+use crate::zygote::Zygotes;
 use crate::{files, swap, system, undo};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 use protocol::message::{Count, Report, Sabotage};
-use protocol::program::{Program, StepResult};
+use protocol::program::{Op, Program, StepResult};
+use protocol::record::DEFAULT_RECORDS;
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -93,7 +95,7 @@ impl Write for Port {
 ///
 /// # Errors
 /// The channel failed.
-pub fn serve(input: File, output: File) -> Result<()> {
+pub fn serve(input: File, output: File, mut zygotes: Zygotes) -> Result<()> {
     let mut port = Port {
         input,
         output,
@@ -122,7 +124,7 @@ pub fn serve(input: File, output: File) -> Result<()> {
             } => {
                 let limit = Duration::from_millis(timeout_ms);
                 let kill = std::mem::take(&mut kill_subject);
-                let end = run(&mut port, id, &program, limit, kill);
+                let end = run(&mut port, &mut zygotes, id, program, (limit, kill));
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
                 frame::send(&mut port, &reply)?;
             }
@@ -147,10 +149,10 @@ fn failed(id: u64, error: &anyhow::Error) -> Reply {
 /// One program with fresh actors.
 fn run(
     port: &mut Port,
+    zygotes: &mut Zygotes,
     id: u64,
-    program: &Program,
-    limit: Duration,
-    kill_subject: bool,
+    program: Program,
+    (limit, kill_subject): (Duration, bool),
 ) -> Result<Reply> {
     if program.actors.is_empty() {
         bail!("a program without a subject");
@@ -166,23 +168,30 @@ fn run(
     } else {
         None
     };
-    let open = Open::new(program, &cgroup)?;
-    let shared = Shared::map(open.shared.as_raw_fd(), program)?;
+    let open = Open::new(&program, &cgroup)?;
     let handed = open.handed(tracer.as_ref(), kill_subject, &files);
+    let script = Script { program, handed };
+    let region = *zygotes.region();
+    region.begin(
+        Shared::size(&script.program),
+        &postcard::to_stdvec(&script)?,
+    )?;
+    let Script { program, handed } = script;
     let mut fetch = |port: &mut Port, all: bool| match &mut tracer {
-        // A buffer of a given size is for trying what overflows.
-        Some(tracer) if all || program.buffer_records == 0 => send_trace(port, id, tracer),
+        // A buffer smaller than the usual is for trying what overflows.
+        Some(tracer) if all || usual(program.buffer_records) => send_trace(port, id, tracer),
         _ => Ok(()),
     };
-    let end = Cast::start(program, shared, &handed, open.bell, limit)
+    let end = Cast::start(&program, zygotes, &handed, open.bell, limit)
         .and_then(|mut cast| cast.watch(&mut || fetch(port, false)));
-    let play = Played::take(shared, program);
+    let play = Played::take(Shared::of(&region, &program), &program);
+    region.end();
     if let Some(why) = &play.gave_up {
-        bail!("an actor gave up in {}: {why}", play.position(program));
+        bail!("an actor gave up in {}: {why}", play.position(&program));
     }
     let killed_by = match end? {
         End::Ended { killed_by } => killed_by,
-        End::TimedOut => bail!("{} did not return in {limit:?}", play.position(program)),
+        End::TimedOut => bail!("{} did not return in {limit:?}", play.position(&program)),
         End::Stuck(why) => {
             return Ok(Reply::Stuck {
                 id,
@@ -216,6 +225,10 @@ fn run(
     Ok(Reply::Done { id, report })
 }
 
+fn usual(buffer_records: u32) -> bool {
+    buffer_records == 0 || buffer_records >= DEFAULT_RECORDS
+}
+
 /// Sends what is waiting in the trace.
 fn send_trace(port: &mut Port, id: u64, tracer: &mut Tracer) -> Result<()> {
     loop {
@@ -235,22 +248,16 @@ fn taint() -> Result<u64> {
 
 /// What actors inherit, open in the agent until they are gone.
 struct Open {
-    program: File,
-    shared: File,
     procs: File,
     outside: File,
-    reclaim: File,
-    stat: File,
+    /// Of the cgroup where one reclaims.
+    reclaim: Option<(File, File)>,
     bell: File,
     ring: File,
 }
 
 impl Open {
     fn new(program: &Program, cgroup: &Cgroup) -> Result<Open> {
-        let mut file = files::memfd(c"tlbdiff-program")?;
-        file.write_all(&postcard::to_stdvec(program)?)?;
-        let shared = files::memfd(c"tlbdiff-shared")?;
-        shared.set_len(Shared::size(program) as u64)?;
         let open = |path: PathBuf, write: bool| {
             OpenOptions::new()
                 .read(!write)
@@ -258,31 +265,40 @@ impl Open {
                 .open(&path)
                 .with_context(|| format!("cannot open {}", path.display()))
         };
+        let reclaims = program
+            .steps
+            .iter()
+            .any(|step| matches!(step.op, Op::Reclaim { .. }));
+        let reclaim = || -> Result<(File, File)> {
+            Ok((
+                open(cgroup.file("memory.reclaim"), true)?,
+                open(cgroup.file("cpu.stat"), false)?,
+            ))
+        };
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
-            program: file,
-            shared,
             procs: open(cgroup.file("cgroup.procs"), true)?,
             outside: open(cgroup::outside(), true)?,
-            reclaim: open(cgroup.file("memory.reclaim"), true)?,
-            stat: open(cgroup.file("cpu.stat"), false)?,
+            reclaim: reclaims.then(reclaim).transpose()?,
             bell: bell.into(),
             ring: ring.into(),
         })
     }
 
-    fn handed(&self, tracer: Option<&Tracer>, kill_subject: bool, files: &[OwnedFd]) -> Handed {
+    fn handed(&self, tracer: Option<&Tracer>, sabotage: bool, files: &[OwnedFd]) -> Handed {
+        let (reclaim, stat) = match &self.reclaim {
+            Some((reclaim, stat)) => (reclaim.as_raw_fd(), stat.as_raw_fd()),
+            None => (-1, -1),
+        };
         Handed {
-            program: self.program.as_raw_fd(),
-            shared: self.shared.as_raw_fd(),
             tracer: tracer.map_or(-1, Tracer::fd),
             procs: self.procs.as_raw_fd(),
             outside: self.outside.as_raw_fd(),
-            reclaim: self.reclaim.as_raw_fd(),
-            stat: self.stat.as_raw_fd(),
+            reclaim,
+            stat,
             bell: self.ring.as_raw_fd(),
-            sabotage: i32::from(kill_subject),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
+            sabotage,
         }
     }
 }
@@ -299,13 +315,13 @@ struct Played {
 }
 
 impl Played {
-    /// Reads it, and gives the memory back.
+    /// Reads it.
     fn take(shared: Shared, program: &Program) -> Played {
         let finished = shared.finished();
         let done = 0..finished.unwrap_or(0).min(program.steps.len());
         let (steps, step_ns) = done.clone().map(|step| shared.load(step)).unzip();
         let counted = done.filter(|_| program.subscribers.is_some());
-        let played = Played {
+        Played {
             begun: finished.is_some(),
             gave_up: shared.gave_up(),
             steps,
@@ -313,9 +329,7 @@ impl Played {
             step_counts: counted.map(|step| shared.count(step)).collect(),
             mms: shared.mms(),
             pids: shared.tids(),
-        };
-        shared.unmap();
-        played
+        }
     }
 
     /// Where actors that do not answer are.

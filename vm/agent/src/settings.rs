@@ -49,6 +49,9 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/module/damon_reclaim/parameters/enabled", "N"),
     ("/sys/module/damon_lru_sort/parameters/enabled", "N"),
     ("/sys/kernel/mm/numa/demotion_enabled", "false"),
+    // Not for stillness: whoever makes and ends a process, a cgroup or a swap device waits
+    // for RCU, and would do so for some ticks.
+    ("/sys/kernel/rcu_expedited", "1"),
 ];
 
 /// Sizes of folios have a switch each, below the one for all.

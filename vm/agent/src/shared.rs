@@ -2,10 +2,10 @@
 //! The memory that the agent and all actors of a program share: whose turn it
 //! is, who they are, and what their steps came to.
 
-use anyhow::{Result, bail};
+use crate::futex;
+use crate::region::Region;
 use protocol::message::Count;
 use protocol::program::{Program, StepResult};
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -23,9 +23,6 @@ const FIRST: usize = 8 + SAID_WORDS;
 /// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
 const STEP_WORDS: usize = 8;
 
-/// About how long it takes to call an actor.
-const CALLING: Duration = Duration::from_micros(50);
-
 /// The shared words.
 #[derive(Clone, Copy)]
 pub struct Shared {
@@ -35,46 +32,19 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Their size for a program, in bytes.
+    /// How many there are for a program.
     pub fn size(program: &Program) -> usize {
         let steps = program.steps.len() * STEP_WORDS;
-        (FIRST + program.mms() + 2 * program.actors.len() + steps) * 8
+        FIRST + program.mms() + 2 * program.actors.len() + steps
     }
 
-    /// Maps them. Who is done with a program calls [`Shared::unmap`].
-    ///
-    /// # Errors
-    /// The memory cannot be mapped.
-    pub fn map(fd: RawFd, program: &Program) -> Result<Shared> {
-        let size = Shared::size(program);
-        // SAFETY: a new mapping of a memfd that is large enough; AtomicU64 has
-        // no invalid values.
-        let words = unsafe {
-            let at = libc::mmap(
-                std::ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_POPULATE,
-                fd,
-                0,
-            );
-            if at == libc::MAP_FAILED {
-                let error = std::io::Error::last_os_error();
-                bail!("cannot map the shared memory: {error}");
-            }
-            std::slice::from_raw_parts(at.cast::<AtomicU64>(), size / 8)
-        };
-        Ok(Shared {
-            words,
+    /// The words of the program that was begun last.
+    pub fn of(region: &Region, program: &Program) -> Shared {
+        Shared {
+            words: region.words(),
             mms: program.mms(),
             actors: program.actors.len(),
-        })
-    }
-
-    /// Nobody uses them any more here.
-    pub fn unmap(self) {
-        // SAFETY: the mapping was made by `map`, and the caller is done with it.
-        unsafe { libc::munmap(self.words.as_ptr().cast_mut().cast(), self.words.len() * 8) };
+        }
     }
 
     /// Finished steps; none before the first may begin.
@@ -95,10 +65,12 @@ impl Shared {
         for actor in (0..self.actors).filter(|actor| next.is_none_or(|next| next == *actor)) {
             let call = self.call(actor);
             self.words[call].fetch_add(1, SeqCst);
-            self.wake(call);
+            futex::wake(&self.words[call]);
         }
         if next.is_none() {
             self.words[ALL_CALLED].store(1, SeqCst);
+            // In one go: the first to run may take the caller with it.
+            futex::wake(&self.words[ALL_CALLED]);
         }
     }
 
@@ -106,8 +78,7 @@ impl Shared {
     /// before would take the thread with it that is calling the others.
     pub fn sleep_until_all_are_called(&self) {
         while self.actors > 1 && self.words[ALL_CALLED].load(SeqCst) == 0 {
-            // Nobody could wake it in safety, and the hart may be needed for the calling.
-            std::thread::sleep(CALLING);
+            futex::wait(&self.words[ALL_CALLED], 0, None);
         }
     }
 
@@ -119,7 +90,7 @@ impl Shared {
             if self.words[TURN].load(SeqCst) > steps as u64 {
                 return;
             }
-            self.wait(call, called);
+            futex::wait(&self.words[call], called, None);
         }
     }
 
@@ -138,12 +109,17 @@ impl Shared {
     /// One more actor is ready.
     pub fn ready(&self) {
         self.words[READY].fetch_add(1, SeqCst);
-        self.wake(READY);
+        futex::wake(&self.words[READY]);
     }
 
     /// How many actors are.
     pub fn count_ready(&self) -> usize {
         self.words[READY].load(SeqCst) as usize
+    }
+
+    /// Sleeps until somebody more than those is ready, or the time is over.
+    pub fn await_ready(&self, actors: usize, limit: Duration) {
+        futex::wait(&self.words[READY], actors as u64, Some(limit));
     }
 
     /// Sleeps until that many actors are ready.
@@ -153,7 +129,7 @@ impl Shared {
             if ready as usize >= actors {
                 return;
             }
-            self.wait(READY, ready);
+            futex::wait(&self.words[READY], ready, None);
         }
     }
 
@@ -244,29 +220,6 @@ impl Shared {
     fn step(&self, step: usize) -> &[AtomicU64] {
         let first = FIRST + self.mms + 2 * self.actors + step * STEP_WORDS;
         &self.words[first..first + STEP_WORDS]
-    }
-
-    /// FUTEX_WAIT on the low half of a word, across processes.
-    fn wait(&self, word: usize, value: u64) {
-        // SAFETY: the word outlives the call. No timeout: who waits too long
-        // is killed by the agent.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.words[word].as_ptr(),
-                libc::FUTEX_WAIT,
-                value as u32,
-                std::ptr::null::<libc::timespec>(),
-            );
-        }
-    }
-
-    fn wake(&self, word: usize) {
-        // SAFETY: the word outlives the call.
-        unsafe {
-            let at = self.words[word].as_ptr();
-            libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAKE, i32::MAX);
-        }
     }
 }
 

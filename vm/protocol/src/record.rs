@@ -6,6 +6,9 @@ use thiserror::Error;
 /// `TLBDIFF_ABI_VERSION`.
 pub const ABI_VERSION: u32 = 5;
 
+/// Records that the trace buffer holds where nothing else is asked for.
+pub const DEFAULT_RECORDS: u32 = 65_536;
+
 /// `TLBDIFF_FACT_*`: what the module says of itself and of its kernel.
 pub mod fact {
     /// Functions are hooked by kprobes.

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a scenario takes beside its steps: judged in a guest that is kept, by the bare
+//! steps' own clock in that guest, and by a plain boot of QEMU for it alone.
+//!
+//! `cargo bench --bench scenarios -- PATH…`, paths from the project's folder on; without
+//! one, a scenario each without and with swap, of one hart and of four. Each runs in guests
+//! of two harts, where it needs no more, and of five: one of them is the agent's.
+//! harness/PERFORMANCE.md keeps what came of it.
+
+use reference_model::Profile;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+use tlbdiff::backend::guest::{GuestBackend, Settings};
+use tlbdiff::convert::{Tracing, to_program};
+use tlbdiff::judge::Judge;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::scenario::{Scenario, find};
+use tlbdiff::snapshot::Set;
+use vm::KernelChoice;
+use vm::guest::{CpuFeatures, Guest, GuestConfig};
+
+const KERNEL: &str = "stable";
+const ROUNDS: usize = 60;
+const BOOTS: usize = 3;
+const HARTS: [u32; 2] = [2, 5];
+const TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT: &[&str] = &[
+    "scenarios/munmap/middle.yaml",
+    "scenarios/reclaim/then-munmap.yaml",
+    "scenarios/threads/on-four-harts.yaml",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Cargo says `--bench` to each benchmark, and runs it in its package's folder.
+    let given = std::env::args().skip(1).filter(|word| word != "--bench");
+    let mut paths: Vec<String> = given.collect();
+    if paths.is_empty() {
+        paths = DEFAULT.iter().map(|path| (*path).to_owned()).collect();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let paths: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
+    let (scenarios, errors) = find::load(&paths, None);
+    if let Some(error) = errors.first() {
+        return Err(error.to_string().into());
+    }
+    println!("judged ms (least-most)  steps ms  boot ms  harts  swap  scenario");
+    for scenario in scenarios.into_iter().map(Arc::new) {
+        for harts in HARTS.into_iter().filter(|harts| *harts > scenario.harts()) {
+            let mut judged = judged(&scenario, harts)?;
+            judged.sort_by(f64::total_cmp);
+            println!(
+                "{:>9.1} ({:.1}-{:.1})  {:>8.2}  {:>7.0}  {harts:>5}  {:>4}  {}",
+                judged[judged.len() / 2],
+                judged[0],
+                judged[judged.len() - 1],
+                steps(&scenario, harts)?,
+                boot(&scenario, harts)?,
+                if scenario.needs_swap() { "yes" } else { "no" },
+                scenario.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// What it takes to have it judged, again and again.
+fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Error>> {
+    let judge = Judge {
+        profile: &Profile::STABLE,
+        repeat: 1,
+        snapshots: Set::of_kernel(KERNEL),
+        kernel: KERNEL.to_owned(),
+    };
+    let settings = Settings {
+        artifacts: vm::locate(&KernelChoice::Named(KERNEL.to_owned()))?,
+        harts: Some(harts),
+        memory_mib: 512,
+        cpu: CpuFeatures::default(),
+        timeout: TIMEOUT,
+        restore: true,
+        sabotage: None,
+        buffer_records: 0,
+        counted: false,
+    };
+    let (sender, _receiver) = channel();
+    let mut backend = GuestBackend::new(settings, sender, Arc::default());
+    let mut took = Vec::new();
+    // The first one starts the guest.
+    for round in 0..=ROUNDS {
+        let begin = Instant::now();
+        let verdict = judge.judge(scenario, &mut backend);
+        if verdict.outcome() != Outcome::Agree {
+            return Err(format!("{} does not agree", scenario.name).into());
+        }
+        if round > 0 {
+            took.push(ms(begin.elapsed()));
+        }
+    }
+    Ok(took)
+}
+
+/// What its steps take by the guest's own clock, untraced, in a guest that is kept.
+fn steps(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
+    let mut guest = Guest::start(&config(harts)?, &mut drop)?;
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        let program = to_program(scenario, harts, Tracing::default());
+        let report = guest.run(&program, TIMEOUT, &mut drop)?;
+        took.push(report.step_ns.iter().sum::<u64>() as f64 / 1e6);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[took.len() / 2])
+}
+
+/// What it takes to boot a guest for it and to run it there.
+fn boot(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
+    let config = GuestConfig {
+        snapshot: false,
+        ..config(harts)?
+    };
+    let mut took = Vec::new();
+    for _ in 0..BOOTS {
+        let begin = Instant::now();
+        let mut guest = Guest::start(&config, &mut drop)?;
+        let program = to_program(scenario, harts, Tracing::full(0));
+        guest.run(&program, TIMEOUT, &mut drop)?;
+        guest.stop();
+        took.push(ms(begin.elapsed()));
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[took.len() / 2])
+}
+
+fn config(harts: u32) -> Result<GuestConfig, Box<dyn Error>> {
+    let artifacts = vm::locate(&KernelChoice::Named(KERNEL.to_owned()))?;
+    Ok(GuestConfig {
+        harts,
+        ..GuestConfig::new(artifacts)
+    })
+}

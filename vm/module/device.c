@@ -134,6 +134,13 @@ static long ioctl_attach(void)
 	return notifiers_attach(current->mm);
 }
 
+static long ioctl_detach(void)
+{
+	if (!current->mm)
+		return -EINVAL;
+	return notifiers_detach(current->mm);
+}
+
 static long ioctl_trace(bool on)
 {
 	int ret;
@@ -233,6 +240,8 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_subscribe(user);
 	case TLBDIFF_IOC_COUNT:
 		return ioctl_count(user);
+	case TLBDIFF_IOC_DETACH:
+		return ioctl_detach();
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:

@@ -137,6 +137,12 @@ free:
 	return ret;
 }
 
+static void put_notifiers(struct tlbdiff_mm *tmm)
+{
+	mmu_notifier_put(&tmm->ranges);
+	mmu_notifier_put(&tmm->secondary_tlbs);
+}
+
 /*
  * Does not wait for callbacks under way: a grace period takes milliseconds.
  * They find the table empty and record nothing; what they stand on is freed
@@ -146,11 +152,20 @@ void notifiers_detach_all(void)
 {
 	struct tlbdiff_mm *tmm;
 
-	while ((tmm = ring_remove_mm())) {
-		mmu_notifier_put(&tmm->ranges);
-		mmu_notifier_put(&tmm->secondary_tlbs);
-	}
+	while ((tmm = ring_remove_mm(NULL)))
+		put_notifiers(tmm);
 	last_number = 0;
+}
+
+/* @mm only. */
+int notifiers_detach(struct mm_struct *mm)
+{
+	struct tlbdiff_mm *tmm = ring_remove_mm(mm);
+
+	if (!tmm)
+		return -ENOENT;
+	put_notifiers(tmm);
+	return 0;
 }
 
 /* For all of that to be over, before the module goes. */

@@ -271,16 +271,20 @@ void ring_add_mm(struct tlbdiff_mm *tmm)
 	ring_unlock(flags);
 }
 
-/* Takes any one out of the table; NULL when it is empty. */
-struct tlbdiff_mm *ring_remove_mm(void)
+/* Takes @mm, or any one, out of the table; NULL when there is none. */
+struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm)
 {
 	struct tlbdiff_mm *tmm;
 	unsigned long flags;
 	int bucket;
 
 	hash_for_each(ring.mms, bucket, tmm, node) {
+		if (mm && tmm->mm != mm)
+			continue;
 		flags = ring_lock();
 		hash_del(&tmm->node);
+		if (!tmm->released)
+			ring.attached--;
 		ring_unlock(flags);
 		return tmm;
 	}

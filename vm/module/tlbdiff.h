@@ -61,7 +61,7 @@ u32 ring_capacity(void);
 void ring_await_room(long ticks);
 bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
-struct tlbdiff_mm *ring_remove_mm(void);
+struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm);
 
 /* A callback of the function tracer has the function's arguments. */
 #if defined(CONFIG_FUNCTION_TRACER) && \
@@ -110,6 +110,7 @@ void still_step(bool under_way);
 int still_flush_stats(void);
 
 int notifiers_attach(struct mm_struct *mm);
+int notifiers_detach(struct mm_struct *mm);
 void notifiers_detach_all(void);
 void notifiers_wait(void);
 void notifiers_allocated(void);

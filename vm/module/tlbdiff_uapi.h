@@ -5,7 +5,7 @@
  *
  * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
  * for its own mm, START, MARKs between the steps, STOP, read() until it
- * returns 0, close. Closing the last descriptor of the open file undoes all.
+ * returns 0, close. Who ends after STOP may say DETACH before. Closing the last descriptor of the open file undoes all.
  *
  * Or steps are counted: open, HELLO, each process says SUBSCRIBE for its own
  * mm, COUNT on both sides of a step, close. From SUBSCRIBE to the next START
@@ -17,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	5
+#define TLBDIFF_ABI_VERSION	6
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record tells. Numbers are never reused. */
@@ -137,5 +137,7 @@ struct tlbdiff_count {
 /* So many subscribers for the caller's mm, which do nothing. */
 #define TLBDIFF_IOC_SUBSCRIBE	_IOW('t', 7, __u32)
 #define TLBDIFF_IOC_COUNT	_IOWR('t', 8, struct tlbdiff_count)
+/* The caller's mm again: its end need not wait for notifiers to return. */
+#define TLBDIFF_IOC_DETACH	_IO('t', 9)
 
 #endif

@@ -139,7 +139,8 @@ pub fn main() -> ! {
 
 fn end(life: Result<()>) -> ! {
     match life {
-        Ok(()) => std::process::exit(0),
+        // SAFETY: ends this process; nothing waits to be written.
+        Ok(()) => unsafe { libc::_exit(0) },
         Err(error) => give_up(&error),
     }
 }
@@ -178,7 +179,7 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     let play = read_play(region)?;
     play.attach(play.mm_of(actor, None)?)?;
     play.shared.tid(actor).store(tid(), SeqCst);
-    populate::populate_again()?;
+    populate::populate_forked();
     region.populate();
     now();
     play.start_threads(actor)?;
@@ -354,6 +355,10 @@ impl Play {
         }
         await_turn(running, self.program.steps.len());
         self.shared.sleep_until_all_are_called();
+        if self.program.trace {
+            // An end that is watched is waited for.
+            let _ = tracer::detach(self.handed.tracer);
+        }
         Ok(())
     }
 

@@ -31,6 +31,9 @@ const MOUNTS: &[(&str, &str, Option<&str>)] = &[
 /// # Errors
 /// Whatever could not be done, with its name.
 pub fn prepare() -> Result<()> {
+    // The agent stays off the harts on which subjects run. From the start: a hart that has
+    // once seen its mm is told of every change.
+    pin(0)?;
     for (place, kind, options) in MOUNTS {
         fs::create_dir_all(place).ok();
         mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), *options)
@@ -38,9 +41,7 @@ pub fn prepare() -> Result<()> {
     }
     load_module(Path::new("/tlbdiff.ko"))?;
     settings::make_still()?;
-    settings::keep_active()?;
-    // The agent stays off the hart on which subjects run.
-    pin(0)
+    settings::keep_active()
 }
 
 /// Pins the calling thread to one hart.

@@ -2,16 +2,12 @@
 //! All that a process has is faulted in before the steps, so that nothing of it
 //! faults during one.
 
-use crate::files;
+use crate::{files, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::OnceLock;
-
-/// What was populated, for children to do the same.
-static POPULATED: OnceLock<Vec<Area>> = OnceLock::new();
 
 /// Faults in all that this process has, and checks that the arena is empty.
 ///
@@ -19,8 +15,7 @@ static POPULATED: OnceLock<Vec<Area>> = OnceLock::new();
 /// Something lies in the arena.
 pub fn populate() -> Result<()> {
     deepen_stack();
-    let areas = areas()?;
-    for area in &areas {
+    for area in areas()? {
         if area.in_arena() {
             bail!(
                 "the arena is not empty: {:x}-{:x} is mapped there",
@@ -30,17 +25,17 @@ pub fn populate() -> Result<()> {
         }
         area.populate()?;
     }
-    let _ = POPULATED.set(areas);
     Ok(())
 }
 
-/// The same in a child, which has the areas of its parent and shares their pages.
-///
-/// # Errors
-/// The kernel refuses it.
-pub fn populate_again() -> Result<()> {
-    let areas = POPULATED.get().context("the parent populated nothing")?;
-    areas.iter().try_for_each(Area::populate)
+/// What a process that a zygote forked writes to in a step: its stack, and what touches and
+/// the C library note. All else it shares with the zygote and only reads: with each page
+/// that it copied its hart's TLB would be emptied.
+pub fn populate_forked() {
+    deepen_stack();
+    touch::populate();
+    // SAFETY: the thread's own errno.
+    unsafe { libc::__errno_location().write_volatile(0) };
 }
 
 /// Has a forked child copy all that it shares with its parent but the arena, so

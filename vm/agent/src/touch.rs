@@ -46,6 +46,12 @@ pub fn install_stack() -> Result<()> {
         .map(drop)
 }
 
+/// Writes to what a touch will write to.
+pub fn populate() {
+    TOUCHING.store(false, SeqCst);
+    SIGNAL.store(0, SeqCst);
+}
+
 /// Notes the signal and goes on behind the access. A fault anywhere else is
 /// the subject's own fault, and ends it.
 extern "C" fn handle(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {

@@ -64,6 +64,7 @@ mod ioctl {
     nix::ioctl_none!(flush_stats, b't', 6);
     nix::ioctl_write_ptr!(subscribe, b't', 7, u32);
     nix::ioctl_readwrite!(count, b't', 8, Counted);
+    nix::ioctl_none!(detach, b't', 9);
 }
 
 /// The open trace; closing it undoes all.
@@ -155,6 +156,15 @@ pub fn status(fd: RawFd) -> Result<Status> {
 pub fn attach(fd: RawFd) -> Result<()> {
     // SAFETY: takes no argument.
     unsafe { ioctl::attach(fd) }.map(drop).context("ATTACH")
+}
+
+/// From now on the caller's mm is not watched any more. Allocates nothing.
+///
+/// # Errors
+/// It was not.
+pub fn detach(fd: RawFd) -> nix::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::detach(fd) }.map(drop)
 }
 
 /// From now on records are made.

@@ -9,7 +9,8 @@ use crate::{actor, boot, cgroup, files, futex, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid, getppid};
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 const COMING_UP: Duration = Duration::from_secs(10);
 /// How often it is looked whether a zygote that does not answer still lives.
 const LOOK: Duration = Duration::from_millis(100);
-/// What a zygote answers when it has come up.
-const READY: u64 = u64::MAX;
+/// Size of an actor's stack, in bytes.
+const STACK: usize = 256 << 10;
 
 /// All of them. They end with the process that made them.
 pub struct Zygotes {
@@ -64,7 +65,7 @@ impl Zygotes {
         answer.store(0, SeqCst);
         order.store(actor as u64 + 1, SeqCst);
         futex::wake(order);
-        match await_answer(answer, pid)? as i64 {
+        match await_answer(answer, Some(pid))? as i64 {
             child if child > 0 => Ok(Pid::from_raw(child as i32)),
             errno => Err(Errno::from_raw(-errno as i32)).context("cannot fork an actor"),
         }
@@ -81,63 +82,106 @@ impl Zygotes {
         }
         let (_, answer) = self.words(hart)?;
         answer.store(0, SeqCst);
-        let parent = getpid();
-        // With this process's descriptors, those of later programs too.
-        let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        let agent = getpid();
         // SAFETY: this process has one thread, and the child goes on as its copy.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        let pid = unsafe { libc::syscall(libc::SYS_clone, SHARING, 0, 0, 0, 0) };
         let pid = Pid::from_raw(Errno::result(pid).context("cannot fork a zygote")? as i32);
         if pid.as_raw() == 0 {
-            live(self.region, hart, parent);
+            come_up(self.region, hart, agent);
         }
-        await_answer(answer, pid)?;
+        waitpid(pid, None).context("waitpid")?;
+        let pid = match await_answer(answer, None)? as i64 {
+            zygote if zygote > 0 => Pid::from_raw(zygote as i32),
+            _ => bail!("a process that actors are forked from does not come up"),
+        };
         self.pids.insert(hart, pid);
         Ok(pid)
     }
 }
 
 /// A zygote's answer, for which it lives on.
-fn await_answer(answer: &AtomicU64, zygote: Pid) -> Result<u64> {
+fn await_answer(answer: &AtomicU64, zygote: Option<Pid>) -> Result<u64> {
     let end = Instant::now() + COMING_UP;
     loop {
         let said = answer.load(SeqCst);
         if said != 0 {
             return Ok(said);
         }
-        // SAFETY: no memory is involved; only asks whether there is such a process.
-        if unsafe { libc::kill(zygote.as_raw(), 0) } != 0 || Instant::now() > end {
+        let gone = |pid: Pid| kill(pid, None).is_err();
+        if zygote.is_some_and(gone) || Instant::now() > end {
             bail!("the process that actors are forked from does not answer");
         }
         futex::wait(answer, 0, Some(LOOK));
     }
 }
 
-/// The whole life of a zygote.
-fn live(region: Region, hart: u32, parent: Pid) -> ! {
-    if let Err(error) = serve(region, hart, parent) {
+unsafe extern "C" {
+    /// malloc_trim(3)
+    fn malloc_trim(pad: libc::size_t) -> i32;
+}
+
+/// A zygote's descriptors are the agent's, those of later programs too.
+const SHARING: libc::c_int = libc::CLONE_FILES | libc::SIGCHLD;
+
+/// Moves to a hart, forks the zygote there and ends: so the zygote's mm is never seen by
+/// another hart, which would have to be told whenever an actor is forked.
+fn come_up(region: Region, hart: u32, agent: Pid) -> ! {
+    let moved = move_to(hart);
+    let pid = match moved {
+        // SAFETY: this process has one thread, and the child goes on as its copy.
+        Ok(()) => unsafe {
+            let flags = SHARING | libc::CLONE_PARENT;
+            libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0)
+        },
+        Err(_) => -1,
+    };
+    if pid == 0 {
+        live(region, hart, agent);
+    }
+    if let (Err(error), Some((_, answer))) = (moved, region.order(hart as usize)) {
         println!("tlbdiff-agent: a zygote: {error:#}");
+        answer.store(-1i64 as u64, SeqCst);
+    }
+    // SAFETY: ends this process without running anything of its parent's.
+    unsafe { libc::_exit(0) }
+}
+
+fn move_to(hart: u32) -> Result<()> {
+    fs::write(cgroup::outside(), "0").context("cannot leave the cgroup")?;
+    boot::pin(hart as usize)
+}
+
+/// The whole life of a zygote.
+fn live(region: Region, hart: u32, agent: Pid) -> ! {
+    if let Err(error) = serve(region, hart, agent) {
+        println!("tlbdiff-agent: a zygote: {error:#}");
+    }
+    if let Some((_, answer)) = region.order(hart as usize) {
+        answer.store(-1i64 as u64, SeqCst);
     }
     // SAFETY: ends this process without running anything of its parent's.
     unsafe { libc::_exit(1) }
 }
 
-fn serve(region: Region, hart: u32, parent: Pid) -> Result<()> {
+fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
-    if getppid() != parent {
+    if getppid() != agent {
         bail!("the agent is gone");
     }
-    fs::write(cgroup::outside(), "0").context("cannot leave the cgroup")?;
-    boot::pin(hart as usize)?;
     touch::install()?;
     populate::populate()?;
     actor::keep_the_hart()?;
+    // What actors allocate is new memory, not what the zygote once used.
+    // SAFETY: gives free memory back.
+    unsafe { malloc_trim(0) };
     files::drain_lru_batches()?;
+    let stack = stack()?;
     let (order, answer) = region.order(hart as usize).context("no such hart")?;
     let say = |what: u64| {
         answer.store(what, SeqCst);
         futex::wake(answer);
     };
-    say(READY);
+    say(getpid().as_raw() as u64);
     loop {
         let ordered = order.load(SeqCst);
         if ordered == 0 {
@@ -145,17 +189,46 @@ fn serve(region: Region, hart: u32, parent: Pid) -> Result<()> {
             continue;
         }
         order.store(0, SeqCst);
-        // A child of the agent, which waits for it.
-        let flags = libc::CLONE_PARENT | libc::SIGCHLD;
-        // SAFETY: this process has one thread, and the child goes on as its copy.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-        if pid == 0 {
-            actor::live(region, ordered as usize - 1);
-        }
-        say(if pid > 0 {
-            pid as u64
-        } else {
-            -i64::from(Errno::last_raw()) as u64
-        });
+        say(fork_on(stack, Start { region, actor: ordered as usize - 1 }));
     }
+}
+
+/// What an actor begins with.
+struct Start {
+    region: Region,
+    actor: usize,
+}
+
+/// Forks an actor that goes on at the top of that stack: a child of the agent, which waits
+/// for it. Its pid, or an errno below 0.
+fn fork_on(stack: *mut libc::c_void, start: Start) -> u64 {
+    extern "C" fn begin(start: *mut libc::c_void) -> i32 {
+        // SAFETY: points to this process's copy of what its parent still has.
+        let start = unsafe { &*start.cast::<Start>() };
+        actor::live(start.region, start.actor)
+    }
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    let start = (&raw const start).cast_mut().cast();
+    // SAFETY: this process has one thread, the child goes on as its copy, and the stack is
+    // used by nobody else.
+    let pid = unsafe { libc::clone(begin, stack, flags, start) };
+    if pid > 0 {
+        pid as u64
+    } else {
+        -i64::from(Errno::last_raw()) as u64
+    }
+}
+
+/// The top of a stack that the zygote itself never touches: each child finds it empty, and
+/// has nothing of it to copy.
+fn stack() -> Result<*mut libc::c_void> {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), STACK, rights, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        bail!("no memory for a stack: {}", Errno::last());
+    }
+    // SAFETY: still within the mapping, or right behind it.
+    Ok(unsafe { at.byte_add(STACK) })
 }

@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 /// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Records that the trace buffer holds where nothing else is asked for.
 pub const DEFAULT_RECORDS: u32 = 65_536;

@@ -5,7 +5,7 @@ use crate::observe::{Observation, told};
 use crate::scenario::Scenario;
 use crate::text::{self, Fences, StepText, Text};
 use protocol::PAGE_SIZE;
-use reference_model::{Prediction, Range, StepPrediction};
+use reference_model::{MmId, Prediction, Range, StepPrediction};
 
 /// The steps on which the two sides disagree; empty where they agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,10 @@ pub struct Uncovered {
 }
 
 /// What the model expects secondary MMUs to be told in a step, of which mm.
-pub fn model_told(step: &StepPrediction) -> Vec<(usize, Range)> {
-    let calls = step.calls.iter().filter_map(|call| Some((call.mm?, call)));
+pub fn model_told(step: &StepPrediction) -> Vec<(Option<MmId>, Range)> {
+    let calls = step.calls.iter();
     calls
-        .flat_map(|(mm, call)| told(Some(call.entry), &call.effects).map(move |range| (mm, range)))
+        .flat_map(|call| told(call.mm, Some(call.entry), &call.effects))
         .collect()
 }
 
@@ -96,7 +96,7 @@ pub fn uncovered(
                 Side::Kernel => observation.told(step),
             };
             for &(mm, lost) in &predicted.lost {
-                let told = told.iter().filter(|(of, _)| *of == mm);
+                let told = told.iter().filter(|(of, _)| *of == Some(mm));
                 let told: Vec<Range> = told.map(|(_, range)| *range).collect();
                 let missing = subtract(lost, &told).into_iter();
                 found.extend(missing.map(|pages| Uncovered {

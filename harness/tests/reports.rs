@@ -8,7 +8,7 @@ use history::{History, page};
 use protocol::PAGE_SIZE;
 use protocol::record::Kind;
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn verdict(history: &History) -> Verdict {
     let calls = vec![Call {
         mm: Some(0),
         entry,
-        effects: vec![Effect::Notify(pages)],
+        effects: vec![Effect::Notify(Whose::Own, pages)],
     }];
     let step = StepPrediction {
         result: StepResult::Ok,

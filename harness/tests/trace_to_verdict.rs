@@ -9,7 +9,7 @@ use history::{History, OTHER_PID, SUBJECT, page};
 use protocol::record::{F_HUGETLB, Kind};
 use protocol::{PAGE_SIZE, Record};
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
 };
 use std::path::Path;
 use tlbdiff::diff::{Side, diff, uncovered};
@@ -50,7 +50,7 @@ fn expectation(told: Range) -> Prediction {
     let call = Call {
         mm: Some(0),
         entry,
-        effects: vec![Effect::Notify(told)],
+        effects: vec![Effect::Notify(Whose::Own, told)],
     };
     Prediction {
         steps: vec![StepPrediction {

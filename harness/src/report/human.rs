@@ -2,7 +2,7 @@
 //! For people: a line for each scenario, and all about those that do not agree.
 
 use super::drawing::{Row, draw};
-use super::lines::{call_in_a_line, context_in_a_line, extent};
+use super::lines::{call_in_a_line, context_in_a_line, extent, traced_mm};
 use super::{Event, Reporter, Rerun, Start, Summary};
 use crate::compare::{Class, Comparison};
 use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reference_model::{Effect, Range};
+use reference_model::{Effect, MmId, Range};
 use similar::{ChangeTag, TextDiff};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -323,7 +323,12 @@ impl Page<'_> {
                 record.mm, record.cpumask, record.asid, record.hart, record.pid
             ),
         ));
-        let words = |effects: &[Effect]| effects.iter().map(text::effect).collect::<Vec<_>>();
+        let words = |effects: &[Effect]| -> Vec<String> {
+            let words = effects
+                .iter()
+                .map(|effect| text::effect(effect, &traced_mm));
+            words.collect()
+        };
         self.changes(
             "      ",
             &words(&difference.expected),
@@ -387,8 +392,8 @@ impl Page<'_> {
             .unwrap_or_default();
         let named = scenario.steps.get(step).and_then(|step| extent(&step.op));
         for mm in 0..scenario.mms.len() {
-            let of = |told: &[(usize, Range)]| -> Vec<Range> {
-                let told = told.iter().filter(|(of, _)| *of == mm);
+            let of = |told: &[(Option<MmId>, Range)]| -> Vec<Range> {
+                let told = told.iter().filter(|(of, _)| *of == Some(mm));
                 told.map(|(_, range)| *range).collect()
             };
             let (model, kernel) = (of(&model), of(&kernel));

@@ -37,7 +37,8 @@ pub enum Outcome {
     /// Repeated, it did not come to the same: what else was found was so in some runs only,
     /// or differently in each.
     Varies,
-    /// Pages lost their mapping or rights and secondary MMUs were not told before the step ended.
+    /// Pages lost their mapping, rights or frames, in steps in which the kernel did what the
+    /// model expects, and secondary MMUs were not told before the step ended.
     Unsafe,
     /// Oops, panic, splat or hang in a step.
     KernelCrashed,

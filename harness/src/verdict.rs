@@ -20,6 +20,8 @@ pub enum Finding {
     Layer2(Diff),
     /// Pages of which secondary MMUs were not told in time.
     Unsafe(Vec<Uncovered>),
+    /// The same, if the kernel did there what the model expects; but it did something else.
+    Supposed(Vec<Uncovered>),
     /// The kernel did something else than the accepted snapshot says.
     SnapshotChanged {
         /// Accepted against observed.
@@ -74,7 +76,7 @@ impl Finding {
     /// What it makes of the scenario.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Finding::Layer1(_) | Finding::Layer2(_) => Outcome::Differs,
+            Finding::Layer1(_) | Finding::Layer2(_) | Finding::Supposed(_) => Outcome::Differs,
             Finding::Unsafe(_) => Outcome::Unsafe,
             Finding::SnapshotChanged { .. } => Outcome::SnapshotChanged,
             Finding::SnapshotNew { .. } => Outcome::SnapshotNew,

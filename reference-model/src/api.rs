@@ -401,8 +401,8 @@ pub struct StepPrediction {
     pub result: StepResult,
     /// Entries into `tlbflush.c` for the actors' mms, and `arch_tlbbatch_flush`, in order.
     pub calls: Vec<Call>,
-    /// Maximal ranges of pages that lost their mapping or a right in this step:
-    /// what the notifications to that mm have to cover.
+    /// Maximal ranges of pages that lost their mapping, a right or their frame (another one
+    /// took its place) in this step: what the notifications to that mm have to cover.
     pub lost: Vec<(MmId, Range)>,
 }
 

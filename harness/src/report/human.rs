@@ -260,7 +260,13 @@ impl Page<'_> {
         match finding {
             Finding::Layer1(layer1) => self.layer1(verdict, layer1),
             Finding::Layer2(diff) => self.layer2(verdict, diff),
-            Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered),
+            Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered, "unsafe"),
+            Finding::Supposed(uncovered) => {
+                self.line(
+                    "  the kernel did not do what the model expects, so that this is a guess:",
+                );
+                self.uncovered(verdict, uncovered, "perhaps unsafe");
+            }
             Finding::SnapshotChanged { diff, pending } => {
                 self.snapshot_changed(diff, pending.as_deref())
             }
@@ -271,7 +277,7 @@ impl Page<'_> {
                 self.log(log);
             }
             Finding::Known { page, uncovered } => {
-                self.uncovered(verdict, uncovered);
+                self.uncovered(verdict, uncovered, "unsafe");
                 self.line(format!("  known: {}", page.display()));
             }
             Finding::Gone { page } => {
@@ -477,7 +483,7 @@ impl Page<'_> {
         }
     }
 
-    fn uncovered(&mut self, verdict: &Verdict, uncovered: &[Uncovered]) {
+    fn uncovered(&mut self, verdict: &Verdict, uncovered: &[Uncovered], what: &str) {
         for lost in uncovered.iter().take(SHOWN) {
             let side = match lost.side {
                 Side::Model => "by the model's own telling",
@@ -485,7 +491,7 @@ impl Page<'_> {
             };
             let step = text::title(&verdict.scenario, lost.step);
             self.line(format!(
-                "  unsafe: {}pages {} lost their mapping or a right in step {step}, and secondary MMUs were not told {side}",
+                "  {what}: {}pages {} lost their mapping, a right or their frame in step {step}, and secondary MMUs were not told {side}",
                 text::whose(&verdict.scenario, Some(lost.mm)),
                 text::range(lost.pages)
             ));

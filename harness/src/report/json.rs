@@ -294,6 +294,7 @@ pub(super) fn finding(finding: &Finding) -> Value {
         }),
         Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
         Finding::Unsafe(uncovered) => json!({ "uncovered": lost(uncovered) }),
+        Finding::Supposed(uncovered) => json!({ "supposed": lost(uncovered) }),
         Finding::Known { page, uncovered } => {
             json!({ "uncovered": lost(uncovered), "page": page.display().to_string() })
         }

@@ -157,6 +157,7 @@ pub fn why(finding: &Finding) -> String {
                 steps.join(", ")
             )
         }
+        Finding::Supposed(_) => "secondary MMUs may not have been told of what was lost".to_owned(),
         Finding::Unsafe(_) => "secondary MMUs were not told of what was lost".to_owned(),
         Finding::SnapshotChanged { .. } => "not as in the accepted snapshot".to_owned(),
         Finding::SnapshotNew { .. } => "there is no accepted snapshot".to_owned(),

@@ -48,6 +48,13 @@ pub enum Finding {
         /// What the kernel said about it.
         log: Vec<String>,
     },
+    /// The program that replays the steps died of its own memory, which the kernel keeps.
+    ProgramCorrupted {
+        /// What happened, in a line.
+        what: String,
+        /// What the kernel said about it.
+        log: Vec<String>,
+    },
     /// No statement about the kernel could be had.
     CouldNotRun {
         /// Why, and what to do.
@@ -81,6 +88,7 @@ impl Finding {
             Finding::SnapshotChanged { .. } => Outcome::SnapshotChanged,
             Finding::SnapshotNew { .. } => Outcome::SnapshotNew,
             Finding::Varies { .. } => Outcome::Varies,
+            Finding::ProgramCorrupted { .. } => Outcome::ProgramCorrupted,
             Finding::KernelCrashed { .. } => Outcome::KernelCrashed,
             Finding::CouldNotRun { .. } => Outcome::CouldNotRun,
             Finding::Known { .. } => Outcome::Known,

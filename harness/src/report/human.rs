@@ -276,6 +276,11 @@ impl Page<'_> {
                 self.line(format!("  {what}"));
                 self.log(log);
             }
+            Finding::ProgramCorrupted { what, log } => {
+                self.line(format!("  {what}"));
+                self.line("  it is the same program on every kernel: where it dies on others too, the fault is its own");
+                self.log(log);
+            }
             Finding::Known { page, uncovered } => {
                 self.uncovered(verdict, uncovered, "unsafe");
                 self.line(format!("  known: {}", page.display()));
@@ -617,6 +622,7 @@ fn colour_of(outcome: Outcome) -> Colour {
         | Outcome::FindingGone
         | Outcome::Differs
         | Outcome::Unsafe
+        | Outcome::ProgramCorrupted
         | Outcome::KernelCrashed => Colour::Red,
     }
 }

@@ -304,7 +304,9 @@ pub(super) fn finding(finding: &Finding) -> Value {
         }
         Finding::SnapshotNew { pending } => json!({ "proposed": shown(pending.as_deref()) }),
         Finding::Varies { counts, diff } => json!({ "counts": counts, "steps": changes(diff) }),
-        Finding::KernelCrashed { what, log } => json!({ "what": what, "log": log }),
+        Finding::KernelCrashed { what, log } | Finding::ProgramCorrupted { what, log } => {
+            json!({ "what": what, "log": log })
+        }
         Finding::CouldNotRun { why } | Finding::Skipped { why } => json!({ "why": why }),
     };
     value["outcome"] = Value::from(finding.outcome().key());

@@ -158,6 +158,11 @@ struct Play {
 
 /// The whole life of a process with an actor.
 pub fn main() -> ! {
+    // A panic is a wrong answer from its own memory. It ends the process, whoever has it.
+    std::panic::set_hook(Box::new(|panic| {
+        println!("tlbdiff-agent: actor: {panic}");
+        std::process::abort();
+    }));
     match live() {
         Ok(()) => std::process::exit(0),
         Err(error) => give_up(&error),

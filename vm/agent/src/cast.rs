@@ -299,10 +299,10 @@ impl<'a> Cast<'a> {
 /// The first signal counts. But SIGKILL is what the others get for it, and who was forked
 /// is found out about last.
 fn note(killed_by: &mut Option<i32>, status: WaitStatus) {
-    if let WaitStatus::Signaled(_, signal, _) = status
-        && killed_by.is_none_or(|known| known == Signal::SIGKILL as i32)
-    {
-        *killed_by = Some(signal as i32);
+    if let WaitStatus::Signaled(_, signal, _) = status {
+        if killed_by.is_none_or(|known| known == Signal::SIGKILL as i32) {
+            *killed_by = Some(signal as i32);
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Layer 2: what the model expects of a scenario's steps against what a kernel did. Pure.
 
-use crate::observe::{Observation, told};
+use crate::observe::{Observation, ObservedCall, ObservedStep, told};
 use crate::scenario::Scenario;
 use crate::text::{self, Fences, StepText, Text};
 use protocol::PAGE_SIZE;
-use reference_model::{Prediction, Range, StepPrediction};
+use reference_model::{Entry, MmId, Prediction, Range, StepPrediction};
 
 /// The steps on which the two sides disagree; empty where they agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,27 @@ pub fn diff_texts(expected: &Text, told: &Text) -> Diff {
     }
 }
 
-/// Which side failed to tell of pages that lost their mapping or a right.
+/// How many steps, from the first on, both sides did the same in: what they came to, and
+/// which functions of `tlbflush.c` they called, with which arguments. What followed these
+/// calls is not looked at.
+pub fn same_steps(prediction: &Prediction, observation: &Observation) -> usize {
+    let steps = prediction.steps.iter().zip(&observation.steps);
+    let same = |(predicted, observed): &(&StepPrediction, &ObservedStep)| {
+        let expected = predicted.calls.iter().map(|call| (call.mm, call.entry));
+        let made = observed.calls.iter().filter_map(called);
+        predicted.result == observed.result && expected.eq(made)
+    };
+    steps.take_while(same).count()
+}
+
+/// A call, where it is one into `tlbflush.c` for the scenario's mms.
+fn called(call: &ObservedCall) -> Option<(Option<MmId>, Entry)> {
+    let entry = call.entry?;
+    let ours = call.mm.is_some() || entry == Entry::ArchTlbbatchFlush;
+    ours.then_some((call.mm, entry))
+}
+
+/// Which side failed to tell of pages that lost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The model told of too little.
@@ -56,7 +76,8 @@ pub enum Side {
     Kernel,
 }
 
-/// Pages that lost their mapping or a right in a step, of which secondary MMUs were not told in it.
+/// Pages that lost their mapping, a right or their frame in a step, by the model, and of which
+/// secondary MMUs were not told in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uncovered {
     /// Which side.
@@ -70,10 +91,10 @@ pub struct Uncovered {
 }
 
 /// What the model expects secondary MMUs to be told in a step, of which mm.
-pub fn model_told(step: &StepPrediction) -> Vec<(usize, Range)> {
-    let calls = step.calls.iter().filter_map(|call| Some((call.mm?, call)));
+pub fn model_told(step: &StepPrediction) -> Vec<(Option<MmId>, Range)> {
+    let calls = step.calls.iter();
     calls
-        .flat_map(|(mm, call)| told(Some(call.entry), &call.effects).map(move |range| (mm, range)))
+        .flat_map(|call| told(call.mm, Some(call.entry), &call.effects))
         .collect()
 }
 
@@ -96,7 +117,7 @@ pub fn uncovered(
                 Side::Kernel => observation.told(step),
             };
             for &(mm, lost) in &predicted.lost {
-                let told = told.iter().filter(|(of, _)| *of == mm);
+                let told = told.iter().filter(|(of, _)| *of == Some(mm));
                 let told: Vec<Range> = told.map(|(_, range)| *range).collect();
                 let missing = subtract(lost, &told).into_iter();
                 found.extend(missing.map(|pages| Uncovered {

@@ -72,7 +72,11 @@ impl Judge {
                 return;
             }
         }
-        verdict.findings.push(Finding::Gone { page });
+        // What may not have been told may be what is known.
+        let supposed = |finding: &Finding| matches!(finding, Finding::Supposed(_));
+        if !verdict.findings.iter().any(supposed) {
+            verdict.findings.push(Finding::Gone { page });
+        }
     }
 
     /// The pipeline.
@@ -106,9 +110,8 @@ impl Judge {
             verdict.findings.push(Finding::Layer2(diff));
         }
         let uncovered = diff::uncovered(prediction, &observation, self.sides());
-        if !uncovered.is_empty() {
-            verdict.findings.push(Finding::Unsafe(uncovered));
-        }
+        let same = diff::same_steps(prediction, &observation);
+        verdict.findings.extend(accusation(uncovered, same));
         if let Some(set) = &self.snapshots {
             verdict
                 .findings
@@ -126,6 +129,21 @@ impl Judge {
             &[]
         }
     }
+}
+
+/// What was lost is known from the model. It speaks for the kernel as long as that did the
+/// same, step by step; behind that it is a hint, and no kernel is accused on its word.
+fn accusation(uncovered: Vec<Uncovered>, same: usize) -> Vec<Finding> {
+    let (known, supposed): (Vec<Uncovered>, Vec<Uncovered>) =
+        uncovered.into_iter().partition(|lost| lost.step < same);
+    let mut findings = Vec::new();
+    if !known.is_empty() {
+        findings.push(Finding::Unsafe(known));
+    }
+    if !supposed.is_empty() {
+        findings.push(Finding::Supposed(supposed));
+    }
+    findings
 }
 
 /// `cpu_online_mask` of a machine.

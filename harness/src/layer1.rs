@@ -3,7 +3,8 @@
 //! that file does must be what followed. Raw bytes, nothing filtered.
 //!
 //! What cannot be seen is not compared: local fences and IPIs never, and
-//! notifications only on mms that the tracer is subscribed to.
+//! notifications only on mms that the tracer is subscribed to. One about another
+//! of those mms than the call is about is a difference.
 
 use crate::trace::{self, Traced, TracedCall};
 use protocol::record::{F_ATTACHED, Record};
@@ -76,7 +77,7 @@ impl<'a> Layer1<'a> {
                     step: *step,
                     entry: None,
                     expected: Vec::new(),
-                    followed: trace::effect(record).into_iter().collect(),
+                    followed: trace::effect(record, record.mm).into_iter().collect(),
                 });
             }
         }
@@ -84,7 +85,7 @@ impl<'a> Layer1<'a> {
 
     fn check(&self, call: &TracedCall) -> Option<Layer1Difference> {
         let entry = trace::entry(&call.record);
-        let followed: Vec<Effect> = call.effects.iter().filter_map(trace::effect).collect();
+        let followed = call.followed();
         let expected = entry
             .map(|entry| self.expected(entry, &call.record))
             .unwrap_or_default();
@@ -114,7 +115,7 @@ impl<'a> Layer1<'a> {
         let mut effects = (self.replay)(&entry, &context);
         let attached = record.flags & F_ATTACHED != 0;
         effects.retain(|effect| match effect {
-            Effect::Notify(_) => attached,
+            Effect::Notify(..) => attached,
             Effect::Fence(Fence::Sbi { .. }) => true,
             Effect::Fence(_) | Effect::Enter(_) => false,
         });

@@ -7,7 +7,7 @@ use protocol::message::Report;
 use protocol::program::StepResult as GuestResult;
 use protocol::record::{Kind, Record};
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
-use reference_model::{Effect, Entry, Fence, Range, StepResult};
+use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Whose};
 use std::collections::HashMap;
 
 /// What a kernel did, step by step.
@@ -33,8 +33,9 @@ pub struct ObservedStep {
 pub struct ObservedCall {
     /// Its place in the trace; 0 where only its text was kept.
     pub seq: u64,
-    /// The mm that it is about, by the scenario's numbers; none for `arch_tlbbatch_flush`.
-    pub mm: Option<usize>,
+    /// The mm that it is about, by the scenario's numbers; none for `arch_tlbbatch_flush`,
+    /// and where it is about an mm that is none of the scenario's.
+    pub mm: Option<MmId>,
     /// What was called; none where a notification followed no entry.
     pub entry: Option<Entry>,
     /// Notifications and remote fences. An ASID is 0: which number an address
@@ -58,16 +59,16 @@ pub struct RangeEvent {
 }
 
 impl Observation {
-    /// What secondary MMUs were told in a step, of which mm.
-    pub fn told(&self, step: usize) -> Vec<(usize, Range)> {
+    /// What secondary MMUs were told in a step, of which mm; none for one that is none of
+    /// the scenario's.
+    pub fn told(&self, step: usize) -> Vec<(Option<MmId>, Range)> {
         let calls = self
             .steps
             .get(step)
             .into_iter()
             .flat_map(|step| &step.calls);
         calls
-            .filter_map(|call| Some((call.mm?, call)))
-            .flat_map(|(mm, call)| told(call.entry, &call.effects).map(move |range| (mm, range)))
+            .flat_map(|call| told(call.mm, call.entry, &call.effects))
             .collect()
     }
 }
@@ -78,19 +79,20 @@ pub const EVERYTHING: Range = Range {
     end: u64::MAX,
 };
 
-/// What secondary MMUs know by a call: its notifications, or, when the mm is
-/// released, that all of it is gone.
-pub fn told(entry: Option<Entry>, effects: &[Effect]) -> impl Iterator<Item = Range> + '_ {
-    let released = (entry == Some(Entry::Release)).then_some(EVERYTHING);
-    effects.iter().filter_map(notified).chain(released)
-}
-
-/// The range of a notification.
-pub fn notified(effect: &Effect) -> Option<Range> {
-    match effect {
-        Effect::Notify(range) => Some(*range),
-        _ => None,
-    }
+/// What secondary MMUs know by a call about an mm: its notifications, each of the mm that
+/// it is about, or, when the mm is released, that all of it is gone.
+pub fn told(
+    mm: Option<MmId>,
+    entry: Option<Entry>,
+    effects: &[Effect],
+) -> impl Iterator<Item = (Option<MmId>, Range)> + '_ {
+    let released = (entry == Some(Entry::Release)).then_some((mm, EVERYTHING));
+    let notified = effects.iter().filter_map(move |effect| match *effect {
+        Effect::Notify(Whose::Own, range) => Some((mm, range)),
+        Effect::Notify(Whose::Other(mm), range) => Some((mm, range)),
+        Effect::Fence(_) | Effect::Enter(_) => None,
+    });
+    notified.chain(released)
 }
 
 /// Gathers what may belong to an observation; which process was the subject is known at the end.
@@ -105,7 +107,7 @@ impl Observer {
     /// Takes what is within a step and concerns user memory.
     pub fn push(&mut self, traced: &Traced) {
         match traced {
-            Traced::Call(call) if call.step.is_some() && concerns_a_process(&call.record) => {
+            Traced::Call(call) if call.step.is_some() && concerns_a_process(call) => {
                 self.calls.push(call.clone());
             }
             Traced::Orphan {
@@ -128,7 +130,7 @@ impl Observer {
         let calls = self
             .calls
             .iter()
-            .filter_map(|call| Some((call.step?, observed(call, mms.of_call(call)?, harts))));
+            .filter_map(|call| Some((call.step?, mms.observed(call, harts)?)));
         let orphans = self
             .orphans
             .iter()
@@ -184,16 +186,31 @@ impl<'a> Mms<'a> {
         self.report.mms.iter().position(|mm| *mm == record.mm)
     }
 
-    /// The same of a call; none within for a batch, which has no mm and belongs to
-    /// whichever actor flushes it.
-    fn of_call(&self, call: &TracedCall) -> Option<Option<usize>> {
-        match call.record.kind {
-            Kind::TlbbatchFlush => {
-                let ours = self.report.pids.contains(&call.record.pid);
-                ours.then_some(None)
-            }
-            _ => self.of(&call.record).map(Some),
+    /// A call that is the scenario's business: it is about an mm of the scenario or tells
+    /// of one. A batch has no mm and belongs to whichever actor flushes it.
+    fn observed(&self, call: &TracedCall, harts: u32) -> Option<ObservedCall> {
+        let mm = self.of(&call.record);
+        let batch = call.record.kind == Kind::TlbbatchFlush;
+        let batch = batch && self.report.pids.contains(&call.record.pid);
+        let tells = call.effects.iter().any(|effect| self.of(effect).is_some());
+        if mm.is_none() && !batch && !tells {
+            return None;
         }
+        let effects = call.effects.iter().filter_map(|record| {
+            let effect = match trace::effect(record, call.record.mm)? {
+                Effect::Notify(Whose::Other(_), range) => {
+                    Effect::Notify(Whose::Other(self.of(record)), range)
+                }
+                other => other,
+            };
+            Some(by_the_scenarios_harts(without_asid(effect), harts))
+        });
+        Some(ObservedCall {
+            seq: call.record.seq,
+            mm,
+            entry: trace::entry(&call.record),
+            effects: effects.collect(),
+        })
     }
 }
 
@@ -206,7 +223,7 @@ fn empty_step(result: &GuestResult) -> ObservedStep {
 }
 
 fn orphan(record: &Record, mm: usize) -> ObservedCall {
-    let effects = trace::effect(record)
+    let effects = trace::effect(record, record.mm)
         .map(without_asid)
         .into_iter()
         .collect();
@@ -227,24 +244,14 @@ fn release(record: &Record, mm: usize) -> ObservedCall {
     }
 }
 
-fn concerns_a_process(record: &Record) -> bool {
-    !matches!(record.kind, Kind::FlushTlbAll | Kind::FlushTlbKernelRange)
-}
-
-fn observed(call: &TracedCall, mm: Option<usize>, harts: u32) -> ObservedCall {
-    let effects = call
-        .effects
-        .iter()
-        .filter_map(trace::effect)
-        .map(without_asid)
-        .map(|effect| by_the_scenarios_harts(effect, harts))
-        .collect();
-    ObservedCall {
-        seq: call.record.seq,
-        mm,
-        entry: trace::entry(&call.record),
-        effects,
-    }
+/// What flushes the kernel's own memory does not, unless it tells of a process's.
+fn concerns_a_process(call: &TracedCall) -> bool {
+    let kernels = matches!(
+        call.record.kind,
+        Kind::FlushTlbAll | Kind::FlushTlbKernelRange
+    );
+    let tells = |effect: &Record| effect.kind == Kind::Notify;
+    !kernels || call.effects.iter().any(tells)
 }
 
 fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
@@ -289,7 +296,7 @@ impl ObservedCall {
     /// Its arguments, or what it told, touch the arena. A call for another
     /// part of the subject (its stack, its data) is noise of the replay.
     fn concerns_arena(&self) -> bool {
-        let told = self.effects.iter().filter_map(notified);
+        let told = told(self.mm, self.entry, &self.effects).map(|(_, range)| range);
         self.entry
             .and_then(arguments)
             .into_iter()

@@ -37,15 +37,18 @@ pub enum Outcome {
     /// Repeated, it did not come to the same: what else was found was so in some runs only,
     /// or differently in each.
     Varies,
-    /// Pages lost their mapping or rights and secondary MMUs were not told before the step ended.
+    /// Pages lost their mapping, rights or frames, in steps in which the kernel did what the
+    /// model expects, and secondary MMUs were not told before the step ended.
     Unsafe,
+    /// The program that replays the steps died of its own memory.
+    ProgramCorrupted,
     /// Oops, panic, splat or hang in a step.
     KernelCrashed,
 }
 
 impl Outcome {
     /// All of them, the worst last.
-    pub const ALL: [Outcome; 11] = [
+    pub const ALL: [Outcome; 12] = [
         Outcome::Agree,
         Outcome::Skipped,
         Outcome::Known,
@@ -56,6 +59,7 @@ impl Outcome {
         Outcome::Differs,
         Outcome::Varies,
         Outcome::Unsafe,
+        Outcome::ProgramCorrupted,
         Outcome::KernelCrashed,
     ];
 
@@ -72,6 +76,7 @@ impl Outcome {
             Outcome::Varies => "varies",
             Outcome::Differs => "differs",
             Outcome::Unsafe => "unsafe",
+            Outcome::ProgramCorrupted => "program corrupted",
             Outcome::KernelCrashed => "kernel crashed",
         }
     }
@@ -99,6 +104,7 @@ impl Outcome {
             | Outcome::FindingGone
             | Outcome::Differs
             | Outcome::Unsafe
+            | Outcome::ProgramCorrupted
             | Outcome::KernelCrashed => EXIT_FOUND,
         }
     }

@@ -4,10 +4,10 @@
 use crate::convert::address;
 use crate::observe::{Observation, ObservedCall, ObservedStep};
 use crate::scenario::Scenario;
-use crate::text::{NO_CALL, UNITS, title};
+use crate::text::{ANOTHER_MM, NO_CALL, UNITS, title};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use reference_model::{Effect, Entry, Fence, Range, StepResult};
+use reference_model::{Effect, Entry, Fence, Range, StepResult, Whose};
 use thiserror::Error;
 
 /// Why a text is no observation of a scenario.
@@ -57,7 +57,7 @@ pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError>
                 .and_then(|step| step.calls.last_mut());
             call.ok_or_else(wrong)?
                 .effects
-                .push(parse_effect(effect).ok_or_else(wrong)?);
+                .push(parse_effect(scenario, effect).ok_or_else(wrong)?);
         } else if let Some(call) = line.strip_prefix("   ") {
             let step = observation.steps.last_mut().ok_or_else(wrong)?;
             let (mm, call) = parse_whose(scenario, call);
@@ -110,6 +110,9 @@ fn parse_result(text: &str) -> Option<StepResult> {
 
 /// Whose a call is about, where it says so, and the call.
 fn parse_whose<'a>(scenario: &Scenario, text: &'a str) -> (Option<usize>, &'a str) {
+    if let Some((ANOTHER_MM, call)) = text.split_once(": ") {
+        return (None, call);
+    }
     let own = (scenario.mms.len() == 1).then_some(0);
     let named = text.split_once(": ").and_then(|(name, call)| {
         let mm = scenario.mms.iter().position(|owner| owner == name)?;
@@ -192,9 +195,15 @@ fn parse_entry(text: &str) -> Option<Entry> {
     })
 }
 
-fn parse_effect(text: &str) -> Option<Effect> {
+fn parse_effect(scenario: &Scenario, text: &str) -> Option<Effect> {
     if let Some(told) = text.strip_prefix("told ") {
-        return parse_range(told).map(Effect::Notify);
+        return Some(Effect::Notify(Whose::Own, parse_range(told)?));
+    }
+    if let Some((name, told)) = text.split_once(": told ") {
+        let mm = scenario.mms.iter().position(|owner| owner == name);
+        let known = mm.is_some() || name == ANOTHER_MM;
+        let told = parse_range(told).filter(|_| known)?;
+        return Some(Effect::Notify(Whose::Other(mm), told));
     }
     let text = text.strip_prefix("sbi fence ")?;
     let (text, asid) = match text.strip_suffix(" all asids") {

@@ -7,7 +7,8 @@
 //!      told [4,6)
 //! ```
 //!
-//! Where there are several mms, a call is headed by whose it is about. Harts are
+//! Where there are several mms, a call is headed by whose it is about; and a
+//! notification by whose that is about, where it is not the call's. Harts are
 //! the scenario's: the subject's is 0.
 //! Local fences are left out: no probe sees them, so they cannot be compared.
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
@@ -17,7 +18,7 @@ use crate::scenario::{Scenario, describe::describe};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
-use reference_model::{Call, Effect, Entry, Fence, Prediction, Range, StepResult};
+use reference_model::{Call, Effect, Entry, Fence, MmId, Prediction, Range, StepResult, Whose};
 use std::fmt;
 
 /// What a step came to and did.
@@ -121,17 +122,16 @@ fn head(scenario: &Scenario, index: usize, result: StepResult) -> String {
 
 fn predicted_lines(scenario: &Scenario, call: &Call, fences: Fences) -> Vec<String> {
     let told = |effect: &&Effect| match effect {
-        Effect::Notify(_) | Effect::Fence(Fence::Sbi { .. }) => true,
+        Effect::Notify(..) | Effect::Fence(Fence::Sbi { .. }) => true,
         Effect::Fence(_) => fences == Fences::All,
         Effect::Enter(_) => false,
     };
-    let whose = whose(scenario, call.mm);
-    lines(&whose, Some(call.entry), call.effects.iter().filter(told))
+    let effects = call.effects.iter().filter(told);
+    lines(scenario, call.mm, Some(call.entry), effects)
 }
 
 fn observed_lines(scenario: &Scenario, call: &ObservedCall) -> Vec<String> {
-    let whose = whose(scenario, call.mm);
-    lines(&whose, call.entry, call.effects.iter())
+    lines(scenario, call.mm, call.entry, call.effects.iter())
 }
 
 /// `child: ` where a scenario has several mms.
@@ -143,14 +143,33 @@ pub fn whose(scenario: &Scenario, mm: Option<usize>) -> String {
 /// What stands for a call where a notification followed none.
 pub const NO_CALL: &str = "(no call into tlbflush.c)";
 
+/// What stands for an mm that is none of the scenario's.
+pub const ANOTHER_MM: &str = "another mm";
+
+/// A call, headed by whose it is about.
+pub fn call(scenario: &Scenario, mm: Option<MmId>, entry: Option<Entry>) -> String {
+    let call = entry.map_or_else(|| NO_CALL.to_owned(), self::entry);
+    match mm {
+        None if entry != Some(Entry::ArchTlbbatchFlush) => format!("{ANOTHER_MM}: {call}"),
+        mm => format!("{}{call}", whose(scenario, mm)),
+    }
+}
+
+/// What an mm is called where it is not the one that is expected.
+pub fn mm_name(scenario: &Scenario, mm: Option<MmId>) -> String {
+    let name = mm.and_then(|mm| scenario.mms.get(mm));
+    name.map_or(ANOTHER_MM, String::as_str).to_owned()
+}
+
 fn lines<'a>(
-    whose: &str,
+    scenario: &Scenario,
+    mm: Option<MmId>,
     entry: Option<Entry>,
     effects: impl Iterator<Item = &'a Effect>,
 ) -> Vec<String> {
-    let call = entry.map_or_else(|| NO_CALL.to_owned(), self::entry);
-    let effects = effects.map(|effect| format!("     {}", self::effect(effect)));
-    std::iter::once(format!("   {whose}{call}"))
+    let name = |mm| mm_name(scenario, mm);
+    let effects = effects.map(|effect| format!("     {}", self::effect(effect, &name)));
+    std::iter::once(format!("   {}", call(scenario, mm, entry)))
         .chain(effects)
         .collect()
 }
@@ -226,10 +245,11 @@ pub fn entry(entry: Entry) -> String {
     }
 }
 
-/// A notification or a fence.
-pub fn effect(effect: &Effect) -> String {
+/// A notification or a fence. `name` says what an mm is called that is not the call's.
+pub fn effect(effect: &Effect, name: &dyn Fn(Option<MmId>) -> String) -> String {
     match effect {
-        Effect::Notify(told) => format!("told {}", range(*told)),
+        Effect::Notify(Whose::Own, told) => format!("told {}", range(*told)),
+        Effect::Notify(Whose::Other(mm), told) => format!("{}: told {}", name(*mm), range(*told)),
         Effect::Fence(fence) => self::fence(fence),
         Effect::Enter(entered) => format!("calls {}", entry(*entered)),
     }

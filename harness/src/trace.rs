@@ -6,7 +6,7 @@
 //! trace of any length takes no room here.
 
 use protocol::record::{self, Kind, Record};
-use reference_model::{Effect, Entry, Fence, Range};
+use reference_model::{Effect, Entry, Fence, Range, Whose};
 use std::collections::HashMap;
 
 /// One entry into `tlbflush.c` and what followed.
@@ -20,6 +20,15 @@ pub struct TracedCall {
     pub effects: Vec<Record>,
     /// The trace ended before its task did anything else.
     pub cut: bool,
+}
+
+impl TracedCall {
+    /// What followed, as the model names it.
+    pub fn followed(&self) -> Vec<Effect> {
+        let mm = self.record.mm;
+        let effects = self.effects.iter();
+        effects.filter_map(|record| effect(record, mm)).collect()
+    }
 }
 
 /// What a record, or several, came to.
@@ -57,7 +66,7 @@ impl Calls {
     pub fn push(&mut self, record: Record, out: &mut dyn FnMut(Traced)) {
         let first = !self.tasks.contains_key(&task(&record));
         let open = self.tasks.entry(task(&record)).or_default();
-        if effect(&record).is_some() {
+        if matches!(record.kind, Kind::Notify | Kind::SbiRfence) {
             match open {
                 Some(call) => call.effects.push(record),
                 None => out(Traced::Orphan {
@@ -157,13 +166,18 @@ pub fn entry(record: &Record) -> Option<Entry> {
     })
 }
 
-/// The record as the model names effects; none for another record.
-pub fn effect(record: &Record) -> Option<Effect> {
+/// The record as the model names effects, in a call about that mm; none for another record.
+/// Other mms go by the trace's own numbers.
+pub fn effect(record: &Record, mm: u64) -> Option<Effect> {
     match record.kind {
-        Kind::Notify => Some(Effect::Notify(Range {
-            start: record.start,
-            end: record.end,
-        })),
+        Kind::Notify => {
+            let whose = match record.mm == mm {
+                true => Whose::Own,
+                false => Whose::Other(usize::try_from(record.mm).ok()),
+            };
+            let (start, end) = (record.start, record.end);
+            Some(Effect::Notify(whose, Range { start, end }))
+        }
         Kind::SbiRfence => Some(Effect::Fence(Fence::Sbi {
             harts: (record.flags & record::F_ALL_HARTS == 0).then_some(record.cpumask),
             start: record.start,

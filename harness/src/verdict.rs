@@ -20,6 +20,8 @@ pub enum Finding {
     Layer2(Diff),
     /// Pages of which secondary MMUs were not told in time.
     Unsafe(Vec<Uncovered>),
+    /// The same, if the kernel did there what the model expects; but it did something else.
+    Supposed(Vec<Uncovered>),
     /// The kernel did something else than the accepted snapshot says.
     SnapshotChanged {
         /// Accepted against observed.
@@ -41,6 +43,13 @@ pub enum Finding {
     },
     /// Oops, panic, splat or hang.
     KernelCrashed {
+        /// What happened, in a line.
+        what: String,
+        /// What the kernel said about it.
+        log: Vec<String>,
+    },
+    /// The program that replays the steps died of its own memory, which the kernel keeps.
+    ProgramCorrupted {
         /// What happened, in a line.
         what: String,
         /// What the kernel said about it.
@@ -74,11 +83,12 @@ impl Finding {
     /// What it makes of the scenario.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Finding::Layer1(_) | Finding::Layer2(_) => Outcome::Differs,
+            Finding::Layer1(_) | Finding::Layer2(_) | Finding::Supposed(_) => Outcome::Differs,
             Finding::Unsafe(_) => Outcome::Unsafe,
             Finding::SnapshotChanged { .. } => Outcome::SnapshotChanged,
             Finding::SnapshotNew { .. } => Outcome::SnapshotNew,
             Finding::Varies { .. } => Outcome::Varies,
+            Finding::ProgramCorrupted { .. } => Outcome::ProgramCorrupted,
             Finding::KernelCrashed { .. } => Outcome::KernelCrashed,
             Finding::CouldNotRun { .. } => Outcome::CouldNotRun,
             Finding::Known { .. } => Outcome::Known,

@@ -45,6 +45,13 @@ fn findings() -> Vec<(&'static str, Vec<Finding>)> {
                 log: vec![nasty()],
             }],
         ),
+        (
+            "corrupted",
+            vec![Finding::ProgramCorrupted {
+                what: nasty(),
+                log: vec![nasty()],
+            }],
+        ),
         ("could-not-run", vec![Finding::CouldNotRun { why: nasty() }]),
         ("skipped", vec![Finding::Skipped { why: nasty() }]),
         (
@@ -190,7 +197,7 @@ fn other_tools_read_what_is_written_for_them() {
 /// Two have no result, which is an error each and not a failure.
 fn check_ktap(read: &Value) {
     assert_eq!(read["passed"], 2, "agrees, and is known: {read}");
-    assert_eq!(read["failed"], 7, "{read}");
+    assert_eq!(read["failed"], 8, "{read}");
     assert_eq!(read["skipped"], 1, "{read}");
     assert_eq!(read["errors"], 2, "{read}");
 }
@@ -200,7 +207,7 @@ fn check_junit(read: &Value) {
     assert_eq!(read["tests"], all, "{read}");
     assert_eq!(
         (&read["failures"], &read["errors"]),
-        (&Value::from(7), &Value::from(2))
+        (&Value::from(8), &Value::from(2))
     );
     let result = |name: &str| read["cases"][name].clone();
     let is = |kind: &str, what: &str| serde_json::json!([[kind, what]]);
@@ -227,6 +234,7 @@ fn check_kcidb(read: &Value) {
         ("munmap.differs", "FAIL"),
         ("a.b.crashed", "FAIL"),
         ("varies", "FAIL"),
+        ("corrupted", "FAIL"),
         ("could-not-run", "ERROR"),
         ("not.come-to", "MISS"),
         ("skipped", "SKIP"),

@@ -155,6 +155,71 @@ fn only_where_a_promise_was_made_can_it_be_broken() {
     assert_eq!(outcome(&Profile::STABLE), Outcome::Unsafe);
 }
 
+/// A stable kernel that forgets what some lines of its text say.
+#[derive(Clone, Copy)]
+struct Forgetful(fn(&str) -> bool);
+
+impl Backend for Forgetful {
+    fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
+        { STABLE }.prepare(scenario)
+    }
+
+    fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
+        let prediction = expect(STABLE.profile, &STABLE.machine(), scenario);
+        let text = of_prediction(scenario, &prediction, Fences::Observable).to_string();
+        let kept = text.lines().filter(|line| !self.0(line));
+        let text = kept.collect::<Vec<_>>().join("\n");
+        Ok(Observed {
+            observation: parse(scenario, &text).expect("what is printed is read"),
+            layer1: layer1.finish(),
+            findings: vec![],
+        })
+    }
+}
+
+/// Pages that are read first are replaced when they are written, and then unmapped.
+fn forgets(what: fn(&str) -> bool) -> (Outcome, String) {
+    let text = "about: x\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
+                - touch: { at: 4, pages: 2, access: read }\n  \
+                - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 1 }\n";
+    let scenario = check(Path::new("x.yaml"), text).expect("well-formed");
+    let by = Judge {
+        profile: &Profile::STABLE,
+        repeat: 1,
+        snapshots: None,
+        kernel: "stable".to_owned(),
+    };
+    let backend: Arc<MakeBackend> = Arc::new(move |_, _| Box::new(Forgetful(what)));
+    let (summary, told) = judge(vec![Arc::new(scenario)], by, backend);
+    (summary.worst(), told)
+}
+
+#[test]
+fn a_kernel_that_calls_and_does_not_tell_is_unsafe() {
+    assert_eq!(forgets(|_| false).0, Outcome::Agree);
+    let (outcome, told) = forgets(|line| line == "     told [4,5)");
+    assert_eq!(outcome, Outcome::Unsafe, "{told}");
+    let step = "unsafe: pages [4,5) lost their mapping, a right or their frame in step 3";
+    assert!(told.contains(step), "{told}");
+    assert!(!told.contains("a guess"), "{told}");
+}
+
+#[test]
+fn a_kernel_that_does_something_else_differs_and_what_it_took_is_a_guess() {
+    let (outcome, told) = forgets(|line| line.contains("_page 4") || line.contains("told [4,5)"));
+    assert_eq!(outcome, Outcome::Differs, "{told}");
+    assert!(told.contains("this is a guess"), "{told}");
+    assert!(told.contains("perhaps unsafe: pages [4,5)"), "{told}");
+}
+
+#[test]
+fn behind_a_difference_the_model_speaks_for_no_kernel() {
+    // The calls of the last step are as expected, those of the step before it are not.
+    let other = |line: &str| line.ends_with("flush_tlb_page 5") || line == "     told [4,5)";
+    let (outcome, told) = forgets(other);
+    assert_eq!(outcome, Outcome::Differs, "{told}");
+}
+
 #[test]
 fn a_findings_page_lies_beside_its_scenario() {
     let folder = TempDir::new().expect("a folder");

@@ -8,7 +8,7 @@ use history::{History, page};
 use protocol::PAGE_SIZE;
 use protocol::record::Kind;
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn verdict(history: &History) -> Verdict {
     let calls = vec![Call {
         mm: Some(0),
         entry,
-        effects: vec![Effect::Notify(pages)],
+        effects: vec![Effect::Notify(Whose::Own, pages)],
     }];
     let step = StepPrediction {
         result: StepResult::Ok,
@@ -113,7 +113,7 @@ fn a_notification_that_is_too_short() {
           #1 invalidate_range_start [4,6) (unmap)
           #2 flush_tlb_mm_range [4,6) stride 4K: told [4,5)
           #4 invalidate_range_end [4,6) (unmap)
-      unsafe: pages [5,6) lost their mapping or a right in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
+      unsafe: pages [5,6) lost their mapping, a right or their frame in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
       run just this: tlbdiff run 'a b.yaml'
     ");
 }

@@ -9,10 +9,10 @@ use history::{History, OTHER_PID, SUBJECT, page};
 use protocol::record::{F_HUGETLB, Kind};
 use protocol::{PAGE_SIZE, Record};
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
 };
 use std::path::Path;
-use tlbdiff::diff::{Side, diff, uncovered};
+use tlbdiff::diff::{Side, diff, same_steps, uncovered};
 use tlbdiff::observe::Observation;
 use tlbdiff::parse::{ParseError, parse};
 use tlbdiff::scenario::{Scenario, check};
@@ -50,7 +50,7 @@ fn expectation(told: Range) -> Prediction {
     let call = Call {
         mm: Some(0),
         entry,
-        effects: vec![Effect::Notify(told)],
+        effects: vec![Effect::Notify(Whose::Own, told)],
     };
     Prediction {
         steps: vec![StepPrediction {
@@ -551,6 +551,118 @@ fn telling_of_another_mm_covers_nothing_and_a_release_covers_all() {
     assert_eq!(lost(1, 4), 0);
     assert_eq!(lost(1, 9), 0, "the release tells all of it");
     assert_eq!(lost(0, 4), 1, "the subject was told nothing");
+}
+
+/// A kernel that tells another mm than the one that it was passed.
+fn tells_another(passed: u64, told: u64) -> History {
+    History::default()
+        .begin(0)
+        .end(0)
+        .begin(1)
+        .add(Kind::TlbbatchAddPending, page(4), 0, |record| {
+            record.mm = passed;
+        })
+        .add(Kind::Notify, page(4), page(5), |record| record.mm = told)
+        .end(1)
+}
+
+#[test]
+fn telling_another_mm_than_was_passed_differs_in_both_layers() {
+    let of = |told: u64| {
+        let history = tells_another(CHILD, told);
+        let (layer1, observation) = history.told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
+        let text = text::of_observation(&forked(), &observation).to_string();
+        let again = parse(&forked(), &text).expect("it was printed");
+        assert_eq!(text::of_observation(&forked(), &again).to_string(), text);
+        assert_eq!(again.told(1), observation.told(1));
+        let lines = text.lines().skip(2).map(str::to_owned);
+        (layer1.differences.len(), lines.collect::<Vec<_>>())
+    };
+    let call = "   child: arch_tlbbatch_add_pending 4";
+    assert_eq!(of(CHILD), (0, vec![call.into(), "     told [4,5)".into()]));
+    let subject = "     subject: told [4,5)";
+    assert_eq!(of(SUBJECT), (1, vec![call.into(), subject.into()]));
+    let another = "     another mm: told [4,5)";
+    assert_eq!(of(99), (1, vec![call.into(), another.into()]));
+}
+
+#[test]
+fn who_was_told_goes_by_the_notification() {
+    let history = tells_another(CHILD, SUBJECT);
+    let (_, observation) = history.told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
+    let (start, end) = (page(4), page(5));
+    assert_eq!(observation.told(1), [(Some(0), Range { start, end })]);
+    let missed = |mm: usize| {
+        let mut prediction = expectation(Range { start: 0, end: 0 });
+        prediction.steps[0].calls.clear();
+        prediction.steps[0].lost.clear();
+        prediction.steps.push(prediction.steps[0].clone());
+        prediction.steps[1].lost = vec![(mm, Range { start, end })];
+        uncovered(&prediction, &observation, &[Side::Kernel]).len()
+    };
+    assert_eq!((missed(0), missed(1)), (0, 1));
+}
+
+#[test]
+fn a_call_about_anothers_mm_that_tells_the_scenarios_is_told() {
+    let history = tells_another(99, CHILD);
+    let (layer1, observation) = history.told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
+    assert_eq!(layer1.differences.len(), 1);
+    let told = text::of_observation(&forked(), &observation).to_string();
+    let lines: Vec<&str> = told.lines().skip(2).collect();
+    let call = "   another mm: arch_tlbbatch_add_pending 4";
+    assert_eq!(lines, [call, "     child: told [4,5)"]);
+    let again = parse(&forked(), &told).expect("it was printed");
+    assert_eq!(again.told(1), observation.told(1));
+}
+
+/// A batch's flush, and flushes of the kernel's own memory, are about no mm and tell none.
+#[test]
+fn a_flush_without_mm_that_tells_somebody_differs() {
+    for kind in [Kind::TlbbatchFlush, Kind::FlushTlbKernelRange] {
+        let history = History::default()
+            .begin(0)
+            .add(kind, page(4), page(5), |record| record.mm = 0)
+            .notify(4, 5)
+            .end(0);
+        assert_eq!(layer1(&history), 1, "{kind:?}");
+        let (_, observation) = history.told(&Profile::STABLE, 1);
+        let told = text::of_observation(&scenario(), &observation).to_string();
+        assert!(told.ends_with("     subject: told [4,5)\n"), "{told}");
+        let again = parse(&scenario(), &told).expect("it was printed");
+        assert_eq!(again.told(0), observation.told(0));
+    }
+}
+
+#[test]
+fn steps_are_the_same_up_to_the_first_other_call_or_result() {
+    let prediction = expectation(Range {
+        start: page(4),
+        end: page(6),
+    });
+    let same = |history: History, prediction: &Prediction| {
+        same_steps(prediction, &history.told(&Profile::STABLE, 1).1)
+    };
+    let history = || History::default().begin(0);
+    assert_eq!(same(usual(), &prediction), 1);
+    let silent = history().flush_range(4, 6).end(0);
+    assert_eq!(
+        same(silent, &prediction),
+        1,
+        "what followed does not matter"
+    );
+    let by_no_call = history().flush_range(4, 6).end(0).notify(4, 6);
+    assert_eq!(same(by_no_call, &prediction), 1);
+    assert_eq!(same(history().end(0), &prediction), 0);
+    assert_eq!(same(history().flush_range(4, 5).end(0), &prediction), 0);
+    let twice = history().flush_range(4, 6).flush_range(4, 6).end(0);
+    assert_eq!(same(twice, &prediction), 0);
+    let mut other = prediction.clone();
+    other.steps[0].result = StepResult::Errno(22);
+    assert_eq!(same(usual(), &other), 0);
+    let mut other = prediction.clone();
+    other.steps[0].calls[0].mm = Some(1);
+    assert_eq!(same(usual(), &other), 0);
 }
 
 #[test]

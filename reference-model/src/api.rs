@@ -321,11 +321,21 @@ pub enum Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// `mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end)`.
-    Notify(Range),
+    Notify(Whose, Range),
     /// A fence for the primary TLBs.
     Fence(Fence),
     /// Another function of the file is called (as `arch_flush_tlb_batched_pending` calls `flush_tlb_mm`).
     Enter(Entry),
+}
+
+/// Whose secondary MMUs a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of the mm that the call is about: `tlbflush.c` tells no other.
+    Own,
+    /// Those of another mm, as a broken kernel may do; by the number that whoever saw it has
+    /// for that mm, if it has one.
+    Other(Option<MmId>),
 }
 
 /// Fences for the primary TLBs. `asid: None` is `FLUSH_TLB_NO_ASID`.
@@ -391,8 +401,8 @@ pub struct StepPrediction {
     pub result: StepResult,
     /// Entries into `tlbflush.c` for the actors' mms, and `arch_tlbbatch_flush`, in order.
     pub calls: Vec<Call>,
-    /// Maximal ranges of pages that lost their mapping or a right in this step:
-    /// what the notifications to that mm have to cover.
+    /// Maximal ranges of pages that lost their mapping, a right or their frame (another one
+    /// took its place) in this step: what the notifications to that mm have to cover.
     pub lost: Vec<(MmId, Range)>,
 }
 

@@ -243,7 +243,7 @@ proptest! {
                 let told: Vec<Range> = effects
                     .flat_map(|call| &call.effects)
                     .filter_map(|effect| match effect {
-                        Effect::Notify(range) => Some(*range),
+                        Effect::Notify(_, range) => Some(*range),
                         _ => None,
                     })
                     .collect();

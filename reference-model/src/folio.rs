@@ -36,6 +36,9 @@ pub struct Large {
 /// `struct folio`
 #[derive(Clone, Debug, Default)]
 pub struct Folio {
+    /// `folio_pfn()`, of a memory in which no frame is used again: by it a page is known to
+    /// be another one. See [`Folios::alloc`].
+    pub pfn: u64,
     /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
     pub refcount: u32,
     /// `folio_mapcount()`: how many PTEs and PMDs map some or all of it.
@@ -127,6 +130,14 @@ impl Folio {
         self.set_page_anon_exclusive(addr, false);
     }
 
+    /// The frame of the page at an address.
+    pub fn page_pfn(&self, addr: u64) -> u64 {
+        match self.large {
+            Some(_) => self.pfn + pte_index(addr) as u64,
+            None => self.pfn,
+        }
+    }
+
     /// The page at an address is written to.
     pub fn write_page(&mut self, addr: u64) {
         match &mut self.large {
@@ -141,15 +152,23 @@ impl Folio {
 pub struct Folios {
     all: Vec<Folio>,
     free: Vec<FolioId>,
+    last_pfn: u64,
 }
 
 impl Folios {
-    /// `folio_alloc()`: a new folio with one reference.
+    /// `folio_alloc()`: a new folio with one reference, in frames of its own where it does
+    /// not say which ones it has.
     pub fn alloc(&mut self, folio: Folio) -> FolioId {
+        let pfn = match folio.pfn {
+            0 => self.last_pfn + 1,
+            known => known,
+        };
         let folio = Folio {
+            pfn,
             refcount: 1,
             ..folio
         };
+        self.last_pfn = self.last_pfn.max(pfn + folio.nr_pages() - 1);
         if let Some(id) = self.free.pop() {
             self.all[id as usize] = folio;
             return id;

@@ -404,6 +404,7 @@ fn __split_huge_page(
         let tail = if ascending { nth } else { HPAGE_PMD_NR - nth };
         // __split_huge_page_tail()
         let new = k.folios.alloc(Folio {
+            pfn: head.pfn + tail as u64,
             index: head.index + tail as u64,
             data: large.data[tail],
             swap: head.swap.map(|entry| entry + tail as u32),

@@ -61,9 +61,21 @@ pub struct Kernel<'a> {
     pub swap: Swap,
     /// Entries into `tlbflush.c` in this step.
     pub calls: Vec<Call>,
-    /// Pages whose rights a step may have changed: mm, address, and rights before it.
-    pub touched: Vec<(MmId, u64, u8)>,
+    /// Pages of which a step may have taken something.
+    pub touched: Vec<Touched>,
 }
+
+/// What a page was before it changed: what a secondary MMU may have of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Touched {
+    mm: MmId,
+    addr: u64,
+    rights: u8,
+    pfn: u64,
+}
+
+/// The zero page's frame.
+const ZERO_PFN: u64 = 0;
 
 impl Kernel<'_> {
     /// Does something with another mm as the one that is acted on.
@@ -145,15 +157,47 @@ impl Kernel<'_> {
         self.calls.push(Call { mm, entry, effects });
     }
 
-    /// `set_pte()` and its kind: all changes of PTEs go through here, so that
-    /// lost rights are known without walking page tables.
+    /// `set_pte()` and its kind: all changes of PTEs go through here, so that what
+    /// is lost is known without walking page tables.
     pub fn set_pte(&mut self, addr: u64, pte: Pte) {
         let addr = addr & !(PAGE_SIZE - 1);
         let slot = &mut self.mm.pgd.pte_alloc(addr)[pte_index(addr)];
-        if slot.rights() & !pte.rights() != 0 {
-            self.touched.push((self.mm_id, addr, slot.rights()));
+        let before = std::mem::replace(slot, pte);
+        if self.takes(addr, before, pte) {
+            self.note_change(addr, before);
         }
-        *slot = pte;
+    }
+
+    /// The page at an address is, or is about to be, another than this one, unless what
+    /// this step does in the end undoes it.
+    pub fn note_change(&mut self, addr: u64, before: Pte) {
+        let (mm, rights) = (self.mm_id, before.rights());
+        if rights != 0 {
+            let pfn = self.pfn(addr, before);
+            self.touched.push(Touched {
+                mm,
+                addr,
+                rights,
+                pfn,
+            });
+        }
+    }
+
+    /// Whether a page loses a right that it had, or is replaced by another one.
+    fn takes(&self, addr: u64, before: Pte, after: Pte) -> bool {
+        let rights = before.rights();
+        let replaced = || self.pfn(addr, before) != self.pfn(addr, after);
+        rights & !after.rights() != 0 || rights != 0 && replaced()
+    }
+
+    /// `pte_pfn()`, where it is present.
+    fn pfn(&self, addr: u64, pte: Pte) -> u64 {
+        match pte {
+            Pte::Present {
+                folio: Some(id), ..
+            } => self.folios[id].page_pfn(addr),
+            _ => ZERO_PFN,
+        }
     }
 
     /// `set_pmd_at()` of a PMD that maps a huge page, or does no more.
@@ -163,13 +207,12 @@ impl Kernel<'_> {
             Some(pmd) => pmds.insert(addr >> 21, pmd),
             None => pmds.remove(&(addr >> 21)),
         };
-        let rights = |pmd: Option<HugePmd>| pmd.map_or(0, |pmd| pmd.prot);
-        if rights(before) & !rights(pmd) != 0 {
-            let start = addr & !(PMD_SIZE - 1);
-            let pages = (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize);
-            let mm = self.mm_id;
-            self.touched
-                .extend(pages.map(|page| (mm, page, rights(before))));
+        let leaf = |pmd: Option<HugePmd>| pmd.map_or(Pte::None, HugePmd::leaf);
+        let start = addr & !(PMD_SIZE - 1);
+        if self.takes(start, leaf(before), leaf(pmd)) {
+            for page in (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize) {
+                self.note_change(page, leaf(before));
+            }
         }
     }
 
@@ -178,18 +221,20 @@ impl Kernel<'_> {
         self.mm.pgd.pte(addr)
     }
 
-    /// Maximal ranges of pages that have fewer rights now than when they were
-    /// noted by [`Kernel::set_pte`], and empties the notes. All of an mm that
+    /// Maximal ranges of pages that have fewer rights now, or another frame, than when they
+    /// were noted by [`Kernel::note_change`], and empties the notes. All of an mm that
     /// was released went with the release.
     pub fn take_lost(&mut self) -> Vec<(MmId, Range)> {
         let mut touched = std::mem::take(&mut self.touched);
-        touched.retain(|&(mm, addr, before)| {
-            let mm = self.mm(mm);
-            !mm.released && before & !mm.pgd.pte(addr).rights() != 0
+        touched.retain(|before| {
+            let mm = self.mm(before.mm);
+            let after = mm.pgd.pte(before.addr);
+            let lost = before.rights & !after.rights() != 0;
+            !mm.released && (lost || before.pfn != self.pfn(before.addr, after))
         });
         touched.sort_unstable();
         let mut lost: Vec<(MmId, Range)> = Vec::new();
-        for (mm, addr, _) in touched {
+        for Touched { mm, addr, .. } in touched {
             match lost.last_mut() {
                 Some((of, last)) if *of == mm && last.end == addr => {
                     last.end = addr.wrapping_add(PAGE_SIZE);

@@ -169,6 +169,9 @@ fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: boo
         k.mm.pgd.pte_tables.insert(address >> 21, table);
         return result;
     }
+    for (page, pte) in pages().zip(table.iter()) {
+        k.note_change(address + page, *pte);
+    }
     let data = __collapse_huge_page_copy(k, vma, &mut table);
     let mut anon_exclusive = [false; HPAGE_PMD_NR];
     anon_exclusive[0] = true;

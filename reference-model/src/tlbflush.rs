@@ -4,7 +4,7 @@
 //! Every function takes a [`Context`] in place of what the kernel reads from
 //! the machine and the mm, and appends what it does to a list of effects.
 
-use crate::api::{Effect, Entry, Fence, Machine, PAGE_SIZE, Range};
+use crate::api::{Effect, Entry, Fence, Machine, PAGE_SIZE, Range, Whose};
 use crate::profile::Profile;
 
 /// `FLUSH_TLB_MAX_SIZE`.
@@ -290,7 +290,8 @@ impl Flush<'_> {
     /// `mmu_notifier_arch_invalidate_secondary_tlbs()`: where the patch is.
     fn notify(&mut self, start: u64, end: u64) {
         if self.profile.notifies_secondary {
-            self.effects.push(Effect::Notify(Range { start, end }));
+            self.effects
+                .push(Effect::Notify(Whose::Own, Range { start, end }));
         }
     }
 }
@@ -329,7 +330,7 @@ mod tests {
     }
 
     fn notify(start: u64, end: u64) -> Effect {
-        Effect::Notify(Range { start, end })
+        Effect::Notify(Whose::Own, Range { start, end })
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn told(step: &StepPrediction) -> Vec<Range> {
     let effects = step.calls.iter().flat_map(|call| &call.effects);
     effects
         .filter_map(|effect| match effect {
-            Effect::Notify(range) => Some(*range),
+            Effect::Notify(_, range) => Some(*range),
             _ => None,
         })
         .collect()

@@ -7,6 +7,7 @@ use crate::observe::Observer;
 use crate::scenario::{Has, Scenario};
 use crate::trace::Calls;
 use crate::verdict::Finding;
+use nix::sys::signal::Signal;
 use protocol::Record;
 use protocol::message::{Report, System};
 use reference_model::Machine;
@@ -83,12 +84,47 @@ pub(super) fn observe(
         layer1.push(&traced);
         observer.push(&traced);
     });
+    check_program(scenario, &report)?;
     check_whole(scenario, &report, taken, in_order)?;
     Ok(Observed {
         observation: observer.finish(&report, harts),
         layer1: layer1.finish(),
         findings: complaint(&report, warnings).into_iter().collect(),
     })
+}
+
+/// What ends a program whose memory is not what it has written there: it jumps or reads
+/// astray, or finds that out by itself. Touches that the steps ask for end nobody.
+const OF_ITS_MEMORY: [Signal; 5] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGABRT,
+    Signal::SIGTRAP,
+];
+
+/// The program is the same whatever the kernel, and so it is the kernel that is told of where
+/// it dies so: while it is made ready, in a step, or right after a fork. A kernel that has
+/// tainted itself meanwhile has crashed, and has killed whoever was in it.
+fn check_program(scenario: &Scenario, report: &Report) -> Result<(), Finding> {
+    let signal = report.killed_by.map(Signal::try_from);
+    let Some(Ok(signal)) = signal.filter(|signal| signal.is_ok_and(is_of_its_memory)) else {
+        return Ok(());
+    };
+    if let Some(crash) = complaint(report, Warnings::OfAnything) {
+        return Err(crash);
+    }
+    let (done, all) = (report.steps.len(), scenario.steps.len());
+    Err(Finding::ProgramCorrupted {
+        what: format!(
+            "the program that replays the steps was killed by {signal} after {done} of {all} steps"
+        ),
+        log: report.kernel_warnings.clone(),
+    })
+}
+
+fn is_of_its_memory(signal: Signal) -> bool {
+    OF_ITS_MEMORY.contains(&signal)
 }
 
 /// A trace with gaps, or of a subject that did not come to its end, is no trace.
@@ -160,5 +196,53 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         fault_around_bytes: system.fault_around_bytes,
         swap: scenario.needs_swap(),
         ..Machine::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::check;
+    use std::path::Path;
+
+    /// What a report of a program comes to that was killed after a step of two.
+    fn killed(signal: Option<i32>, change: impl FnOnce(&mut Report)) -> Result<(), Finding> {
+        let text = "about: x\nsteps:\n  - munmap: { at: 0, pages: 1 }\n  - exit: {}\n";
+        let scenario = check(Path::new("t.yaml"), text).expect("well-formed");
+        let mut report = Report {
+            killed_by: signal,
+            steps: vec![protocol::program::StepResult::Ok],
+            ..Report::default()
+        };
+        change(&mut report);
+        check_program(&scenario, &report)
+    }
+
+    #[test]
+    fn a_program_that_dies_of_its_memory_is_the_kernels_doing() {
+        for signal in [4, 5, 6, 7, 11] {
+            let found = killed(Some(signal), |_| ());
+            let Err(Finding::ProgramCorrupted { what, .. }) = found else {
+                panic!("{signal}: {found:?}");
+            };
+            assert!(what.ends_with("after 1 of 2 steps"), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_others_killed_or_that_lives_says_nothing_of_the_kernel() {
+        for signal in [None, Some(9), Some(15), Some(2), Some(-1)] {
+            assert_eq!(killed(signal, |_| ()), Ok(()), "{signal:?}");
+        }
+    }
+
+    #[test]
+    fn registers_that_the_kernel_prints_are_no_crash_and_a_taint_is_one() {
+        let said = |report: &mut Report| report.kernel_warnings = vec!["epc : 0".to_owned()];
+        let found = killed(Some(11), said);
+        assert!(matches!(found, Err(Finding::ProgramCorrupted { log, .. }) if log.len() == 1));
+        let died = |report: &mut Report| report.taint_after = 0x80;
+        let found = killed(Some(11), died);
+        assert!(matches!(found, Err(Finding::KernelCrashed { .. })));
     }
 }

@@ -6,6 +6,7 @@ use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
 use crate::convert::{Tracing, to_program};
 use crate::layer1::Layer1;
+use crate::outcome::Outcome;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
@@ -168,12 +169,17 @@ impl Backend for GuestBackend {
             Warnings::OfTheProgram,
             layer1,
             &mut |take| self.run(scenario, tracing, take),
-        )?;
-        if !observed.findings.is_empty() {
-            // A kernel that has complained once is not the one to run others on.
+        );
+        let spoilt = match &observed {
+            Ok(observed) => !observed.findings.is_empty(),
+            Err(finding) => finding.outcome() > Outcome::Unsafe,
+        };
+        if spoilt {
+            // A kernel that has complained once, or spoilt a program, is not the one to run
+            // others on.
             self.guests.pop();
         }
-        Ok(observed)
+        observed
     }
 
     fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {

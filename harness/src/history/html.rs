@@ -171,6 +171,7 @@ fn sign(outcome: Outcome) -> &'static str {
         Outcome::FindingGone => "g",
         Outcome::Differs => "D",
         Outcome::Unsafe => "U",
+        Outcome::ProgramCorrupted => "C",
         Outcome::KernelCrashed => "X",
     }
 }
@@ -256,6 +257,10 @@ fn finding(finding: &Value) -> Markup {
         }
         @for lost in array(&finding["uncovered"]) {
             p { "step " (lost["step"]) ": the " (lost["side"].as_str().unwrap_or_default())
+                " told nobody of " code { (lost["range"]["pages"].as_str().unwrap_or_default()) } }
+        }
+        @for lost in array(&finding["supposed"]) {
+            p { "step " (lost["step"]) ": perhaps the " (lost["side"].as_str().unwrap_or_default())
                 " told nobody of " code { (lost["range"]["pages"].as_str().unwrap_or_default()) } }
         }
         @for change in array(&finding["steps"]) {

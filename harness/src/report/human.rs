@@ -2,7 +2,7 @@
 //! For people: a line for each scenario, and all about those that do not agree.
 
 use super::drawing::{Row, draw};
-use super::lines::{call_in_a_line, context_in_a_line, extent};
+use super::lines::{call_in_a_line, context_in_a_line, extent, traced_mm};
 use super::{Event, Reporter, Rerun, Start, Summary};
 use crate::compare::{Class, Comparison};
 use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reference_model::{Effect, Range};
+use reference_model::{Effect, MmId, Range};
 use similar::{ChangeTag, TextDiff};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -260,7 +260,13 @@ impl Page<'_> {
         match finding {
             Finding::Layer1(layer1) => self.layer1(verdict, layer1),
             Finding::Layer2(diff) => self.layer2(verdict, diff),
-            Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered),
+            Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered, "unsafe"),
+            Finding::Supposed(uncovered) => {
+                self.line(
+                    "  the kernel did not do what the model expects, so that this is a guess:",
+                );
+                self.uncovered(verdict, uncovered, "perhaps unsafe");
+            }
             Finding::SnapshotChanged { diff, pending } => {
                 self.snapshot_changed(diff, pending.as_deref())
             }
@@ -270,8 +276,13 @@ impl Page<'_> {
                 self.line(format!("  {what}"));
                 self.log(log);
             }
+            Finding::ProgramCorrupted { what, log } => {
+                self.line(format!("  {what}"));
+                self.line("  it is the same program on every kernel: where it dies on others too, the fault is its own");
+                self.log(log);
+            }
             Finding::Known { page, uncovered } => {
-                self.uncovered(verdict, uncovered);
+                self.uncovered(verdict, uncovered, "unsafe");
                 self.line(format!("  known: {}", page.display()));
             }
             Finding::Gone { page } => {
@@ -323,7 +334,12 @@ impl Page<'_> {
                 record.mm, record.cpumask, record.asid, record.hart, record.pid
             ),
         ));
-        let words = |effects: &[Effect]| effects.iter().map(text::effect).collect::<Vec<_>>();
+        let words = |effects: &[Effect]| -> Vec<String> {
+            let words = effects
+                .iter()
+                .map(|effect| text::effect(effect, &traced_mm));
+            words.collect()
+        };
         self.changes(
             "      ",
             &words(&difference.expected),
@@ -387,8 +403,8 @@ impl Page<'_> {
             .unwrap_or_default();
         let named = scenario.steps.get(step).and_then(|step| extent(&step.op));
         for mm in 0..scenario.mms.len() {
-            let of = |told: &[(usize, Range)]| -> Vec<Range> {
-                let told = told.iter().filter(|(of, _)| *of == mm);
+            let of = |told: &[(Option<MmId>, Range)]| -> Vec<Range> {
+                let told = told.iter().filter(|(of, _)| *of == Some(mm));
                 told.map(|(_, range)| *range).collect()
             };
             let (model, kernel) = (of(&model), of(&kernel));
@@ -472,7 +488,7 @@ impl Page<'_> {
         }
     }
 
-    fn uncovered(&mut self, verdict: &Verdict, uncovered: &[Uncovered]) {
+    fn uncovered(&mut self, verdict: &Verdict, uncovered: &[Uncovered], what: &str) {
         for lost in uncovered.iter().take(SHOWN) {
             let side = match lost.side {
                 Side::Model => "by the model's own telling",
@@ -480,7 +496,7 @@ impl Page<'_> {
             };
             let step = text::title(&verdict.scenario, lost.step);
             self.line(format!(
-                "  unsafe: {}pages {} lost their mapping or a right in step {step}, and secondary MMUs were not told {side}",
+                "  {what}: {}pages {} lost their mapping, a right or their frame in step {step}, and secondary MMUs were not told {side}",
                 text::whose(&verdict.scenario, Some(lost.mm)),
                 text::range(lost.pages)
             ));
@@ -606,6 +622,7 @@ fn colour_of(outcome: Outcome) -> Colour {
         | Outcome::FindingGone
         | Outcome::Differs
         | Outcome::Unsafe
+        | Outcome::ProgramCorrupted
         | Outcome::KernelCrashed => Colour::Red,
     }
 }

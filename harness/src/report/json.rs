@@ -2,7 +2,7 @@
 //! For programs: one JSON object a line. `harness/JSON.md` documents it; a
 //! change of meaning changes [`SCHEMA`].
 
-use super::lines::extent;
+use super::lines::{extent, traced_mm};
 use super::test;
 use super::{Event, Reporter, Rerun, Start, Summary};
 use crate::diff::{Diff, Side, Uncovered};
@@ -14,7 +14,9 @@ use crate::scenario::{Scenario, describe::describe};
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use chrono::SecondsFormat;
-use reference_model::{Call, Effect, Fence, Prediction, Profile, Range, StepPrediction};
+use reference_model::{
+    Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Whose,
+};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
@@ -172,7 +174,7 @@ pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Predictio
                 "line": written.line,
                 "source": written.source,
                 "operation": describe(scenario, written),
-                "model": predicted(step),
+                "model": predicted(scenario, step),
             })
         });
     json!({
@@ -201,18 +203,19 @@ fn step(verdict: &Verdict, index: usize) -> Value {
         "source": written.source,
         "operation": describe(&verdict.scenario, written),
         "pages": extent(&written.op).map(|(start, end)| [start, end]),
-        "model": model.map(predicted),
-        "kernel": kernel.map(observed),
+        "model": model.map(|step| predicted(&verdict.scenario, step)),
+        "kernel": kernel.map(|step| observed(&verdict.scenario, step)),
     })
 }
 
-fn predicted(step: &StepPrediction) -> Value {
+fn predicted(scenario: &Scenario, step: &StepPrediction) -> Value {
+    let name = |mm| text::mm_name(scenario, mm);
     json!({
         "result": text::result(step.result),
         "calls": step.calls.iter().map(|call: &Call| json!({
             "mm": call.mm,
             "call": text::entry(call.entry),
-            "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
+            "effects": effects(&call.effects, Value::from(call.mm), &name),
         })).collect::<Vec<_>>(),
         "lost": step.lost.iter().map(|(mm, lost)| json!({
             "mm": mm,
@@ -221,13 +224,14 @@ fn predicted(step: &StepPrediction) -> Value {
     })
 }
 
-fn observed(step: &ObservedStep) -> Value {
+fn observed(scenario: &Scenario, step: &ObservedStep) -> Value {
+    let name = |mm| text::mm_name(scenario, mm);
     let call = |call: &ObservedCall| {
         json!({
             "seq": call.seq,
             "mm": call.mm,
             "call": call.entry.map(text::entry),
-            "effects": call.effects.iter().filter_map(effect).collect::<Vec<_>>(),
+            "effects": effects(&call.effects, Value::from(call.mm), &name),
         })
     };
     let context = step.context.iter().map(|event| {
@@ -255,17 +259,29 @@ fn range(range: &Range) -> Value {
     })
 }
 
-fn effect(effect: &Effect) -> Option<Value> {
+/// Effects of a call about an mm; `name` says what another one is called.
+fn effects(effects: &[Effect], mm: Value, name: &dyn Fn(Option<MmId>) -> String) -> Vec<Value> {
+    let effects = effects.iter();
+    effects
+        .filter_map(|effect| self::effect(effect, &mm, name))
+        .collect()
+}
+
+fn effect(effect: &Effect, mm: &Value, name: &dyn Fn(Option<MmId>) -> String) -> Option<Value> {
     let kind = match effect {
-        Effect::Notify(_) => "notify",
+        Effect::Notify(..) => "notify",
         Effect::Fence(Fence::Sbi { .. }) => "sbi_fence",
         Effect::Fence(Fence::Ipi { .. }) => "ipi_fence",
         Effect::Fence(Fence::LocalAll { .. } | Fence::LocalPages { .. }) => "local_fence",
         Effect::Enter(_) => return None,
     };
-    let mut value = json!({ "kind": kind, "text": text::effect(effect) });
-    if let Effect::Notify(told) = effect {
+    let mut value = json!({ "kind": kind, "text": text::effect(effect, name) });
+    if let Effect::Notify(whose, told) = effect {
         value["range"] = range(told);
+        value["mm"] = match whose {
+            Whose::Own => mm.clone(),
+            Whose::Other(mm) => Value::from(*mm),
+        };
     }
     Some(value)
 }
@@ -278,6 +294,7 @@ pub(super) fn finding(finding: &Finding) -> Value {
         }),
         Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
         Finding::Unsafe(uncovered) => json!({ "uncovered": lost(uncovered) }),
+        Finding::Supposed(uncovered) => json!({ "supposed": lost(uncovered) }),
         Finding::Known { page, uncovered } => {
             json!({ "uncovered": lost(uncovered), "page": page.display().to_string() })
         }
@@ -287,7 +304,9 @@ pub(super) fn finding(finding: &Finding) -> Value {
         }
         Finding::SnapshotNew { pending } => json!({ "proposed": shown(pending.as_deref()) }),
         Finding::Varies { counts, diff } => json!({ "counts": counts, "steps": changes(diff) }),
-        Finding::KernelCrashed { what, log } => json!({ "what": what, "log": log }),
+        Finding::KernelCrashed { what, log } | Finding::ProgramCorrupted { what, log } => {
+            json!({ "what": what, "log": log })
+        }
         Finding::CouldNotRun { why } | Finding::Skipped { why } => json!({ "why": why }),
     };
     value["outcome"] = Value::from(finding.outcome().key());
@@ -322,8 +341,8 @@ fn layer1_difference(difference: &Layer1Difference) -> Value {
         "asid": record.asid,
         "hart": record.hart,
         "pid": record.pid,
-        "expected": difference.expected.iter().filter_map(effect).collect::<Vec<_>>(),
-        "followed": difference.followed.iter().filter_map(effect).collect::<Vec<_>>(),
+        "expected": effects(&difference.expected, Value::from(record.mm), &traced_mm),
+        "followed": effects(&difference.followed, Value::from(record.mm), &traced_mm),
     })
 }
 

@@ -5,6 +5,7 @@ use crate::observe::{ObservedCall, RangeEvent};
 use crate::scenario::Scenario;
 use crate::text;
 use protocol::program::Op;
+use reference_model::MmId;
 
 /// The pages that an operation names.
 pub(super) fn extent(op: &Op) -> Option<(u64, u64)> {
@@ -26,15 +27,19 @@ pub(super) fn extent(op: &Op) -> Option<(u64, u64)> {
 }
 
 pub(super) fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String {
-    let entry = call
-        .entry
-        .map_or_else(|| text::NO_CALL.to_owned(), text::entry);
-    let entry = format!("{}{entry}", text::whose(scenario, call.mm));
-    let effects: Vec<String> = call.effects.iter().map(text::effect).collect();
+    let entry = text::call(scenario, call.mm, call.entry);
+    let name = |mm| text::mm_name(scenario, mm);
+    let effects = call.effects.iter();
+    let effects: Vec<String> = effects.map(|effect| text::effect(effect, &name)).collect();
     match effects.is_empty() {
         true => format!("{entry}: nothing told"),
         false => format!("{entry}: {}", effects.join(", ")),
     }
+}
+
+/// What an mm is called by the trace's own numbers.
+pub(super) fn traced_mm(mm: Option<MmId>) -> String {
+    mm.map_or_else(|| text::ANOTHER_MM.to_owned(), |mm| format!("mm {mm}"))
 }
 
 /// `enum mmu_notifier_event`.

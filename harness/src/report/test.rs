@@ -39,6 +39,7 @@ impl Status {
             | Outcome::FindingGone
             | Outcome::Differs
             | Outcome::Unsafe
+            | Outcome::ProgramCorrupted
             | Outcome::KernelCrashed => Status::Fail,
         }
     }
@@ -157,6 +158,7 @@ pub fn why(finding: &Finding) -> String {
                 steps.join(", ")
             )
         }
+        Finding::Supposed(_) => "secondary MMUs may not have been told of what was lost".to_owned(),
         Finding::Unsafe(_) => "secondary MMUs were not told of what was lost".to_owned(),
         Finding::SnapshotChanged { .. } => "not as in the accepted snapshot".to_owned(),
         Finding::SnapshotNew { .. } => "there is no accepted snapshot".to_owned(),
@@ -164,7 +166,9 @@ pub fn why(finding: &Finding) -> String {
             let counts: Vec<String> = counts.iter().map(u32::to_string).collect();
             format!("results vary: {} times", counts.join(", "))
         }
-        Finding::KernelCrashed { what, .. } => what.clone(),
+        Finding::KernelCrashed { what, .. } | Finding::ProgramCorrupted { what, .. } => {
+            what.clone()
+        }
         Finding::CouldNotRun { why } | Finding::Skipped { why } => first_line(why),
         Finding::Known { page, .. } => format!("known: {}", page.display()),
         Finding::Gone { page } => format!("not wrong any more: {}", page.display()),

@@ -134,7 +134,17 @@ pub fn live(region: Region, actor: usize) -> ! {
 /// The life of a process that an actor executed, by its command line: the actor, the
 /// step whose exec it was, and the descriptor of the shared memory.
 pub fn main() -> ! {
+    abort_on_panic();
     end(prepare_executed())
+}
+
+/// A panic is a wrong answer from the process's own memory. It ends the process, whichever
+/// thread has it.
+pub fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        println!("tlbdiff-agent: actor: {panic}");
+        std::process::abort();
+    }));
 }
 
 fn end(life: Result<()>) -> ! {

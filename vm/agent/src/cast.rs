@@ -9,6 +9,7 @@ use crate::{files, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use protocol::program::{ActorKind, Program, StepResult};
@@ -125,18 +126,17 @@ impl<'a> Cast<'a> {
             // The last to be ready may be through with its steps by now.
             let ended = self.processes.iter().any(|process| process.ended);
             if ended && self.shared.count_ready() < actors {
-                bail!("an actor ended before its first step{}", self.cause());
+                // Who was killed is a matter for the report, which `watch` comes to.
+                if self.killed_by.is_some() {
+                    return Ok(());
+                }
+                bail!("an actor ended before its first step");
             }
             if Instant::now() > self.end {
                 bail!("an actor was not ready in time");
             }
             self.shared.await_ready(ready, LOOK);
         }
-    }
-
-    fn cause(&self) -> String {
-        self.killed_by
-            .map_or_else(String::new, |signal| format!(", killed by signal {signal}"))
     }
 
     /// Until all have ended, calling `meanwhile` every now and then.
@@ -301,9 +301,13 @@ impl<'a> Cast<'a> {
     }
 }
 
+/// The first signal counts. But SIGKILL is what the others get for it, and who was forked
+/// is found out about last.
 fn note(killed_by: &mut Option<i32>, status: WaitStatus) {
     if let WaitStatus::Signaled(_, signal, _) = status {
-        killed_by.get_or_insert(signal as i32);
+        if killed_by.is_none_or(|known| known == Signal::SIGKILL as i32) {
+            *killed_by = Some(signal as i32);
+        }
     }
 }
 

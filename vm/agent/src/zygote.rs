@@ -168,6 +168,7 @@ fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
     if getppid() != agent {
         bail!("the agent is gone");
     }
+    actor::abort_on_panic();
     touch::install()?;
     populate::populate()?;
     actor::keep_the_hart()?;

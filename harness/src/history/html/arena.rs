@@ -66,9 +66,7 @@ fn step(mms: &Value, step: &Value) -> Markup {
 fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
     let mut touched: BTreeSet<u64> = BTreeSet::new();
     for side in ["model", "kernel"] {
-        let calls = array(&step[side]["calls"]).iter();
-        let with_told = calls.filter(|call| !told(call).is_empty());
-        touched.extend(with_told.filter_map(|call| call["mm"].as_u64()));
+        touched.extend(told(&step[side]).into_iter().filter_map(|(mm, _)| mm));
     }
     let lost = array(&step["model"]["lost"]);
     touched.extend(lost.iter().filter_map(|lost| lost["mm"].as_u64()));
@@ -83,12 +81,12 @@ fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
             _ => String::new(),
         };
         for side in ["model", "kernel"] {
-            let calls = array(&step[side]["calls"]).iter();
-            let own = calls.filter(|call| call["mm"].as_u64() == Some(mm));
+            let told = told(&step[side]).into_iter();
+            let own = told.filter(|(of, _)| *of == Some(mm));
             lanes.push(Lane {
                 class: side,
                 label: format!("{side}{whose}"),
-                told: own.flat_map(told).collect(),
+                told: own.map(|(_, extent)| extent).collect(),
             });
         }
         let own = lost.iter().filter(|lost| lost["mm"].as_u64() == Some(mm));
@@ -104,11 +102,17 @@ fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
     lanes
 }
 
-fn told(call: &Value) -> Vec<Extent> {
-    let effects = array(&call["effects"]).iter();
-    effects
-        .filter_map(|effect| extent(&effect["range"]))
-        .collect()
+/// What a side told, each of the mm that the notification is about. Lines that were kept
+/// earlier have not said so: it is the call's then.
+fn told(side: &Value) -> Vec<(Option<u64>, Extent)> {
+    let mut told = Vec::new();
+    for call in array(&side["calls"]) {
+        for effect in array(&call["effects"]) {
+            let mm = effect.get("mm").unwrap_or(&call["mm"]).as_u64();
+            told.extend(extent(&effect["range"]).map(|extent| (mm, extent)));
+        }
+    }
+    told
 }
 
 /// In pages of the arena, as much of it as lies there.

@@ -70,7 +70,10 @@ impl Judge {
                 return;
             }
         }
-        verdict.findings.push(Finding::Gone { page });
+        // Whether it is gone cannot be said where nothing is predicted.
+        if verdict.unpredicted().is_none() {
+            verdict.findings.push(Finding::Gone { page });
+        }
     }
 
     fn judge_once(&self, scenario: &Arc<Scenario>, backend: &mut dyn Backend) -> Verdict {

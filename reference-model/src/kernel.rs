@@ -63,6 +63,9 @@ pub struct Kernel<'a> {
     pub calls: Vec<Call>,
     /// Pages whose rights a step may have changed: mm, address, and rights before it.
     pub touched: Vec<(MmId, u64, u8)>,
+    /// Something happened that the model does not know, and what: nothing that it says
+    /// from there on is of any worth.
+    pub unpredicted: Option<&'static str>,
 }
 
 impl Kernel<'_> {

@@ -10,7 +10,7 @@ use crate::memory::{Fault, access};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::mmap::{MmapArgs, do_mmap, do_munmap};
 use crate::profile::Profile;
-use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap};
+use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap, swapfile};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -72,6 +72,9 @@ pub(crate) fn boot<'a>(
         touched: Vec::new(),
         unpredicted: None,
     };
+    if kernel.swap.on {
+        swapfile::swapon(&mut kernel.swap);
+    }
     shmem::make_files(&mut kernel, &program.files);
     for task in first_runs(&program.actors) {
         sched::run(&mut kernel, task);
@@ -90,8 +93,7 @@ fn first_runs(actors: &[Actor]) -> Vec<usize> {
         }
         order.push(process);
         let threads = actors.iter().enumerate();
-        let threads =
-            threads.filter(|(_, actor)| actor.kind == ActorKind::Thread { of: process });
+        let threads = threads.filter(|(_, actor)| actor.kind == ActorKind::Thread { of: process });
         order.extend(threads.map(|(thread, _)| thread));
     }
     if !actors.is_empty() {

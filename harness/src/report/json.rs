@@ -14,7 +14,9 @@ use crate::scenario::{Scenario, describe::describe};
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use chrono::SecondsFormat;
-use reference_model::{Call, Effect, Fence, Prediction, Profile, Range, StepPrediction, Unpredicted};
+use reference_model::{
+    Call, Effect, Fence, Prediction, Profile, Range, StepPrediction, Unpredicted,
+};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;

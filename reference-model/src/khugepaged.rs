@@ -61,7 +61,8 @@ fn thp_vma_allowable_order(vma: &Vma) -> bool {
     }
     // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
     // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
-    (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff) % HPAGE_PMD_NR as u64 == 0
+    let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
+    skew.is_multiple_of(HPAGE_PMD_NR as u64)
 }
 
 /// `madvise_collapse()`

@@ -72,9 +72,10 @@ impl Judge {
                 return;
             }
         }
-        // What may not have been told may be what is known.
+        // What may not have been told may be what is known, and where nothing is predicted
+        // nothing can be said.
         let supposed = |finding: &Finding| matches!(finding, Finding::Supposed(_));
-        if !verdict.findings.iter().any(supposed) {
+        if verdict.unpredicted().is_none() && !verdict.findings.iter().any(supposed) {
             verdict.findings.push(Finding::Gone { page });
         }
     }

@@ -119,7 +119,11 @@ impl Run {
         sender: &Sender<Message>,
         stop: &Arc<Stop>,
     ) -> io::Result<()> {
-        let plan = Arc::new(Plan::new(self.scenarios.len(), self.judge.repeat, self.shuffle));
+        let plan = Arc::new(Plan::new(
+            self.scenarios.len(),
+            self.judge.repeat,
+            self.shuffle,
+        ));
         let run = Arc::new(self);
         for number in 0..workers {
             let (run, plan) = (Arc::clone(&run), Arc::clone(&plan));
@@ -140,7 +144,9 @@ impl Run {
             let Some(place) = plan.next() else {
                 return;
             };
-            let verdict = self.judge.judge_once(&self.scenarios[place], backend.as_mut());
+            let verdict = self
+                .judge
+                .judge_once(&self.scenarios[place], backend.as_mut());
             let Some(verdict) = plan.runs(place).add(verdict, self.judge.repeat) else {
                 continue;
             };

@@ -18,7 +18,9 @@ use crate::scenario::{Scenario, describe::describe};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
-use reference_model::{Call, Effect, Entry, Fence, MmId, Prediction, Range, StepResult, Whose};
+use reference_model::{
+    Call, Effect, Entry, Fence, MmId, Prediction, Range, StepResult, Unpredicted, Whose,
+};
 use std::fmt;
 
 /// What a step came to and did.
@@ -82,6 +84,12 @@ pub fn of_prediction(scenario: &Scenario, prediction: &Prediction, fences: Fence
     Text {
         steps: steps.collect(),
     }
+}
+
+/// Says from where on nothing is predicted, and why not.
+pub fn unpredicted(unpredicted: Unpredicted) -> String {
+    let Unpredicted { step, why } = unpredicted;
+    format!("not predicted from step {} on: {why}", step + 1)
 }
 
 /// Says what the kernel did.

@@ -6,7 +6,7 @@ use crate::layer1::Layer1Verdict;
 use crate::observe::Observation;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
-use reference_model::Prediction;
+use reference_model::{Prediction, Unpredicted};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +129,11 @@ impl Verdict {
             runs: 1,
             elapsed: Duration::ZERO,
         }
+    }
+
+    /// The first step that the model does not speak for, if there is one.
+    pub fn unpredicted(&self) -> Option<Unpredicted> {
+        self.prediction.as_ref()?.unpredicted
     }
 
     /// The worst that was found.

@@ -60,7 +60,10 @@ fn verdict(history: &History) -> Verdict {
         calls,
         lost: vec![(0, pages)],
     };
-    let prediction = Prediction { steps: vec![step] };
+    let prediction = Prediction {
+        steps: vec![step],
+        unpredicted: None,
+    };
     let mut verdict = Verdict::new(&scenario);
     verdict.checked = layer1.checked;
     if !layer1.differences.is_empty() {

@@ -58,6 +58,7 @@ fn expectation(told: Range) -> Prediction {
             calls: vec![call],
             lost: lost.into_iter().map(|lost| (0, lost)).collect(),
         }],
+        unpredicted: None,
     }
 }
 

@@ -430,8 +430,19 @@ impl Program {
 }
 
 /// What a program is predicted to do, step by step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {
-    /// One for each step.
+    /// One for each step, up to the first that is not predicted.
     pub steps: Vec<StepPrediction>,
+    /// Where the model stops speaking, if it does.
+    pub unpredicted: Option<Unpredicted>,
+}
+
+/// A step that the model does not speak for: neither for it nor for what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpredicted {
+    /// Which step, from 0.
+    pub step: usize,
+    /// What happens in it that the model does not know.
+    pub why: &'static str,
 }

@@ -63,6 +63,9 @@ pub struct Kernel<'a> {
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.
     pub touched: Vec<Touched>,
+    /// Something happened that the model does not know, and what: nothing that it says
+    /// from there on is of any worth.
+    pub unpredicted: Option<&'static str>,
 }
 
 /// What a page was before it changed: what a secondary MMU may have of it.

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/khugepaged.c`: MADV_COLLAPSE of anonymous memory.
 //!
-//! Huge pages of files are not in the model: the harness refuses scenarios that would
-//! make one.
+//! Huge pages of files are not in the model: where one would be made, it stops speaking.
 
-use crate::api::Entry;
+use crate::api::{Entry, PAGE_SIZE};
 use crate::errno::{EAGAIN, EINVAL};
 use crate::huge_memory::{deferred_split_folio, pages};
 use crate::kernel::Kernel;
@@ -57,7 +56,13 @@ fn thp_vma_allowable_order(vma: &Vma) -> bool {
     if last.is_none_or(|haddr| haddr < vma.start) {
         return false;
     }
-    vma.anon_vma.is_some()
+    if vma.is_anonymous() {
+        return vma.anon_vma.is_some();
+    }
+    // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
+    // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
+    let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
+    skew.is_multiple_of(HPAGE_PMD_NR as u64)
 }
 
 /// `madvise_collapse()`
@@ -73,6 +78,11 @@ pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
     let hend = end & !(PMD_SIZE - 1);
     if k.profile.collapse_of_nothing_is_done && hstart >= hend {
         return Ok(());
+    }
+    if !vma.is_anonymous() && hstart < hend {
+        // hpage_collapse_scan_file()
+        k.unpredicted = Some("MADV_COLLAPSE of a file or of shared memory");
+        return Err(EINVAL);
     }
     lru_add_drain_all(k);
     let (mut thps, mut last_fail) = (0, ScanResult::Fail);

@@ -12,6 +12,7 @@ use crate::huge_memory::{
     folio_likely_mapped_shared, madvise_free_huge_pmd, pmd_mkold, split_folio,
 };
 use crate::kernel::Kernel;
+use crate::memory_zap::swap_pte_batch;
 use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
 use crate::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_pmd_tlb_entry,
@@ -23,7 +24,7 @@ use crate::swap::{
     lru_add_drain,
 };
 use crate::swap_state::read_swap_cache_async;
-use crate::swapfile::{folio_free_swap, free_swap_and_cache};
+use crate::swapfile::{folio_free_swap, free_swap_and_cache_nr};
 use crate::tlbflush::PMD_SIZE;
 use crate::vmscan::reclaim_pages;
 
@@ -323,9 +324,12 @@ fn madvise_free_ptes(k: &mut Kernel<'_>, tlb: &mut MmuGather, addr: u64, end: u6
     match k.pte(addr) {
         // Nothing to write back, nothing to read again.
         Pte::Swap { entry, .. } => {
-            free_swap_and_cache(k, entry);
-            k.set_pte(addr, Pte::None);
-            1
+            let nr = swap_pte_batch(k, addr, end);
+            free_swap_and_cache_nr(k, entry, nr);
+            for page in 0..u64::from(nr) {
+                k.set_pte(addr + page * PAGE_SIZE, Pte::None);
+            }
+            u64::from(nr)
         }
         Pte::Present {
             folio: Some(id), ..

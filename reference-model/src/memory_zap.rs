@@ -208,6 +208,29 @@ fn zap_present_ptes(
     (nr, full)
 }
 
+/// `swap_pte_batch()` (`mm/internal.h`): how many entries from `addr` on name one slot
+/// after the other, of the same cgroup.
+pub fn swap_pte_batch(k: &Kernel, addr: u64, end: u64) -> u32 {
+    let cgroup = |entry| k.swap.slots.get(&entry).is_some_and(|slot| slot.charged);
+    let Pte::Swap { entry, exclusive } = k.pte(addr) else {
+        return 1;
+    };
+    let max_nr = ((end - addr) / PAGE_SIZE) as u32;
+    let mut nr = 1;
+    while nr < max_nr {
+        let expected = Pte::Swap {
+            entry: entry + nr,
+            exclusive,
+        };
+        let next = k.pte(addr + u64::from(nr) * PAGE_SIZE);
+        if next != expected || cgroup(entry + nr) != cgroup(entry) {
+            break;
+        }
+        nr += 1;
+    }
+    nr
+}
+
 /// `do_zap_pte_range()` from `addr` on: where it stopped, which is behind the page
 /// that filled the gather or at `end`.
 fn do_zap_pte_range(
@@ -235,11 +258,16 @@ fn do_zap_pte_range(
             Pte::Swap { entry, .. } => {
                 // Genuine swap entries, hence private anonymous pages.
                 if details.even_cows {
-                    swapfile::free_swap_and_cache(k, entry);
-                    k.set_pte(addr, Pte::None);
-                } else {
-                    *skipped = true;
+                    let nr = swap_pte_batch(k, addr, end);
+                    swapfile::free_swap_and_cache_nr(k, entry, nr);
+                    let batch_end = addr + u64::from(nr) * PAGE_SIZE;
+                    for addr in (addr..batch_end).step_by(PAGE_SIZE as usize) {
+                        k.set_pte(addr, Pte::None);
+                    }
+                    addr = batch_end;
+                    continue;
                 }
+                *skipped = true;
             }
             Pte::Guard => {
                 if details.drop_markers {

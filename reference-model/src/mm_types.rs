@@ -6,7 +6,7 @@
 //! huge pages at a fault, are switched off where scenarios run.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 pub use crate::folio::{Folio, Folios, Large, Lru, LruList};
@@ -390,10 +390,55 @@ pub struct Swap {
     pub on: bool,
     /// How many page tables and caches refer to each slot in use (`swap_map`), and its swap-cache folio.
     pub slots: BTreeMap<SwapEntry, SwapSlot>,
-    /// The next slot never used so far.
-    pub next: SwapEntry,
-    /// Slots that may be used again.
-    pub free: Vec<SwapEntry>,
+    /// Which slots are taken (`swap_map`): in use, or in a hart's cache of slots.
+    pub taken: Vec<bool>,
+    /// How many are not (`nr_swap_pages`).
+    pub nr_swap_pages: u64,
+    /// `cluster_info`
+    pub clusters: Vec<SwapCluster>,
+    /// The clusters on each list, first to last.
+    pub lists: BTreeMap<ClusterList, VecDeque<usize>>,
+    /// `percpu_cluster`: by hart and order, where the next slot is looked for first.
+    pub next: BTreeMap<(u32, u32), SwapEntry>,
+    /// `swp_slots`: each hart's cache of slots.
+    pub slots_caches: BTreeMap<u32, SwapSlotsCache>,
+    /// `swap_slot_cache_active`
+    pub slots_cache_active: bool,
+}
+
+/// `struct swap_cluster_info`: as many slots as a huge page has pages.
+#[derive(Clone, Copy, Debug)]
+pub struct SwapCluster {
+    /// Slots taken.
+    pub count: u32,
+    /// What it was first taken for.
+    pub order: u32,
+    /// The list that it is on.
+    pub list: ClusterList,
+}
+
+/// Lists of clusters, those of each order apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClusterList {
+    /// On none, while it is looked at.
+    None,
+    /// `free_clusters`
+    Free,
+    /// `nonfull_clusters[]`
+    Nonfull(u32),
+    /// `frag_clusters[]`
+    Frag(u32),
+    /// `full_clusters`
+    Full,
+}
+
+/// `struct swap_slots_cache`: taken slots of a hart that nobody uses.
+#[derive(Clone, Debug, Default)]
+pub struct SwapSlotsCache {
+    /// Those to be given out.
+    pub slots: VecDeque<SwapEntry>,
+    /// Those that came back.
+    pub slots_ret: Vec<SwapEntry>,
 }
 
 /// A slot in use.

@@ -2,14 +2,15 @@
 //! A program played step by step: system calls in, predictions out.
 
 use crate::api::{
-    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction, StepResult,
+    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction,
+    StepResult, Unpredicted,
 };
 use crate::kernel::Kernel;
 use crate::memory::{Fault, access};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::mmap::{MmapArgs, do_mmap, do_munmap};
 use crate::profile::Profile;
-use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap};
+use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap, swapfile};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -17,12 +18,17 @@ const SIGSEGV: i32 = 11;
 /// What a program does to a fresh subject on this kernel and machine.
 pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Prediction {
     let mut kernel = boot(profile, machine, program);
-    let steps = program
-        .steps
-        .iter()
-        .map(|one| step(&mut kernel, one))
-        .collect();
-    Prediction { steps }
+    let mut prediction = Prediction::default();
+    for (number, one) in program.steps.iter().enumerate() {
+        let predicted = step(&mut kernel, one);
+        // What the step came to until then is no more than the beginning of it.
+        if let Some(why) = kernel.unpredicted {
+            prediction.unpredicted = Some(Unpredicted { step: number, why });
+            break;
+        }
+        prediction.steps.push(predicted);
+    }
+    prediction
 }
 
 /// The kernel as fresh actors find it, about to make the first step.
@@ -64,13 +70,36 @@ pub(crate) fn boot<'a>(
         },
         calls: Vec::new(),
         touched: Vec::new(),
+        unpredicted: None,
     };
+    if kernel.swap.on {
+        swapfile::swapon(&mut kernel.swap);
+    }
     shmem::make_files(&mut kernel, &program.files);
-    // The actors come up one after the other, each on its hart.
-    for task in 0..kernel.tasks.len() {
+    for task in first_runs(&program.actors) {
         sched::run(&mut kernel, task);
     }
     kernel
+}
+
+/// In which order actors run before the first step: each process, and behind it its
+/// threads, one after the other (the guest's agent waits for each). The subject, which
+/// begins the steps once all are ready, runs last.
+fn first_runs(actors: &[Actor]) -> Vec<usize> {
+    let mut order = Vec::new();
+    for (process, actor) in actors.iter().enumerate() {
+        if !matches!(actor.kind, ActorKind::Process { .. }) {
+            continue;
+        }
+        order.push(process);
+        let threads = actors.iter().enumerate();
+        let threads = threads.filter(|(_, actor)| actor.kind == ActorKind::Thread { of: process });
+        order.extend(threads.map(|(thread, _)| thread));
+    }
+    if !actors.is_empty() {
+        order.push(0);
+    }
+    order
 }
 
 /// An actor before the first step.

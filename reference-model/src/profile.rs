@@ -86,6 +86,13 @@ pub struct Profile {
     /// is empty then (SHRINK_STOP), and all of it stays to be done; later it is where
     /// nothing was in the queue, a `list_lru` since then (`deferred_split_lru`).
     pub emptied_split_queue_stops: bool,
+    /// Slots of single pages go through caches of 64 that each CPU has (`mm/swap_slots.c`,
+    /// until "mm, swap: remove swap slot cache").
+    pub swap_slots_cache: bool,
+    /// A cluster of swap is taken off its list to be looked at, and each that has slots left
+    /// goes to the fragmented ones; for single pages those with free slots come before those
+    /// that are free (`isolate_lock_cluster()`, `relocate_cluster()`).
+    pub isolates_swap_clusters: bool,
 }
 
 impl Profile {
@@ -119,6 +126,8 @@ impl Profile {
         knows_which_mms_map: false,
         splits_ascending: false,
         emptied_split_queue_stops: true,
+        swap_slots_cache: true,
+        isolates_swap_clusters: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
     /// release between them that came is not known.
@@ -164,6 +173,8 @@ impl Profile {
         knows_which_mms_map: true,
         splits_ascending: true,
         emptied_split_queue_stops: false,
+        swap_slots_cache: false,
+        isolates_swap_clusters: true,
     };
     /// Stable where no hart has ASIDs: what differs is the machine's.
     pub const NOASID: Profile = Profile {

@@ -92,9 +92,10 @@ pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<
     if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
+    // unmap_mapping_pages() sets no zap_flags: guard pages outlive what they are before.
     let spared = ZapDetails {
         even_cows: false,
-        ..ZapDetails::UNMAP
+        ..ZapDetails::PAGES
     };
     unmap_mapping_range(k, file, first, end, spared);
     shmem_truncate_range(k, file, first, end);
@@ -129,7 +130,8 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     if new > old {
         return Ok(());
     }
-    let all = ZapDetails::UNMAP;
+    // As in punch_hole(), no zap_flags.
+    let all = ZapDetails::PAGES;
     if old > new {
         unmap_mapping_range(k, file, new, u64::MAX, all);
     }

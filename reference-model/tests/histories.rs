@@ -529,3 +529,31 @@ fn next_guard_pages() {
     ]);
     check(&[(map(0, 8), ""), (advise(0, 4, GUARD_INSTALL), EINVAL)]);
 }
+
+/// `unmap_mapping_pages()` sets no zap_flags: guard pages outlive a file that is cut or
+/// punched below them, and in each process.
+#[test]
+fn next_guard_pages_outlive_truncation() {
+    let file = || vec![file(4, true)];
+    let truncate = |pages: u64| Op::Ftruncate {
+        file: 0,
+        len: pages * PAGE,
+    };
+    let punch = Op::PunchHole {
+        file: 0,
+        offset: 0,
+        len: 4 * PAGE,
+    };
+    let history = [
+        (map_with(0, 4, SHARED, Some(0)), ""),
+        (advise(1, 1, GUARD_INSTALL), ""),
+        (punch, ""),
+        (read(1, 1), "!11@1"),
+        (truncate(0), ""),
+        (read(1, 1), "!11@1"),
+        (read(2, 1), "!7@2"),
+    ];
+    let program = Program::of_subject(file(), history.iter().map(|(op, _)| op.clone()));
+    let lines: Vec<&str> = history.iter().map(|(_, line)| *line).collect();
+    check_program(&Profile::NEXT, &Machine::default(), &program, &lines);
+}

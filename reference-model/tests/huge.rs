@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use reference_model::{Actor, ActorKind, Machine, Op, Profile, Program, Step};
+use reference_model::{Actor, ActorKind, Machine, MemoryFile, Op, Profile, Program, Step, predict};
 
 const COLLAPSE: i32 = 25;
 const DONTDUMP: i32 = 16;
@@ -162,4 +162,48 @@ fn written_to_after_a_fork() {
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
     check_program(&Profile::STABLE, &Machine::default(), &program, &lines);
+}
+
+/// What MADV_COLLAPSE comes to is decided by what lies there: where it would make a huge
+/// page of a file, nothing is predicted from there on; what it refuses is.
+#[test]
+fn collapse_of_a_file_is_not_predicted() {
+    let shared = |offset: u64| Op::Mmap {
+        addr: ARENA,
+        len: 512 * PAGE,
+        prot: READ | WRITE,
+        flags: SHARED | FIXED,
+        file: Some(0),
+        offset: offset * PAGE,
+    };
+    let file = || {
+        vec![MemoryFile {
+            pages: 1024,
+            ..MemoryFile::default()
+        }]
+    };
+    let stops = |ops: Vec<Op>| {
+        let program = Program::of_subject(file(), ops);
+        let prediction = predict(&Profile::STABLE, &Machine::default(), &program);
+        let step = prediction.unpredicted.map(|unpredicted| unpredicted.step);
+        assert_eq!(prediction.steps.len(), step.unwrap_or(program.steps.len()));
+        step
+    };
+    assert_eq!(stops(vec![shared(0), collapse(), unmap(0, 1)]), Some(1));
+    assert_eq!(stops(vec![share(0, 512), collapse()]), Some(1));
+    // Askew, too small, or gone before: refused, or of anonymous memory.
+    assert_eq!(stops(vec![shared(1), collapse()]), None);
+    assert_eq!(stops(vec![share(0, 511), advise(0, 511, COLLAPSE)]), None);
+    let gone = vec![shared(0), unmap(0, 512), map(0, 512), write(0, 512)];
+    assert_eq!(stops([gone, vec![collapse()]].concat()), None);
+    // Two areas that merge are one.
+    let half = |nth: u64| Op::Mmap {
+        addr: ARENA + nth * 256 * PAGE,
+        len: 256 * PAGE,
+        prot: READ | WRITE,
+        flags: SHARED | FIXED,
+        file: Some(0),
+        offset: nth * 256 * PAGE,
+    };
+    assert_eq!(stops(vec![half(0), half(1), collapse()]), Some(2));
 }

@@ -234,6 +234,9 @@ pub fn predict(args: &PredictArgs) -> Result<u8, Failure> {
                     "{}",
                     text::of_prediction(scenario, &prediction, fences)
                 )?;
+                if let Some(unpredicted) = prediction.unpredicted {
+                    writeln!(out, "{}", text::unpredicted(unpredicted))?;
+                }
             }
         }
     }

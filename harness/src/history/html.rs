@@ -237,6 +237,9 @@ fn details(found: &Found) -> Markup {
                 }
                 @if let Some(kernel) = line["kernel"].as_str() { ", on " (kernel) }
             }
+            @if let Some(why) = line["unpredicted"]["why"].as_str() {
+                p { "not predicted from step " (line["unpredicted"]["step"]) " on: " (why) }
+            }
             (arena::steps(&line))
             @for finding in array(&line["findings"]) { (self::finding(finding)) }
             @if let Some(rerun) = line["rerun"].as_str() { p { "run just this: " code { (rerun) } } }

@@ -201,6 +201,9 @@ impl Page<'_> {
         let outcome = verdict.outcome();
         let name = self.coloured(colour_of(outcome), &format!("{:<16}", outcome.name()));
         self.line(format!("{name} {}", verdict.scenario.path.display()));
+        if let Some(unpredicted) = verdict.unpredicted() {
+            self.line(format!("  {}", text::unpredicted(unpredicted)));
+        }
         for finding in &verdict.findings {
             self.finding(verdict, finding);
         }

@@ -15,7 +15,7 @@ use crate::text;
 use crate::verdict::{Finding, Verdict};
 use chrono::SecondsFormat;
 use reference_model::{
-    Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Whose,
+    Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Unpredicted, Whose,
 };
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -156,6 +156,7 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> Value {
         "runs": verdict.runs,
         "elapsed_ms": verdict.elapsed.as_millis() as u64,
         "layer1_checked": verdict.checked,
+        "unpredicted": verdict.unpredicted().map(unpredicted),
         "steps": (0..verdict.scenario.steps.len()).map(|step| self::step(verdict, step)).collect::<Vec<_>>(),
         "rerun": rerun.line(verdict),
     })
@@ -183,8 +184,13 @@ pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Predictio
         "scenario": scenario.path.display().to_string(),
         "about": scenario.about,
         "model_profile": profile.name,
+        "unpredicted": prediction.unpredicted.map(unpredicted),
         "steps": steps.collect::<Vec<_>>(),
     })
+}
+
+fn unpredicted(unpredicted: Unpredicted) -> Value {
+    json!({ "step": unpredicted.step + 1, "why": unpredicted.why })
 }
 
 fn step(verdict: &Verdict, index: usize) -> Value {

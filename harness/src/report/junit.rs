@@ -106,6 +106,9 @@ fn case(test: &Test) -> TestCase {
         false => xml(&format!("tlbdiff.{class}")),
     });
     case.set_time(test.elapsed);
+    if test.status == Status::Pass && !test.text.is_empty() {
+        case.set_system_out(xml(&test.text));
+    }
     case
 }
 

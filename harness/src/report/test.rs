@@ -4,6 +4,7 @@
 use super::human;
 use super::{Rerun, Start};
 use crate::outcome::Outcome;
+use crate::text;
 use crate::verdict::{Finding, Verdict};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
@@ -58,7 +59,7 @@ pub struct Test {
     pub outcome: &'static str,
     /// Why, in a line; empty where it passed.
     pub why: String,
-    /// All about it, as people read it; empty where it passed.
+    /// All about it, as people read it; where it passed, only what was not predicted.
     pub text: String,
     /// How often each result came, where they vary.
     pub counts: Vec<u32>,
@@ -88,7 +89,10 @@ impl Test {
             outcome: outcome.name(),
             why: worst.map(why).unwrap_or_default(),
             text: match status {
-                Status::Pass => String::new(),
+                Status::Pass => verdict
+                    .unpredicted()
+                    .map(text::unpredicted)
+                    .unwrap_or_default(),
                 _ => human::page(verdict, rerun),
             },
             counts: counts.unwrap_or_default(),

@@ -16,9 +16,6 @@ use std::path::Path;
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
 const OFFSET_PAGES: u64 = i64::MAX as u64 / protocol::PAGE_SIZE;
 
-/// Pages of a huge page.
-const HUGE_PAGE: u64 = 512;
-
 /// Reads and checks the text of a scenario.
 ///
 /// # Errors
@@ -75,7 +72,6 @@ impl Checker<'_> {
             .into_iter()
             .map(|(name, file)| Ok((name, self.memory_file(file.value)?)));
         let files = files.collect::<Checked<Vec<_>>>()?;
-        let places: Vec<Location> = file.steps.value.iter().map(|s| s.referenced).collect();
         let mut cast = self.cast(file.actors)?;
         let steps = file
             .steps
@@ -84,7 +80,6 @@ impl Checker<'_> {
             .map(|step| self.step(step, &files, &mut cast))
             .collect::<Checked<Vec<Step>>>()?;
         self.all_act(&cast)?;
-        self.no_huge_page_of_a_file(&steps, &places)?;
         Ok(Scenario {
             path: self.path.to_owned(),
             name: naming::of(self.path),
@@ -101,26 +96,6 @@ impl Checker<'_> {
             steps,
             files,
         })
-    }
-
-    /// MADV_COLLAPSE would make a huge page of a file here, of which the model knows nothing.
-    fn no_huge_page_of_a_file(&self, steps: &[Step], places: &[Location]) -> Checked<()> {
-        let mapped: Vec<(u64, u64)> = steps.iter().filter_map(maps_a_file).collect();
-        for (step, place) in steps.iter().zip(places) {
-            let Some((at, end)) = collapses(step) else {
-                continue;
-            };
-            let could = |&(first, behind): &(u64, u64)| {
-                let overlaps = first < end && at < behind;
-                overlaps && first.next_multiple_of(HUGE_PAGE) + HUGE_PAGE <= behind
-            };
-            if mapped.iter().any(could) {
-                let message = "`collapse` is not predicted of 2 MiB of a file or of shared memory";
-                let hint = "the model has huge pages of private anonymous memory only";
-                return Err(self.error(*place, message).with_hint(Some(hint.to_owned())));
-            }
-        }
-        Ok(())
     }
 
     fn finding(&self, finding: file::Finding) -> Checked<KnownFinding> {
@@ -373,34 +348,6 @@ impl Checker<'_> {
     }
 }
 
-/// First page and the one behind the last of what a step maps, if that is not private
-/// anonymous memory.
-fn maps_a_file(step: &Step) -> Option<(u64, u64)> {
-    match step.op {
-        Op::Mmap {
-            at,
-            pages,
-            flags,
-            file,
-            ..
-        } if file.is_some() || flags & libc::MAP_SHARED != 0 => Some((at, at + pages)),
-        _ => None,
-    }
-}
-
-/// The pages that a step gives the advice to collapse.
-fn collapses(step: &Step) -> Option<(u64, u64)> {
-    match step.op {
-        Op::Madvise {
-            at, pages, advice, ..
-        }
-        | Op::ProcessMadvise {
-            at, pages, advice, ..
-        } if advice == libc::MADV_COLLAPSE => Some((at, at + pages)),
-        _ => None,
-    }
-}
-
 fn mmap_flags(step: &file::Mmap) -> c_int {
     let chosen = [
         (
@@ -501,24 +448,6 @@ mod tests {
             (7, "- munmap:")
         );
         assert_eq!(scenario.about, "two lines");
-    }
-
-    #[test]
-    fn no_scenario_makes_a_huge_page_of_a_file() {
-        let with = |maps: &str| {
-            let collapse = "  - madvise: { at: 0, pages: 1024, advice: collapse }\n";
-            let text = format!("about: x\nsteps:\n{maps}{collapse}");
-            check(Path::new("t.yaml"), &text).map_err(|error| (error.at, error.message))
-        };
-        let map = |at: u64, pages: u64| format!("  - mmap: {{ at: {at}, pages: {pages} }}\n");
-        let shared = |at: u64, pages: u64| {
-            format!("  - mmap: {{ at: {at}, pages: {pages}, shared: true }}\n")
-        };
-        assert!(with(&map(0, 1024)).is_ok());
-        assert!(with(&(map(1, 511) + &shared(512, 511))).is_ok());
-        let (at, message) = with(&(map(1, 600) + &shared(512, 512))).expect_err("a huge page");
-        assert_eq!(at, Some((5, 5)));
-        assert!(message.contains("`collapse`"), "{message}");
     }
 
     #[test]

@@ -190,7 +190,13 @@ fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
             continue;
         }
         order.store(0, SeqCst);
-        say(fork_on(stack, Start { region, actor: ordered as usize - 1 }));
+        say(fork_on(
+            stack,
+            Start {
+                region,
+                actor: ordered as usize - 1,
+            },
+        ));
     }
 }
 

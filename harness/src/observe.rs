@@ -250,7 +250,8 @@ fn observed(call: &TracedCall, mm: Option<usize>, harts: u32) -> ObservedCall {
 fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
     let turned = |mask: u64| {
         let set = (0..harts.min(64)).filter(|bit| mask & 1 << bit != 0);
-        set.fold(0, |turned, bit| turned | 1 << hart(harts, bit))
+        set.filter_map(|bit| hart(harts, bit))
+            .fold(0, |turned, bit| turned | 1 << bit)
     };
     match effect {
         Effect::Fence(Fence::Sbi {
@@ -354,5 +355,6 @@ fn result_of(result: GuestResult) -> StepResult {
             signal,
             addr: address(page),
         },
+        GuestResult::Unborn => StepResult::Unborn,
     }
 }

@@ -155,6 +155,9 @@ fn lines<'a>(
         .collect()
 }
 
+/// What stands for the result of a step whose actor never came to life.
+pub const UNBORN: &str = "not done, for its actor was never born";
+
 /// `ok`, `EINVAL`, `SIGSEGV at page 5`.
 pub fn result(result: StepResult) -> String {
     match result {
@@ -167,6 +170,7 @@ pub fn result(result: StepResult) -> String {
             Ok(known) => format!("{known} at page {}", place(addr)),
             Err(_) => format!("signal {signal} at page {}", place(addr)),
         },
+        StepResult::Unborn => UNBORN.to_owned(),
     }
 }
 

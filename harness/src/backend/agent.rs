@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What all backends have in common that have an agent replay programs.
 
+use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
+use crate::convert::Tracing;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
 use crate::scenario::{Has, Scenario};
@@ -12,7 +14,8 @@ use protocol::message::{Report, System};
 use reference_model::Machine;
 
 /// Has a program replayed; records are handed on as they come.
-pub(super) type Replay<'a> = dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
+pub(super) type Replay<'a> =
+    dyn FnMut(Tracing, &mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
 
 /// What it means that the kernel prints warnings while a program is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,17 @@ pub(super) enum Warnings {
     OfAnything,
 }
 
+/// Records that the module's trace buffer holds where nothing is said (vm/module/device.c).
+const USUAL_RECORDS: u32 = 65536;
+/// Records that it holds at the most.
+const MAX_RECORDS: u32 = 1048576;
+
+/// Memory that a program's actors and its trace take besides what its steps name, in pages.
+const OWN_PAGES: u64 = 4096;
+
+/// The most harts of which masks tell, in a record of the trace.
+const MOST_HARTS: u32 = 64;
+
 /// What a scenario runs on, if it can run there.
 ///
 /// # Errors
@@ -34,6 +48,24 @@ pub(super) fn subject(
     config: &mut dyn FnMut() -> Option<String>,
 ) -> Result<Subject, Finding> {
     let skipped = |why: String| Err(Finding::Skipped { why });
+    let (has, needs) = (system.harts, scenario.harts());
+    if has < needs {
+        return skipped(too_few_harts(has, needs, config().as_deref()));
+    }
+    if has > MOST_HARTS {
+        return skipped(format!(
+            "the machine has {has} harts online, and the trace's masks have room for {MOST_HARTS}"
+        ));
+    }
+    let filled = filled_pages(scenario);
+    if filled > 0 && filled + OWN_PAGES > system.free_pages {
+        return skipped(format!(
+            "it needs {} MiB of memory for its files, and the machine has {} MiB to give: \
+             a guest gets more by --memory",
+            mib(filled + OWN_PAGES),
+            system.free_pages / PAGES_OF_A_MIB
+        ));
+    }
     let asids = system.asids;
     if !asids && scenario.actors.len() > 1 && system.harts <= scenario.harts() {
         return skipped(
@@ -56,16 +88,77 @@ pub(super) fn subject(
     })
 }
 
-/// One replay, observed.
+/// Why there are too few harts, as far as that is known.
+pub(super) fn too_few_harts(has: u32, needs: u32, config: Option<&str>) -> String {
+    let limit = config.and_then(nr_cpus).filter(|limit| *limit <= has);
+    match limit {
+        Some(limit) => format!(
+            "it needs {needs} harts, and the kernel uses {limit} at the most: it is built with \
+             CONFIG_NR_CPUS={limit}"
+        ),
+        None => format!("it needs {needs} harts, and the machine has {has} online"),
+    }
+}
+
+/// The most harts that a kernel of that configuration uses.
+pub(super) fn nr_cpus(config: &str) -> Option<u32> {
+    let mut lines = config.lines();
+    lines.find_map(|line| line.strip_prefix("CONFIG_NR_CPUS=")?.parse().ok())
+}
+
+const PAGES_OF_A_MIB: u64 = (1 << 20) / protocol::PAGE_SIZE;
+
+/// Whole MiB in which so many pages have room.
+fn mib(pages: u64) -> u64 {
+    pages.div_ceil(PAGES_OF_A_MIB)
+}
+
+/// Pages of files that are written before the first step.
+fn filled_pages(scenario: &Scenario) -> u64 {
+    let filled = scenario.files.iter().filter(|(_, file)| file.filled);
+    filled.map(|(_, file)| file.pages).sum()
+}
+
+/// A replay, observed. Where the trace buffer was too small, and nobody has said how large
+/// it should be, it is replayed again with a larger one.
 ///
 /// # Errors
 /// There is no whole trace, and why.
 pub(super) fn observe(
     scenario: &Scenario,
-    harts: u32,
+    system: &System,
+    warnings: Warnings,
+    tracing: Tracing,
+    layer1: &Layer1<'_>,
+    replay: &mut Replay<'_>,
+) -> Result<Observed, Finding> {
+    let mut records = match tracing.buffer_records {
+        0 => USUAL_RECORDS,
+        said => said,
+    };
+    let mut tracing = tracing;
+    loop {
+        let mut lost = 0;
+        let observed = observe_once(scenario, system, warnings, layer1.afresh(), &mut |take| {
+            let report = replay(tracing, take)?;
+            lost = report.lost;
+            Ok(report)
+        });
+        if lost == 0 || tracing.keeps_all || records >= MAX_RECORDS {
+            return observed;
+        }
+        records = (4 * records).min(MAX_RECORDS);
+        tracing.buffer_records = records;
+    }
+}
+
+/// One replay, observed.
+fn observe_once(
+    scenario: &Scenario,
+    system: &System,
     warnings: Warnings,
     mut layer1: Layer1<'_>,
-    replay: &mut Replay<'_>,
+    replay: &mut dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding>,
 ) -> Result<Observed, Finding> {
     let mut calls = Calls::default();
     let mut observer = Observer::default();
@@ -83,11 +176,47 @@ pub(super) fn observe(
         layer1.push(&traced);
         observer.push(&traced);
     });
-    check_whole(scenario, &report, taken, in_order)?;
+    let said = kernel_log::meaning(&report.kernel_warnings);
+    let complaint = complaint(&report, &said, warnings);
+    let whole = memory_sufficed(scenario, system, &report, &said, warnings)
+        .and_then(|()| check_whole(scenario, &report, taken, in_order));
+    if let Err(finding) = whole {
+        // A kernel that complains is worse than a program that was cut short.
+        return Err(complaint.unwrap_or(finding));
+    }
     Ok(Observed {
-        observation: observer.finish(&report, harts),
+        observation: observer.finish(&report, system.harts),
         layer1: layer1.finish(),
-        findings: complaint(&report, warnings).into_iter().collect(),
+        findings: complaint.into_iter().collect(),
+    })
+}
+
+/// A machine without memory does what it can instead of what it should.
+fn memory_sufficed(
+    scenario: &Scenario,
+    system: &System,
+    report: &Report,
+    said: &Meaning,
+    warnings: Warnings,
+) -> Result<(), Finding> {
+    let Some(sign) = &said.memory else {
+        return Ok(());
+    };
+    // On a board others run out of memory too, which is told where it ended the program.
+    let (done, all) = (report.steps.len(), scenario.steps.len());
+    if warnings == Warnings::OfAnything && done == all {
+        return Ok(());
+    }
+    let remedy = match warnings {
+        Warnings::OfTheProgram => "give the guest more with --memory MIB",
+        Warnings::OfAnything => "take a board with more",
+    };
+    Err(Finding::CouldNotRun {
+        why: format!(
+            "the machine's memory of {} MiB was used up after {done} of {all} steps, so this says \
+             nothing about the kernel\n{remedy}, or have the scenario take less\n  | {sign}",
+            mib(system.ram_pages)
+        ),
     })
 }
 
@@ -101,7 +230,8 @@ fn check_whole(
     let cannot = |why: String| Err(Finding::CouldNotRun { why });
     if report.lost > 0 {
         return cannot(format!(
-            "the trace buffer was too small: {} of {} records were lost",
+            "the trace buffer was too small: {} of {} records were lost\n\
+             have the scenario do less, or run it when the host is less busy: --jobs 1",
             report.lost,
             report.recorded + report.lost
         ));
@@ -125,9 +255,9 @@ fn check_whole(
 }
 
 /// What the kernel itself had to complain of during the run.
-fn complaint(report: &Report, warnings: Warnings) -> Option<Finding> {
+fn complaint(report: &Report, said: &Meaning, warnings: Warnings) -> Option<Finding> {
     let tainted = report.taint_after & !report.taint_before;
-    let warned = warnings == Warnings::OfTheProgram && !report.kernel_warnings.is_empty();
+    let warned = warnings == Warnings::OfTheProgram && !said.complaints.is_empty();
     if !warned && tainted == 0 {
         return None;
     }
@@ -137,7 +267,7 @@ fn complaint(report: &Report, warnings: Warnings) -> Option<Finding> {
     }
     Some(Finding::KernelCrashed {
         what,
-        log: report.kernel_warnings.clone(),
+        log: said.complaints.clone(),
     })
 }
 

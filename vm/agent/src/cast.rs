@@ -4,7 +4,7 @@
 
 use crate::actor::Handed;
 use crate::shared::Shared;
-use crate::{boot, files, tracer};
+use crate::{boot, files, limits, tracer};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -208,9 +208,9 @@ impl<'a> Cast<'a> {
 
     /// Somebody is about to exit: waits for that, and ends its step.
     fn see_exit(&mut self) -> Result<()> {
-        let mut number = [0];
+        let mut number = [0; 4];
         self.bell.read_exact(&mut number)?;
-        let actor = usize::from(number[0]);
+        let actor = u32::from_le_bytes(number) as usize;
         self.exited.push(actor);
         let thread = matches!(self.program.actors[actor].kind, ActorKind::Thread { .. });
         let flags = if thread { PIDFD_THREAD } else { 0 };
@@ -228,10 +228,11 @@ impl<'a> Cast<'a> {
             tracer::mark(self.handed.tracer, step as u64, 1);
         }
         self.shared.store(step, StepResult::Ok, 0);
-        if self.program.trace && step + 1 == self.program.steps.len() {
+        let next = self.shared.pass_over_unborn(self.program, step + 1);
+        if self.program.trace && next == self.program.steps.len() {
             tracer::stop(self.handed.tracer)?;
         }
-        self.shared.finish(self.program, step + 1);
+        self.shared.finish(self.program, next);
         Ok(())
     }
 
@@ -349,6 +350,7 @@ impl Process {
 /// where that of all others lies; and on a board it is where it may use its hart.
 fn prepare(handed: &Handed) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
+    limits::first_to_go()?;
     handed.leave_cgroup()?;
     let persona = personality::get().context("personality")? | Persona::ADDR_NO_RANDOMIZE;
     personality::set(persona).map(drop).context("personality")

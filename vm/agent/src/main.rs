@@ -11,6 +11,7 @@ mod cast;
 mod cgroup;
 mod files;
 mod kmsg;
+mod limits;
 mod perform;
 mod populate;
 mod serve;

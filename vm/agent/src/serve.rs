@@ -170,8 +170,7 @@ fn run(
     let shared = Shared::map(open.shared.as_raw_fd(), program)?;
     let handed = open.handed(tracer.as_ref(), kill_subject, &files);
     let mut fetch = |port: &mut Port, all: bool| match &mut tracer {
-        // A buffer of a given size is for trying what overflows.
-        Some(tracer) if all || program.buffer_records == 0 => send_trace(port, id, tracer),
+        Some(tracer) if all || !program.keeps_all => send_trace(port, id, tracer),
         _ => Ok(()),
     };
     let end = Cast::start(program, shared, &handed, open.bell, limit)

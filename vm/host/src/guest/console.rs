@@ -40,6 +40,8 @@ pub(super) enum Sign {
     Hang,
     /// The first process ended, which is the agent.
     InitDied,
+    /// The kernel ends because memory was used up and nothing could be taken from anybody.
+    OutOfMemory,
 }
 
 /// Lines of lockdep, which all begin as warnings; other warnings are the
@@ -56,6 +58,13 @@ const LOCKDEP: [&str; 11] = [
     "Nested lock was not taken",
     "Invalid wait context",
     "suspicious RCU usage",
+];
+
+/// How `out_of_memory()` of mm/oom_kill.c panics: where nobody is left to be killed, or
+/// where it was told to.
+const OUT_OF_MEMORY: [&str; 2] = [
+    "Kernel panic - not syncing: System is deadlocked on memory",
+    "Kernel panic - not syncing: Out of memory",
 ];
 
 const CRASH: [&str; 6] = [
@@ -83,6 +92,8 @@ pub(super) fn sign(line: &str) -> Option<Sign> {
     let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
     if line.contains(INIT_DIED) {
         Some(Sign::InitDied)
+    } else if has(&OUT_OF_MEMORY) {
+        Some(Sign::OutOfMemory)
     } else if has(&HANG) {
         Some(Sign::Hang)
     } else if has(&CRASH) || (line.contains("WARNING: ") && has(&LOCKDEP)) {
@@ -363,6 +374,15 @@ mod tests {
                 "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
                 Some(Sign::InitDied),
             ),
+            (
+                "Kernel panic - not syncing: System is deadlocked on memory",
+                Some(Sign::OutOfMemory),
+            ),
+            (
+                "Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled",
+                Some(Sign::OutOfMemory),
+            ),
+            ("Out of memory: Killed process 37 (tlbdiff-agent)", None),
             ("WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 f+0x1/0x2", None),
             ("Run /init as init process", None),
             ("rcu: Hierarchical RCU implementation.", None),

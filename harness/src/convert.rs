@@ -217,7 +217,7 @@ mod tests {
         let steps = "  - exec: { by: z }\n  - fork: { child: a, by: y }\n  - exec: { by: z }\n";
         let scenario = scenario(actors, steps);
         assert_eq!(scenario.mms, ["subject", "y", "z", "z'", "a", "z''"]);
-        let program = to_program(&scenario, 4, TRACED);
+        let program = to_program(&scenario, 4, TRACED).expect("enough harts");
         assert_eq!(program.mms(), 6);
         let kind = |name: &str| {
             let place = scenario.actors.iter().position(|actor| actor.name == name);
@@ -237,14 +237,18 @@ mod tests {
         );
         assert_eq!(scenario.harts(), 2);
         let harts = |harts: u32| {
-            let actors = to_program(&scenario, harts, TRACED).actors;
-            actors.iter().map(|actor| actor.hart).collect::<Vec<_>>()
+            let actors = to_program(&scenario, harts, TRACED)?.actors;
+            Some(actors.iter().map(|actor| actor.hart).collect::<Vec<_>>())
         };
-        assert_eq!(harts(3), [2, 1]);
-        assert_eq!(harts(2), [1, 0]);
+        assert_eq!(harts(3), Some(vec![2, 1]));
+        assert_eq!(harts(2), Some(vec![1, 0]));
+        // No actor is anywhere but where the scenario says.
+        assert_eq!((harts(1), harts(0)), (None, None));
         let actors = to_model(&scenario).actors;
         assert_eq!((actors[0].hart, actors[1].hart), (0, 1));
-        assert!((0..5).all(|number| hart(5, hart(5, number)) == number));
+        let back = |number| hart(5, hart(5, number)?);
+        assert!((0..5).all(|number| back(number) == Some(number)));
+        assert_eq!((hart(5, 5), hart(0, 0)), (None, None));
     }
 
     #[test]
@@ -258,7 +262,10 @@ mod tests {
             _ => usize::MAX,
         };
         assert_eq!(scenario.actors[of(&scenario.steps[1].op)].name, "w");
-        let place = of(&to_program(&scenario, 3, TRACED).steps[1].op);
+        let place = of(&to_program(&scenario, 3, TRACED)
+            .expect("enough harts")
+            .steps[1]
+            .op);
         assert_eq!(scenario.actors[place].name, "p");
         let model = to_model(&scenario).steps[1].op.clone();
         assert!(matches!(model, model::Op::ProcessMadvise { of, .. } if of == place));

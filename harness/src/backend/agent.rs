@@ -292,3 +292,139 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         ..Machine::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::check;
+    use protocol::program::StepResult;
+    use std::path::Path;
+
+    const OOM: &str = "exe invoked oom-killer: gfp_mask=0x0, order=0, oom_score_adj=1000";
+
+    fn scenario(text: &str) -> Scenario {
+        check(Path::new("t.yaml"), text).expect("a good scenario")
+    }
+
+    /// What comes of replays that report this, one after the other, and with which buffers.
+    fn replays(tracing: Tracing, reports: &[Report]) -> (Result<Observed, Finding>, Vec<u32>) {
+        let none = |_: &_, _: &_| Vec::new();
+        let layer1 = Layer1::new(&none, 3);
+        let mut buffers = Vec::new();
+        let system = System {
+            harts: 2,
+            ..System::default()
+        };
+        let observed = observe(
+            &scenario("about: x\nsteps: [run]\n"),
+            &system,
+            Warnings::OfTheProgram,
+            tracing,
+            &layer1,
+            &mut |tracing, _| {
+                buffers.push(tracing.buffer_records);
+                Ok(reports[buffers.len() - 1].clone())
+            },
+        );
+        (observed, buffers)
+    }
+
+    fn whole() -> Report {
+        Report {
+            steps: vec![StepResult::Ok],
+            ..Report::default()
+        }
+    }
+
+    fn with_loss() -> Report {
+        Report { lost: 7, ..whole() }
+    }
+
+    fn why(observed: Result<Observed, Finding>) -> String {
+        match observed {
+            Err(Finding::CouldNotRun { why }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_lost_records_is_replayed_with_a_larger_buffer() {
+        let (observed, buffers) = replays(Tracing::full(0), &[with_loss(), with_loss(), whole()]);
+        assert!(observed.is_ok(), "{observed:?}");
+        assert_eq!(buffers, [0, 262_144, 1_048_576]);
+        let (observed, buffers) =
+            replays(Tracing::full(0), &[with_loss(), with_loss(), with_loss()]);
+        assert!(why(observed).contains("--jobs 1"));
+        assert_eq!(buffers.len(), 3);
+        let (observed, buffers) = replays(Tracing::full(4), &[with_loss()]);
+        assert!(why(observed).starts_with("the trace buffer was too small: 7 of 7"));
+        assert_eq!(buffers, [4]);
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_no_crash_but_a_complaint_is() {
+        let cut_short = |warnings: &[&str]| Report {
+            killed_by: Some(9),
+            kernel_warnings: warnings.iter().map(|line| (*line).to_owned()).collect(),
+            ..Report::default()
+        };
+        let (observed, _) = replays(Tracing::full(0), &[cut_short(&[OOM])]);
+        let why = why(observed);
+        assert!(why.contains("was used up after 0 of 1 steps"), "{why}");
+        assert!(why.contains("--memory"), "{why}");
+        let (observed, _) = replays(
+            Tracing::full(0),
+            &[cut_short(&[OOM, "BUG: Bad page state"])],
+        );
+        assert!(
+            matches!(observed, Err(Finding::KernelCrashed { .. })),
+            "{observed:?}"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_skipped_before_it_runs() {
+        let refused = |text: &str, system: &System, config: Option<&str>| {
+            let config = config.map(str::to_owned);
+            match subject(&scenario(text), system, &mut || config.clone()) {
+                Err(Finding::Skipped { why }) => Some(why),
+                other => other.err().map(|finding| format!("{finding:?}")),
+            }
+        };
+        let system = System {
+            harts: 8,
+            asids: true,
+            free_pages: 100_000,
+            ..System::default()
+        };
+        let on_hart = |hart: u32| {
+            format!(
+                "about: x\nactors:\n  p: {{ kind: process, hart: {hart} }}\nsteps:\n  - run: {{ by: p }}\n"
+            )
+        };
+        assert_eq!(refused(&on_hart(7), &system, None), None);
+        let told = refused(
+            &on_hart(8),
+            &system,
+            Some("CONFIG_SMP=y\nCONFIG_NR_CPUS=8\n"),
+        );
+        assert!(told.is_some_and(|why| why.ends_with("CONFIG_NR_CPUS=8")));
+        let told = refused(&on_hart(8), &system, Some("CONFIG_NR_CPUS=64\n"));
+        assert_eq!(
+            told.as_deref(),
+            Some("it needs 9 harts, and the machine has 8 online")
+        );
+        let with_file = |pages: u64, filled: bool| {
+            format!("about: x\nfiles:\n  f: {{ pages: {pages}, filled: {filled} }}\nsteps: [run]\n")
+        };
+        assert_eq!(refused(&with_file(90_000, true), &system, None), None);
+        assert_eq!(refused(&with_file(200_000, false), &system, None), None);
+        let told = refused(&with_file(100_000, true), &system, None);
+        assert!(told.is_some_and(|why| why.contains("--memory")));
+        let many = System {
+            harts: 65,
+            ..system
+        };
+        assert!(refused(&on_hart(1), &many, None).is_some());
+    }
+}

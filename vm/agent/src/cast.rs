@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 
 /// How often the trace is fetched while actors run.
 const FETCH: u16 = 20;
-/// How long killed actors may take to end.
-const DEATH: Duration = Duration::from_secs(3);
+/// How long killed actors may take to end: freeing much memory takes its time on a busy
+/// host. The host waits for longer (`grace` in vm/host/src/guest/mod.rs).
+const DEATH: Duration = Duration::from_secs(8);
 /// How long it is waited between two looks at who is ready.
 const LOOK: Duration = Duration::from_micros(200);
 /// PIDFD_THREAD of include/uapi/linux/pidfd.h

@@ -67,6 +67,9 @@ const OUT_OF_MEMORY: [&str; 2] = [
     "Kernel panic - not syncing: Out of memory",
 ];
 
+/// Memory has run out, and the kernel goes on by killing somebody.
+const OOM_KILLER: &str = " invoked oom-killer: ";
+
 const CRASH: [&str; 6] = [
     "Kernel panic - not syncing",
     "Oops [#",
@@ -127,6 +130,7 @@ pub(super) struct Console {
     seen: Option<Seen>,
     ready: bool,
     agent_said: Option<String>,
+    out_of_memory: Option<String>,
     last_output: Instant,
 }
 
@@ -147,6 +151,7 @@ impl Console {
             seen: None,
             ready: false,
             agent_said: None,
+            out_of_memory: None,
             last_output: Instant::now(),
         })
     }
@@ -210,6 +215,8 @@ impl Console {
             self.ready = true;
         } else if let Some((_, said)) = line.split_once(AGENT_SAYS) {
             self.agent_said = Some(said.to_owned());
+        } else if line.contains(OOM_KILLER) && self.out_of_memory.is_none() {
+            self.out_of_memory = Some(without_timestamp(line).to_owned());
         }
         if self.seen.is_none()
             && let Some(sign) = sign(line)
@@ -233,6 +240,11 @@ impl Console {
         self.agent_said.as_deref()
     }
 
+    /// The first line that says that memory ran out, where the kernel went on.
+    pub(super) fn out_of_memory(&self) -> Option<&str> {
+        self.out_of_memory.as_deref()
+    }
+
     /// The first bad sign, those of the boot not counted.
     pub(super) fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
@@ -249,6 +261,7 @@ impl Console {
     /// and explains no later error.
     pub(super) fn booted(&mut self) {
         self.seen = None;
+        self.out_of_memory = None;
         self.booted_at = self.count;
     }
 
@@ -471,6 +484,17 @@ mod tests {
         let said = console.agent_said();
         assert_eq!(said, Some("cannot load tlbdiff.ko: EINVAL"));
         assert!(console_with(b"\x1b[0mtlbdiff-agent: ready\r\n").agent_ready());
+    }
+
+    #[test]
+    fn that_memory_ran_out_is_noticed_and_is_no_crash() {
+        let line = b"[   9.5] exe invoked oom-killer: gfp_mask=0x0, order=0\n";
+        let mut console = console_with(line);
+        let said = "exe invoked oom-killer: gfp_mask=0x0, order=0";
+        assert_eq!(console.out_of_memory(), Some(said));
+        assert!(console.seen().is_none());
+        console.booted();
+        assert_eq!(console.out_of_memory(), None);
     }
 
     #[test]

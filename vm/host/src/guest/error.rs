@@ -94,8 +94,9 @@ pub enum GuestError {
         /// The console's end.
         console: String,
     },
-    /// The kernel gave up for lack of memory: the program asked for more than there is.
-    #[error("the guest's memory was used up, and its kernel gave up: {line}")]
+    /// The program asked for more memory than there is: the kernel gave up, or it could not
+    /// be replayed in time.
+    #[error("the guest's memory was used up: {line}")]
     OutOfMemory {
         /// The console's line that says so.
         line: String,

@@ -74,7 +74,8 @@ fn measure(guest: &mut Guest, scenario: &Scenario) -> Result<Cost, Box<dyn Error
             on,
             ..Tracing::default()
         };
-        let program = to_program(scenario, guest.system().harts, tracing);
+        let harts = guest.system().harts;
+        let program = to_program(scenario, harts, tracing).ok_or("too few harts")?;
         let report = guest.run(&program, TIMEOUT, &mut drop)?;
         took[usize::from(on)].push(report.step_ns.iter().sum::<u64>());
         records = report.recorded;

@@ -4,6 +4,7 @@
 mod agent;
 pub mod board;
 pub mod guest;
+mod kernel_log;
 pub mod recorded;
 
 use crate::layer1::{Layer1, Layer1Verdict};

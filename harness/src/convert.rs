@@ -15,14 +15,18 @@ pub struct Tracing {
     pub subscribers: Option<u32>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// The buffer is not emptied while the steps run, and never replaced by a larger one:
+    /// for trying what overflows.
+    pub keeps_all: bool,
 }
 
 impl Tracing {
-    /// All that there is to see.
+    /// All that there is to see. A size that is said is for trying what overflows.
     pub fn full(buffer_records: u32) -> Tracing {
         Tracing {
             on: true,
             buffer_records,
+            keeps_all: buffer_records != 0,
             ..Tracing::default()
         }
     }
@@ -37,24 +41,24 @@ impl Tracing {
 }
 
 /// Linux's number of a scenario's hart on a machine with so many harts: they count
-/// down, for hart 0 is the agent's. Also the other way round.
-pub fn hart(harts: u32, hart: u32) -> u32 {
-    harts.saturating_sub(1).saturating_sub(hart)
+/// down, for hart 0 is the agent's. Also the other way round. None where there is no such.
+pub fn hart(harts: u32, hart: u32) -> Option<u32> {
+    harts.checked_sub(1)?.checked_sub(hart)
 }
 
-/// For the agent, on a machine with so many harts.
-pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Program {
-    Program {
+/// For the agent, on a machine with so many harts; none where these are too few.
+pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Option<Program> {
+    let actor = |actor: &crate::scenario::Actor| {
+        Some(Actor {
+            kind: actor.kind,
+            hart: hart(harts, actor.hart)?,
+        })
+    };
+    let actors: Option<Vec<Actor>> = scenario.actors.iter().map(actor).collect();
+    Some(Program {
         files: scenario.files.iter().map(|file| file.1.clone()).collect(),
         swap: scenario.needs_swap(),
-        actors: scenario
-            .actors
-            .iter()
-            .map(|actor| Actor {
-                kind: actor.kind,
-                hart: hart(harts, actor.hart),
-            })
-            .collect(),
+        actors: actors?,
         steps: scenario
             .steps
             .iter()
@@ -66,7 +70,8 @@ pub fn to_program(scenario: &Scenario, harts: u32, tracing: Tracing) -> Program 
         trace: tracing.on,
         subscribers: tracing.subscribers,
         buffer_records: tracing.buffer_records,
-    }
+        keeps_all: tracing.keeps_all,
+    })
 }
 
 /// For the model.
@@ -197,6 +202,7 @@ mod tests {
         on: true,
         subscribers: None,
         buffer_records: 0,
+        keeps_all: false,
     };
 
     fn scenario(actors: &str, steps: &str) -> Scenario {
@@ -211,7 +217,7 @@ mod tests {
         let steps = "  - exec: { by: z }\n  - fork: { child: a, by: y }\n  - exec: { by: z }\n";
         let scenario = scenario(actors, steps);
         assert_eq!(scenario.mms, ["subject", "y", "z", "z'", "a", "z''"]);
-        let program = to_program(&scenario, 4, TRACED);
+        let program = to_program(&scenario, 4, TRACED).expect("enough harts");
         assert_eq!(program.mms(), 6);
         let kind = |name: &str| {
             let place = scenario.actors.iter().position(|actor| actor.name == name);
@@ -231,14 +237,18 @@ mod tests {
         );
         assert_eq!(scenario.harts(), 2);
         let harts = |harts: u32| {
-            let actors = to_program(&scenario, harts, TRACED).actors;
-            actors.iter().map(|actor| actor.hart).collect::<Vec<_>>()
+            let actors = to_program(&scenario, harts, TRACED)?.actors;
+            Some(actors.iter().map(|actor| actor.hart).collect::<Vec<_>>())
         };
-        assert_eq!(harts(3), [2, 1]);
-        assert_eq!(harts(2), [1, 0]);
+        assert_eq!(harts(3), Some(vec![2, 1]));
+        assert_eq!(harts(2), Some(vec![1, 0]));
+        // No actor is anywhere but where the scenario says.
+        assert_eq!((harts(1), harts(0)), (None, None));
         let actors = to_model(&scenario).actors;
         assert_eq!((actors[0].hart, actors[1].hart), (0, 1));
-        assert!((0..5).all(|number| hart(5, hart(5, number)) == number));
+        let back = |number| hart(5, hart(5, number)?);
+        assert!((0..5).all(|number| back(number) == Some(number)));
+        assert_eq!((hart(5, 5), hart(0, 0)), (None, None));
     }
 
     #[test]
@@ -252,7 +262,10 @@ mod tests {
             _ => usize::MAX,
         };
         assert_eq!(scenario.actors[of(&scenario.steps[1].op)].name, "w");
-        let place = of(&to_program(&scenario, 3, TRACED).steps[1].op);
+        let place = of(&to_program(&scenario, 3, TRACED)
+            .expect("enough harts")
+            .steps[1]
+            .op);
         assert_eq!(scenario.actors[place].name, "p");
         let model = to_model(&scenario).steps[1].op.clone();
         assert!(matches!(model, model::Op::ProcessMadvise { of, .. } if of == place));

@@ -57,6 +57,11 @@ impl<'a> Layer1<'a> {
         }
     }
 
+    /// By the same model, nothing checked yet.
+    pub fn afresh(&self) -> Layer1<'a> {
+        Layer1::new(self.replay, self.online)
+    }
+
     /// Checks one call.
     pub fn push(&mut self, traced: &Traced) {
         match traced {

@@ -257,7 +257,8 @@ fn concerns_a_process(call: &TracedCall) -> bool {
 fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
     let turned = |mask: u64| {
         let set = (0..harts.min(64)).filter(|bit| mask & 1 << bit != 0);
-        set.fold(0, |turned, bit| turned | 1 << hart(harts, bit))
+        set.filter_map(|bit| hart(harts, bit))
+            .fold(0, |turned, bit| turned | 1 << bit)
     };
     match effect {
         Effect::Fence(Fence::Sbi {
@@ -361,5 +362,6 @@ fn result_of(result: GuestResult) -> StepResult {
             signal,
             addr: address(page),
         },
+        GuestResult::Unborn => StepResult::Unborn,
     }
 }

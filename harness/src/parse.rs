@@ -4,7 +4,7 @@
 use crate::convert::address;
 use crate::observe::{Observation, ObservedCall, ObservedStep};
 use crate::scenario::Scenario;
-use crate::text::{ANOTHER_MM, NO_CALL, UNITS, title};
+use crate::text::{ANOTHER_MM, NO_CALL, UNBORN, UNITS, title};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use reference_model::{Effect, Entry, Fence, Range, StepResult, Whose};
@@ -90,6 +90,9 @@ pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError>
 fn parse_result(text: &str) -> Option<StepResult> {
     if text == "ok" {
         return Some(StepResult::Ok);
+    }
+    if text == UNBORN {
+        return Some(StepResult::Unborn);
     }
     if let Some((signal, page)) = text.split_once(" at page ") {
         let signal = match signal.strip_prefix("signal ") {

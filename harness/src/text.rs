@@ -182,6 +182,9 @@ fn lines<'a>(
         .collect()
 }
 
+/// What stands for the result of a step whose actor never came to life.
+pub const UNBORN: &str = "not done, for its actor was never born";
+
 /// `ok`, `EINVAL`, `SIGSEGV at page 5`.
 pub fn result(result: StepResult) -> String {
     match result {
@@ -194,6 +197,7 @@ pub fn result(result: StepResult) -> String {
             Ok(known) => format!("{known} at page {}", place(addr)),
             Err(_) => format!("signal {signal} at page {}", place(addr)),
         },
+        StepResult::Unborn => UNBORN.to_owned(),
     }
 }
 

@@ -112,7 +112,52 @@ const AFTER_A_GOOD_STEP: &[Case] = &[
     Case {
         name: "two operations in one step",
         content: "  - munmap: { at: 1, pages: 1 }\n    mmap: { at: 0, pages: 1 }\n",
-        said: &["bad.yaml:5:5: "],
+        said: &[
+            "bad.yaml:5:5: a step is one operation, and another one begins with `-`",
+            "  5 |     mmap: { at: 0, pages: 1 }",
+        ],
+    },
+    Case {
+        name: "an operation without its fields",
+        content: "  - munmap\n  - munmap: { at: 0, pages: 1 }\n",
+        said: &["bad.yaml:4:5: `munmap` has no fields, they follow it: `munmap: { … }`"],
+    },
+    Case {
+        name: "an unknown operation without fields",
+        content: "  - exce\n  - munmap: { at: 0, pages: 1 }\n",
+        said: &[
+            "bad.yaml:4:5: unknown variant `exce`, expected one of mmap, touch",
+            "  4 |   - exce",
+            "    |     ^",
+            "  help: did you mean `exec`?",
+        ],
+    },
+    Case {
+        name: "a name where there are fields",
+        content: "  - exec: subject\n",
+        said: &["bad.yaml:4:11: "],
+    },
+    Case {
+        name: "a number in quotes",
+        content: "  - munmap: { at: \"0\", pages: 1 }\n",
+        said: &[
+            "bad.yaml:4:19: expected a whole number of pages, found the text \"0\": a number has no quotes",
+        ],
+    },
+    Case {
+        name: "a word in quotes",
+        content: "  - munmap: { at: \"-1\", pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found `-1`"],
+    },
+    Case {
+        name: "a number with an exponent",
+        content: "  - munmap: { at: 1e3, pages: 1 }\n",
+        said: &["bad.yaml:4:19: expected a whole number of pages, found `1e3`"],
+    },
+    Case {
+        name: "a step that is a number",
+        content: "  - 5\n",
+        said: &["bad.yaml:4:5: invalid type: integer `5`, expected an operation with its fields"],
     },
     Case {
         name: "a step without operation",
@@ -280,6 +325,26 @@ const WHOLE: &[Case] = &[
         said: &["bad.yaml:3:14: unknown variant `forked`, expected one of process, thread, fork"],
     },
     Case {
+        name: "a hart that no machine has",
+        content: "about: x\nactors:\n  p: { kind: process, hart: 63 }\nsteps:\n  - exit: { by: p }\n",
+        said: &["bad.yaml:3:29: there is no hart 63: they are numbered up to 62"],
+    },
+    Case {
+        name: "a hart in quotes",
+        content: "about: x\nactors:\n  p: { kind: process, hart: \"1\" }\nsteps:\n  - exit: { by: p }\n",
+        said: &["bad.yaml:3:29: expected the number of a hart, found the text \"1\""],
+    },
+    Case {
+        name: "an actor whose name ends in a colon",
+        content: "about: x\nactors:\n  \"p: q\": { kind: process }\nsteps:\n  - exit: { by: \"p: q\" }\n",
+        said: &["bad.yaml:3:11: \"p: q\" is no name: it takes letters, digits, `-`, `_` and `.`"],
+    },
+    Case {
+        name: "a file whose name has two lines",
+        content: "about: x\nfiles:\n  \"a\\nb\": { pages: 1 }\nsteps:\n  - exit\n",
+        said: &["bad.yaml:3:11: \"a\\nb\" is no name"],
+    },
+    Case {
         name: "an actor called subject",
         content: "about: x\nactors:\n  subject: { kind: process }\nsteps:\n  - exit: {}\n",
         said: &["bad.yaml:3:12: `subject` is there in every scenario"],
@@ -404,6 +469,55 @@ fn the_same_files_without_the_fault_are_accepted() {
     let output = tlbdiff(&["check", "good.yaml"], folder.path());
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, b"1 scenario is well-formed\n");
+}
+
+#[test]
+fn what_needs_no_field_is_complete_by_its_name() {
+    let folder = TempDir::new().expect("a folder");
+    let steps = ["- exec", "- exec:", "- exec: {}", "- run", "- exit"];
+    let content = format!("about: x\nsteps:\n{}\n", steps.join("\n"));
+    fs::write(folder.path().join("good.yaml"), content).expect("a file");
+    let output = tlbdiff(&["check", "good.yaml"], folder.path());
+    assert_eq!(output.stdout, b"1 scenario is well-formed\n", "{output:?}");
+}
+
+/// A file of some head and a line for each number.
+fn listed(head: &str, line: impl Fn(usize) -> String, count: usize, tail: &str) -> String {
+    let lines: Vec<String> = (0..count).map(line).collect();
+    format!("about: x\n{head}:\n{}\n{tail}", lines.join("\n"))
+}
+
+#[test]
+fn a_scenario_has_limits_that_are_told() {
+    let steps = |count| listed("steps", |_| "- exec".to_owned(), count, "");
+    let files = |count| {
+        let line = |number| format!("  f{number:04}: {{ pages: 1 }}");
+        listed("files", line, count, "steps: [exec]\n")
+    };
+    let actors = |count| {
+        let line = |number| format!("  p{number:04}: {{ kind: process }}");
+        listed("actors", line, count, "steps: [exec]\n")
+    };
+    for (content, said) in [
+        (steps(32_001), "bad.yaml:32003:3: 32001 steps are too many"),
+        (
+            files(1001),
+            "bad.yaml:1003:10: too many files: a scenario has at most 1000",
+        ),
+        (
+            actors(501),
+            "bad.yaml:503:10: too many actors: a scenario has at most 500",
+        ),
+    ] {
+        let refused = refusal(content.as_bytes());
+        assert!(refused.starts_with(said), "{refused}");
+    }
+    let folder = TempDir::new().expect("a folder");
+    for content in [steps(32_000), files(1000)] {
+        fs::write(folder.path().join("good.yaml"), content).expect("a file");
+        let output = tlbdiff(&["check", "good.yaml"], folder.path());
+        assert_eq!(output.stdout, b"1 scenario is well-formed\n", "{output:?}");
+    }
 }
 
 #[test]

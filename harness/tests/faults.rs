@@ -246,6 +246,50 @@ fn the_trace_buffer_overflows() {
 }
 
 #[test]
+fn a_scenario_asks_for_more_memory_than_there_is() {
+    let written = "about: x\nsteps:\n  - mmap: { at: 0, pages: 110000 }\n  \
+                   - touch: { at: 0, pages: 110000, access: write }\n";
+    let file = "about: x\nfiles:\n  f: { pages: 200000, filled: true }\nsteps:\n  \
+                - mmap: { at: 0, pages: 4, file: f }\n";
+    let trial = Trial::new(&[("a.yaml", written), ("b.yaml", file), ("c.yaml", SHORT)]);
+    let (code, said) = trial.run(&["a.yaml", "b.yaml", "c.yaml"]);
+    assert_eq!(code, Some(69), "{said}");
+    has_lines(
+        &said,
+        &[
+            "could not run    a.yaml",
+            "  the machine's memory of ",
+            "  give the guest more with --memory MIB",
+            "skipped          b.yaml",
+            "  it needs 798 MiB of memory for its files",
+            "agree            c.yaml",
+        ],
+    );
+}
+
+#[test]
+fn a_scenario_asks_for_more_harts_than_the_kernel_uses() {
+    let scenario = |hart: u32| {
+        format!(
+            "about: x\nactors:\n  t: {{ kind: thread, of: subject, hart: {hart} }}\nsteps:\n  \
+             - mmap: {{ at: 0, pages: 4 }}\n  - touch: {{ at: 0, pages: 4, access: write, by: t }}\n  \
+             - munmap: {{ at: 0, pages: 4 }}\n"
+        )
+    };
+    let trial = Trial::new(&[("a.yaml", &scenario(8)), ("b.yaml", &scenario(7))]);
+    let (code, said) = trial.run(&["a.yaml", "b.yaml"]);
+    assert_eq!(code, Some(0), "{said}");
+    has_lines(
+        &said,
+        &[
+            "skipped          a.yaml",
+            "  it needs 9 harts, and the kernel uses 8 at the most: it is built with CONFIG_NR_CPUS=8",
+            "agree            b.yaml",
+        ],
+    );
+}
+
+#[test]
 fn no_qemu_in_path() {
     let trial = Trial::new(&[("a.yaml", SHORT), ("b.yaml", SHORT), ("c.yaml", SHORT)]);
     let mut command = trial.command(&["a.yaml", "b.yaml", "c.yaml"]);

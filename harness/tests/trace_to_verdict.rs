@@ -446,6 +446,7 @@ fn results_can_be_read_back() {
         StepResult::Errno(12),
         StepResult::Errno(11),
         StepResult::Errno(524),
+        StepResult::Unborn,
         StepResult::Signal {
             signal: 11,
             addr: page(5),

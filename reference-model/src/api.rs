@@ -243,6 +243,8 @@ pub enum StepResult {
         /// Page-aligned address touched.
         addr: u64,
     },
+    /// Not done: the fork that would have made its actor was refused.
+    Unborn,
 }
 
 /// An entry into `tlbflush.c`, with its arguments as the kernel passes them.

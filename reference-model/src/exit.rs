@@ -59,6 +59,11 @@ fn exit_mmap(k: &mut Kernel<'_>) {
         entry: Entry::Release,
         effects: Vec::new(),
     });
+    exit_unseen(k);
+}
+
+/// The same of an mm that nobody watches.
+pub fn exit_unseen(k: &mut Kernel<'_>) {
     k.mm.released = true;
     let vmas: Vec<Vma> = std::mem::take(&mut k.mm.vmas).into_values().collect();
     vma::exit_vmas(k, &vmas);

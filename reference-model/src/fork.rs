@@ -8,7 +8,7 @@ use crate::huge_memory::copy_huge_pmd;
 use crate::kernel::Kernel;
 use crate::mm_types::{FileId, Mm, PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
 use crate::vma::vm_enough_memory;
-use crate::{errno, sched, swap, swapfile};
+use crate::{errno, exit, sched, swap, swapfile};
 
 /// `fork(2)`: `current`'s mm is copied for another task. The child runs at once,
 /// on its parent's hart, and then on its own (`arch/riscv/mm/context.c` notes both).
@@ -25,6 +25,7 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
         return Ok(());
     };
     k.tasks[child].mm = Some(mm);
+    k.tasks[child].born = true;
     k.tasks[child].hart = k.hart();
     sched::run(k, child);
     k.tasks[child].hart = hart;
@@ -74,6 +75,10 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
     }
     k.mms[child] = mm;
     k.enter(Entry::FlushTlbMm);
+    if result.is_err() {
+        // dup_mm() puts what was copied so far.
+        k.in_mm(child, exit::exit_unseen);
+    }
     result
 }
 

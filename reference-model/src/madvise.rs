@@ -97,6 +97,10 @@ pub fn process_madvise(
     );
     let task = k.tasks.get(of).ok_or(errno::ESRCH)?;
     let mm = task.mm;
+    // pidfd_open() of nobody fails, and there is nothing to advise.
+    if !task.born {
+        return Err(errno::ESRCH);
+    }
     // pidfd_get_task()
     if mm.is_none() && !task.forked {
         return Err(errno::ESRCH);

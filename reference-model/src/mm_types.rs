@@ -494,4 +494,6 @@ pub struct Task {
     /// Once it has exited it stays a zombie, for its parent does not wait. Others are
     /// the agent's, which does.
     pub forked: bool,
+    /// It is there, or was: not one whose fork was refused, or has not come yet.
+    pub born: bool,
 }

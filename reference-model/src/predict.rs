@@ -117,11 +117,19 @@ fn task(actor: &Actor, program: &Program) -> Task {
         mm,
         thread: matches!(actor.kind, ActorKind::Thread { .. }),
         forked: actor.kind == ActorKind::Fork,
+        born: actor.kind != ActorKind::Fork,
     }
 }
 
 /// One step.
 pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
+    if k.tasks.get(step.by).is_some_and(|task| !task.born) {
+        return StepPrediction {
+            result: StepResult::Unborn,
+            calls: Vec::new(),
+            lost: Vec::new(),
+        };
+    }
     memcontrol::cgroup_rstat_flush(k);
     sched::run(k, step.by);
     let result = match perform(k, &step.op) {

@@ -5,7 +5,7 @@ use crate::api::PAGE_SIZE;
 use crate::kernel::Kernel;
 use crate::memory_zap::{ZapDetails, unmap_mapping_range};
 use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru};
-use crate::{errno, memory_swap, swap, swapfile, vma};
+use crate::{errno, memory_swap, swap, swapfile};
 
 /// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;
@@ -110,7 +110,7 @@ const F_SEAL_GROW: u32 = 0x4;
 ///
 /// # Errors
 /// EINVAL for a descriptor that is not open for writing or an impossible size, EPERM
-/// where a seal forbids it, ENOMEM where the memory cannot be promised.
+/// where a seal forbids it.
 pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
     if len > i64::MAX as u64 || inode.file.read_only {
@@ -122,10 +122,7 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     {
         return Err(errno::EPERM);
     }
-    // shmem_reacct_size()
-    if new > old && !vma::vm_enough_memory(k, new - old) {
-        return Err(errno::ENOMEM);
-    }
+    // shmem_reacct_size() has nothing to do: memfds are made with VM_NORESERVE.
     k.files[file].pages = new;
     if new > old {
         return Ok(());

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What all backends have in common that have an agent replay programs.
 
+use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
+use crate::convert::Tracing;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
 use crate::scenario::{Has, Scenario};
@@ -10,10 +12,12 @@ use crate::verdict::Finding;
 use nix::sys::signal::Signal;
 use protocol::Record;
 use protocol::message::{Report, System};
+use protocol::record::DEFAULT_RECORDS;
 use reference_model::Machine;
 
 /// Has a program replayed; records are handed on as they come.
-pub(super) type Replay<'a> = dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
+pub(super) type Replay<'a> =
+    dyn FnMut(Tracing, &mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
 
 /// What it means that the kernel prints warnings while a program is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,15 @@ pub(super) enum Warnings {
     OfAnything,
 }
 
+/// Records that it holds at the most.
+const MAX_RECORDS: u32 = 1048576;
+
+/// Memory that a program's actors and its trace take besides what its steps name, in pages.
+const OWN_PAGES: u64 = 4096;
+
+/// The most harts of which masks tell, in a record of the trace.
+const MOST_HARTS: u32 = 64;
+
 /// What a scenario runs on, if it can run there.
 ///
 /// # Errors
@@ -35,6 +48,24 @@ pub(super) fn subject(
     config: &mut dyn FnMut() -> Option<String>,
 ) -> Result<Subject, Finding> {
     let skipped = |why: String| Err(Finding::Skipped { why });
+    let (has, needs) = (system.harts, scenario.harts());
+    if has < needs {
+        return skipped(too_few_harts(has, needs, config().as_deref()));
+    }
+    if has > MOST_HARTS {
+        return skipped(format!(
+            "the machine has {has} harts online, and the trace's masks have room for {MOST_HARTS}"
+        ));
+    }
+    let filled = filled_pages(scenario);
+    if filled > 0 && filled + OWN_PAGES > system.free_pages {
+        return skipped(format!(
+            "it needs {} MiB of memory for its files, and the machine has {} MiB to give: \
+             a guest gets more by --memory",
+            mib(filled + OWN_PAGES),
+            system.free_pages / PAGES_OF_A_MIB
+        ));
+    }
     let asids = system.asids;
     if !asids && scenario.actors.len() > 1 && system.harts <= scenario.harts() {
         return skipped(
@@ -57,16 +88,77 @@ pub(super) fn subject(
     })
 }
 
-/// One replay, observed.
+/// Why there are too few harts, as far as that is known.
+pub(super) fn too_few_harts(has: u32, needs: u32, config: Option<&str>) -> String {
+    let limit = config.and_then(nr_cpus).filter(|limit| *limit <= has);
+    match limit {
+        Some(limit) => format!(
+            "it needs {needs} harts, and the kernel uses {limit} at the most: it is built with \
+             CONFIG_NR_CPUS={limit}"
+        ),
+        None => format!("it needs {needs} harts, and the machine has {has} online"),
+    }
+}
+
+/// The most harts that a kernel of that configuration uses.
+pub(super) fn nr_cpus(config: &str) -> Option<u32> {
+    let mut lines = config.lines();
+    lines.find_map(|line| line.strip_prefix("CONFIG_NR_CPUS=")?.parse().ok())
+}
+
+const PAGES_OF_A_MIB: u64 = (1 << 20) / protocol::PAGE_SIZE;
+
+/// Whole MiB in which so many pages have room.
+fn mib(pages: u64) -> u64 {
+    pages.div_ceil(PAGES_OF_A_MIB)
+}
+
+/// Pages of files that are written before the first step.
+fn filled_pages(scenario: &Scenario) -> u64 {
+    let filled = scenario.files.iter().filter(|(_, file)| file.filled);
+    filled.map(|(_, file)| file.pages).sum()
+}
+
+/// A replay, observed. Where the trace buffer was too small, and nobody has said how large
+/// it should be, it is replayed again with a larger one.
 ///
 /// # Errors
 /// There is no whole trace, and why.
 pub(super) fn observe(
     scenario: &Scenario,
-    harts: u32,
+    system: &System,
+    warnings: Warnings,
+    tracing: Tracing,
+    layer1: &Layer1<'_>,
+    replay: &mut Replay<'_>,
+) -> Result<Observed, Finding> {
+    let mut records = match tracing.buffer_records {
+        0 => DEFAULT_RECORDS,
+        said => said,
+    };
+    let mut tracing = tracing;
+    loop {
+        let mut lost = 0;
+        let observed = observe_once(scenario, system, warnings, layer1.afresh(), &mut |take| {
+            let report = replay(tracing, take)?;
+            lost = report.lost;
+            Ok(report)
+        });
+        if lost == 0 || tracing.keeps_all || records >= MAX_RECORDS {
+            return observed;
+        }
+        records = (4 * records).min(MAX_RECORDS);
+        tracing.buffer_records = records;
+    }
+}
+
+/// One replay, observed.
+fn observe_once(
+    scenario: &Scenario,
+    system: &System,
     warnings: Warnings,
     mut layer1: Layer1<'_>,
-    replay: &mut Replay<'_>,
+    replay: &mut dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding>,
 ) -> Result<Observed, Finding> {
     let mut calls = Calls::default();
     let mut observer = Observer::default();
@@ -84,12 +176,50 @@ pub(super) fn observe(
         layer1.push(&traced);
         observer.push(&traced);
     });
-    check_program(scenario, &report)?;
-    check_whole(scenario, &report, taken, in_order)?;
+    let said = kernel_log::meaning(&report.kernel_warnings);
+    let complaint = complaint(&report, &said, warnings);
+    let whole = memory_sufficed(scenario, system, &report, &said, warnings)
+        .and_then(|()| check_program(scenario, &report, &said))
+        .and_then(|()| check_whole(scenario, &report, taken, in_order));
+    match whole {
+        Ok(()) => {}
+        Err(finding @ Finding::ProgramCorrupted { .. }) => return Err(finding),
+        // A kernel that complains is worse than a program that was cut short.
+        Err(finding) => return Err(complaint.unwrap_or(finding)),
+    }
     Ok(Observed {
-        observation: observer.finish(&report, harts),
+        observation: observer.finish(&report, system.harts),
         layer1: layer1.finish(),
-        findings: complaint(&report, warnings).into_iter().collect(),
+        findings: complaint.into_iter().collect(),
+    })
+}
+
+/// A machine without memory does what it can instead of what it should.
+fn memory_sufficed(
+    scenario: &Scenario,
+    system: &System,
+    report: &Report,
+    said: &Meaning,
+    warnings: Warnings,
+) -> Result<(), Finding> {
+    let Some(sign) = &said.memory else {
+        return Ok(());
+    };
+    // On a board others run out of memory too, which is told where it ended the program.
+    let (done, all) = (report.steps.len(), scenario.steps.len());
+    if warnings == Warnings::OfAnything && done == all {
+        return Ok(());
+    }
+    let remedy = match warnings {
+        Warnings::OfTheProgram => "give the guest more with --memory MIB",
+        Warnings::OfAnything => "take a board with more",
+    };
+    Err(Finding::CouldNotRun {
+        why: format!(
+            "the machine's memory of {} MiB was used up after {done} of {all} steps, so this says \
+             nothing about the kernel\n{remedy}, or have the scenario take less\n  | {sign}",
+            mib(system.ram_pages)
+        ),
     })
 }
 
@@ -106,12 +236,12 @@ const OF_ITS_MEMORY: [Signal; 5] = [
 /// The program is the same whatever the kernel, and so it is the kernel that is told of where
 /// it dies so: while it is made ready, in a step, or right after a fork. A kernel that has
 /// tainted itself meanwhile has crashed, and has killed whoever was in it.
-fn check_program(scenario: &Scenario, report: &Report) -> Result<(), Finding> {
+fn check_program(scenario: &Scenario, report: &Report, said: &Meaning) -> Result<(), Finding> {
     let signal = report.killed_by.map(Signal::try_from);
     let Some(Ok(signal)) = signal.filter(|signal| signal.is_ok_and(is_of_its_memory)) else {
         return Ok(());
     };
-    if let Some(crash) = complaint(report, Warnings::OfAnything) {
+    if let Some(crash) = complaint(report, said, Warnings::OfAnything) {
         return Err(crash);
     }
     let (done, all) = (report.steps.len(), scenario.steps.len());
@@ -137,7 +267,8 @@ fn check_whole(
     let cannot = |why: String| Err(Finding::CouldNotRun { why });
     if report.lost > 0 {
         return cannot(format!(
-            "the trace buffer was too small: {} of {} records were lost",
+            "the trace buffer was too small: {} of {} records were lost\n\
+             have the scenario do less, or run it when the host is less busy: --jobs 1",
             report.lost,
             report.recorded + report.lost
         ));
@@ -161,9 +292,9 @@ fn check_whole(
 }
 
 /// What the kernel itself had to complain of during the run.
-fn complaint(report: &Report, warnings: Warnings) -> Option<Finding> {
+fn complaint(report: &Report, said: &Meaning, warnings: Warnings) -> Option<Finding> {
     let tainted = report.taint_after & !report.taint_before;
-    let warned = warnings == Warnings::OfTheProgram && !report.kernel_warnings.is_empty();
+    let warned = warnings == Warnings::OfTheProgram && !said.complaints.is_empty();
     if !warned && tainted == 0 {
         return None;
     }
@@ -173,7 +304,7 @@ fn complaint(report: &Report, warnings: Warnings) -> Option<Finding> {
     }
     Some(Finding::KernelCrashed {
         what,
-        log: report.kernel_warnings.clone(),
+        log: said.complaints.clone(),
     })
 }
 
@@ -203,6 +334,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
 mod tests {
     use super::*;
     use crate::scenario::check;
+    use protocol::program::StepResult;
     use std::path::Path;
 
     /// What a report of a program comes to that was killed after a step of two.
@@ -211,11 +343,15 @@ mod tests {
         let scenario = check(Path::new("t.yaml"), text).expect("well-formed");
         let mut report = Report {
             killed_by: signal,
-            steps: vec![protocol::program::StepResult::Ok],
+            steps: vec![StepResult::Ok],
             ..Report::default()
         };
         change(&mut report);
-        check_program(&scenario, &report)
+        check_program(
+            &scenario,
+            &report,
+            &kernel_log::meaning(&report.kernel_warnings),
+        )
     }
 
     #[test]
@@ -244,5 +380,133 @@ mod tests {
         let died = |report: &mut Report| report.taint_after = 0x80;
         let found = killed(Some(11), died);
         assert!(matches!(found, Err(Finding::KernelCrashed { .. })));
+    }
+
+    const OOM: &str = "exe invoked oom-killer: gfp_mask=0x0, order=0, oom_score_adj=1000";
+
+    fn scenario(text: &str) -> Scenario {
+        check(Path::new("t.yaml"), text).expect("a good scenario")
+    }
+
+    /// What comes of replays that report this, one after the other, and with which buffers.
+    fn replays(tracing: Tracing, reports: &[Report]) -> (Result<Observed, Finding>, Vec<u32>) {
+        let none = |_: &_, _: &_| Vec::new();
+        let layer1 = Layer1::new(&none, 3);
+        let mut buffers = Vec::new();
+        let system = System {
+            harts: 2,
+            ..System::default()
+        };
+        let observed = observe(
+            &scenario("about: x\nsteps: [run]\n"),
+            &system,
+            Warnings::OfTheProgram,
+            tracing,
+            &layer1,
+            &mut |tracing, _| {
+                buffers.push(tracing.buffer_records);
+                Ok(reports[buffers.len() - 1].clone())
+            },
+        );
+        (observed, buffers)
+    }
+
+    fn whole() -> Report {
+        Report {
+            steps: vec![StepResult::Ok],
+            ..Report::default()
+        }
+    }
+
+    fn with_loss() -> Report {
+        Report { lost: 7, ..whole() }
+    }
+
+    fn why(observed: Result<Observed, Finding>) -> String {
+        match observed {
+            Err(Finding::CouldNotRun { why }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_lost_records_is_replayed_with_a_larger_buffer() {
+        let (observed, buffers) = replays(Tracing::full(0), &[with_loss(), with_loss(), whole()]);
+        assert!(observed.is_ok(), "{observed:?}");
+        assert_eq!(buffers, [0, 262_144, 1_048_576]);
+        let (observed, buffers) =
+            replays(Tracing::full(0), &[with_loss(), with_loss(), with_loss()]);
+        assert!(why(observed).contains("--jobs 1"));
+        assert_eq!(buffers.len(), 3);
+        let (observed, buffers) = replays(Tracing::full(4), &[with_loss()]);
+        assert!(why(observed).starts_with("the trace buffer was too small: 7 of 7"));
+        assert_eq!(buffers, [4]);
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_no_crash_but_a_complaint_is() {
+        let cut_short = |warnings: &[&str]| Report {
+            killed_by: Some(9),
+            kernel_warnings: warnings.iter().map(|line| (*line).to_owned()).collect(),
+            ..Report::default()
+        };
+        let (observed, _) = replays(Tracing::full(0), &[cut_short(&[OOM])]);
+        let why = why(observed);
+        assert!(why.contains("was used up after 0 of 1 steps"), "{why}");
+        assert!(why.contains("--memory"), "{why}");
+        let (observed, _) = replays(
+            Tracing::full(0),
+            &[cut_short(&[OOM, "BUG: Bad page state"])],
+        );
+        assert!(
+            matches!(observed, Err(Finding::KernelCrashed { .. })),
+            "{observed:?}"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_skipped_before_it_runs() {
+        let refused = |text: &str, system: &System, config: Option<&str>| {
+            let config = config.map(str::to_owned);
+            match subject(&scenario(text), system, &mut || config.clone()) {
+                Err(Finding::Skipped { why }) => Some(why),
+                other => other.err().map(|finding| format!("{finding:?}")),
+            }
+        };
+        let system = System {
+            harts: 8,
+            asids: true,
+            free_pages: 100_000,
+            ..System::default()
+        };
+        let on_hart = |hart: u32| {
+            format!(
+                "about: x\nactors:\n  p: {{ kind: process, hart: {hart} }}\nsteps:\n  - run: {{ by: p }}\n"
+            )
+        };
+        assert_eq!(refused(&on_hart(7), &system, None), None);
+        let told = refused(
+            &on_hart(8),
+            &system,
+            Some("CONFIG_SMP=y\nCONFIG_NR_CPUS=8\n"),
+        );
+        assert!(told.is_some_and(|why| why.ends_with("CONFIG_NR_CPUS=8")));
+        let told = refused(&on_hart(8), &system, Some("CONFIG_NR_CPUS=64\n"));
+        assert_eq!(
+            told.as_deref(),
+            Some("it needs 9 harts, and the machine has 8 online")
+        );
+        let with_file = |pages: u64, filled: bool| {
+            format!("about: x\nfiles:\n  f: {{ pages: {pages}, filled: {filled} }}\nsteps: [run]\n")
+        };
+        assert_eq!(refused(&with_file(90_000, true), &system, None), None);
+        assert_eq!(refused(&with_file(200_000, false), &system, None), None);
+        let told = refused(&with_file(100_000, true), &system, None);
+        assert!(told.is_some_and(|why| why.contains("--memory")));
+        let many = System {
+            harts: 65,
+            ..system
+        };
+        assert!(refused(&on_hart(1), &many, None).is_some());
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! RISC-V boards, and the machine that this program runs on: each worker has one.
 
-use super::agent::{Warnings, observe, subject};
+use super::agent::{Warnings, observe, subject, too_few_harts};
 use super::guest::sabotage_of;
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
@@ -142,7 +142,11 @@ impl BoardBackend {
     ) -> Result<Report, Finding> {
         let timeout = self.settings.timeout;
         let board = self.board()?;
-        let program = to_program(scenario, board.system().harts, tracing);
+        let (has, needs) = (board.system().harts, scenario.harts());
+        let Some(program) = to_program(scenario, has, tracing) else {
+            let why = too_few_harts(has, needs, None);
+            return Err(Finding::Skipped { why });
+        };
         let result = board.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
     }
@@ -162,11 +166,16 @@ impl Backend for BoardBackend {
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
-        let harts = self.board()?.system().harts;
+        let system = self.board()?.system().clone();
         let tracing = Tracing::full(self.settings.buffer_records);
-        observe(scenario, harts, Warnings::OfAnything, layer1, &mut |take| {
-            self.run(scenario, tracing, take)
-        })
+        observe(
+            scenario,
+            &system,
+            Warnings::OfAnything,
+            tracing,
+            &layer1,
+            &mut |tracing, take| self.run(scenario, tracing, take),
+        )
     }
 
     fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {

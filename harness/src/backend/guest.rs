@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A real kernel in QEMU: one guest for many scenarios, a new one after a crash.
 
-use super::agent::{Warnings, observe, subject};
+use super::agent::{Warnings, nr_cpus, observe, subject, too_few_harts};
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
 use crate::convert::{Tracing, to_program};
 use crate::layer1::Layer1;
-use crate::outcome::Outcome;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
@@ -59,12 +58,27 @@ pub struct GuestBackend {
     /// With their harts; the one used last is the last.
     guests: Vec<(u32, Guest)>,
     failed_starts: u32,
+    /// The most that the kernel uses, as far as that is known.
+    most_harts: u32,
 }
 
 impl GuestBackend {
     /// No guest started yet.
     pub fn new(settings: Settings, sender: Sender<Message>, stop: Arc<Stop>) -> GuestBackend {
+        let config = settings.artifacts.config();
+        let most_harts = config.as_deref().and_then(nr_cpus);
+        if let (Some(most), Some(asked)) = (most_harts, settings.harts)
+            && most < asked
+        {
+            let note = format!(
+                "guests have {most} of the {asked} harts asked for: the kernel uses no more, it is \
+                 built with CONFIG_NR_CPUS={most}"
+            );
+            // Nobody listens any more after Ctrl-C.
+            let _ = sender.send(Message::Event(Event::Note(note)));
+        }
         GuestBackend {
+            most_harts: most_harts.unwrap_or(u32::MAX),
             settings,
             sender,
             stop,
@@ -78,7 +92,9 @@ impl GuestBackend {
         // One of them is the agent's, which must not change what harts have loaded. What a
         // counted guest's harts do is added up, so it has none that nobody acts on.
         let agent = u32::from(!self.settings.counted);
-        self.settings.harts.unwrap_or(scenario.harts() + agent)
+        let wanted = self.settings.harts.unwrap_or(scenario.harts() + agent);
+        // More would be there, and not be used.
+        wanted.min(self.most_harts)
     }
 
     /// A guest that can run a scenario.
@@ -142,7 +158,11 @@ impl GuestBackend {
     ) -> Result<Report, Finding> {
         let timeout = self.settings.timeout;
         let guest = self.guest(scenario)?;
-        let program = to_program(scenario, guest.system().harts, tracing);
+        let (has, needs) = (guest.system().harts, scenario.harts());
+        let Some(program) = to_program(scenario, has, tracing) else {
+            let why = too_few_harts(has, needs, None);
+            return Err(Finding::Skipped { why });
+        };
         let result = guest.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
     }
@@ -150,33 +170,33 @@ impl GuestBackend {
 
 impl Backend for GuestBackend {
     fn prepare(&mut self, scenario: &Scenario) -> Result<Subject, Finding> {
-        if self.harts(scenario) < scenario.harts() {
-            let (has, needs) = (self.harts(scenario), scenario.harts());
-            let why = format!("the guest has {has} of {needs} harts");
+        let artifacts = self.settings.artifacts.clone();
+        let (has, needs) = (self.harts(scenario), scenario.harts());
+        if has < needs {
+            let why = too_few_harts(has, needs, artifacts.config().as_deref());
             return Err(Finding::Skipped { why });
         }
-        let artifacts = self.settings.artifacts.clone();
         let system = self.guest(scenario)?.system();
         subject(scenario, system, &mut || artifacts.config())
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
-        let harts = self.guest(scenario)?.system().harts;
+        let system = self.guest(scenario)?.system().clone();
         let tracing = Tracing::full(self.settings.buffer_records);
         let observed = observe(
             scenario,
-            harts,
+            &system,
             Warnings::OfTheProgram,
-            layer1,
-            &mut |take| self.run(scenario, tracing, take),
+            tracing,
+            &layer1,
+            &mut |tracing, take| self.run(scenario, tracing, take),
         );
-        let spoilt = match &observed {
-            Ok(observed) => !observed.findings.is_empty(),
-            Err(finding) => finding.outcome() > Outcome::Unsafe,
-        };
+        let spoilt = observed
+            .as_ref()
+            .map_or(true, |observed| !observed.findings.is_empty());
         if spoilt {
             // A kernel that has complained once, or spoilt a program, is not the one to run
-            // others on.
+            // others on, nor one whose memory was used up.
             self.guests.pop();
         }
         observed

@@ -320,6 +320,9 @@ pub struct DoctorArgs {
     pub ssh_config: Option<PathBuf>,
 }
 
+/// Memory of a guest, in MiB.
+pub const USUAL_MEMORY: u32 = 512;
+
 /// What the guest is like.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
@@ -332,7 +335,7 @@ pub struct GuestArgs {
     #[arg(long, value_name = "FEATURES")]
     pub cpu: Option<CpuFeatures>,
     /// Memory of the guest, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=65536))]
+    #[arg(long, value_name = "MIB", default_value_t = USUAL_MEMORY, value_parser = clap::value_parser!(u32).range(128..=65536))]
     pub memory: u32,
     /// Longest that one scenario may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]

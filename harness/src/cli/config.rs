@@ -2,6 +2,7 @@
 //! What the command line means: names looked up, defaults filled in.
 
 use super::Failure;
+use super::args::USUAL_MEMORY;
 use super::args::{BackendName, GuestArgs, KeptAs, KernelArgs, RunArgs, Selection};
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
@@ -481,6 +482,9 @@ fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
     }
     if let Some(harts) = args.guest.harts {
         option("--harts", harts.to_string());
+    }
+    if args.guest.memory != USUAL_MEMORY {
+        option("--memory", args.guest.memory.to_string());
     }
     Rerun { command }
 }

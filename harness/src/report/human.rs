@@ -359,7 +359,7 @@ impl Page<'_> {
     fn layer2(&mut self, verdict: &Verdict, diff: &Diff) {
         let is_layer1 = |finding: &Finding| matches!(finding, Finding::Layer1(_));
         let whose = match verdict.checked {
-            0 => "layer 2 differs (layer 1 cannot be checked: there is no trace)",
+            0 => "layer 2 differs (layer 1 had no call into tlbflush.c to check)",
             _ if verdict.findings.iter().any(is_layer1) => {
                 "layer 2 differs, maybe only because layer 1 does"
             }

@@ -3,7 +3,7 @@
 
 use super::check::{Checked, Checker};
 use super::errors::did_you_mean;
-use super::file::{self, Kind};
+use super::file::{self, Count, Kind};
 use super::{Actor, SUBJECT};
 use protocol::program::{ActorKind, Op};
 use serde_saphyr::{Location, Spanned};
@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 
 /// Highest number of a hart: harts are bits of a word.
 const LAST_HART: u64 = 62;
+
+/// The most actors besides the subject: each takes a process or a thread, memory for it,
+/// and a moment before the first step.
+const MOST_ACTORS: usize = 500;
 
 /// What an actor is at some point of the scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +104,10 @@ impl Checker<'_> {
             acted: Vec::new(),
             places: Vec::new(),
         };
+        if let Some((_, actor)) = written.iter().nth(MOST_ACTORS) {
+            let message = format!("too many actors: a scenario has at most {MOST_ACTORS}");
+            return Err(self.error(actor.referenced, message));
+        }
         let mm = cast.mm(SUBJECT);
         cast.add(SUBJECT, ActorKind::Process { mm }, 0, Location::UNKNOWN);
         // Threads last: they name what they are threads of.
@@ -115,12 +123,13 @@ impl Checker<'_> {
     fn actor(&self, name: &str, actor: Spanned<file::Actor>, cast: &mut Cast) -> Checked<()> {
         let place = actor.referenced;
         let file::Actor { kind, of, hart } = actor.value;
+        self.good_name(name, place)?;
         if name == SUBJECT {
             let message = "`subject` is there in every scenario, on hart 0";
             return Err(self.error(place, message));
         }
         let hart = match hart {
-            Some(hart) => self.at_most(&hart, LAST_HART, "harts are numbered up to")? as u32,
+            Some(hart) => self.hart(&hart)?,
             None => 0,
         };
         let kind = match (kind, of) {
@@ -136,6 +145,21 @@ impl Checker<'_> {
         };
         cast.add(name, kind, hart, place);
         Ok(())
+    }
+
+    fn hart(&self, hart: &Spanned<Count>) -> Checked<u32> {
+        match &hart.value {
+            Count::Pages(number) if *number <= LAST_HART => Ok(*number as u32),
+            Count::Pages(number) => {
+                let message =
+                    format!("there is no hart {number}: they are numbered up to {LAST_HART}");
+                Err(self.error(hart.referenced, message))
+            }
+            Count::Wrong(what) => {
+                let message = format!("expected the number of a hart, found {what}");
+                Err(self.error(hart.referenced, message))
+            }
+        }
     }
 
     fn thread_of(&self, of: &Spanned<String>, cast: &Cast) -> Checked<ActorKind> {

@@ -16,6 +16,13 @@ use std::path::Path;
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
 const OFFSET_PAGES: u64 = i64::MAX as u64 / protocol::PAGE_SIZE;
 
+/// The most steps: each may make two areas more, of which a process has 65530 at the most
+/// (`vm.max_map_count`), its own included.
+const MOST_STEPS: usize = 32_000;
+
+/// The most files: each is a descriptor that the agent and every actor have open.
+const MOST_FILES: usize = 1000;
+
 /// Reads and checks the text of a scenario.
 ///
 /// # Errors
@@ -62,15 +69,25 @@ impl Checker<'_> {
         if file.steps.value.is_empty() {
             return Err(self.error(file.steps.referenced, "`steps` has no step"));
         }
+        let steps = file.steps.value.len();
+        if steps > MOST_STEPS {
+            let message =
+                format!("{steps} steps are too many: a scenario has at most {MOST_STEPS}");
+            return Err(self.error(file.steps.value[MOST_STEPS].referenced, message));
+        }
+        if let Some((_, file)) = file.files.iter().nth(MOST_FILES) {
+            let message = format!("too many files: a scenario has at most {MOST_FILES}");
+            return Err(self.error(file.referenced, message));
+        }
         let requires = self.requirements(file.requires)?;
         let finding = file
             .finding
             .map(|finding| self.finding(finding))
             .transpose()?;
-        let files = file
-            .files
-            .into_iter()
-            .map(|(name, file)| Ok((name, self.memory_file(file.value)?)));
+        let files = file.files.into_iter().map(|(name, file)| {
+            self.good_name(&name, file.referenced)?;
+            Ok((name, self.memory_file(file.value)?))
+        });
         let files = files.collect::<Checked<Vec<_>>>()?;
         let mut cast = self.cast(file.actors)?;
         let steps = file
@@ -137,6 +154,16 @@ impl Checker<'_> {
         words.into_iter().map(check).collect()
     }
 
+    /// Names of files and actors stand in texts between blanks and colons.
+    pub(super) fn good_name(&self, name: &str, at: Location) -> Checked<()> {
+        let good = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        if !name.is_empty() && name.chars().all(good) {
+            return Ok(());
+        }
+        let message = format!("{name:?} is no name: it takes letters, digits, `-`, `_` and `.`");
+        Err(self.error(at, message))
+    }
+
     fn memory_file(&self, file: file::MemoryFile) -> Checked<MemoryFile> {
         let mut seals = 0;
         for seal in &file.seals {
@@ -152,7 +179,7 @@ impl Checker<'_> {
 
     fn step(
         &self,
-        step: Spanned<file::Step>,
+        step: Spanned<file::Written>,
         files: &[(String, MemoryFile)],
         cast: &mut Cast,
     ) -> Checked<Step> {
@@ -162,8 +189,8 @@ impl Checker<'_> {
             .lines()
             .nth(line.saturating_sub(1))
             .unwrap_or_default();
-        let by = self.acting(step.value.by(), step.referenced, cast)?;
-        let op = self.op(step.value, files, by, cast)?;
+        let by = self.acting(step.value.0.by(), step.referenced, cast)?;
+        let op = self.op(step.value.0, files, by, cast)?;
         self.acted(by, &op, step.referenced, cast)?;
         Ok(Step {
             by,

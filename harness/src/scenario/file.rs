@@ -5,7 +5,8 @@
 //! ([`Spanned`]), so that the refusal can point at it.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,7 @@ pub struct ScenarioFile {
     #[serde(default)]
     pub actors: BTreeMap<String, Spanned<Actor>>,
     /// One map with one key each.
-    pub steps: Spanned<Vec<Spanned<Step>>>,
+    pub steps: Spanned<Vec<Spanned<Written>>>,
 }
 
 /// What is known of kernels that are wrong here.
@@ -82,7 +83,67 @@ pub enum Kind {
     Fork,
 }
 
-/// A step: the key is the operation.
+/// A step as it stands there: a map of one operation, or the name of one that needs no field.
+#[derive(Debug)]
+pub struct Written(pub Step);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Written, D::Error> {
+        from.deserialize_any(StepVisitor)
+    }
+}
+
+struct StepVisitor;
+
+impl<'de> Visitor<'de> for StepVisitor {
+    type Value = Written;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an operation with its fields")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Written, E> {
+        let own = Own { by: None };
+        Ok(Written(match name {
+            "exit" => Step::Exit(own),
+            "exec" => Step::Exec(own),
+            "run" => Step::Run(own),
+            _ => return Err(without_fields(name)),
+        }))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Written, E> {
+        Err(E::custom("a step without operation"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+        let step = Step::deserialize(MapAccessDeserializer::new(&mut map))?;
+        map.next_key::<NoMore>()?;
+        Ok(Written(step))
+    }
+}
+
+/// A key that must not be there. It is refused while it is read, which tells its place.
+struct NoMore;
+
+impl<'de> Deserialize<'de> for NoMore {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<NoMore, D::Error> {
+        let message = "a step is one operation, and another one begins with `-`";
+        Err(D::Error::custom(message))
+    }
+}
+
+/// The error for a name alone: there is no such operation, or it needs fields.
+fn without_fields<E: Error>(name: &str) -> E {
+    match Step::deserialize(StrDeserializer::<E>::new(name)) {
+        Err(error) if error.to_string().starts_with("unknown variant") => error,
+        _ => E::custom(format_args!(
+            "`{name}` has no fields, they follow it: `{name}: {{ … }}`"
+        )),
+    }
+}
+
+/// An operation: its name is the key.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -143,12 +204,26 @@ pub struct Fork {
     pub by: Option<Spanned<String>>,
 }
 
-/// Fields of a step that an actor does with itself.
+/// Fields of a step that an actor does with itself; none has to be said.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Option<OwnFields>")]
 pub struct Own {
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnFields {
+    by: Option<Spanned<String>>,
+}
+
+impl From<Option<OwnFields>> for Own {
+    fn from(fields: Option<OwnFields>) -> Own {
+        Own {
+            by: fields.and_then(|fields| fields.by),
+        }
+    }
 }
 
 /// Fields of an `ftruncate` step.
@@ -317,7 +392,11 @@ impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Count, D::Error> {
         Ok(match from.deserialize_any(ScalarVisitor)? {
             Scalar::Unsigned(number) => Count::Pages(number),
-            Scalar::Text(text) => Count::Wrong(format!("`{text}`")),
+            // Without its quotes it would have been a number.
+            Scalar::Text(text) if text.parse::<u64>().is_ok() => {
+                Count::Wrong(format!("the text \"{text}\": a number has no quotes"))
+            }
+            Scalar::Text(text) | Scalar::Literal(text) => Count::Wrong(format!("`{text}`")),
             Scalar::Other(what) => Count::Wrong(what.to_owned()),
         })
     }
@@ -336,7 +415,7 @@ impl<'de> Deserialize<'de> for Advice {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Advice, D::Error> {
         let text = match from.deserialize_any(ScalarVisitor)? {
             Scalar::Unsigned(number) => number.to_string(),
-            Scalar::Text(text) => text,
+            Scalar::Text(text) | Scalar::Literal(text) => text,
             Scalar::Other(what) => what.to_owned(),
         };
         Ok(text.parse().map_or(Advice::Name(text), Advice::Number))
@@ -346,8 +425,10 @@ impl<'de> Deserialize<'de> for Advice {
 /// What stands where a number may stand.
 enum Scalar {
     Unsigned(u64),
-    /// As it is written.
+    /// A text.
     Text(String),
+    /// A number or truth value of another kind.
+    Literal(String),
     /// In words.
     Other(&'static str),
 }
@@ -366,7 +447,8 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-        Ok(u64::try_from(value).map_or_else(|_| Scalar::Text(value.to_string()), Scalar::Unsigned))
+        Ok(u64::try_from(value)
+            .map_or_else(|_| Scalar::Literal(value.to_string()), Scalar::Unsigned))
     }
 
     fn visit_u128<E>(self, _: u128) -> Result<Scalar, E> {
@@ -379,16 +461,15 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 
     fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
         // Whole numbers that are too long come as floating point too, rounded.
-        Ok(
-            match value.fract() == 0.0 && value.abs() > u64::MAX as f64 {
-                true => Scalar::Other(TOO_LONG),
-                false => Scalar::Text(value.to_string()),
-            },
-        )
+        Ok(match value.fract() == 0.0 {
+            true if value.abs() > u64::MAX as f64 => Scalar::Other(TOO_LONG),
+            true => Scalar::Literal(format!("{value:e}")),
+            false => Scalar::Literal(value.to_string()),
+        })
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-        Ok(Scalar::Text(value.to_string()))
+        Ok(Scalar::Literal(value.to_string()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {

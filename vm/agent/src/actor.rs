@@ -403,11 +403,12 @@ impl Play {
     /// A step is over, and with the last one the trace.
     fn finish(&self, number: usize, result: StepResult, took: u64) {
         self.shared.store(number, result, took);
-        if self.program.trace && number + 1 == self.program.steps.len() {
+        let next = self.shared.pass_over_unborn(&self.program, number + 1);
+        if self.program.trace && next == self.program.steps.len() {
             // A trace that goes on holds more than it should, and is refused for that.
             let _ = tracer::stop(self.handed.tracer);
         }
-        self.shared.finish(&self.program, number + 1);
+        self.shared.finish(&self.program, next);
     }
 
     /// A descriptor of an actor's process; none where it is gone.
@@ -435,10 +436,12 @@ impl Play {
         if pid == 0 {
             self.be_born(number, child, mm);
         }
+        let refused = Errno::last_raw();
         self.mark(number, 1);
         let took = now() - begin;
         let result = if pid < 0 {
-            StepResult::Errno(Errno::last_raw())
+            self.shared.never_born(child);
+            StepResult::Errno(refused)
         } else {
             self.shared.sleep_until_ready(ready + 1);
             StepResult::Ok
@@ -471,7 +474,7 @@ impl Play {
         let code = match life() {
             Ok(()) => 0,
             Err(error) => {
-                println!("tlbdiff-agent: forked actor: {error:#}");
+                self.shared.give_up(&format!("forked actor: {error:#}"));
                 1
             }
         };

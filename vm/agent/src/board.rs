@@ -7,7 +7,7 @@
 
 use crate::undo::{self, Note};
 use crate::zygote::Zygotes;
-use crate::{boot, cgroup, serve, settings, swap, system};
+use crate::{boot, cgroup, limits, serve, settings, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_child_subreaper;
@@ -142,6 +142,7 @@ fn replace(by: RawFd, fd: RawFd) -> Result<()> {
 fn prepare(module: &Path) -> Result<()> {
     // Forked actors whose parents are gone are this process's, as in a guest.
     set_child_subreaper(true).context("prctl")?;
+    limits::prepare()?;
     if !Path::new(DEBUGFS).join("fault_around_bytes").exists() {
         undo::note(&Note::Mount(DEBUGFS.into()))?;
         let kind = Some("debugfs");

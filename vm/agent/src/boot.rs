@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What PID 1 has to do before there is anything to serve.
 
-use crate::{files, settings};
+use crate::{files, limits, settings};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -39,6 +39,7 @@ pub fn prepare() -> Result<()> {
         mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), *options)
             .with_context(|| format!("cannot mount {kind} at {place}"))?;
     }
+    limits::prepare()?;
     load_module(Path::new("/tlbdiff.ko"))?;
     settings::make_still()?;
     settings::keep_active()

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 
 /// How often the trace is fetched while actors run.
 const FETCH: u16 = 20;
-/// How long killed actors may take to end.
-const DEATH: Duration = Duration::from_secs(3);
+/// How long killed actors may take to end: freeing much memory takes its time on a busy
+/// host. The host waits for longer (`grace` in vm/host/src/guest/mod.rs).
+const DEATH: Duration = Duration::from_secs(8);
 /// How often it is looked whether somebody who is to be ready has died instead.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it is waited between two looks at who is gone, where nothing tells.
@@ -223,10 +224,11 @@ impl<'a> Cast<'a> {
             tracer::mark(self.tracer, step as u64, 1);
         }
         self.shared.store(step, StepResult::Ok, 0);
-        if self.program.trace && step + 1 == self.program.steps.len() {
+        let next = self.shared.pass_over_unborn(self.program, step + 1);
+        if self.program.trace && next == self.program.steps.len() {
             tracer::stop(self.tracer)?;
         }
-        self.shared.finish(self.program, step + 1);
+        self.shared.finish(self.program, next);
         Ok(())
     }
 

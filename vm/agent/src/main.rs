@@ -12,6 +12,7 @@ mod cgroup;
 mod files;
 mod futex;
 mod kmsg;
+mod limits;
 mod perform;
 mod populate;
 mod region;

@@ -15,7 +15,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 use protocol::message::{Count, Report, Sabotage};
 use protocol::program::{Op, Program, StepResult};
-use protocol::record::DEFAULT_RECORDS;
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -178,8 +177,7 @@ fn run(
     )?;
     let Script { program, handed } = script;
     let mut fetch = |port: &mut Port, all: bool| match &mut tracer {
-        // A buffer smaller than the usual is for trying what overflows.
-        Some(tracer) if all || usual(program.buffer_records) => send_trace(port, id, tracer),
+        Some(tracer) if all || !program.keeps_all => send_trace(port, id, tracer),
         _ => Ok(()),
     };
     let end = Cast::start(&program, zygotes, &handed, open.bell, limit)
@@ -223,10 +221,6 @@ fn run(
         kernel_warnings: kmsg.warnings(),
     };
     Ok(Reply::Done { id, report })
-}
-
-fn usual(buffer_records: u32) -> bool {
-    buffer_records == 0 || buffer_records >= DEFAULT_RECORDS
 }
 
 /// Sends what is waiting in the trace.

@@ -5,7 +5,7 @@
 use crate::futex;
 use crate::region::Region;
 use protocol::message::Count;
-use protocol::program::{Program, StepResult};
+use protocol::program::{Op, Program, StepResult};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const ALL_CALLED: usize = SAID + 1 + SAID_WORDS;
 const FIRST: usize = 8 + SAID_WORDS;
 /// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
 const STEP_WORDS: usize = 8;
+
+/// Stands for the thread id of an actor whose fork was refused.
+const UNBORN: u64 = u64::MAX;
 
 /// The shared words.
 #[derive(Clone, Copy)]
@@ -177,8 +180,31 @@ impl Shared {
 
     /// All actors' thread ids; 0 for one that was not made.
     pub fn tids(&self) -> Vec<i32> {
-        let tids = (0..self.actors).map(|actor| self.tid(actor).load(SeqCst) as i32);
+        let tids = (0..self.actors).map(|actor| match self.tid(actor).load(SeqCst) {
+            UNBORN => 0,
+            tid => tid as i32,
+        });
         tids.collect()
+    }
+
+    /// An actor's fork was refused.
+    pub fn never_born(&self, actor: usize) {
+        self.tid(actor).store(UNBORN, SeqCst);
+    }
+
+    /// The first step, from one on, whose actor is there. Those before it will be done by
+    /// nobody, and that is what they come to.
+    pub fn pass_over_unborn(&self, program: &Program, from: usize) -> usize {
+        for (number, step) in program.steps.iter().enumerate().skip(from) {
+            if self.tid(step.by).load(SeqCst) != UNBORN {
+                return number;
+            }
+            if let Op::Fork { child, .. } = step.op {
+                self.never_born(child);
+            }
+            self.store(number, StepResult::Unborn, 0);
+        }
+        program.steps.len().max(from)
     }
 
     /// What a step came to, and how long it took in ns.
@@ -228,6 +254,7 @@ fn encode(result: StepResult) -> [u64; 3] {
         StepResult::Ok => [0, 0, 0],
         StepResult::Errno(errno) => [1, errno as u64, 0],
         StepResult::Signal { signal, page } => [2, signal as u64, page],
+        StepResult::Unborn => [3, 0, 0],
     }
 }
 
@@ -236,6 +263,7 @@ fn decode(words: &[AtomicU64]) -> StepResult {
     match words[0].load(SeqCst) {
         0 => StepResult::Ok,
         1 => StepResult::Errno(value),
+        3 => StepResult::Unborn,
         _ => StepResult::Signal {
             signal: value,
             page: words[2].load(SeqCst),
@@ -271,6 +299,7 @@ mod tests {
     fn results_survive_the_shared_words() {
         for result in [
             StepResult::Ok,
+            StepResult::Unborn,
             StepResult::Errno(22),
             StepResult::Signal {
                 signal: 11,

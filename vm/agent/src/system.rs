@@ -18,6 +18,9 @@ pub fn facts() -> Result<System> {
     let cpuinfo = files::read(Path::new("/proc/cpuinfo"))?;
     let module = Tracer::open(1)?.facts();
     let mmu = field(&cpuinfo, "mmu").unwrap_or_default();
+    let meminfo = files::read(Path::new("/proc/meminfo"))?;
+    let pages =
+        |name: &str| pages(&meminfo, name).with_context(|| format!("/proc/meminfo has no {name}"));
     Ok(System {
         release: text(uname.release()),
         version: text(uname.version()),
@@ -26,8 +29,9 @@ pub fn facts() -> Result<System> {
         fault_around_bytes: fault_around_bytes()?,
         asids: module & fact::ASIDS != 0,
         sbi_rfence: module & fact::SBI_RFENCE != 0,
-        ram_pages: ram_pages(&files::read(Path::new("/proc/meminfo"))?)
-            .context("/proc/meminfo has no MemTotal")?,
+        // `totalram_pages()`
+        ram_pages: pages("MemTotal")?,
+        free_pages: pages("MemAvailable")?,
         tracing: tracing(module),
         sparsemem: module & fact::SPARSEMEM != 0,
         features: features(&cpuinfo, &mmu, module),
@@ -78,10 +82,10 @@ fn fault_around_bytes() -> Result<u64> {
     text.trim().parse().context("fault_around_bytes")
 }
 
-/// `totalram_pages()`, from MemTotal.
-fn ram_pages(meminfo: &str) -> Option<u64> {
-    let total = field(meminfo, "MemTotal")?;
-    total
+/// A line of /proc/meminfo, which is in kilobytes.
+fn pages(meminfo: &str, name: &str) -> Option<u64> {
+    let value = field(meminfo, name)?;
+    value
         .split(' ')
         .next()?
         .parse::<u64>()
@@ -174,7 +178,10 @@ mod tests {
         let cpuinfo = "processor\t: 0\nisa\t\t: rv64imafdch_svadu_svvptc\nmmu\t\t: sv57\n";
         assert_eq!(field(cpuinfo, "mmu").as_deref(), Some("sv57"));
         assert_eq!(field(cpuinfo, "uarch"), None);
-        assert_eq!(ram_pages("MemTotal:       493004 kB\n"), Some(123_251));
+        assert_eq!(
+            pages("MemTotal:       493004 kB\n", "MemTotal"),
+            Some(123_251)
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! another hart.
 
 use crate::region::Region;
-use crate::{actor, boot, cgroup, files, futex, populate, touch};
+use crate::{actor, boot, cgroup, files, futex, limits, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -168,6 +168,7 @@ fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
     if getppid() != agent {
         bail!("the agent is gone");
     }
+    limits::first_to_go()?;
     actor::abort_on_panic();
     touch::install()?;
     populate::populate()?;

@@ -105,6 +105,8 @@ pub struct System {
     pub sbi_rfence: bool,
     /// `totalram_pages()`: what the kernel thinks it can promise, in pages.
     pub ram_pages: u64,
+    /// What programs can have of it without taking it from others (MemAvailable), in pages.
+    pub free_pages: u64,
     /// How functions are hooked: `kprobes`, `ftrace`, or both.
     pub tracing: String,
     /// CONFIG_SPARSEMEM: migration entries have room for accessed and dirty bits.

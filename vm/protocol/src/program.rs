@@ -20,6 +20,8 @@ pub struct Program {
     pub subscribers: Option<u32>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// The trace buffer is not emptied while the steps run: for trying what overflows.
+    pub keeps_all: bool,
 }
 
 impl Program {
@@ -204,4 +206,6 @@ pub enum StepResult {
         /// The page touched, from the arena's start.
         page: u64,
     },
+    /// Not done: the fork that would have made its actor was refused.
+    Unborn,
 }

@@ -40,6 +40,8 @@ pub(super) enum Sign {
     Hang,
     /// The first process ended, which is the agent.
     InitDied,
+    /// The kernel ends because memory was used up and nothing could be taken from anybody.
+    OutOfMemory,
 }
 
 /// Lines of lockdep, which all begin as warnings; other warnings are the
@@ -57,6 +59,16 @@ const LOCKDEP: [&str; 11] = [
     "Invalid wait context",
     "suspicious RCU usage",
 ];
+
+/// How `out_of_memory()` of mm/oom_kill.c panics: where nobody is left to be killed, or
+/// where it was told to.
+const OUT_OF_MEMORY: [&str; 2] = [
+    "Kernel panic - not syncing: System is deadlocked on memory",
+    "Kernel panic - not syncing: Out of memory",
+];
+
+/// Memory has run out, and the kernel goes on by killing somebody.
+const OOM_KILLER: &str = " invoked oom-killer: ";
 
 const CRASH: [&str; 6] = [
     "Kernel panic - not syncing",
@@ -83,6 +95,8 @@ pub(super) fn sign(line: &str) -> Option<Sign> {
     let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
     if line.contains(INIT_DIED) {
         Some(Sign::InitDied)
+    } else if has(&OUT_OF_MEMORY) {
+        Some(Sign::OutOfMemory)
     } else if has(&HANG) {
         Some(Sign::Hang)
     } else if has(&CRASH) || (line.contains("WARNING: ") && has(&LOCKDEP)) {
@@ -116,6 +130,7 @@ pub(super) struct Console {
     seen: Option<Seen>,
     ready: bool,
     agent_said: Option<String>,
+    out_of_memory: Option<String>,
     last_output: Instant,
 }
 
@@ -136,6 +151,7 @@ impl Console {
             seen: None,
             ready: false,
             agent_said: None,
+            out_of_memory: None,
             last_output: Instant::now(),
         })
     }
@@ -199,6 +215,8 @@ impl Console {
             self.ready = true;
         } else if let Some((_, said)) = line.split_once(AGENT_SAYS) {
             self.agent_said = Some(said.to_owned());
+        } else if line.contains(OOM_KILLER) && self.out_of_memory.is_none() {
+            self.out_of_memory = Some(without_timestamp(line).to_owned());
         }
         if self.seen.is_none()
             && let Some(sign) = sign(line)
@@ -222,6 +240,11 @@ impl Console {
         self.agent_said.as_deref()
     }
 
+    /// The first line that says that memory ran out, where the kernel went on.
+    pub(super) fn out_of_memory(&self) -> Option<&str> {
+        self.out_of_memory.as_deref()
+    }
+
     /// The first bad sign, those of the boot not counted.
     pub(super) fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
@@ -238,6 +261,7 @@ impl Console {
     /// and explains no later error.
     pub(super) fn booted(&mut self) {
         self.seen = None;
+        self.out_of_memory = None;
         self.booted_at = self.count;
     }
 
@@ -363,6 +387,15 @@ mod tests {
                 "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
                 Some(Sign::InitDied),
             ),
+            (
+                "Kernel panic - not syncing: System is deadlocked on memory",
+                Some(Sign::OutOfMemory),
+            ),
+            (
+                "Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled",
+                Some(Sign::OutOfMemory),
+            ),
+            ("Out of memory: Killed process 37 (tlbdiff-agent)", None),
             ("WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 f+0x1/0x2", None),
             ("Run /init as init process", None),
             ("rcu: Hierarchical RCU implementation.", None),
@@ -451,6 +484,17 @@ mod tests {
         let said = console.agent_said();
         assert_eq!(said, Some("cannot load tlbdiff.ko: EINVAL"));
         assert!(console_with(b"\x1b[0mtlbdiff-agent: ready\r\n").agent_ready());
+    }
+
+    #[test]
+    fn that_memory_ran_out_is_noticed_and_is_no_crash() {
+        let line = b"[   9.5] exe invoked oom-killer: gfp_mask=0x0, order=0\n";
+        let mut console = console_with(line);
+        let said = "exe invoked oom-killer: gfp_mask=0x0, order=0";
+        assert_eq!(console.out_of_memory(), Some(said));
+        assert!(console.seen().is_none());
+        console.booted();
+        assert_eq!(console.out_of_memory(), None);
     }
 
     #[test]

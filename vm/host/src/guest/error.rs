@@ -94,6 +94,15 @@ pub enum GuestError {
         /// The console's end.
         console: String,
     },
+    /// The program asked for more memory than there is: the kernel gave up, or it could not
+    /// be replayed in time.
+    #[error("the guest's memory was used up: {line}")]
+    OutOfMemory {
+        /// The console's line that says so.
+        line: String,
+        /// The console's end.
+        console: String,
+    },
     /// What came from the agent is not what the protocol has.
     #[error("the agent's answer makes no sense: {why}")]
     Protocol {
@@ -144,6 +153,7 @@ impl GuestError {
             | GuestError::BootFailed { console, .. }
             | GuestError::AgentSilent { console, .. }
             | GuestError::AgentDied { console, .. }
+            | GuestError::OutOfMemory { console, .. }
             | GuestError::Protocol { console, .. }
             | GuestError::AgentFailed { console, .. } => console,
             _ => "",
@@ -174,11 +184,15 @@ impl GuestError {
             GuestError::AgentSilent { .. } | GuestError::AgentDied { .. } => {
                 "run again; if it stays, read the console's end: the agent is at fault"
             }
+            GuestError::OutOfMemory { .. } => {
+                "give the guest more with --memory MIB, or have the scenario take less"
+            }
             GuestError::Protocol { .. } | GuestError::Mismatch { .. } => {
                 "run ./vm/provision: agent and harness were built from different versions"
             }
             GuestError::AgentFailed { .. } => {
-                "if kernel or module were changed, run ./vm/provision; else read the console's end"
+                "if steps only take long, give them longer with --timeout SECONDS; if kernel or module \
+                 were changed, run ./vm/provision; else read the console's end"
             }
             GuestError::Spent { .. } => "start a new guest",
         }

@@ -227,6 +227,7 @@ impl Machine {
                 evidence: line,
                 console,
             },
+            Sign::OutOfMemory => GuestError::OutOfMemory { line, console },
             Sign::InitDied => GuestError::AgentDied {
                 line: self.console.agent_said().map_or(line, str::to_owned),
                 console,

@@ -271,6 +271,17 @@ impl Guest {
             return Err(error);
         }
         let console = self.machine.console.excerpt();
+        let out_of_memory = self.machine.console.out_of_memory().map(str::to_owned);
+        match (end, out_of_memory) {
+            // What takes long then, or does not end, says nothing about the kernel.
+            (End::Failed(_) | End::Stuck { .. }, Some(line)) => {
+                Err(GuestError::OutOfMemory { line, console })
+            }
+            (end, _) => Self::judge_end(end, console),
+        }
+    }
+
+    fn judge_end(end: End, console: String) -> Result<Report, GuestError> {
         match end {
             End::Done(report) => Ok(report),
             End::Failed(why) => Err(GuestError::AgentFailed { why, console }),

@@ -309,6 +309,7 @@ fn as_boot_failure(error: GuestError) -> GuestError {
     match error {
         GuestError::KernelCrashed { .. }
         | GuestError::KernelHung { .. }
+        | GuestError::OutOfMemory { .. }
         | GuestError::AgentDied { .. } => GuestError::BootFailed {
             why: error.to_string(),
             console,

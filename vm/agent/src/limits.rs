@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What this process may use, and what of it goes first where memory runs out.
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use std::fs;
+
+/// Descriptors that the agent may have open: a program's files, a few of each actor.
+const OPEN_FILES: libc::rlim_t = 4096;
+
+/// OOM_SCORE_ADJ_MIN and OOM_SCORE_ADJ_MAX of include/uapi/linux/oom.h
+const LAST: &str = "-1000";
+const FIRST: &str = "1000";
+
+/// For the agent: it outlives a machine whose memory is used up, to tell of it, and can
+/// open all that programs name.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn prepare() -> Result<()> {
+    adjust(LAST)?;
+    let limit = libc::rlimit {
+        rlim_cur: OPEN_FILES,
+        rlim_max: OPEN_FILES,
+    };
+    // SAFETY: the limit is only read.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    Errno::result(set)
+        .map(drop)
+        .context("cannot open more files")
+}
+
+/// For an actor: it is the first that the kernel kills for want of memory.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn first_to_go() -> Result<()> {
+    adjust(FIRST)
+}
+
+fn adjust(score: &str) -> Result<()> {
+    fs::write("/proc/self/oom_score_adj", score).context("cannot write oom_score_adj")
+}

@@ -81,6 +81,7 @@ fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Erro
     let settings = Settings {
         artifacts: vm::locate(&KernelChoice::Named(KERNEL.to_owned()))?,
         harts: Some(harts),
+        acted_on: 0,
         memory_mib: 512,
         cpu: CpuFeatures::default(),
         timeout: TIMEOUT,

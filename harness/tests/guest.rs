@@ -22,6 +22,7 @@ fn guest() -> Arc<MakeBackend> {
     let settings = Settings {
         artifacts: artifacts.unwrap_or_else(|error| panic!("{error}")),
         harts: None,
+        acted_on: 0,
         memory_mib: 512,
         cpu: vm::guest::CpuFeatures::default(),
         timeout: Duration::from_secs(30),

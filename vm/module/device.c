@@ -203,7 +203,8 @@ static long ioctl_mark(const struct tlbdiff_mark __user *user)
 	 * still has in its TLB, whether the next access sets the bit again
 	 * would depend on what else has run here since.
 	 */
-	local_flush_tlb_all();
+	if (!mark.phase)
+		local_flush_tlb_all();
 	still_step(!mark.phase);
 	ring_add(&rec, current->mm);
 	return 0;

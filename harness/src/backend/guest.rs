@@ -25,6 +25,9 @@ pub struct Settings {
     pub artifacts: Artifacts,
     /// How many harts; none for as many as a scenario needs, and one for the agent.
     pub harts: Option<u32>,
+    /// Where `harts` says nothing: as many as if a scenario acted on that many. A run whose
+    /// scenarios all find the same guest starts fewer of them.
+    pub acted_on: u32,
     /// How much memory.
     pub memory_mib: u32,
     /// What its harts have and have not.
@@ -47,16 +50,24 @@ const FAILED_STARTS: u32 = 2;
 /// Lines of the console's end that are told where something could not be run.
 const CONSOLE_LINES: usize = 20;
 
-/// Guests with different numbers of harts that are kept at once.
-const GUESTS: usize = 2;
+/// Guests of different kinds that are kept at once.
+const GUESTS: usize = 4;
+
+/// What guests are kept apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    harts: u32,
+    /// To switch swap on and off takes longer than most scenarios do.
+    swap: bool,
+}
 
 /// Runs scenarios in guests, each started when it is first needed.
 pub struct GuestBackend {
     settings: Settings,
     sender: Sender<Message>,
     stop: Arc<Stop>,
-    /// With their harts; the one used last is the last.
-    guests: Vec<(u32, Guest)>,
+    /// The one used last is the last.
+    guests: Vec<(Kind, Guest)>,
     failed_starts: u32,
     /// The most that the kernel uses, as far as that is known.
     most_harts: u32,
@@ -92,15 +103,19 @@ impl GuestBackend {
         // One of them is the agent's, which must not change what harts have loaded. What a
         // counted guest's harts do is added up, so it has none that nobody acts on.
         let agent = u32::from(!self.settings.counted);
-        let wanted = self.settings.harts.unwrap_or(scenario.harts() + agent);
+        let acted_on = scenario.harts().max(self.settings.acted_on);
+        let wanted = self.settings.harts.unwrap_or(acted_on + agent);
         // More would be there, and not be used.
         wanted.min(self.most_harts)
     }
 
     /// A guest that can run a scenario.
     fn guest(&mut self, scenario: &Scenario) -> Result<&mut Guest, Finding> {
-        let harts = self.harts(scenario);
-        let place = self.guests.iter().position(|(has, _)| *has == harts);
+        let kind = Kind {
+            harts: self.harts(scenario),
+            swap: scenario.needs_swap(),
+        };
+        let place = self.guests.iter().position(|(is, _)| *is == kind);
         let usable = place.map(|place| self.guests.remove(place).1);
         let guest = match usable.filter(Guest::usable) {
             Some(guest) => guest,
@@ -108,12 +123,12 @@ impl GuestBackend {
                 // The one that was used longest ago makes room.
                 let room = self.guests.len().saturating_sub(GUESTS - 1);
                 self.guests.drain(..room);
-                self.start(harts)
+                self.start(kind.harts)
                     .map_err(|error| self.start_failed(&error))?
             }
         };
         self.failed_starts = 0;
-        self.guests.push((harts, guest));
+        self.guests.push((kind, guest));
         let last = self.guests.len() - 1;
         Ok(&mut self.guests[last].1)
     }

@@ -326,7 +326,8 @@ pub const USUAL_MEMORY: u32 = 512;
 /// What the guest is like.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
-    /// Harts of the guest; by default as many as a scenario's actors need, and one more
+    /// Harts of the guest; by default as many as the actors of any scenario of the run need,
+    /// and one more
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub harts: Option<u32>,
     /// What the guest's harts have and have not: a largest mode of address translation

@@ -94,7 +94,7 @@ impl RunConfig {
             let run = if recorded(&args) {
                 from_snapshots(&choice, named)
             } else {
-                on_guest(&args, &choice, named, &mut notes)
+                on_guest(&args, &choice, named, &scenarios, &mut notes)
             };
             let mut run = match run {
                 // The others can be run all the same.
@@ -243,9 +243,11 @@ fn on_guest(
     args: &RunArgs,
     choice: &KernelChoice,
     named: Option<&'static Profile>,
+    scenarios: &[Arc<Scenario>],
     notes: &mut Vec<String>,
 ) -> Result<KernelRun, Failure> {
     let artifacts = artifacts(choice)?;
+    let acted_on = scenarios.iter().map(|scenario| scenario.harts()).max();
     let own = Profile::by_name(&artifacts.profile);
     if matches!(choice, KernelChoice::Tree(_)) || own.is_none() {
         let nearest = own.unwrap_or(&Profile::STABLE).name;
@@ -262,7 +264,10 @@ fn on_guest(
         profile,
         snapshots,
         start: start("guest", kernel_name(&artifacts), line, profile),
-        from: From::Guest(Box::new(settings(&args.guest, artifacts))),
+        from: From::Guest(Box::new(Settings {
+            acted_on: acted_on.unwrap_or(0),
+            ..settings(&args.guest, artifacts)
+        })),
     })
 }
 
@@ -355,6 +360,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
     Settings {
         artifacts,
         harts: guest.harts,
+        acted_on: 0,
         memory_mib: guest.memory,
         cpu: guest.cpu.clone().unwrap_or_default(),
         timeout: Duration::from_secs(guest.timeout),

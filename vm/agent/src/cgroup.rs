@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A fresh memory cgroup for each subject, and on a board the harts that are its alone.
+//! Memory cgroups for subjects, and on a board the harts that are its alone.
 
 use crate::files;
 use crate::undo::{self, Note};
@@ -33,9 +33,9 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel has no memory controller, or refuses the name.
-    pub fn new(id: u64) -> Result<Cgroup> {
+    pub fn new(name: &str) -> Result<Cgroup> {
         enable(parent(), "memory")?;
-        let path = parent().join(format!("{PREFIX}{id}"));
+        let path = parent().join(format!("{PREFIX}{name}"));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Cgroup { path })
     }

@@ -46,6 +46,12 @@ impl Kmsg {
         messages
     }
 
+    /// What was said until now is not asked for.
+    pub fn skip(&mut self) {
+        // An error is the beginning of what the next read is for.
+        let _ = self.file.seek(SeekFrom::End(0));
+    }
+
     /// Warnings and worse since the last call.
     pub fn warnings(&mut self) -> Vec<String> {
         let messages = self.messages().into_iter();

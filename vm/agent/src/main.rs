@@ -11,6 +11,7 @@ mod cast;
 mod cgroup;
 mod files;
 mod futex;
+mod kept;
 mod kmsg;
 mod limits;
 mod perform;

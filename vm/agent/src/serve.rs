@@ -3,8 +3,7 @@
 
 use crate::actor::{Handed, Script};
 use crate::cast::{Cast, End};
-use crate::cgroup::{self, Cgroup};
-use crate::kmsg::Kmsg;
+use crate::kept::{self, Group, Kept};
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
@@ -16,10 +15,9 @@ use nix::unistd::pipe2;
 use protocol::message::{Count, Report, Sabotage};
 use protocol::program::{Op, Program, StepResult};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -94,13 +92,14 @@ impl Write for Port {
 ///
 /// # Errors
 /// The channel failed.
-pub fn serve(input: File, output: File, mut zygotes: Zygotes) -> Result<()> {
+pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
     let mut port = Port {
         input,
         output,
         patience: undo::is_kept().then_some(SILENCE),
         ended: false,
     };
+    let mut kept = Kept::new(zygotes)?;
     let mut kill_subject = false;
     loop {
         let request = frame::receive(&mut port);
@@ -123,7 +122,7 @@ pub fn serve(input: File, output: File, mut zygotes: Zygotes) -> Result<()> {
             } => {
                 let limit = Duration::from_millis(timeout_ms);
                 let kill = std::mem::take(&mut kill_subject);
-                let end = run(&mut port, &mut zygotes, id, program, (limit, kill));
+                let end = run(&mut port, &mut kept, id, program, (limit, kill));
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
                 frame::send(&mut port, &reply)?;
             }
@@ -148,7 +147,7 @@ fn failed(id: u64, error: &anyhow::Error) -> Reply {
 /// One program with fresh actors.
 fn run(
     port: &mut Port,
-    zygotes: &mut Zygotes,
+    kept: &mut Kept,
     id: u64,
     program: Program,
     (limit, kill_subject): (Duration, bool),
@@ -157,20 +156,23 @@ fn run(
         bail!("a program without a subject");
     }
     let files = files::make(&program.files)?;
-    swap::set(program.swap)?;
-    let cgroup = Cgroup::new(id)?;
+    swap::set(&program)?;
+    let group = kept.group(id, &program)?;
     // What the preparations make the kernel say is not the steps' doing.
-    let mut kmsg = Kmsg::open()?;
-    let taint_before = taint()?;
+    kept.kmsg.skip();
+    let taint_before = kept.taint()?;
     let mut tracer = if program.trace || program.subscribers.is_some() {
         Some(Tracer::open(program.buffer_records)?)
     } else {
         None
     };
-    let open = Open::new(&program, &cgroup)?;
-    let handed = open.handed(tracer.as_ref(), kill_subject, &files);
+    let open = Open::new(&group, &program)?;
+    let handed = Handed {
+        sabotage: kill_subject,
+        ..open.handed(kept, &group, tracer.as_ref(), &files)
+    };
     let script = Script { program, handed };
-    let region = *zygotes.region();
+    let region = *kept.zygotes.region();
     region.begin(
         Shared::size(&script.program),
         &postcard::to_stdvec(&script)?,
@@ -180,7 +182,7 @@ fn run(
         Some(tracer) if all || !program.keeps_all => send_trace(port, id, tracer),
         _ => Ok(()),
     };
-    let end = Cast::start(&program, zygotes, &handed, open.bell, limit)
+    let end = Cast::start(&program, &mut kept.zygotes, &handed, open.bell, limit)
         .and_then(|mut cast| cast.watch(&mut || fetch(port, false)));
     let play = Played::take(Shared::of(&region, &program), &program);
     region.end();
@@ -190,6 +192,10 @@ fn run(
     let killed_by = match end? {
         End::Ended { killed_by } => killed_by,
         End::TimedOut => bail!("{} did not return in {limit:?}", play.position(&program)),
+        End::Stuck(why) if ran_out_of_memory(&kept.kmsg.warnings()) => bail!(
+            "the machine's memory was used up, so this says nothing about the kernel: {why}; \
+             give it more (--memory MIB), or have the scenario take less"
+        ),
         End::Stuck(why) => {
             return Ok(Reply::Stuck {
                 id,
@@ -217,10 +223,16 @@ fn run(
         recorded: counts.recorded,
         lost: counts.lost,
         taint_before,
-        taint_after: taint()?,
-        kernel_warnings: kmsg.warnings(),
+        taint_after: kept.taint()?,
+        kernel_warnings: kept.kmsg.warnings(),
     };
     Ok(Reply::Done { id, report })
+}
+
+/// Whether the kernel says that it kills for want of memory: what it is busy with then may
+/// take any time.
+fn ran_out_of_memory(said: &[String]) -> bool {
+    said.iter().any(|line| line.contains("oom-killer"))
 }
 
 /// Sends what is waiting in the trace.
@@ -235,64 +247,49 @@ fn send_trace(port: &mut Port, id: u64, tracer: &mut Tracer) -> Result<()> {
     }
 }
 
-fn taint() -> Result<u64> {
-    let text = files::read(Path::new("/proc/sys/kernel/tainted"))?;
-    text.trim().parse().context("/proc/sys/kernel/tainted")
-}
-
-/// What actors inherit, open in the agent until they are gone.
+/// What a program's actors have beside what is kept, open in the agent until they are gone.
 struct Open {
-    procs: File,
-    outside: File,
-    /// Of the cgroup where one reclaims.
+    /// memory.reclaim and cpu.stat, where one reclaims.
     reclaim: Option<(File, File)>,
     bell: File,
     ring: File,
 }
 
 impl Open {
-    fn new(program: &Program, cgroup: &Cgroup) -> Result<Open> {
-        let open = |path: PathBuf, write: bool| {
-            OpenOptions::new()
-                .read(!write)
-                .write(write)
-                .open(&path)
-                .with_context(|| format!("cannot open {}", path.display()))
-        };
-        let reclaims = program
-            .steps
-            .iter()
-            .any(|step| matches!(step.op, Op::Reclaim { .. }));
-        let reclaim = || -> Result<(File, File)> {
-            Ok((
-                open(cgroup.file("memory.reclaim"), true)?,
-                open(cgroup.file("cpu.stat"), false)?,
-            ))
-        };
+    fn new(group: &Group, program: &Program) -> Result<Open> {
+        let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
+        let reclaims = program.steps.iter().any(|step| reclaims(&step.op));
+        let file = |name: &str, write: bool| kept::open(group.cgroup.file(name), write);
+        let reclaim =
+            || -> Result<_> { Ok((file("memory.reclaim", true)?, file("cpu.stat", false)?)) };
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
-            procs: open(cgroup.file("cgroup.procs"), true)?,
-            outside: open(cgroup::outside(), true)?,
             reclaim: reclaims.then(reclaim).transpose()?,
             bell: bell.into(),
             ring: ring.into(),
         })
     }
 
-    fn handed(&self, tracer: Option<&Tracer>, sabotage: bool, files: &[OwnedFd]) -> Handed {
+    fn handed(
+        &self,
+        kept: &Kept,
+        group: &Group,
+        tracer: Option<&Tracer>,
+        files: &[OwnedFd],
+    ) -> Handed {
         let (reclaim, stat) = match &self.reclaim {
             Some((reclaim, stat)) => (reclaim.as_raw_fd(), stat.as_raw_fd()),
             None => (-1, -1),
         };
         Handed {
             tracer: tracer.map_or(-1, Tracer::fd),
-            procs: self.procs.as_raw_fd(),
-            outside: self.outside.as_raw_fd(),
+            procs: group.procs.as_raw_fd(),
+            outside: kept.outside.as_raw_fd(),
             reclaim,
             stat,
             bell: self.ring.as_raw_fd(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
-            sabotage,
+            sabotage: false,
         }
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A fresh, empty swap device on zram for each program that needs one, and no other.
+//! An empty swap device on zram for each program that needs one, and no other.
 
-use crate::files;
 use crate::undo::{self, Note};
+use crate::{files, system};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use protocol::PAGE_SIZE;
+use protocol::program::{Op, Program};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -147,17 +149,72 @@ fn write_when_closed(path: &Path, text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Swap fresh and on, or off.
+/// Whether swap is on, and only small programs have used the device.
+static LIKE_NEW: AtomicBool = AtomicBool::new(false);
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Slots that the kernel keeps for each hart on the way in and out, at the most
+/// (SWAP_SLOTS_CACHE_SIZE of include/linux/swap_slots.h), in KiB.
+const KEPT_BY_A_HART: u64 = 2 * 64 * 4;
+
+/// Swap on, as good as fresh and empty, or off, as a program needs it.
+///
+/// A fresh device takes a hundred times as long as a short program. Where a small program
+/// has used one, it is as good as fresh to another small program: all its slots are free
+/// again, and which of them are taken next is not seen, for nothing is read ahead. It would
+/// be where a huge page has to find room in one piece, or where swap fills up.
 ///
 /// # Errors
 /// The device is missing, or refuses a step.
-pub fn set(wanted: bool) -> Result<()> {
-    if let Some(number) = DEVICE.get() {
-        off(&device(*number)).context("swapoff")?;
+pub fn set(program: &Program) -> Result<()> {
+    let small = is_small(program);
+    if ON.load(SeqCst) {
+        if program.swap && small && LIKE_NEW.load(SeqCst) && is_empty()? {
+            return Ok(());
+        }
+        off(&device(number()?)).context("swapoff")?;
+        ON.store(false, SeqCst);
     }
-    if !wanted {
-        return Ok(());
+    if program.swap {
+        fresh()?;
+        ON.store(true, SeqCst);
+        LIKE_NEW.store(small, SeqCst);
     }
+    Ok(())
+}
+
+/// Whether a program makes no huge page, and has by far less memory than swap has room for.
+fn is_small(program: &Program) -> bool {
+    let collapses = |op: &Op| {
+        matches!(op, Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
+            if *advice == libc::MADV_COLLAPSE)
+    };
+    let mapped = |op: &Op| match *op {
+        Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => pages,
+        _ => 0,
+    };
+    let steps = || program.steps.iter().map(|step| &step.op);
+    let files = program.files.iter().map(|file| file.pages);
+    let pages: u64 = steps().map(mapped).chain(files).sum();
+    !steps().any(collapses) && pages * (program.mms() as u64) < SIZE / PAGE_SIZE / 8
+}
+
+/// Whether all slots were given back, but for those that harts keep.
+fn is_empty() -> Result<bool> {
+    let swaps = files::read(Path::new("/proc/swaps"))?;
+    let used = used(&swaps).context("/proc/swaps says nothing of our device")?;
+    Ok(used <= KEPT_BY_A_HART * u64::from(system::harts()?))
+}
+
+/// The sum of what is used, in KiB.
+fn used(swaps: &str) -> Option<u64> {
+    let lines = swaps.lines().skip(1);
+    lines
+        .map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok())
+        .sum()
+}
+
+fn fresh() -> Result<()> {
     let number = number()?;
     let sysfs = sysfs(number);
     write_when_closed(&sysfs.join("reset"), "1").context("cannot reset zram")?;
@@ -240,6 +297,44 @@ mod tests {
             ["lz4_compress", "zram"]
         );
         assert_eq!(super::to_load(shown, "lz4_compress 1 0\n"), ["zram"]);
+    }
+
+    #[test]
+    fn what_is_used_is_read() {
+        let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0 partition\t9\t512\t-2\n";
+        assert_eq!(super::used(text), Some(512));
+        assert_eq!(super::used("Filename\nnonsense\n"), None);
+    }
+
+    #[test]
+    fn a_program_is_small_without_huge_pages_and_with_little_memory() {
+        use protocol::program::{Op, Program, Step};
+        let program = |ops: Vec<Op>| Program {
+            steps: ops.into_iter().map(|op| Step { by: 0, op }).collect(),
+            actors: vec![protocol::program::Actor {
+                kind: protocol::program::ActorKind::Process { mm: 0 },
+                hart: 0,
+            }],
+            ..Program::default()
+        };
+        let advice = |advice: i32| Op::Madvise {
+            at: 0,
+            pages: 512,
+            advice,
+        };
+        let map = |pages: u64| Op::Mmap {
+            at: 0,
+            pages,
+            prot: 3,
+            flags: 0,
+            file: None,
+            offset: 0,
+        };
+        let is_small = |ops: Vec<Op>| super::is_small(&program(ops));
+        assert!(is_small(vec![map(1000), advice(libc::MADV_PAGEOUT)]));
+        assert!(!is_small(vec![map(1000), advice(libc::MADV_COLLAPSE)]));
+        assert!(!is_small(vec![map(9000)]));
+        assert!(!is_small(vec![map(1000), map(8000)]));
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub enum Reply {
         /// The run it belongs to.
         id: u64,
         /// Raw records.
+        #[serde(with = "serde_bytes")]
         records: Vec<u8>,
     },
     /// The program has been replayed to its end, or the subject died on the way.

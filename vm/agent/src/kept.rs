@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the agent keeps from program to program, for to make it takes longer than most
+//! programs do.
+
+use crate::cgroup::{self, Cgroup};
+use crate::kmsg::Kmsg;
+use crate::zygote::Zygotes;
+use anyhow::{Context, Result};
+use protocol::program::{Op, Program};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// What is kept.
+pub struct Kept {
+    /// What actors are forked from.
+    pub zygotes: Zygotes,
+    /// What the kernel logs.
+    pub kmsg: Kmsg,
+    /// The cgroup.procs of the cgroup in which actors prepare themselves.
+    pub outside: File,
+    taint: File,
+    common: Option<Rc<Group>>,
+}
+
+/// A cgroup, and its cgroup.procs.
+pub struct Group {
+    /// Gone when dropped.
+    pub cgroup: Cgroup,
+    /// Open for writing.
+    pub procs: File,
+}
+
+impl Kept {
+    /// All of it.
+    ///
+    /// # Errors
+    /// Something cannot be opened.
+    pub fn new(zygotes: Zygotes) -> Result<Kept> {
+        Ok(Kept {
+            zygotes,
+            kmsg: Kmsg::open()?,
+            outside: open(cgroup::outside(), true)?,
+            taint: open("/proc/sys/kernel/tainted".into(), false)?,
+            common: None,
+        })
+    }
+
+    /// /proc/sys/kernel/tainted
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn taint(&self) -> Result<u64> {
+        let mut text = [0; 32];
+        let length = self.taint.read_at(&mut text, 0)?;
+        let text = std::str::from_utf8(&text[..length])?;
+        text.trim().parse().context("/proc/sys/kernel/tainted")
+    }
+
+    /// The cgroup in which a program's steps run. What a cgroup remembers of its past (what
+    /// reclaim cost, what came back, how old the working set is) is read by reclaim alone:
+    /// a program that reclaims or swaps has a cgroup of its own, and no program that does
+    /// is ever in the one that all others have in common.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn group(&mut self, id: u64, program: &Program) -> Result<Rc<Group>> {
+        if has_its_own(program) {
+            return Ok(Rc::new(Group::new(&id.to_string())?));
+        }
+        if let Some(common) = &self.common {
+            return Ok(Rc::clone(common));
+        }
+        let common = Rc::new(Group::new("common")?);
+        Ok(Rc::clone(self.common.insert(common)))
+    }
+}
+
+fn has_its_own(program: &Program) -> bool {
+    let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
+    program.swap || program.steps.iter().any(|step| reclaims(&step.op))
+}
+
+impl Group {
+    fn new(name: &str) -> Result<Group> {
+        let cgroup = Cgroup::new(name)?;
+        let procs = open(cgroup.file("cgroup.procs"), true)?;
+        Ok(Group { cgroup, procs })
+    }
+}
+
+/// Opens a file of procfs or cgroupfs, for writing or for reading.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(path: PathBuf, write: bool) -> Result<File> {
+    OpenOptions::new()
+        .read(!write)
+        .write(write)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}

@@ -112,7 +112,7 @@ fn steps(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
     let mut guest = Guest::start(&config(harts)?, &mut drop)?;
     let mut took = Vec::new();
     for _ in 0..ROUNDS {
-        let program = to_program(scenario, harts, Tracing::default());
+        let program = to_program(scenario, harts, Tracing::default()).ok_or("too few harts")?;
         let report = guest.run(&program, TIMEOUT, &mut drop)?;
         took.push(report.step_ns.iter().sum::<u64>() as f64 / 1e6);
     }
@@ -130,7 +130,7 @@ fn boot(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
     for _ in 0..BOOTS {
         let begin = Instant::now();
         let mut guest = Guest::start(&config, &mut drop)?;
-        let program = to_program(scenario, harts, Tracing::full(0));
+        let program = to_program(scenario, harts, Tracing::full(0)).ok_or("too few harts")?;
         guest.run(&program, TIMEOUT, &mut drop)?;
         guest.stop();
         took.push(ms(begin.elapsed()));

@@ -91,6 +91,8 @@ pub enum Rung {
     Born(usize),
     /// This one is about to exit.
     Exits(usize),
+    /// All steps are done.
+    Done,
 }
 
 impl Rung {
@@ -101,6 +103,7 @@ impl Rung {
         let number = match self {
             Rung::Born(actor) => actor as u64 * 2,
             Rung::Exits(actor) => actor as u64 * 2 + 1,
+            Rung::Done => u64::MAX,
         };
         number.to_ne_bytes()
     }
@@ -108,6 +111,9 @@ impl Rung {
     /// What the bytes say.
     pub fn from_bytes(bytes: [u8; Rung::SIZE]) -> Rung {
         let number = u64::from_ne_bytes(bytes);
+        if number == u64::MAX {
+            return Rung::Done;
+        }
         let actor = (number / 2) as usize;
         if number % 2 == 0 {
             Rung::Born(actor)
@@ -192,6 +198,10 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     populate::populate_forked();
     region.populate();
     now();
+    if play.has_threads(actor) {
+        // What is copied later all its harts would be told of.
+        populate::populate_heap()?;
+    }
     play.start_threads(actor)?;
     // The last thing before the steps: only what they fault in is charged here.
     play.enter_cgroup()?;
@@ -295,6 +305,12 @@ impl Play {
         self.shared.store_count(step, count);
     }
 
+    fn has_threads(&self, leader: usize) -> bool {
+        let thread = ActorKind::Thread { of: leader };
+        let mut actors = self.program.actors.iter();
+        actors.any(|actor| actor.kind == thread)
+    }
+
     /// The threads of this process, each on its hart and ready.
     fn start_threads(self: &Arc<Play>, leader: usize) -> Result<()> {
         for (actor, thread) in self.program.actors.iter().enumerate() {
@@ -310,6 +326,10 @@ impl Play {
                     if let Err(error) = life.and_then(|()| play.act(actor, 0)) {
                         give_up(&error);
                     }
+                    // Giving back what a thread has would be told to all its harts; its
+                    // process ends soon.
+                    // SAFETY: ends this thread alone, which holds nothing.
+                    unsafe { libc::syscall(libc::SYS_exit, 0) };
                 })
                 .context("cannot start a thread")?;
             self.shared.sleep_until_ready(ready + 1);
@@ -363,8 +383,10 @@ impl Play {
                 unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             }
         }
-        await_turn(running, self.program.steps.len());
-        self.shared.sleep_until_all_are_called();
+        if running {
+            self.shared.spin_until(self.program.steps.len());
+        }
+        self.shared.sleep_until_end(actor);
         if self.program.trace {
             // An end that is watched is waited for.
             let _ = tracer::detach(self.handed.tracer);
@@ -409,6 +431,10 @@ impl Play {
             let _ = tracer::stop(self.handed.tracer);
         }
         self.shared.finish(&self.program, next);
+        if next == self.program.steps.len() && self.program.actors.len() > 1 {
+            // Without the agent nobody ends.
+            let _ = self.ring(Rung::Done);
+        }
     }
 
     /// A descriptor of an actor's process; none where it is gone.
@@ -463,8 +489,9 @@ impl Play {
                 .get(child)
                 .context("no such actor")?
                 .hart;
+            // Before another hart has seen its mm, and would have to be told.
+            populate::populate_forked();
             boot::pin(hart as usize)?;
-            populate::populate_copies()?;
             self.attach(mm)?;
             self.enter_cgroup()?;
             files::drain_lru_batches()?;

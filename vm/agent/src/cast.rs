@@ -154,7 +154,9 @@ impl<'a> Cast<'a> {
             if self.processes.iter().all(|process| process.ended) {
                 return self.gone();
             }
-            if !done && self.processes.iter().any(|process| self.too_early(process)) {
+            // Who was killed is not waited for in the end.
+            let broken = !done || self.killed_by.is_some();
+            if broken && self.processes.iter().any(|process| self.too_early(process)) {
                 self.kill_all()?;
                 return self.gone();
             }
@@ -184,6 +186,7 @@ impl<'a> Cast<'a> {
         match Rung::from_bytes(said) {
             Rung::Born(actor) => self.note_forked(actor),
             Rung::Exits(actor) => self.see_exit(actor),
+            Rung::Done => self.end_all(),
         }
     }
 
@@ -208,8 +211,7 @@ impl<'a> Cast<'a> {
     /// Somebody is about to exit: waits for that, and ends its step.
     fn see_exit(&mut self, actor: usize) -> Result<()> {
         self.exited.push(actor);
-        let thread = matches!(self.program.actors[actor].kind, ActorKind::Thread { .. });
-        let flags = if thread { PIDFD_THREAD } else { 0 };
+        let flags = self.pidfd_flags(actor);
         let tid = self.shared.tids()[actor];
         // Where nobody is there any more it has come to its end already.
         if let Ok(pidfd) = pidfd_open(tid, flags) {
@@ -229,7 +231,34 @@ impl<'a> Cast<'a> {
             tracer::stop(self.tracer)?;
         }
         self.shared.finish(self.program, next);
+        if next == self.program.steps.len() {
+            self.end_all()?;
+        }
         Ok(())
+    }
+
+    /// Calls all to their end, one after the other and threads before their process: where
+    /// several end at once, harts wait for each other's locks.
+    fn end_all(&mut self) -> Result<()> {
+        let (living, tids) = (self.shared.living(self.program), self.shared.tids());
+        for actor in (0..living.len()).rev().filter(|actor| living[*actor]) {
+            // One that is gone already needs no waiting for.
+            let pidfd = pidfd_open(tids[actor], self.pidfd_flags(actor));
+            self.shared.call_to_end(actor);
+            if let Ok(pidfd) = pidfd {
+                if !self.await_end(&pidfd)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pidfd_flags(&self, actor: usize) -> libc::c_int {
+        match self.program.actors[actor].kind {
+            ActorKind::Thread { .. } => PIDFD_THREAD,
+            ActorKind::Process { .. } | ActorKind::Fork => 0,
+        }
     }
 
     /// Until a process or thread has ended, or the program's time is over.

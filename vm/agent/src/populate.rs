@@ -38,15 +38,14 @@ pub fn populate_forked() {
     unsafe { libc::__errno_location().write_volatile(0) };
 }
 
-/// Has a forked child copy all that it shares with its parent but the arena, so
-/// that neither has to later.
+/// Copies all of the program's data and heap that is still its zygote's as well.
 ///
 /// # Errors
-/// The list of areas cannot be read.
-pub fn populate_copies() -> Result<()> {
+/// The kernel refuses it.
+pub fn populate_heap() -> Result<()> {
     let areas = areas()?;
-    let mut others = areas.iter().filter(|area| !area.in_arena());
-    others.try_for_each(Area::populate)
+    let mut own = areas.iter().filter(|area| area.heap || area.is_data());
+    own.try_for_each(Area::populate)
 }
 
 fn areas() -> Result<Vec<Area>> {
@@ -67,6 +66,12 @@ pub fn deepen_stack() {
     black_box(&deep);
 }
 
+unsafe extern "C" {
+    /// Where the program's data ends; the linker says it.
+    #[link_name = "end"]
+    static DATA_END: u8;
+}
+
 /// A line of /proc/self/maps.
 #[derive(Debug, PartialEq, Eq)]
 struct Area {
@@ -75,6 +80,7 @@ struct Area {
     read: bool,
     write: bool,
     private: bool,
+    heap: bool,
 }
 
 impl Area {
@@ -90,7 +96,13 @@ impl Area {
             read: rights.starts_with('r') && !special,
             write: rights[1..].starts_with('w'),
             private: rights.ends_with('p'),
+            heap: line.ends_with("[heap]"),
         })
+    }
+
+    fn is_data(&self) -> bool {
+        let behind = (&raw const DATA_END as u64).next_multiple_of(PAGE_SIZE);
+        self.write && self.private && self.end <= behind
     }
 
     fn in_arena(&self) -> bool {
@@ -130,6 +142,7 @@ mod tests {
             read: true,
             write: true,
             private: true,
+            heap: false,
         };
         assert_eq!(Area::parse(line), Some(area));
         let vvar = "3ff7ffc000-3ff7ffe000 r--p 00000000 00:00 0 [vvar]";

@@ -5,7 +5,7 @@
 use crate::futex;
 use crate::region::Region;
 use protocol::message::Count;
-use protocol::program::{Op, Program, StepResult};
+use protocol::program::{ActorKind, Op, Program, StepResult};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const READY: usize = 1;
 /// Length of what an actor that gave up had to say, and its bytes.
 const SAID: usize = 2;
 const SAID_WORDS: usize = 32;
-/// 1 when all have been called to the end.
-const ALL_CALLED: usize = SAID + 1 + SAID_WORDS;
+/// The actor that is called to its end, plus one.
+const ENDS: usize = SAID + 1 + SAID_WORDS;
 /// The first mm's number.
 const FIRST: usize = 8 + SAID_WORDS;
 /// Words of each step: kind of result, its number, page, nanoseconds, and what was counted.
@@ -57,48 +57,84 @@ impl Shared {
     }
 
     /// So many steps are finished. Only whose turn it is now is woken, for whoever
-    /// wakes has its hart load its mm; in the end all are.
+    /// wakes has its hart load its mm.
     pub fn finish(&self, program: &Program, steps: usize) {
         self.words[TURN].store(steps as u64 + 1, SeqCst);
         // Alone, nobody waits.
         if self.actors == 1 {
             return;
         }
-        let next = program.steps.get(steps).map(|step| step.by);
-        for actor in (0..self.actors).filter(|actor| next.is_none_or(|next| next == *actor)) {
-            let call = self.call(actor);
-            self.words[call].fetch_add(1, SeqCst);
-            futex::wake(&self.words[call]);
-        }
-        if next.is_none() {
-            self.words[ALL_CALLED].store(1, SeqCst);
-            // In one go: the first to run may take the caller with it.
-            futex::wake(&self.words[ALL_CALLED]);
+        if let Some(step) = program.steps.get(steps) {
+            self.call(step.by);
         }
     }
 
-    /// An actor sleeps until everybody has been called to the end. A process that ended
-    /// before would take the thread with it that is calling the others.
-    pub fn sleep_until_all_are_called(&self) {
-        while self.actors > 1 && self.words[ALL_CALLED].load(SeqCst) == 0 {
-            futex::wait(&self.words[ALL_CALLED], 0, None);
+    /// Calls an actor to its end.
+    pub fn call_to_end(&self, actor: usize) {
+        self.words[ENDS].store(actor as u64 + 1, SeqCst);
+        self.call(actor);
+    }
+
+    /// Who is there when all steps are done.
+    pub fn living(&self, program: &Program) -> Vec<bool> {
+        let there = |kind: ActorKind| kind != ActorKind::Fork;
+        let mut living: Vec<bool> = program.actors.iter().map(|a| there(a.kind)).collect();
+        for step in &program.steps {
+            if !living[step.by] {
+                continue;
+            }
+            if let Op::Fork { child, .. } = step.op {
+                living[child] = self.tid(child).load(SeqCst) != UNBORN;
+            }
+            if step.op == Op::Exit {
+                living[step.by] = false;
+            }
+            if matches!(step.op, Op::Exit | Op::Exec { .. }) {
+                let thread = ActorKind::Thread { of: step.by };
+                for (other, actor) in program.actors.iter().enumerate() {
+                    living[other] &= actor.kind != thread;
+                }
+            }
+        }
+        living
+    }
+
+    fn call(&self, actor: usize) {
+        let call = &self.words[self.call_word(actor)];
+        call.fetch_add(1, SeqCst);
+        futex::wake(call);
+    }
+
+    /// An actor sleeps until it is called to its end.
+    pub fn sleep_until_end(&self, actor: usize) {
+        // Alone, nobody is called.
+        if self.actors == 1 {
+            return;
+        }
+        let call = &self.words[self.call_word(actor)];
+        loop {
+            let called = call.load(SeqCst);
+            if self.words[ENDS].load(SeqCst) == actor as u64 + 1 {
+                return;
+            }
+            futex::wait(call, called, None);
         }
     }
 
     /// An actor sleeps until so many steps are finished.
     pub fn sleep_until(&self, actor: usize, steps: usize) {
-        let call = self.call(actor);
+        let call = &self.words[self.call_word(actor)];
         loop {
-            let called = self.words[call].load(SeqCst);
+            let called = call.load(SeqCst);
             if self.words[TURN].load(SeqCst) > steps as u64 {
                 return;
             }
-            futex::wait(&self.words[call], called, None);
+            futex::wait(call, called, None);
         }
     }
 
     /// The word by which an actor is called.
-    fn call(&self, actor: usize) -> usize {
+    fn call_word(&self, actor: usize) -> usize {
         FIRST + self.mms + self.actors + actor
     }
 

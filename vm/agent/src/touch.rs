@@ -3,20 +3,26 @@
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::SeqCst};
 
 static TOUCHING: AtomicBool = AtomicBool::new(false);
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// Size of the signal handler's own stack, in bytes.
-const STACK: usize = 64 << 10;
+/// Size of the signal handler's own stack, in bytes: a frame with all registers, those of
+/// the vector extension too, and the little that the handler needs.
+const STACK: usize = 16 << 10;
+/// The end of the one of the thread that installed the handlers.
+static STACK_END: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+/// About the middle of a signal's frame, from the stack's end, in bytes.
+const FRAME: usize = 1024;
 
 /// From now on a touch that is answered with SIGSEGV or SIGBUS returns.
 ///
 /// # Errors
 /// The kernel refuses the handlers.
 pub fn install() -> Result<()> {
-    install_stack()?;
+    STACK_END.store(install_stack()?, SeqCst);
     let action = SigAction::new(
         SigHandler::SigAction(handle),
         SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO,
@@ -29,12 +35,13 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-/// The calling thread's own stack for the handlers.
+/// The calling thread's own stack for the handlers, and its end.
 ///
 /// # Errors
 /// The kernel refuses it.
-pub fn install_stack() -> Result<()> {
+pub fn install_stack() -> Result<*mut u8> {
     let stack = Box::leak(vec![1u8; STACK].into_boxed_slice());
+    let end = stack.as_mut_ptr_range().end;
     let stack = libc::stack_t {
         ss_sp: stack.as_mut_ptr().cast(),
         ss_flags: 0,
@@ -43,11 +50,16 @@ pub fn install_stack() -> Result<()> {
     // SAFETY: the stack is never freed.
     nix::errno::Errno::result(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) })
         .context("sigaltstack")
-        .map(drop)
+        .map(|_| end)
 }
 
-/// Writes to what a touch will write to.
+/// Writes to what a touch will write to, and to where a signal's frame would be.
 pub fn populate() {
+    let end = STACK_END.load(SeqCst);
+    if !end.is_null() {
+        // SAFETY: within the stack, on which nobody is.
+        unsafe { end.sub(FRAME).write_volatile(0) };
+    }
     TOUCHING.store(false, SeqCst);
     SIGNAL.store(0, SeqCst);
 }

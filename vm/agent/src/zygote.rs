@@ -170,6 +170,8 @@ fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
     }
     limits::first_to_go()?;
     actor::abort_on_panic();
+    // SAFETY: only sets how memory is allocated: threads need no arenas of their own.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     touch::install()?;
     populate::populate()?;
     actor::keep_the_hart()?;

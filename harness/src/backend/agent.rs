@@ -16,6 +16,9 @@ use protocol::record::DEFAULT_RECORDS;
 use reference_model::Machine;
 
 /// Has a program replayed; records are handed on as they come.
+type ReplayOnce<'a> = dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
+
+/// The same with a buffer of a given size.
 pub(super) type Replay<'a> =
     dyn FnMut(Tracing, &mut dyn FnMut(Record)) -> Result<Report, Finding> + 'a;
 
@@ -158,7 +161,7 @@ fn observe_once(
     system: &System,
     warnings: Warnings,
     mut layer1: Layer1<'_>,
-    replay: &mut dyn FnMut(&mut dyn FnMut(Record)) -> Result<Report, Finding>,
+    replay: &mut ReplayOnce<'_>,
 ) -> Result<Observed, Finding> {
     let mut calls = Calls::default();
     let mut observer = Observer::default();

@@ -32,6 +32,8 @@ pub(super) struct Cast {
     states: Vec<State>,
     running: Vec<bool>,
     acted: Vec<bool>,
+    /// How often each has begun with a new mm.
+    execs: Vec<usize>,
     places: Vec<Location>,
 }
 
@@ -48,6 +50,7 @@ impl Cast {
         });
         self.running.push(false);
         self.acted.push(false);
+        self.execs.push(0);
         self.places.push(place);
     }
 
@@ -58,10 +61,13 @@ impl Cast {
 
     /// A new mm for an actor that has had another.
     pub fn exec(&mut self, by: usize) -> usize {
-        let mut name = format!("{}'", self.actors[by].name);
-        while self.mms.contains(&name) {
-            name.push('\'');
-        }
+        self.execs[by] += 1;
+        let (name, execs) = (&self.actors[by].name, self.execs[by]);
+        // No actor's name has a prime.
+        let name = match execs {
+            1..=3 => format!("{name}{}", "'".repeat(execs)),
+            more => format!("{name}'{more}"),
+        };
         self.mm(&name)
     }
 
@@ -102,6 +108,7 @@ impl Checker<'_> {
             states: Vec::new(),
             running: Vec::new(),
             acted: Vec::new(),
+            execs: Vec::new(),
             places: Vec::new(),
         };
         if let Some((_, actor)) = written.iter().nth(MOST_ACTORS) {

@@ -28,7 +28,8 @@ const MOST_FILES: usize = 1000;
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
-    let checker = Checker { path, text };
+    let lines = text.lines().collect();
+    let checker = Checker { path, text, lines };
     if text.trim().is_empty() {
         return Err(InputError::whole(path, "the file is empty")
             .with_hint(Some("a scenario has `about:` and `steps:`".to_owned())));
@@ -40,6 +41,7 @@ pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
 pub(super) struct Checker<'a> {
     path: &'a Path,
     text: &'a str,
+    lines: Vec<&'a str>,
 }
 
 pub(super) type Checked<T> = Result<T, InputError>;
@@ -184,11 +186,7 @@ impl Checker<'_> {
         cast: &mut Cast,
     ) -> Checked<Step> {
         let line = step.referenced.line() as usize;
-        let source = self
-            .text
-            .lines()
-            .nth(line.saturating_sub(1))
-            .unwrap_or_default();
+        let source = self.lines.get(line.saturating_sub(1)).unwrap_or(&"");
         let by = self.acting(step.value.0.by(), step.referenced, cast)?;
         let op = self.op(step.value.0, files, by, cast)?;
         self.acted(by, &op, step.referenced, cast)?;

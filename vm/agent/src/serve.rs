@@ -161,6 +161,8 @@ fn run(
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();
     let taint_before = kept.taint()?;
+    let small = swap::is_small(&program);
+    let scanned_before = if small { 0 } else { system::scanned()? };
     let mut tracer = if program.trace || program.subscribers.is_some() {
         Some(Tracer::open(program.buffer_records)?)
     } else {
@@ -224,6 +226,11 @@ fn run(
         lost: counts.lost,
         taint_before,
         taint_after: kept.taint()?,
+        scanned: if small {
+            0
+        } else {
+            system::scanned()?.saturating_sub(scanned_before)
+        },
         kernel_warnings: kept.kmsg.warnings(),
     };
     Ok(Reply::Done { id, report })

@@ -184,7 +184,7 @@ pub fn set(program: &Program) -> Result<()> {
 }
 
 /// Whether a program makes no huge page, and has by far less memory than swap has room for.
-fn is_small(program: &Program) -> bool {
+pub fn is_small(program: &Program) -> bool {
     let collapses = |op: &Op| {
         matches!(op, Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
             if *advice == libc::MADV_COLLAPSE)

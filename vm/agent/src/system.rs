@@ -93,6 +93,24 @@ fn pages(meminfo: &str, name: &str) -> Option<u64> {
         .map(|kilobytes| kilobytes / 4)
 }
 
+/// Pages that reclaim of the whole machine has looked at, by kswapd or directly. Reclaim of
+/// a cgroup and MADV_PAGEOUT are not among them (shrink_inactive_list() of mm/vmscan.c).
+///
+/// # Errors
+/// /proc/vmstat cannot be read.
+pub fn scanned() -> Result<u64> {
+    Ok(sum_of_scanned(&files::read(Path::new("/proc/vmstat"))?))
+}
+
+fn sum_of_scanned(vmstat: &str) -> u64 {
+    let values = vmstat.lines().filter_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        let counts = ["pgscan_kswapd", "pgscan_direct"].contains(&name);
+        value.parse::<u64>().ok().filter(|_| counts)
+    });
+    values.sum()
+}
+
 /// Whether all harts have an extension, as far as this kernel knows it.
 fn all_have(cpuinfo: &str, extension: &str) -> bool {
     let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
@@ -182,6 +200,13 @@ mod tests {
             pages("MemTotal:       493004 kB\n", "MemTotal"),
             Some(123_251)
         );
+    }
+
+    #[test]
+    fn what_reclaim_of_the_machine_looked_at_is_added_up() {
+        let vmstat =
+            "pgscan_kswapd 40\npgscan_direct 2\npgscan_direct_throttle 9\npgscan_anon 50\n";
+        assert_eq!(sum_of_scanned(vmstat), 42);
     }
 
     #[test]

@@ -152,6 +152,9 @@ pub struct Report {
     pub taint_before: u64,
     /// See `taint_before`.
     pub taint_after: u64,
+    /// Pages that the kernel looked at to free memory of the whole machine, which it does
+    /// where that runs short. Asked only where a program has much memory.
+    pub scanned: u64,
     /// Warnings and worse that the kernel logged during the run.
     pub kernel_warnings: Vec<String>,
 }

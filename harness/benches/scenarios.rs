@@ -7,9 +7,11 @@
 //! of two harts, where it needs no more, and of five: one of them is the agent's.
 //! harness/PERFORMANCE.md keeps what came of it.
 
+mod common;
+
+use common::scenarios;
 use reference_model::Profile;
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use tlbdiff::backend::guest::{GuestBackend, Settings};
 use tlbdiff::convert::{Tracing, to_program};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
-use tlbdiff::scenario::{Scenario, find};
+use tlbdiff::scenario::Scenario;
 use tlbdiff::snapshot::Set;
 use vm::KernelChoice;
 use vm::guest::{CpuFeatures, Guest, GuestConfig};
@@ -34,18 +36,7 @@ const DEFAULT: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Cargo says `--bench` to each benchmark, and runs it in its package's folder.
-    let given = std::env::args().skip(1).filter(|word| word != "--bench");
-    let mut paths: Vec<String> = given.collect();
-    if paths.is_empty() {
-        paths = DEFAULT.iter().map(|path| (*path).to_owned()).collect();
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let paths: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
-    let (scenarios, errors) = find::load(&paths, None);
-    if let Some(error) = errors.first() {
-        return Err(error.to_string().into());
-    }
+    let scenarios = scenarios(DEFAULT)?;
     println!("judged ms (least-most)  steps ms  boot ms  harts  swap  scenario");
     for scenario in scenarios.into_iter().map(Arc::new) {
         for harts in HARTS.into_iter().filter(|harts| *harts > scenario.harts()) {

@@ -6,11 +6,13 @@
 //! without one, a few small scenarios. Times are medians over rounds that alternate
 //! between the two.
 
+mod common;
+
+use common::{root, scenarios};
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tlbdiff::convert::{Tracing, to_program};
-use tlbdiff::scenario::{Scenario, find};
+use tlbdiff::scenario::Scenario;
 use vm::KernelChoice;
 use vm::guest::{Guest, GuestConfig};
 
@@ -31,18 +33,8 @@ struct Cost {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Cargo says `--bench` to each benchmark, and runs it in its package's folder.
-    let given = std::env::args().skip(1).filter(|word| word != "--bench");
-    let mut paths: Vec<String> = given.collect();
-    if paths.is_empty() {
-        paths = DEFAULT.iter().map(|path| (*path).to_owned()).collect();
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let paths: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
-    let (scenarios, errors) = find::load(&paths, None);
-    if let Some(error) = errors.first() {
-        return Err(error.to_string().into());
-    }
+    let root = root();
+    let scenarios = scenarios(DEFAULT)?;
     let artifacts = vm::locate(&KernelChoice::Named("stable".to_owned()))?;
     let mut guest = Guest::start(&GuestConfig::new(artifacts), &mut drop)?;
     println!("untraced µs  traced µs  records  ns a record  scenario");

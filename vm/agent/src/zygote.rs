@@ -9,8 +9,8 @@ use crate::{actor, boot, cgroup, files, futex, limits, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,7 +65,12 @@ impl Zygotes {
         answer.store(0, SeqCst);
         order.store(actor as u64 + 1, SeqCst);
         futex::wake(order);
-        match await_answer(answer, Some(pid))? as i64 {
+        let answered = await_answer(answer, Some(pid));
+        if answered.is_err() {
+            // Killed for want of memory, maybe: the next program gets another one.
+            self.pids.remove(&hart);
+        }
+        match answered? as i64 {
             child if child > 0 => Ok(Pid::from_raw(child as i32)),
             errno => Err(Errno::from_raw(-errno as i32)).context("cannot fork an actor"),
         }
@@ -107,7 +112,9 @@ fn await_answer(answer: &AtomicU64, zygote: Option<Pid>) -> Result<u64> {
         if said != 0 {
             return Ok(said);
         }
-        let gone = |pid: Pid| kill(pid, None).is_err();
+        // A child that is dead is there until it is waited for.
+        let gone =
+            |pid: Pid| waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive);
         if zygote.is_some_and(gone) || Instant::now() > end {
             bail!("the process that actors are forked from does not answer");
         }

@@ -23,6 +23,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 
 pub use cpu::CpuFeatures;
 pub use error::{Fault, GuestError, OLDEST_QEMU};

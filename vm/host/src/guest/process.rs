@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A child process that never outlives this one.
 
+use super::turns;
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::{
@@ -91,6 +92,7 @@ impl Process {
                     let fd = BorrowedFd::borrow_raw(fd);
                     fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
                 }
+                turns::take();
                 Ok(())
             });
         }

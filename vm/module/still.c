@@ -25,8 +25,11 @@
 /* How long the timer may take to go off for the first time. */
 #define FIRST_FLUSH	(5 * HZ)
 
+/* DECLARE_DEFERRABLE_WORK() of mm/memcontrol.c */
+#define STATS_FLUSH	"stats_flush_dwork"
+
 static bool step_under_way;
-static struct delayed_work *stats_flush;	/* once it was seen */
+static struct delayed_work *stats_flush;	/* once it is known */
 
 static bool __kprobes on_flush_memcg_stats(struct tlbdiff_probe *probe,
 					   const unsigned long *args)
@@ -48,6 +51,28 @@ static struct tlbdiff_probe flush_memcg_stats = {
 	.skips = true,
 };
 
+/*
+ * By the address that a refused kprobe has found: the work is no function. A
+ * kernel without CONFIG_KALLSYMS_ALL does not find it, and it is known only
+ * once the timer has gone off.
+ */
+static struct delayed_work *find_stats_flush(void)
+{
+	struct kprobe probe = { .symbol_name = STATS_FLUSH };
+	struct delayed_work *work;
+
+	if (!register_kprobe(&probe)) {
+		unregister_kprobe(&probe);
+		return NULL;
+	}
+	work = (struct delayed_work *)probe.addr;
+	if (!work || !IS_ALIGNED((unsigned long)work, sizeof(long)))
+		return NULL;
+	if ((void *)work->work.func != (void *)flush_memcg_stats.kprobe.addr)
+		return NULL;
+	return work;
+}
+
 /* A kernel without the function has nothing to put off. */
 void still_install(void)
 {
@@ -56,6 +81,8 @@ void still_install(void)
 	if (ret)
 		pr_info("cannot hook %s (%d): its timer goes on during steps\n",
 			flush_memcg_stats.function, ret);
+	else if (!READ_ONCE(stats_flush))
+		WRITE_ONCE(stats_flush, find_stats_flush());
 }
 
 void still_remove(void)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! An empty swap device on zram for each program that needs one, and no other.
+//! Empty swap on zram for each program that needs it, and no other.
 
 use crate::undo::{self, Note};
 use crate::{files, system};
@@ -149,9 +149,12 @@ fn write_when_closed(path: &Path, text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Whether swap is on, and only small programs have used the device.
-static LIKE_NEW: AtomicBool = AtomicBool::new(false);
+/// Whether the device has its size and its header.
+static MADE: AtomicBool = AtomicBool::new(false);
+/// Whether swap is on.
 static ON: AtomicBool = AtomicBool::new(false);
+/// Whether only small programs have used it since.
+static LIKE_NEW: AtomicBool = AtomicBool::new(false);
 
 /// Slots that the kernel keeps for each hart on the way in and out, at the most
 /// (SWAP_SLOTS_CACHE_SIZE of include/linux/swap_slots.h), in KiB.
@@ -159,10 +162,12 @@ const KEPT_BY_A_HART: u64 = 2 * 64 * 4;
 
 /// Swap on, as good as fresh and empty, or off, as a program needs it.
 ///
-/// A fresh device takes a hundred times as long as a short program. Where a small program
-/// has used one, it is as good as fresh to another small program: all its slots are free
-/// again, and which of them are taken next is not seen, for nothing is read ahead. It would
-/// be where a huge page has to find room in one piece, or where swap fills up.
+/// swapon(2) begins with all clusters free, whatever zram still has of slots that nobody has
+/// any more: so the device itself is made once. To switch swap off and on takes longer than
+/// a short program. Where a small program has used it, it is as good as fresh to another
+/// small program: all its slots are free again, and which of them are taken next is not
+/// seen, for nothing is read ahead. It would be where a huge page has to find room in one
+/// piece, or where swap fills up.
 ///
 /// # Errors
 /// The device is missing, or refuses a step.
@@ -176,7 +181,11 @@ pub fn set(program: &Program) -> Result<()> {
         ON.store(false, SeqCst);
     }
     if program.swap {
-        fresh()?;
+        if !MADE.load(SeqCst) {
+            make()?;
+            MADE.store(true, SeqCst);
+        }
+        on_with(&device(number()?), 0)?;
         ON.store(true, SeqCst);
         LIKE_NEW.store(small, SeqCst);
     }
@@ -214,7 +223,7 @@ fn used(swaps: &str) -> Option<u64> {
         .sum()
 }
 
-fn fresh() -> Result<()> {
+fn make() -> Result<()> {
     let number = number()?;
     let sysfs = sysfs(number);
     write_when_closed(&sysfs.join("reset"), "1").context("cannot reset zram")?;
@@ -229,9 +238,7 @@ fn fresh() -> Result<()> {
         .context("cannot write the swap header")?;
     device
         .sync_all()
-        .context("cannot write the swap header through")?;
-    drop(device);
-    on_with(&path, 0)
+        .context("cannot write the swap header through")
 }
 
 fn off(path: &Path) -> nix::Result<()> {

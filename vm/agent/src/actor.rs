@@ -317,12 +317,12 @@ impl Play {
             if thread.kind != (ActorKind::Thread { of: leader }) {
                 continue;
             }
-            let (play, hart) = (Arc::clone(self), thread.hart);
+            let play = Arc::clone(self);
             let ready = self.shared.count_ready();
-            std::thread::Builder::new()
+            let started = std::thread::Builder::new()
                 .stack_size(THREAD_STACK)
                 .spawn(move || {
-                    let life = prepare_thread(&play, actor, hart);
+                    let life = prepare_thread(&play, actor);
                     if let Err(error) = life.and_then(|()| play.act(actor, 0)) {
                         give_up(&error);
                     }
@@ -332,6 +332,9 @@ impl Play {
                     unsafe { libc::syscall(libc::SYS_exit, 0) };
                 })
                 .context("cannot start a thread")?;
+            // It waits for this hart, and goes on another one without ever having run here:
+            // a thread that runs is moved by the kernel's own, which takes longer.
+            boot::pin_thread(&started, thread.hart as usize)?;
             self.shared.sleep_until_ready(ready + 1);
         }
         Ok(())
@@ -359,16 +362,20 @@ impl Play {
         let await_turn = |running: bool, step: usize| {
             if running {
                 self.shared.spin_until(step);
-            } else {
-                self.shared.sleep_until(actor, step);
+                return keep_the_hart();
             }
+            self.shared.sleep_until(actor, step);
+            Ok(())
         };
         for (number, step) in self.program.steps.iter().enumerate().skip(from) {
             if step.by != actor {
                 continue;
             }
-            await_turn(running, number);
+            await_turn(running, number)?;
             running = step.op == Op::Run;
+            if running {
+                share_the_hart()?;
+            }
             if self.reclaims {
                 self.flush_statistics();
             }
@@ -559,8 +566,7 @@ impl Play {
 }
 
 /// A thread before its first step.
-fn prepare_thread(play: &Play, actor: usize, hart: u32) -> Result<()> {
-    boot::pin(hart as usize)?;
+fn prepare_thread(play: &Play, actor: usize) -> Result<()> {
     touch::install_stack()?;
     populate::deepen_stack();
     keep_the_hart()?;
@@ -614,6 +620,13 @@ fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Has the kernel's own threads run on the hart while the calling thread does nothing but
+/// run: others' steps wait for what they do there (`lru_add_drain_all()`), which would
+/// not come before the kernel throttles who takes a hart for itself, after most of a second.
+fn share_the_hart() -> Result<()> {
+    schedule(libc::SCHED_OTHER, 0).context("cannot share the hart")
+}
+
 /// Has the calling thread preempted by nobody on its hart during the steps: where
 /// the scheduler wants the hart for another (`need_resched()`), `zap_pte_range()`
 /// flushes what it has and goes on behind, and one unmapping would be told in two
@@ -622,14 +635,14 @@ fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
 /// # Errors
 /// The kernel refuses it.
 pub fn keep_the_hart() -> Result<()> {
+    // SAFETY: only answers.
+    let highest = unsafe { libc::sched_get_priority_max(libc::SCHED_FIFO) };
+    schedule(libc::SCHED_FIFO, highest).context("cannot have the hart for the steps alone")
+}
+
+fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> nix::Result<()> {
+    let param = libc::sched_param { sched_priority };
     // SAFETY: the parameters are valid and only read, and 0 is the caller itself.
-    let set = unsafe {
-        let highest = libc::sched_param {
-            sched_priority: libc::sched_get_priority_max(libc::SCHED_FIFO),
-        };
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &highest)
-    };
-    Errno::result(set)
-        .map(drop)
-        .context("cannot have the hart for the steps alone")
+    let set = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    Errno::result(set).map(drop)
 }

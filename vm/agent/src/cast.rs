@@ -157,6 +157,11 @@ impl<'a> Cast<'a> {
             // Who was killed is not waited for in the end.
             let broken = !done || self.killed_by.is_some();
             if broken && self.processes.iter().any(|process| self.too_early(process)) {
+                // Who exits rings before: its end was seen first where both came in between.
+                if self.await_something(0)? {
+                    self.answer_bell()?;
+                    continue;
+                }
                 self.kill_all()?;
                 return self.gone();
             }

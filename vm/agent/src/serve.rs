@@ -191,13 +191,23 @@ fn run(
     if let Some(why) = &play.gave_up {
         bail!("an actor gave up in {}: {why}", play.position(&program));
     }
+    let scanned = if small {
+        0
+    } else {
+        system::scanned()?.saturating_sub(scanned_before)
+    };
+    let late = format!("{} did not return in {limit:?}", play.position(&program));
     let killed_by = match end? {
         End::Ended { killed_by } => killed_by,
-        End::TimedOut => bail!("{} did not return in {limit:?}", play.position(&program)),
-        End::Stuck(why) if ran_out_of_memory(&kept.kmsg.warnings()) => bail!(
-            "the machine's memory was used up, so this says nothing about the kernel: {why}; \
-             give it more (--memory MIB), or have the scenario take less"
-        ),
+        End::TimedOut | End::Stuck(_)
+            if scanned > 0 || killed_for_memory(&kept.kmsg.warnings()) =>
+        {
+            bail!(
+                "the machine's memory was used up, so this says nothing about the kernel: {late}; \
+                 give it more (--memory MIB), or have the scenario take less"
+            )
+        }
+        End::TimedOut => bail!("{late}"),
         End::Stuck(why) => {
             return Ok(Reply::Stuck {
                 id,
@@ -226,19 +236,15 @@ fn run(
         lost: counts.lost,
         taint_before,
         taint_after: kept.taint()?,
-        scanned: if small {
-            0
-        } else {
-            system::scanned()?.saturating_sub(scanned_before)
-        },
+        scanned,
         kernel_warnings: kept.kmsg.warnings(),
     };
     Ok(Reply::Done { id, report })
 }
 
-/// Whether the kernel says that it kills for want of memory: what it is busy with then may
-/// take any time.
-fn ran_out_of_memory(said: &[String]) -> bool {
+/// Whether the kernel says that it kills for want of memory. What it is busy with then, as
+/// where it looks for pages to free, may take any time.
+fn killed_for_memory(said: &[String]) -> bool {
     said.iter().any(|line| line.contains("oom-killer"))
 }
 

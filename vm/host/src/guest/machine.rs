@@ -10,6 +10,7 @@ use super::{
     arguments::{self, Begin, ChannelFds},
     console::{Console, Sign, set_nonblocking},
     process::{Process, describe},
+    turns::Turns,
 };
 use crate::conversation::{Peer, Stop};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -52,6 +53,7 @@ pub(super) struct Machine {
     last_words: Vec<u8>,
     /// Whether a bad sign on the console ends a wait.
     pub(super) heed_signs: bool,
+    pub(super) turns: Turns,
 }
 
 impl Machine {
@@ -89,8 +91,10 @@ impl Machine {
         for host in [&agent, &qmp, &debugger, &errors] {
             host.set_nonblocking(true)?;
         }
+        let process = Process::start(command, &inherited)?;
         Ok(Machine {
-            process: Process::start(command, &inherited)?,
+            turns: Turns::of(process.pid()),
+            process,
             console: Console::new(console, keyboard)?,
             agent,
             qmp,
@@ -123,11 +127,12 @@ impl Machine {
 
     /// Waits until something can be done on a channel, or until the console
     /// or QEMU's own output has something new.
-    fn wait(&self, on: Option<(Channel, PollFlags)>, deadline: Instant) -> Result<(), Stop> {
+    fn wait(&mut self, on: Option<(Channel, PollFlags)>, deadline: Instant) -> Result<(), Stop> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Stop::TimedOut);
         }
+        let next_look = self.turns.look();
         let mut fds = Vec::with_capacity(3);
         if let Some((channel, events)) = on {
             fds.push(PollFd::new(self.stream(channel).as_fd(), events));
@@ -139,7 +144,7 @@ impl Machine {
             fds.push(PollFd::new(self.errors.as_fd(), PollFlags::POLLIN));
         }
         // Rounded up, so that the last millisecond is not spent in circles.
-        let limit = left.min(TICK) + Duration::from_micros(999);
+        let limit = left.min(TICK).min(next_look) + Duration::from_micros(999);
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
         // Whatever poll says, the caller tries again and finds out.
         let _ = poll(&mut fds, limit);
@@ -341,8 +346,10 @@ impl Machine {
         let pipe = || io::pipe().expect("a pipe");
         let (agent, guest) = pair();
         agent.set_nonblocking(true).expect("a socket");
+        let process = Process::start(command, &[]).expect("sleep starts");
         let machine = Machine {
-            process: Process::start(command, &[]).expect("sleep starts"),
+            turns: Turns::of(process.pid()),
+            process,
             console: Console::new(pipe().0, pipe().1).expect("a console"),
             agent,
             qmp: pair().0,

@@ -216,6 +216,7 @@ impl Guest {
         self.check()?;
         self.programs += 1;
         let silence = timeout + self.timeouts.grace;
+        self.machine.turns.begin();
         let end = conversation::run(
             &mut self.machine,
             self.programs,
@@ -223,6 +224,7 @@ impl Guest {
             (timeout, silence),
             on_record,
         );
+        self.machine.turns.end();
         let result = match end {
             Ok(end) => self.judge(end),
             Err(broken) => Err(self.explain(broken, "the agent's answer to a program", silence)),

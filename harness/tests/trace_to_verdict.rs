@@ -9,7 +9,7 @@ use history::{History, OTHER_PID, SUBJECT, page};
 use protocol::record::{F_HUGETLB, Kind};
 use protocol::{PAGE_SIZE, Record};
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
+    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Unpredicted, Whose,
 };
 use std::path::Path;
 use tlbdiff::diff::{Side, diff, same_steps, uncovered};
@@ -665,6 +665,35 @@ fn steps_are_the_same_up_to_the_first_other_call_or_result() {
     let mut other = prediction.clone();
     other.steps[0].calls[0].mm = Some(1);
     assert_eq!(same(usual(), &other), 0);
+}
+
+/// Steps that the model does not speak for are not compared; those before them are.
+#[test]
+fn a_prediction_that_ends_early_is_compared_up_to_there() {
+    let two =
+        "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n  - munmap: { at: 4, pages: 2 }\n";
+    let scenario = check(Path::new("t.yaml"), two).expect("well-formed");
+    let history = |told: u64| {
+        let first = History::default().begin(0).flush_range(4, 6);
+        let second = first.notify(4, told).end(0).begin(1).flush_range(4, 6);
+        second.notify(4, 6).end(1).told(&Profile::STABLE, 2).1
+    };
+    let whole = Range {
+        start: page(4),
+        end: page(6),
+    };
+    let of_one = expectation(whole);
+    let short = Prediction {
+        unpredicted: Some(Unpredicted { step: 1, why: "x" }),
+        ..of_one.clone()
+    };
+    let differs = |prediction: &Prediction, told: u64| -> Vec<usize> {
+        let diff = diff(&scenario, prediction, &history(told));
+        diff.steps.iter().map(|step| step.step).collect()
+    };
+    assert_eq!(differs(&short, 6), Vec::<usize>::new());
+    assert_eq!(differs(&short, 5), vec![0usize]);
+    assert_eq!(differs(&of_one, 6), vec![1usize]);
 }
 
 #[test]

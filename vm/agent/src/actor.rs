@@ -7,7 +7,7 @@ use crate::perform::perform;
 use crate::region::Region;
 use crate::shared::Shared;
 use crate::{boot, files, populate, touch, tracer};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -144,8 +144,8 @@ pub fn main() -> ! {
     end(prepare_executed())
 }
 
-/// A panic is a wrong answer from the process's own memory. It ends the process, whichever
-/// thread has it.
+/// A panic is a wrong answer from the process's own memory, be it the program to replay. It
+/// ends the process, whichever thread has it.
 pub fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         println!("tlbdiff-agent: actor: {panic}");
@@ -175,7 +175,8 @@ fn give_up(error: &anyhow::Error) -> ! {
 
 /// What there is to do, from the shared memory.
 fn read_play(region: Region) -> Result<Arc<Play>> {
-    let script: Script = postcard::from_bytes(&region.script()).context("not a script")?;
+    // The agent has written it whole: a process that reads something else reads astray.
+    let script: Script = postcard::from_bytes(&region.script()).expect("a script");
     let Script { program, handed } = script;
     let shared = Shared::of(&region, &program);
     let _ = SHARED.set(shared);
@@ -193,7 +194,7 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     // The end of the agent is this process's, which nobody else would end.
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
     let play = read_play(region)?;
-    play.attach(play.mm_of(actor, None)?)?;
+    play.attach(play.mm_of(actor, None))?;
     play.shared.tid(actor).store(tid(), SeqCst);
     populate::populate_forked();
     region.populate();
@@ -214,15 +215,15 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
 fn prepare_executed() -> Result<()> {
     let words: Vec<usize> = std::env::args()
         .skip(2)
-        .map(|word| word.parse())
-        .collect::<Result<_, _>>()?;
+        .map(|word| word.parse().expect("a number"))
+        .collect();
     let [actor, step, fd] = words[..] else {
-        bail!("an actor has three arguments");
+        panic!("an actor has three arguments");
     };
     let region = Region::map(fd as RawFd)?;
     let play = read_play(region)?;
     touch::install()?;
-    play.attach(play.mm_of(actor, Some(step))?)?;
+    play.attach(play.mm_of(actor, Some(step)))?;
     play.shared.tid(actor).store(tid(), SeqCst);
     populate::populate()?;
     region.populate();
@@ -236,14 +237,14 @@ fn prepare_executed() -> Result<()> {
 
 impl Play {
     /// The mm that this process begins with.
-    fn mm_of(&self, actor: usize, exec: Option<usize>) -> Result<usize> {
+    fn mm_of(&self, actor: usize, exec: Option<usize>) -> usize {
         let step = exec.and_then(|step| self.program.steps.get(step));
         if let Some(Op::Exec { mm }) = step.map(|step| &step.op) {
-            return Ok(*mm);
+            return *mm;
         }
         match self.program.actors.get(actor).map(|actor| actor.kind) {
-            Some(ActorKind::Process { mm }) => Ok(mm),
-            _ => bail!("actor {actor} is no process"),
+            Some(ActorKind::Process { mm }) => mm,
+            _ => panic!("actor {actor} is no process"),
         }
     }
 
@@ -490,12 +491,7 @@ impl Play {
         let life = || -> Result<()> {
             self.shared.tid(child).store(tid(), SeqCst);
             self.ring(Rung::Born(child))?;
-            let hart = self
-                .program
-                .actors
-                .get(child)
-                .context("no such actor")?
-                .hart;
+            let hart = self.program.actors[child].hart;
             // Before another hart has seen its mm, and would have to be told.
             populate::populate_forked();
             boot::pin(hart as usize)?;

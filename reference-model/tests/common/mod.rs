@@ -9,7 +9,9 @@
 //! `+4..7 each` stands for `+4 flush +5 flush +6 flush`, `+4..7` for `+4 +5 +6`.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use reference_model::{Entry, Machine, MemoryFile, Op, Profile, Program, StepResult, predict};
+use reference_model::{
+    Entry, Machine, MemoryFile, Op, Profile, Program, StepPrediction, StepResult, predict,
+};
 
 pub const ARENA: u64 = 64 << 30;
 pub const PAGE: u64 = 4096;
@@ -159,26 +161,32 @@ pub fn check_with(machine: Machine, files: Vec<MemoryFile>, history: &[(Op, &str
 
 /// Plays a program and compares each step with its line. Where there are several
 /// mms, each call but the batch's flush is headed by its mm's number.
+/// What a step calls and what it comes to, each call with its mm where there are `several`.
+pub fn words(step: &StepPrediction, several: bool) -> String {
+    let mut calls: Vec<String> = step
+        .calls
+        .iter()
+        .map(|call| match call.mm.filter(|_| several) {
+            Some(mm) => format!("{mm}:{}", name(call.entry)),
+            None => name(call.entry),
+        })
+        .collect();
+    if let StepResult::Errno(errno) = step.result {
+        calls.push(format!("!{errno}"));
+    }
+    if let StepResult::Signal { signal, addr } = step.result {
+        calls.push(format!("!{signal}@{}", (addr - ARENA) / PAGE));
+    }
+    text(&calls)
+}
+
 pub fn check_program(profile: &Profile, machine: &Machine, program: &Program, lines: &[&str]) {
     let several = program.actors.len() > 1;
     let prediction = predict(profile, machine, program);
     assert_eq!(prediction.steps.len(), lines.len());
     for (nr, (step, expect)) in prediction.steps.iter().zip(lines).enumerate() {
-        let mut calls: Vec<String> = step
-            .calls
-            .iter()
-            .map(|call| match call.mm.filter(|_| several) {
-                Some(mm) => format!("{mm}:{}", name(call.entry)),
-                None => name(call.entry),
-            })
-            .collect();
-        if let StepResult::Errno(errno) = step.result {
-            calls.push(format!("!{errno}"));
-        }
-        if let StepResult::Signal { signal, addr } = step.result {
-            calls.push(format!("!{signal}@{}", (addr - ARENA) / PAGE));
-        }
-        assert_eq!(text(&calls), *expect, "step {nr}: {:?}", program.steps[nr]);
+        let step = words(step, several);
+        assert_eq!(step, *expect, "step {nr}: {:?}", program.steps[nr]);
     }
 }
 

@@ -425,7 +425,10 @@ pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
             all.into_iter()
                 .for_each(|kernel| add(KernelChoice::Named(kernel.name)));
         } else {
-            add(KernelChoice::Named(name.clone()));
+            // What is called by its series is kept, and told, by its name. A name that is
+            // none is told of where its files are looked for.
+            let name = vm::kernel_name(name).unwrap_or_else(|_| name.clone());
+            add(KernelChoice::Named(name));
         }
     }
     for tree in &args.kernel_tree {

@@ -80,7 +80,7 @@ impl Wanted {
         match kernel {
             KernelChoice::Named(name) => {
                 let vm_dir = checkout.join("vm");
-                let spec = kernels::by_name(&vm_dir, name)?;
+                let (_, spec) = kernels::by_name(&vm_dir, name)?;
                 Ok(Wanted {
                     slug: name.clone(),
                     overlay: Overlay::of(&vm_dir, &spec)?,
@@ -219,7 +219,7 @@ mod tests {
 [stable]
 about = "one"
 package = "linux-source-6.12"
-suite = "trixie"
+suites = ["trixie"]
 config = ["base.config"]
 profile = "stable"
 "#;
@@ -319,7 +319,7 @@ with = "b"
         let fixture = Fixture::new();
         fixture.edit("vm/kernels.toml", &format!("{KERNELS}{VARIANT}"));
         let vm = fixture.checkout.path().join("vm");
-        let overlay = Overlay::of(&vm, &kernels::by_name(&vm, "mutant").unwrap()).unwrap();
+        let overlay = Overlay::of(&vm, &kernels::by_name(&vm, "mutant").unwrap().1).unwrap();
         fixture.provision("mutant", &overlay, facts());
         (fixture, overlay)
     }

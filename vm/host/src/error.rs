@@ -83,6 +83,19 @@ pub enum VmError {
         /// The command that makes it.
         remedy: String,
     },
+    /// No suite has a kernel's source any more, and none was kept.
+    #[error(
+        "{kernel}: {suites} have no {package} any more, and it was never fetched here\n  what to \
+         do: name a suite that has it in vm/kernels.toml, or give its source: --kernel-tree DIR"
+    )]
+    SourceGone {
+        /// The kernel asked for.
+        kernel: String,
+        /// What was looked for.
+        package: String,
+        /// In these suites.
+        suites: String,
+    },
     /// A stage of provisioning failed.
     #[error("{stage}: {what}\n  log: {}{tail}", log.display())]
     Stage {

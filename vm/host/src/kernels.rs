@@ -41,6 +41,8 @@ pub struct KernelInfo {
     pub about: String,
     /// The kernel that it is a variant of, if it is one.
     pub base: Option<String>,
+    /// The series of releases that it is of, by which it can be called, too.
+    pub series: Option<String>,
     /// The reference model's profile that speaks for it.
     pub profile: String,
 }
@@ -54,9 +56,18 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
             name,
             about: spec.about,
             base: spec.base,
+            series: spec.series,
             profile: spec.profile,
         })
         .collect())
+}
+
+/// The name of a kernel that is called by its name or its series.
+///
+/// # Errors
+/// There is none.
+pub fn kernel_name(called: &str) -> Result<String, VmError> {
+    Ok(by_name(&vm_dir()?, called)?.0)
 }
 
 /// The kernels to provision for those asked for, each once: a variant comes
@@ -79,8 +90,9 @@ pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
             }
         };
         for name in names {
-            let root = by_name(&vm_dir, &name)?.root;
-            root.map(KernelChoice::Named)
+            let (name, spec) = by_name(&vm_dir, &name)?;
+            spec.root
+                .map(KernelChoice::Named)
                 .into_iter()
                 .for_each(&mut push);
             push(KernelChoice::Named(name));
@@ -123,8 +135,11 @@ pub(crate) struct KernelSpec {
     /// The one at the end of the bases: it has source of its own, and the
     /// object files that its variants begin with.
     pub(crate) root: Option<String>,
+    /// The series of releases that it is of; none where it moves from one to the next.
+    pub(crate) series: Option<String>,
     pub(crate) package: String,
-    pub(crate) suite: String,
+    /// Where the package is looked for.
+    pub(crate) suites: Vec<String>,
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
     pub(crate) edits: Vec<Edit>,
@@ -137,8 +152,9 @@ pub(crate) struct KernelSpec {
 struct Table {
     about: String,
     base: Option<String>,
+    series: Option<String>,
     package: Option<String>,
-    suite: Option<String>,
+    suites: Option<Vec<String>>,
     #[serde(default)]
     config: Vec<PathBuf>,
     profile: Option<String>,
@@ -154,11 +170,14 @@ fn vm_dir() -> Result<PathBuf, VmError> {
     Ok(home()?.join("vm"))
 }
 
-/// The kernel of that name in `vm_dir`'s `kernels.toml`.
-pub(crate) fn by_name(vm_dir: &Path, name: &str) -> Result<KernelSpec, VmError> {
-    let mut named = read(vm_dir)?;
-    if let Some(spec) = named.remove(name) {
-        return Ok(spec);
+/// The kernel of that name, or of that series, in `vm_dir`'s `kernels.toml`; with its name.
+pub(crate) fn by_name(vm_dir: &Path, name: &str) -> Result<(String, KernelSpec), VmError> {
+    let named = read(vm_dir)?;
+    let is_meant = |(own, spec): &(&String, &KernelSpec)| {
+        *own == name || spec.series.as_deref() == Some(name) && spec.base.is_none()
+    };
+    if let Some((name, spec)) = named.iter().find(is_meant) {
+        return Ok((name.clone(), spec.clone()));
     }
     let known: Vec<String> = named.into_keys().collect();
     let nearest = nearest(name, &known);
@@ -259,16 +278,17 @@ fn resolve(
     if !tables.contains_key(base) {
         return Err(format!("base is `{base}`, which is no kernel here"));
     }
-    if table.package.is_some() || table.suite.is_some() {
-        return Err("it has its base's source, so no package and no suite".to_owned());
+    if table.package.is_some() || table.suites.is_some() || table.series.is_some() {
+        return Err("it has its base's source, so no package, suites or series".to_owned());
     }
     let parent = resolve(tables, base, variants)?;
     Ok(KernelSpec {
         about: table.about.clone(),
         base: Some(base.clone()),
         root: Some(parent.root.unwrap_or_else(|| base.clone())),
+        series: parent.series,
         package: parent.package,
-        suite: parent.suite,
+        suites: parent.suites,
         config: [parent.config, table.config.clone()].concat(),
         profile: table.profile.clone().unwrap_or(parent.profile),
         edits: [parent.edits, own].concat(),
@@ -282,23 +302,30 @@ fn resolve(
 
 /// A kernel that is made from nothing else.
 fn with_source(table: &Table, edits: Vec<Edit>, board: Board) -> Result<KernelSpec, String> {
-    let needed = |field: &str, value: &Option<String>| {
-        let value = value.clone();
-        value.ok_or_else(|| format!("it has neither `base` nor `{field}`"))
-    };
+    let lacks = |field: &str| format!("it has neither `base` nor `{field}`");
+    let needed = |field: &str, value: &Option<String>| value.clone().ok_or_else(|| lacks(field));
     let spec = KernelSpec {
         about: table.about.clone(),
         base: None,
         root: None,
         package: needed("package", &table.package)?,
-        suite: needed("suite", &table.suite)?,
+        suites: table.suites.clone().ok_or_else(|| lacks("suites"))?,
+        series: table.series.clone(),
         config: table.config.clone(),
         profile: needed("profile", &table.profile)?,
         edits,
         board,
     };
     check_name("package", &spec.package)?;
-    check_name("suite", &spec.suite)?;
+    if spec.suites.is_empty() {
+        return Err("suites names none".to_owned());
+    }
+    for suite in &spec.suites {
+        check_name("suite", suite)?;
+    }
+    if let Some(series) = &spec.series {
+        check_name("series", series)?;
+    }
     if spec.config.is_empty() {
         return Err("config names no fragment".to_owned());
     }
@@ -338,7 +365,7 @@ mod tests {
 [stable]
 about = "one"
 package = "linux-source-6.12"
-suite = "trixie"
+suites = ["trixie"]
 config = ["kernels/base.config"]
 profile = "stable"
 "#;
@@ -436,7 +463,7 @@ with = "b"
         assert!(refused(&variant("x")).contains("made from"));
         let circle = format!("{}[y]\nabout = \"y\"\nbase = \"x\"\n", variant("y"));
         assert!(refused(&circle).contains("made from"));
-        let source = format!("{}suite = \"forky\"\n", variant("stable"));
+        let source = format!("{}suites = [\"forky\"]\n", variant("stable"));
         assert!(refused(&source).contains("its base's source"));
         assert!(refused("[x]\nabout = \"x\"\n").contains("neither `base` nor `package`"));
     }
@@ -466,6 +493,11 @@ with = "b"
 
     #[test]
     fn an_unknown_kernel_is_told_the_known_ones_and_the_nearest() {
+        let called = |name: &str| by_name(&vm_dir().unwrap(), name).unwrap().0;
+        assert_eq!(
+            (called("6.12"), called("7.2")),
+            ("stable".into(), "next".into())
+        );
         let error = by_name(&vm_dir().unwrap(), "stabel")
             .unwrap_err()
             .to_string();

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tlbdiff_vm::{KernelChoice, VmError, doctor, in_order, kernels, locate, provision};
+use tlbdiff_vm::{EVERY, KernelChoice, VmError, doctor, in_order, kernels, locate, provision};
 
 const USAGE: &str = "\
 usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--list]
@@ -13,8 +13,9 @@ usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--li
 Builds all that is needed to run scenarios on a kernel: its image, the tracing
 module, the guest's agent. What is built already is not built again.
 
-  KERNEL             a kernel of vm/kernels.toml, or `all`; without any: `stable`.
-                     A variant's base is provisioned before it
+  KERNEL             a kernel of vm/kernels.toml by its name or its series, or
+                     `all`; without any: `stable`. A variant's base is
+                     provisioned before it
   --kernel-tree DIR  your own kernel source, riscv, 6.12 or later; it is built
                      outside of DIR, and run again after every edit
   --update           look for newer versions of Debian's packages
@@ -55,14 +56,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// One kernel that fails does not keep the others from being made.
+/// One kernel that fails does not keep the others from being made. Where all are asked for,
+/// one whose source Debian has no more is no failure.
 fn provision_all(arguments: &Arguments) -> Result<ExitCode, VmError> {
     let kernels = in_order(&arguments.kernels)?;
+    let everything = arguments
+        .kernels
+        .contains(&KernelChoice::Named(EVERY.to_owned()));
     let mut failed = Vec::new();
     let mut code = ExitCode::SUCCESS;
     for kernel in &kernels {
         if let Err(error) = provision::provision(kernel, arguments.update) {
             eprintln!("provision: {error}");
+            if everything && matches!(error, VmError::SourceGone { .. }) {
+                continue;
+            }
             failed.push(kernel.to_string());
             code = ExitCode::from(exit_code(&error));
         }
@@ -139,13 +147,13 @@ impl Arguments {
 
 fn list() -> Result<(), VmError> {
     for kernel in kernels()? {
-        let from = kernel.base.map(|base| format!(" from {base}"));
-        println!(
-            "{}{}: {}",
-            kernel.name,
-            from.unwrap_or_default(),
-            kernel.about
-        );
+        let series = kernel.series.filter(|_| kernel.base.is_none());
+        let from = match (kernel.base, series) {
+            (Some(base), _) => format!(" from {base}"),
+            (None, Some(series)) if series != kernel.name => format!(" or {series}"),
+            _ => String::new(),
+        };
+        println!("{}{from}: {}", kernel.name, kernel.about);
         println!("  {}", state(kernel.name));
     }
     Ok(())

@@ -39,7 +39,6 @@ pub(super) enum Architectures {
 /// The private apt of one suite.
 pub(super) struct Apt {
     config: PathBuf,
-    suite: String,
 }
 
 impl Apt {
@@ -73,7 +72,6 @@ impl Apt {
         write("apt.conf", &config(&dir, architectures, &network))?;
         let apt = Apt {
             config: dir.join("apt.conf"),
-            suite: suite.to_owned(),
         };
         let source = |name: &str| format!("deb [signed-by={keyring}] {mirror} {name} main\n");
         stage.doing(format!("asking {mirror} what {suite} has"));
@@ -104,13 +102,14 @@ impl Apt {
         Ok(names.lines().next().unwrap_or_default().trim().to_owned())
     }
 
-    /// The version that the suite has of a package.
-    pub(super) fn version(&self, package: &str, stage: &mut Stage) -> Result<String, VmError> {
-        let uris = stage.output(
-            self.apt_get("download").args(["--print-uris", package]),
-            QUERY_LIMIT,
-        )?;
-        version_in(&uris).ok_or_else(|| stage.fail(format!("{} has no {package}", self.suite)))
+    /// The newest version that the suite has of a package, if it has it.
+    pub(super) fn version(
+        &self,
+        package: &str,
+        stage: &mut Stage,
+    ) -> Result<Option<String>, VmError> {
+        let mut ask = self.apt_cache("policy");
+        Ok(candidate_in(&stage.output(ask.arg(package), QUERY_LIMIT)?))
     }
 
     /// Downloads packages, verified, into a folder; gives their files.
@@ -137,7 +136,15 @@ impl Apt {
     }
 
     fn apt_get(&self, what: &str) -> Command {
-        let mut command = Command::new("apt-get");
+        self.command("apt-get", what)
+    }
+
+    fn apt_cache(&self, what: &str) -> Command {
+        self.command("apt-cache", what)
+    }
+
+    fn command(&self, program: &str, what: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .env("APT_CONFIG", &self.config)
             .env("LC_ALL", "C")
@@ -235,14 +242,12 @@ Acquire::Languages "none";
     )
 }
 
-/// The version in a line such as `'http://…' name_1.0-1_all.deb 123 SHA256:…`.
-fn version_in(uris: &str) -> Option<String> {
-    let file = uris
-        .lines()
-        .find(|line| line.starts_with('\''))?
-        .split(' ')
-        .nth(1)?;
-    file.split('_').nth(1).map(str::to_owned)
+/// The version in the line `Candidate:` of `apt-cache policy`, which says nothing at all of a
+/// package that it does not know.
+fn candidate_in(policy: &str) -> Option<String> {
+    let mut lines = policy.lines().map(str::trim);
+    let version = lines.find_map(|line| line.strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
 }
 
 #[cfg(test)]
@@ -250,10 +255,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_from_what_would_be_fetched() {
-        let uris = "Get:1 x\n'http://m/p/l/linux_6.12.107-1_all.deb' linux-source-6.12_6.12.107-1_all.deb 1 SHA256:0\n";
-        assert_eq!(version_in(uris).as_deref(), Some("6.12.107-1"));
-        assert_eq!(version_in("E: Unable to locate package\n"), None);
+    fn the_version_is_the_one_that_would_be_fetched() {
+        let policy = "linux-source-6.12:\n  Installed: (none)\n  Candidate: 6.12.117-1\n  Version table:\n     6.12.107-1 500\n";
+        assert_eq!(candidate_in(policy).as_deref(), Some("6.12.117-1"));
+        assert_eq!(
+            candidate_in("x:\n  Installed: (none)\n  Candidate: (none)\n"),
+            None
+        );
+        assert_eq!(candidate_in(""), None);
     }
 
     #[test]

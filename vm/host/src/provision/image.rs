@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::Provision;
 use super::kbuild::Kbuild;
+use super::options::Options;
 use super::source::Source;
 use super::stage::{BUILD_LIMIT, Stage};
 use super::view;
@@ -32,6 +33,7 @@ pub(super) fn ensure(
     if let Some(dir) = provision.cache.finished("builds", key) {
         return Ok(dir);
     }
+    let options = Options::read(&provision.checkout)?;
     let edited = edits::apply(&provision.kernel, &overlay.edits, &source.dir)?;
     let mut stage = provision.stage("kernel")?;
     let partial = provision.cache.begin("builds", key)?;
@@ -42,12 +44,12 @@ pub(super) fn ensure(
             stage.doing(format!("building {} with other edits", source.id));
             copy(&root.view, partial.path(), &mut stage)?;
             if root.fragments != overlay.fragments {
-                kbuild.configure(&overlay.fragments, &mut stage)?;
+                kbuild.configure(&overlay.fragments, &options, &mut stage)?;
             }
         }
         None => {
             stage.doing("configuring");
-            kbuild.configure(&overlay.fragments, &mut stage)?;
+            kbuild.configure(&overlay.fragments, &options, &mut stage)?;
             stage.doing(format!("building {}", source.id));
         }
     }

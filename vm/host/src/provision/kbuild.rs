@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::options::Options;
 use super::stage::{BUILD_LIMIT, Stage};
 use super::view;
 use crate::error::VmError;
@@ -58,8 +59,14 @@ impl<'a> Kbuild<'a> {
         stage.run(&mut make, BUILD_LIMIT)
     }
 
-    /// Configures: `tinyconfig` with the fragments laid over it.
-    pub(super) fn configure(&self, fragments: &str, stage: &mut Stage) -> Result<(), VmError> {
+    /// Configures: `tinyconfig` with the fragments laid over it. What the source does not
+    /// have of them and can go without is told.
+    pub(super) fn configure(
+        &self,
+        fragments: &str,
+        options: &Options,
+        stage: &mut Stage,
+    ) -> Result<(), VmError> {
         self.make(&["tinyconfig"], stage)?;
         let path = self.build.join(".config");
         let tiny = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
@@ -67,14 +74,22 @@ impl<'a> Kbuild<'a> {
         fs::write(&path, tiny + fragments).map_err(VmError::io("write", &path))?;
         self.make(&["olddefconfig"], stage)?;
         let config = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
-        let lost = lost_lines(fragments, &config);
-        if lost.is_empty() {
+        let lost = options.sort(&lost_lines(fragments, &config), &config);
+        for missing in &lost.missing {
+            stage.note(&format!("this source has no {missing}"));
+        }
+        if lost.needed.is_empty() {
             return Ok(());
         }
-        let lost: String = lost.iter().map(|line| format!("\n  {line}")).collect();
+        let needed: String = lost
+            .needed
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .collect();
         Err(stage.fail(format!(
-            "these lines of the configuration have no effect on this source (an unmet \
-             dependency, or an option that is gone):{lost}"
+            "these lines of the configuration are needed, and have no effect on this source (an \
+             unmet dependency, or an option that is gone or has another name; \
+             vm/kernels/options.toml lists what can be gone without):{needed}"
         )))
     }
 

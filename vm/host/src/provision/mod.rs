@@ -9,6 +9,7 @@ mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kbuild;
 mod module;
+mod options;
 mod own_tree;
 mod rust;
 mod source;
@@ -62,8 +63,9 @@ pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmErr
     let cache = Cache::from_env()?;
     match kernel {
         KernelChoice::Named(name) => {
-            let spec = kernels::by_name(&checkout.join("vm"), name)?;
-            let mut provision = Provision::begin(cache, checkout, kernel, name.clone(), update)?;
+            let (name, spec) = kernels::by_name(&checkout.join("vm"), name)?;
+            let kernel = &KernelChoice::Named(name.clone());
+            let mut provision = Provision::begin(cache, checkout, kernel, name, update)?;
             named(&mut provision, &spec)?;
             provision.end(kernel)
         }
@@ -228,7 +230,7 @@ fn root(provision: &Provision, name: &str, gcc: &str) -> Result<(Source, Root), 
         ),
     };
     let vm_dir = provision.checkout.join("vm");
-    let overlay = Overlay::of(&vm_dir, &kernels::by_name(&vm_dir, name)?)?;
+    let overlay = Overlay::of(&vm_dir, &kernels::by_name(&vm_dir, name)?.1)?;
     let manifest = Manifest::read(&provision.cache, name)?;
     let id = manifest.ok_or_else(|| refuse("the source"))?.facts.source;
     let dir = provision.cache.finished("sources", &id);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::Provision;
 use super::kbuild::{self, CROSS_COMPILE, Kbuild};
+use super::options::Options;
 use super::stage::{QUERY_LIMIT, Stage};
 use crate::error::VmError;
 use crate::keys::Key;
@@ -37,7 +38,8 @@ pub(super) fn build(
         source: tree.path(),
         build: build.clone(),
     };
-    configure(&kbuild, fragments, &mut stage)?;
+    let options = Options::read(&provision.checkout)?;
+    configure(&kbuild, fragments, &options, &mut stage)?;
     stage.doing(format!("building {}", tree.path().display()));
     kbuild.make(&["Image", "modules"], &mut stage)?;
     let path = kbuild.image();
@@ -57,7 +59,12 @@ pub(super) fn build(
 }
 
 /// Configuring anew would rebuild everything: done only when it differs.
-fn configure(kbuild: &Kbuild<'_>, fragments: &str, stage: &mut Stage) -> Result<(), VmError> {
+fn configure(
+    kbuild: &Kbuild<'_>,
+    fragments: &str,
+    options: &Options,
+    stage: &mut Stage,
+) -> Result<(), VmError> {
     let stamp = kbuild.build.join(".tlbdiff-config");
     let key = Key::new("config")
         .field(fragments)
@@ -67,7 +74,7 @@ fn configure(kbuild: &Kbuild<'_>, fragments: &str, stage: &mut Stage) -> Result<
         return Ok(());
     }
     stage.doing("configuring");
-    kbuild.configure(fragments, stage)?;
+    kbuild.configure(fragments, options, stage)?;
     fs::write(&stamp, key).map_err(VmError::io("write", &stamp))
 }
 

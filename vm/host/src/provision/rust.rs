@@ -109,6 +109,7 @@ fn fetch(provision: &mut Provision) -> Result<Rustc, VmError> {
     let native = debian_architecture();
     let apt = provision.apt(SUITE, Architectures::WithGuest, &mut stage)?;
     let version = apt.version(&format!("rustc:{native}"), &mut stage)?;
+    let version = version.ok_or_else(|| stage.fail(format!("{SUITE} has no rustc")))?;
     let name = format!("rustc_{version}_{native}");
     if provision.cache.finished("rust", &name).is_some() {
         stage.done(&format!("Debian's rustc {version} is the newest"));

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use super::Provision;
 use super::apt::{Apt, Architectures};
@@ -20,7 +21,7 @@ pub(super) struct Source {
 }
 
 /// Finds the source that was used before, else any of that package, else
-/// fetches the suite's newest.
+/// fetches the newest.
 pub(super) fn ensure(
     provision: &mut Provision,
     spec: &KernelSpec,
@@ -39,7 +40,17 @@ pub(super) fn ensure(
             }
         }
     }
-    fetch(provision, spec)
+    match (fetch(provision, spec), recorded) {
+        // Debian has moved on; what was fetched once goes on serving.
+        (Err(error @ VmError::SourceGone { .. }), Some(id)) => {
+            let dir = provision.cache.finished("sources", id);
+            let dir = dir.ok_or(error)?;
+            eprintln!("  source     {id} is no longer in Debian; it goes on serving");
+            let id = id.to_owned();
+            Ok(Source { id, dir })
+        }
+        (result, _) => result,
+    }
 }
 
 /// Whether a source is of a package.
@@ -59,11 +70,20 @@ fn names_another(package: &str) -> bool {
     !package.ends_with(|last: char| last.is_ascii_digit())
 }
 
+/// A package with source in it, as a suite has it.
+struct Found {
+    apt: Rc<Apt>,
+    package: String,
+    version: String,
+}
+
 fn fetch(provision: &mut Provision, spec: &KernelSpec) -> Result<Source, VmError> {
     let mut stage = provision.stage("source")?;
-    let apt = provision.apt(&spec.suite, Architectures::Native, &mut stage)?;
-    let package = with_source(provision, &apt, &spec.package, &mut stage)?;
-    let version = apt.version(&package, &mut stage)?;
+    let Found {
+        apt,
+        package,
+        version,
+    } = find(provision, spec, &mut stage)?;
     let id = format!("{package}_{version}");
     if let Some(dir) = provision.cache.finished("sources", &id) {
         stage.done(&format!("{package} {version} is the newest"));
@@ -71,8 +91,8 @@ fn fetch(provision: &mut Provision, spec: &KernelSpec) -> Result<Source, VmError
     }
     let partial = provision.cache.begin("sources", &id)?;
     stage.doing(format!("fetching {package} {version}, about 150 MB"));
-    let packages = std::slice::from_ref(&package);
-    let debs = apt.download(packages, partial.path(), &mut stage)?;
+    let what = format!("{package}={version}");
+    let debs = apt.download(&[what], partial.path(), &mut stage)?;
     stage.doing("unpacking");
     for deb in debs {
         unpack(&deb, &package, partial.path(), &mut stage)?;
@@ -80,6 +100,46 @@ fn fetch(provision: &mut Provision, spec: &KernelSpec) -> Result<Source, VmError
     let dir = partial.finish()?;
     stage.done(&format!("{package} {version}"));
     Ok(Source { id, dir })
+}
+
+/// Looks in the suites in their order: a series is taken from the first that has it, of what
+/// moves from series to series it is the newest.
+fn find(provision: &mut Provision, spec: &KernelSpec, stage: &mut Stage) -> Result<Found, VmError> {
+    let mut newest: Option<Found> = None;
+    for suite in &spec.suites {
+        let apt = provision.apt(suite, Architectures::Native, stage)?;
+        if apt.version(&spec.package, stage)?.is_none() {
+            continue;
+        }
+        let package = with_source(provision, &apt, &spec.package, stage)?;
+        let Some(version) = apt.version(&package, stage)? else {
+            continue;
+        };
+        let found = Found {
+            apt,
+            package,
+            version,
+        };
+        if spec.series.is_some() {
+            return Ok(found);
+        }
+        newest = match newest {
+            Some(other) if !is_newer(&found.version, &other.version) => Some(other),
+            _ => Some(found),
+        };
+    }
+    newest.ok_or_else(|| VmError::SourceGone {
+        kernel: provision.kernel.clone(),
+        package: spec.package.clone(),
+        suites: spec.suites.join(", "),
+    })
+}
+
+/// Debian's order of versions.
+fn is_newer(version: &str, than: &str) -> bool {
+    let mut ask = Command::new("dpkg");
+    ask.args(["--compare-versions", version, "gt", than]);
+    ask.status().is_ok_and(|status| status.success())
 }
 
 /// The package that holds the source: this one, or the one it depends on.

@@ -65,6 +65,12 @@ impl Stage {
         }
     }
 
+    /// Tells something beside that.
+    pub(super) fn note(&self, what: &str) {
+        let clear = if self.terminal { "\r\x1b[2K" } else { "" };
+        eprintln!("{clear}  {:<10} {what}", self.name);
+    }
+
     /// Lets errors name the file that someone edits, where a copy of it is
     /// what was compiled.
     pub(super) fn show_as(&mut self, copy: &Path, original: &'static str) {

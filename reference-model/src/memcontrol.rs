@@ -28,6 +28,7 @@ fn flush_lruvec(lruvec: &mut Lruvec) {
     lruvec.flushed = LruvecStats {
         lru: [a.len, b.len, c.len, d.len],
         workingset_activate: lruvec.workingset_activate,
+        events: lruvec.events,
     };
 }
 

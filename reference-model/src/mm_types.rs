@@ -307,10 +307,12 @@ impl Mm {
 pub struct Lruvec {
     /// By [`Lru`].
     pub lists: [LruList; 5],
-    /// `anon_cost`
-    pub anon_cost: u64,
-    /// `file_cost`
-    pub file_cost: u64,
+    /// `anon_cost`, `file_cost`; from 7.3 on `count` of `struct lru_cost`.
+    pub cost: [u64; 2],
+    /// `last_rotated` and `last_io` of `struct lru_cost`.
+    pub last: [LruEvents; 2],
+    /// What 7.3 counts of costs since the cgroup was made.
+    pub events: [LruEvents; 2],
     /// `nonresident_age`; that of `other_lruvec` is the root cgroup's.
     pub nonresident_age: u64,
     /// WORKINGSET_ACTIVATE_ANON and _FILE.
@@ -328,6 +330,17 @@ pub struct LruvecStats {
     pub lru: [u64; 4],
     /// WORKINGSET_ACTIVATE_ANON and _FILE.
     pub workingset_activate: [u64; 2],
+    /// What costs are made of, anonymous and file.
+    pub events: [LruEvents; 2],
+}
+
+/// What the costs of reclaim are made of from 7.3 on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LruEvents {
+    /// PGROTATE_ANON and _FILE.
+    pub rotated: u64,
+    /// WORKINGSET_RESTORE_ANON and _FILE, and of anonymous pages NR_VMSCAN_WRITE.
+    pub io: u64,
 }
 
 /// `struct cpu_fbatches` of a hart: folios waiting to be moved on an LRU, 31 at

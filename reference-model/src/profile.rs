@@ -44,6 +44,9 @@ pub struct Profile {
     pub lazyfree_extra_ref_makes_swapbacked: bool,
     /// `lru_note_cost()` lets costs decay even where it adds none.
     pub note_cost_decays_on_zero: bool,
+    /// The costs of reclaim are what `prepare_scan_control()` makes of counters, in place of
+    /// what `lru_note_cost()` noted (`struct lru_cost`).
+    pub costs_are_counted: bool,
     /// Page tables are freed by RCU on all machines ("riscv: pgtable: unconditionally
     /// use tlb_remove_ptdesc()").
     pub tables_always_by_rcu: bool,
@@ -112,6 +115,7 @@ impl Profile {
         merge_faulted_into_unfaulted: false,
         lazyfree_extra_ref_makes_swapbacked: true,
         note_cost_decays_on_zero: true,
+        costs_are_counted: false,
         tables_always_by_rcu: false,
         write_implies_read: false,
         process_madvise_any_for_self: false,
@@ -159,6 +163,7 @@ impl Profile {
         merge_faulted_into_unfaulted: true,
         lazyfree_extra_ref_makes_swapbacked: false,
         note_cost_decays_on_zero: false,
+        costs_are_counted: false,
         tables_always_by_rcu: true,
         write_implies_read: true,
         process_madvise_any_for_self: true,
@@ -175,6 +180,20 @@ impl Profile {
         emptied_split_queue_stops: false,
         swap_slots_cache: false,
         isolates_swap_clusters: true,
+    };
+    /// 7.3-rc7.
+    pub const LINUX_7_3_RC7: Profile = Profile {
+        name: "7.3-rc7",
+        costs_are_counted: true,
+        ..Profile::NEXT
+    };
+    /// 7.3.4, which deals with huge pages as 6.12.117 does, in which point release between
+    /// them is not known.
+    pub const LINUX_7_3: Profile = Profile {
+        name: "7.3",
+        cold_invalidates_pmd: false,
+        discards_lazyfree_pmd: false,
+        ..Profile::LINUX_7_3_RC7
     };
     /// Stable where no hart has ASIDs: what differs is the machine's.
     pub const NOASID: Profile = Profile {
@@ -197,6 +216,8 @@ impl Profile {
         Profile::STABLE,
         Profile::STABLE_107,
         Profile::NEXT,
+        Profile::LINUX_7_3_RC7,
+        Profile::LINUX_7_3,
         Profile::PREPATCH,
         Profile::NOASID,
         Profile::NOSBI,
@@ -206,18 +227,23 @@ impl Profile {
     /// The profile that speaks for a kernel of which only `uname -r` is known, and whether
     /// it is of that very release; else it is the nearest.
     pub fn of_release(release: &str) -> (&'static Profile, bool) {
+        if release.starts_with("7.3-rc7") || release.starts_with("7.3.0-rc7") {
+            return (&Profile::LINUX_7_3_RC7, true);
+        }
         let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
         let mut number = || numbers.next().and_then(Result::ok).unwrap_or(0);
         match (number(), number(), number()) {
             (6, 12, 107) => (&Profile::STABLE_107, true),
             (6, 12, 117) => (&Profile::STABLE, true),
             (7, 2, 12..=13) => (&Profile::NEXT, true),
+            (7, 3, 4) => (&Profile::LINUX_7_3, true),
             (6, 12, ..112) => (&Profile::STABLE_107, false),
             (6, 12, _) => (&Profile::STABLE, false),
             (..6, ..) | (6, ..12, _) => (&Profile::PREPATCH, false),
             // The changes that NEXT stands for came one after the other in between.
             (6, ..18, _) => (&Profile::STABLE, false),
-            _ => (&Profile::NEXT, false),
+            (6, ..) | (7, ..3, _) => (&Profile::NEXT, false),
+            _ => (&Profile::LINUX_7_3, false),
         }
     }
 
@@ -242,7 +268,10 @@ mod tests {
         assert_eq!(of("6.12.120-starfive"), ("stable", false));
         assert_eq!(of("6.6.20"), ("prepatch", false));
         assert_eq!(of("7.2.12"), ("next", true));
-        assert_eq!(of("7.4.0-rc1"), ("next", false));
+        assert_eq!(of("7.1.3"), ("next", false));
+        assert_eq!(of("7.3.4"), ("7.3", true));
+        assert_eq!(of("7.3.0-rc7"), ("7.3-rc7", true));
+        assert_eq!(of("7.4.0-rc1"), ("7.3", false));
         assert_eq!(of("something"), ("prepatch", false));
     }
 }

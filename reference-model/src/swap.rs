@@ -225,7 +225,7 @@ fn folio_batch_add_and_move(k: &mut Kernel<'_>, id: FolioId, which: Batch) {
     }
 }
 
-/// `lru_note_cost()`. Its sizes are as of the last flush of cgroup statistics.
+/// `lru_note_cost()`, until 7.3. Its sizes are as of the last flush of cgroup statistics.
 /// The parents' costs are never read here: nothing reclaims on their behalf.
 pub fn lru_note_cost(
     profile: &Profile,
@@ -235,18 +235,13 @@ pub fn lru_note_cost(
     nr_rotated: u64,
 ) {
     let cost = nr_io * SWAP_CLUSTER_MAX + nr_rotated;
-    if cost == 0 && !profile.note_cost_decays_on_zero {
+    if profile.costs_are_counted || cost == 0 && !profile.note_cost_decays_on_zero {
         return;
     }
-    if file {
-        lruvec.file_cost += cost;
-    } else {
-        lruvec.anon_cost += cost;
-    }
+    lruvec.cost[usize::from(file)] += cost;
     let lrusize: u64 = lruvec.flushed.lru.iter().sum();
-    if lruvec.file_cost + lruvec.anon_cost > lrusize / 4 {
-        lruvec.file_cost /= 2;
-        lruvec.anon_cost /= 2;
+    if lruvec.cost.iter().sum::<u64>() > lrusize / 4 {
+        lruvec.cost = lruvec.cost.map(|cost| cost / 2);
     }
 }
 

@@ -9,11 +9,11 @@
 
 use crate::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
 use crate::kernel::Kernel;
-use crate::mm_types::{CacheEntry, FolioId, Lru, vm};
+use crate::mm_types::{CacheEntry, FolioId, Lru, Lruvec, vm};
 use crate::rmap::{folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty};
 use crate::shrinker::shrink_slab;
 use crate::swap::{
-    PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_put,
+    PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_lruvec, folio_put,
     folio_putback_lru, lru_add_drain, lru_note_cost, lruvec_del_folio, move_folios_to_lru,
 };
 use crate::swap_state::{__delete_from_swap_cache, add_to_swap, add_to_swap_cache, folio_ref_sub};
@@ -274,7 +274,10 @@ fn write_dirty_folio(
         Pageout::Keep => Some(Label::KeepLocked),
         Pageout::Activate => Some(Label::ActivateLocked),
         Pageout::Success => {
-            stat.nr_pageout += k.folios[id].nr_pages();
+            let nr_pages = k.folios[id].nr_pages();
+            stat.nr_pageout += nr_pages;
+            // NR_VMSCAN_WRITE, of pageout()
+            folio_lruvec(k, id).events[0].io += nr_pages;
             // swap_writepage() dirties what it took out of the swap cache.
             k.folios[id].dirty.then_some(Label::KeepLocked)
         }
@@ -382,13 +385,9 @@ fn shrink_inactive_list(k: &mut Kernel<'_>, nr_to_scan: u64, sc: &ScanControl, l
     let mut stat = ReclaimStat::default();
     let (nr_reclaimed, kept) = shrink_folio_list(k, taken, sc.target_mem_cgroup, &mut stat, false);
     move_folios_to_lru(k, &kept);
-    lru_note_cost(
-        k.profile,
-        &mut k.lruvec,
-        is_file_lru(lru),
-        stat.nr_pageout,
-        nr_scanned - nr_reclaimed,
-    );
+    let (file, nr_rotated) = (is_file_lru(lru), nr_scanned - nr_reclaimed);
+    lru_note_cost(k.profile, &mut k.lruvec, file, stat.nr_pageout, nr_rotated);
+    k.lruvec.events[usize::from(file)].rotated += nr_rotated;
     nr_reclaimed
 }
 
@@ -416,6 +415,7 @@ fn shrink_active_list(k: &mut Kernel<'_>, nr_to_scan: u64, lru: Lru) {
     if !active.is_empty() {
         let nr_rotated = active.iter().map(|&id| k.folios[id].nr_pages()).sum();
         lru_note_cost(k.profile, &mut k.lruvec, is_file_lru(lru), 0, nr_rotated);
+        k.lruvec.events[usize::from(is_file_lru(lru))].rotated += nr_rotated;
     }
 }
 
@@ -440,10 +440,12 @@ fn inactive_is_low(k: &Kernel<'_>, inactive: usize) -> bool {
 
 /// `prepare_scan_control()`. Sizes are `lruvec_page_state()`'s: as of the last
 /// flush of cgroup statistics.
-fn prepare_scan_control(k: &Kernel<'_>, sc: &mut ScanControl) {
+fn prepare_scan_control(k: &mut Kernel<'_>, sc: &mut ScanControl) {
+    if k.profile.costs_are_counted {
+        count_costs(&mut k.lruvec);
+    }
     let lruvec = &k.lruvec;
-    sc.anon_cost = lruvec.anon_cost;
-    sc.file_cost = lruvec.file_cost;
+    [sc.anon_cost, sc.file_cost] = lruvec.cost;
     if sc.force_deactivate {
         sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE;
     } else {
@@ -458,6 +460,20 @@ fn prepare_scan_control(k: &Kernel<'_>, sc: &mut ScanControl) {
     }
     let file = lruvec.flushed.lru[INACTIVE_FILE];
     sc.cache_trim_mode = file >> sc.priority != 0 && sc.may_deactivate & DEACTIVATE_FILE == 0;
+}
+
+/// What `prepare_scan_control()` does of costs from 7.3 on: what happened since it looked
+/// last is added, and all of it decays.
+fn count_costs(lruvec: &mut Lruvec) {
+    let events = lruvec.flushed.events;
+    for (cost, (now, last)) in lruvec.cost.iter_mut().zip(events.iter().zip(lruvec.last)) {
+        *cost += (now.io - last.io) * SWAP_CLUSTER_MAX + now.rotated - last.rotated;
+    }
+    lruvec.last = events;
+    let lrusize: u64 = lruvec.flushed.lru.iter().sum();
+    while lruvec.cost.iter().sum::<u64>() > lrusize / 4 {
+        lruvec.cost = lruvec.cost.map(|cost| cost / 2);
+    }
 }
 
 /// `enum scan_balance`

@@ -81,6 +81,7 @@ pub fn workingset_refault(k: &mut Kernel<'_>, id: FolioId, shadow: Shadow) {
     if shadow.workingset {
         k.folios[id].workingset = true;
         lru_note_cost_refault(k, id);
+        folio_lruvec(k, id).events[usize::from(file)].io += 1;
     }
 }
 

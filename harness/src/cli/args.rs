@@ -79,7 +79,8 @@ pub struct Selection {
 /// Which kernels.
 #[derive(Clone, Debug, Args)]
 pub struct KernelArgs {
-    /// Kernel to run on, by its name in vm/kernels.toml; `all` is all of them; may be
+    /// Kernel to run on, by its name or series in vm/kernels.toml; `all` is all that stay in
+    /// their series; may be
     /// given several times (default: stable)
     #[arg(long, value_name = "NAME")]
     pub kernel: Vec<String>,

@@ -421,9 +421,9 @@ pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
     };
     for name in &args.kernel {
         if name == vm::EVERY {
-            let all = vm::kernels().map_err(|error| Failure::Cannot(error.to_string()))?;
+            let all = vm::every().map_err(|error| Failure::Cannot(error.to_string()))?;
             all.into_iter()
-                .for_each(|kernel| add(KernelChoice::Named(kernel.name)));
+                .for_each(|name| add(KernelChoice::Named(name)));
         } else {
             // What is called by its series is kept, and told, by its name. A name that is
             // none is told of where its files are looked for.

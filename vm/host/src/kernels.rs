@@ -11,7 +11,8 @@ use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::home;
 
-/// Stands for every kernel where names are given.
+/// Stands for every kernel where names are given, but for those that move from series to
+/// series: what is asked for every night should not become another thing by itself.
 pub const EVERY: &str = "all";
 
 /// Which kernel to run on.
@@ -62,6 +63,15 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
         .collect())
 }
 
+/// The names of the kernels that [`EVERY`] stands for.
+///
+/// # Errors
+/// The list of kernels cannot be read.
+pub fn every() -> Result<Vec<String>, VmError> {
+    let stays = |(name, spec): (String, KernelSpec)| spec.series.map(|_| name);
+    Ok(read(&vm_dir()?)?.into_iter().filter_map(stays).collect())
+}
+
 /// The name of a kernel that is called by its name or its series.
 ///
 /// # Errors
@@ -82,7 +92,7 @@ pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
     };
     for choice in asked {
         let names = match choice {
-            KernelChoice::Named(name) if name == EVERY => read(&vm_dir)?.into_keys().collect(),
+            KernelChoice::Named(name) if name == EVERY => every()?,
             KernelChoice::Named(name) => vec![name.clone()],
             KernelChoice::Tree(_) => {
                 push(choice.clone());
@@ -477,7 +487,8 @@ with = "b"
         let order = in_order(&named(&["prepatch", "stable", "noasid"])).unwrap();
         assert_eq!(order, named(&["stable", "prepatch", "noasid"]));
         let all = in_order(&named(&[EVERY])).unwrap();
-        assert_eq!(all.len(), kernels().unwrap().len());
+        assert_eq!(all.len(), every().unwrap().len());
+        assert!(!all.contains(&KernelChoice::Named("latest".to_owned())));
         assert!(in_order(&named(&["stabel"])).is_err());
         let tree = [KernelChoice::Tree("/a".into())];
         assert_eq!(in_order(&tree).unwrap(), tree);

@@ -21,4 +21,4 @@ mod tree;
 
 pub use artifacts::{Artifacts, locate};
 pub use error::VmError;
-pub use kernels::{Board, EVERY, KernelChoice, KernelInfo, in_order, kernel_name, kernels};
+pub use kernels::{Board, EVERY, KernelChoice, KernelInfo, every, in_order, kernel_name, kernels};

@@ -249,10 +249,13 @@ fn on_guest(
     let artifacts = artifacts(choice)?;
     let acted_on = scenarios.iter().map(|scenario| scenario.harts()).max();
     let own = Profile::by_name(&artifacts.profile);
-    if matches!(choice, KernelChoice::Tree(_)) || own.is_none() {
+    let (_, read) = Profile::of_release(&artifacts.release);
+    if !read || own.is_none() {
         let nearest = own.unwrap_or(&Profile::STABLE).name;
         notes.push(format!(
-            "the model has no profile of {choice}; the nearest is `{nearest}`"
+            "the model was not read for Linux {} ({choice}); the nearest profile is `{nearest}`: \
+             where only layer 2 differs, it may be the model that is stale",
+            artifacts.release
         ));
     }
     let own = own.unwrap_or(&Profile::STABLE);

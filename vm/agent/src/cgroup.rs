@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -44,6 +44,36 @@ impl Cgroup {
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Removed cgroups of which none has gone for so long are taken to be offline: those of a
+/// few grace periods of RCU.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Waits until cgroups that were removed are offline. The kernel counts only those that are
+/// not gone, which they are soon after, but for those that a page still belongs to.
+///
+/// # Errors
+/// cgroup.stat cannot be read.
+pub fn await_offline() -> Result<()> {
+    let path = parent().join("cgroup.stat");
+    let mut left = dying(&files::read(&path)?);
+    let mut since = Instant::now();
+    while left != Some(0) && since.elapsed() < SETTLED {
+        sleep(Duration::from_millis(2));
+        let now = dying(&files::read(&path)?);
+        if now != left {
+            (left, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
+
+/// How many cgroups with memory a cgroup.stat says to be dying; 6.12 and later do.
+fn dying(stat: &str) -> Option<usize> {
+    let mut lines = stat.lines();
+    let number = lines.find_map(|line| line.strip_prefix("nr_dying_subsys_memory "))?;
+    number.trim().parse().ok()
 }
 
 /// Has actors run, from now on, on harts from 1 on, and nobody else there: another
@@ -162,5 +192,15 @@ impl Drop for Cgroup {
             sleep(Duration::from_millis(1));
         }
         println!("tlbdiff-agent: {} stays behind", self.path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn dying_cgroups_are_counted() {
+        let stat = "nr_descendants 2\nnr_subsys_memory 3\nnr_dying_subsys_memory 1\n";
+        assert_eq!(super::dying(stat), Some(1));
+        assert_eq!(super::dying("nr_descendants 2\n"), None);
     }
 }

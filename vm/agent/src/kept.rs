@@ -22,7 +22,12 @@ pub struct Kept {
     pub outside: File,
     taint: File,
     common: Option<Rc<Group>>,
+    /// Those of programs that are over.
+    spent: Vec<Rc<Group>>,
 }
+
+/// So many cgroups of programs that are over are removed together.
+const SPENT: usize = 128;
 
 /// A cgroup, and its cgroup.procs.
 pub struct Group {
@@ -44,6 +49,7 @@ impl Kept {
             outside: open(cgroup::outside(), true)?,
             taint: open("/proc/sys/kernel/tainted".into(), false)?,
             common: None,
+            spent: Vec::new(),
         })
     }
 
@@ -63,11 +69,21 @@ impl Kept {
     /// a program that reclaims or swaps has a cgroup of its own, and no program that does
     /// is ever in the one that all others have in common.
     ///
+    /// A cgroup that is removed goes offline later, and since 7.3 the statistics of all
+    /// cgroups are flushed then, by which reclaim decides (`reparent_state_local()` of
+    /// mm/memcontrol.c): so it is waited for, and for many at once.
+    ///
     /// # Errors
     /// The kernel refuses it.
     pub fn group(&mut self, id: u64, program: &Program) -> Result<Rc<Group>> {
         if has_its_own(program) {
-            return Ok(Rc::new(Group::new(&id.to_string())?));
+            if self.spent.len() >= SPENT {
+                self.spent.clear();
+                cgroup::await_offline()?;
+            }
+            let own = Rc::new(Group::new(&id.to_string())?);
+            self.spent.push(Rc::clone(&own));
+            return Ok(own);
         }
         if let Some(common) = &self.common {
             return Ok(Rc::clone(common));

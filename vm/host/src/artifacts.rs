@@ -80,9 +80,9 @@ impl Wanted {
         match kernel {
             KernelChoice::Named(name) => {
                 let vm_dir = checkout.join("vm");
-                let (_, spec) = kernels::by_name(&vm_dir, name)?;
+                let (name, spec) = kernels::by_name(&vm_dir, name)?;
                 Ok(Wanted {
-                    slug: name.clone(),
+                    slug: name,
                     overlay: Overlay::of(&vm_dir, &spec)?,
                     profile: spec.profile,
                     base: spec.base,

@@ -150,6 +150,8 @@ pub(crate) struct KernelSpec {
     pub(crate) package: String,
     /// Where the package is looked for.
     pub(crate) suites: Vec<String>,
+    /// What its version begins with.
+    pub(crate) version: String,
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
     pub(crate) edits: Vec<Edit>,
@@ -165,6 +167,7 @@ struct Table {
     series: Option<String>,
     package: Option<String>,
     suites: Option<Vec<String>>,
+    version: Option<String>,
     #[serde(default)]
     config: Vec<PathBuf>,
     profile: Option<String>,
@@ -288,8 +291,14 @@ fn resolve(
     if !tables.contains_key(base) {
         return Err(format!("base is `{base}`, which is no kernel here"));
     }
-    if table.package.is_some() || table.suites.is_some() || table.series.is_some() {
-        return Err("it has its base's source, so no package, suites or series".to_owned());
+    if table.package.is_some()
+        || table.suites.is_some()
+        || table.series.is_some()
+        || table.version.is_some()
+    {
+        return Err(
+            "it has its base's source, so no package, suites, series or version".to_owned(),
+        );
     }
     let parent = resolve(tables, base, variants)?;
     Ok(KernelSpec {
@@ -299,6 +308,7 @@ fn resolve(
         series: parent.series,
         package: parent.package,
         suites: parent.suites,
+        version: parent.version,
         config: [parent.config, table.config.clone()].concat(),
         profile: table.profile.clone().unwrap_or(parent.profile),
         edits: [parent.edits, own].concat(),
@@ -321,6 +331,7 @@ fn with_source(table: &Table, edits: Vec<Edit>, board: Board) -> Result<KernelSp
         package: needed("package", &table.package)?,
         suites: table.suites.clone().ok_or_else(|| lacks("suites"))?,
         series: table.series.clone(),
+        version: table.version.clone().unwrap_or_default(),
         config: table.config.clone(),
         profile: needed("profile", &table.profile)?,
         edits,

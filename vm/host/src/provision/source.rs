@@ -28,12 +28,16 @@ pub(super) fn ensure(
     recorded: Option<&str>,
 ) -> Result<Source, VmError> {
     if !provision.update {
-        let recorded = recorded.filter(|id| serves(&spec.package, id));
+        let of_version = |id: &str| {
+            let version = id.split_once('_').map_or("", |(_, version)| version);
+            version.starts_with(&spec.version)
+        };
+        let recorded = recorded.filter(|id| serves(&spec.package, id) && of_version(id));
         let newest = provision.cache.newest_first("sources")?;
         // Which of them a package that depends on another means, apt knows.
         let newest = newest
             .into_iter()
-            .filter(|id| of_package(&spec.package, id));
+            .filter(|id| of_package(&spec.package, id) && of_version(id));
         for id in recorded.map(str::to_owned).into_iter().chain(newest) {
             if let Some(dir) = provision.cache.finished("sources", &id) {
                 return Ok(Source { id, dir });
@@ -112,7 +116,8 @@ fn find(provision: &mut Provision, spec: &KernelSpec, stage: &mut Stage) -> Resu
             continue;
         }
         let package = with_source(provision, &apt, &spec.package, stage)?;
-        let Some(version) = apt.version(&package, stage)? else {
+        let version = apt.version(&package, stage)?;
+        let Some(version) = version.filter(|version| version.starts_with(&spec.version)) else {
             continue;
         };
         let found = Found {

@@ -28,16 +28,13 @@ pub(super) fn ensure(
     recorded: Option<&str>,
 ) -> Result<Source, VmError> {
     if !provision.update {
-        let of_version = |id: &str| {
-            let version = id.split_once('_').map_or("", |(_, version)| version);
-            version.starts_with(&spec.version)
-        };
-        let recorded = recorded.filter(|id| serves(&spec.package, id) && of_version(id));
+        let version = &spec.version;
+        let recorded = recorded.filter(|id| serves(&spec.package, id) && of_version(version, id));
         let newest = provision.cache.newest_first("sources")?;
         // Which of them a package that depends on another means, apt knows.
         let newest = newest
             .into_iter()
-            .filter(|id| of_package(&spec.package, id) && of_version(id));
+            .filter(|id| of_package(&spec.package, id) && of_version(version, id));
         for id in recorded.map(str::to_owned).into_iter().chain(newest) {
             if let Some(dir) = provision.cache.finished("sources", &id) {
                 return Ok(Source { id, dir });
@@ -61,6 +58,12 @@ pub(super) fn ensure(
 fn of_package(package: &str, id: &str) -> bool {
     id.strip_prefix(package)
         .is_some_and(|rest| rest.starts_with('_'))
+}
+
+/// Whether a source is of a version that begins so.
+fn of_version(begins: &str, id: &str) -> bool {
+    id.split_once('_')
+        .is_some_and(|(_, version)| version.starts_with(begins))
 }
 
 /// Whether a source is of a package, or of one that it depends on: what is
@@ -215,6 +218,17 @@ mod tests {
     fn a_package_that_names_another_is_served_by_what_it_named() {
         assert!(serves("linux-source", "linux-source-7.2_7.2.12-1"));
         assert!(!of_package("linux-source", "linux-source-7.2_7.2.12-1"));
+    }
+
+    #[test]
+    fn a_release_and_what_came_before_it_are_told_apart() {
+        let (release, before) = (
+            "linux-source-7.3_7.3.4-1",
+            "linux-source-7.3_7.3~rc7-1~exp1",
+        );
+        assert!(of_version("7.3.", release) && of_version("7.3~rc7", before));
+        assert!(!of_version("7.3.", before) && !of_version("7.3~rc7", release));
+        assert!(of_version("", release));
     }
 
     #[test]

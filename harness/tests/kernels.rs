@@ -474,10 +474,18 @@ fn each_kernel_that_is_not_provisioned_is_told_with_its_command() {
     }
     let (code, every) = without_kernels(&["--kernel", "all"]);
     assert_eq!(code, Some(69), "{every}");
-    for kernel in vm::kernels().expect("kernels.toml") {
-        let remedy = format!("/vm/provision {}", kernel.name);
+    for kernel in vm::every().expect("kernels.toml") {
+        let remedy = format!("/vm/provision {kernel}\n");
         assert!(every.contains(&remedy), "{remedy}:\n{every}");
     }
+    assert!(!every.contains("latest"), "{every}");
+}
+
+#[test]
+fn a_series_is_another_name_for_its_kernel() {
+    let (_, said) = without_kernels(&["--kernel", "7.2", "--kernel", "next"]);
+    assert!(said.contains("/vm/provision next\n"), "{said}");
+    assert!(!said.contains("7.2"), "once, and by its name: {said}");
 }
 
 #[test]

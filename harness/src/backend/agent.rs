@@ -211,9 +211,10 @@ fn memory_sufficed(
             report.scanned
         )
     });
-    let Some(sign) = said.memory.clone().or(short) else {
+    let signs: Vec<String> = said.memory.clone().into_iter().chain(short).collect();
+    if signs.is_empty() {
         return Ok(());
-    };
+    }
     // On a board others run out of memory too, which is told where it ended the program.
     let (done, all) = (report.steps.len(), scenario.steps.len());
     if warnings == Warnings::OfAnything && done == all {
@@ -226,8 +227,9 @@ fn memory_sufficed(
     Err(Finding::CouldNotRun {
         why: format!(
             "the machine's memory of {} MiB was used up after {done} of {all} steps, so this says \
-             nothing about the kernel\n{remedy}, or have the scenario take less\n  | {sign}",
-            mib(system.ram_pages)
+             nothing about the kernel\n{remedy}, or have the scenario take less\n  | {}",
+            mib(system.ram_pages),
+            signs.join("\n  | ")
         ),
     })
 }

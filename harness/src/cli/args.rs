@@ -80,8 +80,7 @@ pub struct Selection {
 #[derive(Clone, Debug, Args)]
 pub struct KernelArgs {
     /// Kernel to run on, by its name or series in vm/kernels.toml; `all` is all that stay in
-    /// their series; may be
-    /// given several times (default: stable)
+    /// their series; may be given several times (default: stable)
     #[arg(long, value_name = "NAME")]
     pub kernel: Vec<String>,
     /// Run on the kernel built from this source tree; may be given several times

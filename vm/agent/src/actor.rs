@@ -617,8 +617,8 @@ fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
 }
 
 /// Has the kernel's own threads run on the hart while the calling thread does nothing but
-/// run: others' steps wait for what they do there (`lru_add_drain_all()`), which would
-/// not come before the kernel throttles who takes a hart for itself, after most of a second.
+/// run: others' steps wait for what they do there (`lru_add_drain_all()`), which would not
+/// come before the scheduler gives them their small share of each second (`fair_server`).
 fn share_the_hart() -> Result<()> {
     schedule(libc::SCHED_OTHER, 0).context("cannot share the hart")
 }

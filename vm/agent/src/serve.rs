@@ -197,16 +197,21 @@ fn run(
         system::scanned()?.saturating_sub(scanned_before)
     };
     let late = format!("{} did not return in {limit:?}", play.position(&program));
-    let killed_by = match end? {
+    let end = end?;
+    let short = match end {
+        End::Ended { .. } => false,
+        End::TimedOut => scanned > 0 || killed_for_memory(&kept.kmsg.warnings()),
+        // To look for pages ends at some time, and excuses no kernel that hangs.
+        End::Stuck(_) => killed_for_memory(&kept.kmsg.warnings()),
+    };
+    if short {
+        bail!(
+            "the machine's memory was used up, so this says nothing about the kernel: {late}; \
+             give it more (--memory MIB), or have the scenario take less"
+        );
+    }
+    let killed_by = match end {
         End::Ended { killed_by } => killed_by,
-        End::TimedOut | End::Stuck(_)
-            if scanned > 0 || killed_for_memory(&kept.kmsg.warnings()) =>
-        {
-            bail!(
-                "the machine's memory was used up, so this says nothing about the kernel: {late}; \
-                 give it more (--memory MIB), or have the scenario take less"
-            )
-        }
         End::TimedOut => bail!("{late}"),
         End::Stuck(why) => {
             return Ok(Reply::Stuck {

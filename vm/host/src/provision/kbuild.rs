@@ -76,7 +76,7 @@ impl<'a> Kbuild<'a> {
         let config = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
         let lost = options.sort(&lost_lines(fragments, &config), &config);
         for missing in &lost.missing {
-            stage.note(&format!("this source has no {missing}"));
+            stage.note(&format!("goes without {missing}"));
         }
         if lost.needed.is_empty() {
             return Ok(());

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod convert;
 pub mod cost;
 pub mod diff;
+pub mod drift;
 pub mod history;
 pub mod judge;
 pub mod layer1;

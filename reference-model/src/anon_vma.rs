@@ -18,8 +18,8 @@ fn anon_vma_alloc(k: &mut Kernel<'_>) -> AnonVmaId {
     id
 }
 
-/// `anon_vma_chain_link()`
-fn anon_vma_chain_link(k: &mut Kernel<'_>, vma: &mut Vma, anon_vma: AnonVmaId) {
+/// `anon_vma_chain_assign()`
+fn anon_vma_chain_assign(k: &mut Kernel<'_>, vma: &mut Vma, anon_vma: AnonVmaId) {
     let older = vma.anon_vma_chain.iter().copied();
     vma.anon_vma_chain = std::iter::once(anon_vma).chain(older).collect();
     vma.anon_seq = k.next_seq();
@@ -35,7 +35,7 @@ pub fn anon_vma_prepare(k: &mut Kernel<'_>, vma: &mut Vma, found: Option<AnonVma
         new
     });
     vma.anon_vma = Some(anon_vma);
-    anon_vma_chain_link(k, vma, anon_vma);
+    anon_vma_chain_assign(k, vma, anon_vma);
     k.anon_vmas[anon_vma as usize].num_active_vmas += 1;
 }
 
@@ -43,7 +43,7 @@ pub fn anon_vma_prepare(k: &mut Kernel<'_>, vma: &mut Vma, found: Option<AnonVma
 /// without an anon_vma (a fork's) takes one over that no vma and at most one child uses.
 pub fn anon_vma_clone(k: &mut Kernel<'_>, dst: &mut Vma, src: &Vma) {
     for &anon_vma in src.anon_vma_chain.iter().rev() {
-        anon_vma_chain_link(k, dst, anon_vma);
+        anon_vma_chain_assign(k, dst, anon_vma);
         let of = &k.anon_vmas[anon_vma as usize];
         if dst.anon_vma.is_none()
             && src.anon_vma.is_some()
@@ -77,7 +77,7 @@ pub fn anon_vma_fork(k: &mut Kernel<'_>, vma: &mut Vma, pvma: &Vma) {
     anon_vma.root = root;
     anon_vma.parent = parent;
     vma.anon_vma = Some(new);
-    anon_vma_chain_link(k, vma, new);
+    anon_vma_chain_assign(k, vma, new);
     k.anon_vmas[parent as usize].num_children += 1;
 }
 

@@ -121,7 +121,7 @@ impl Folio {
         }
     }
 
-    /// One more PTE, of another mm, maps the page at an address (`folio_dup_anon_rmap_pte()`).
+    /// One more PTE, of another mm, maps the page at an address (`folio_try_dup_anon_rmap_pte()`).
     pub fn dup_rmap_pte(&mut self, addr: u64) {
         self.mapcount += 1;
         if let Some(large) = &mut self.large {

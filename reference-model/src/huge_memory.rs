@@ -260,7 +260,7 @@ pub fn madvise_free_huge_pmd(
     true
 }
 
-/// MADV_COLD's way to make a huge PMD old.
+/// How `madvise_cold_or_pageout_pte_range()` makes a huge PMD old.
 pub fn pmd_mkold(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd) {
     if k.profile.cold_invalidates_pmd {
         flush_pmd(k, addr);

@@ -24,6 +24,7 @@ mod memcontrol;
 mod memory;
 mod memory_swap;
 mod memory_zap;
+pub mod mirrored;
 pub mod mm_types;
 mod mmap;
 mod mmu_gather;

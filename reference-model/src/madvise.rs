@@ -221,7 +221,7 @@ fn madvise_dontneed_free(
     match tlb {
         Some(tlb) if free => madvise_pageout::madvise_free_single_vma(k, tlb, vma, start, end),
         Some(tlb) => {
-            // madvise_dontneed_single_vma(), zap_page_range_single_batched()
+            // madvise_dontneed_single_vma(), zap_vma_range_batched()
             unmap_single_vma(k, tlb, vma, start, end, drop);
             Ok(())
         }

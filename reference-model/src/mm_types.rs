@@ -110,7 +110,7 @@ pub enum Pte {
         /// `pte_swp_exclusive()`
         exclusive: bool,
     },
-    /// `pte_is_guard_marker()`, of MADV_GUARD_INSTALL.
+    /// `is_guard_pte_marker()`, of MADV_GUARD_INSTALL.
     Guard,
 }
 

@@ -73,7 +73,7 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     let len = page_align(args.len).ok_or(errno::ENOMEM)?;
     let mut pgoff = args.offset / PAGE_SIZE;
     pgoff.checked_add(len / PAGE_SIZE).ok_or(errno::EOVERFLOW)?;
-    // __get_unmapped_area() and get_unmapped_area_fixed()
+    // __get_unmapped_area() with MAP_FIXED
     if len > TASK_SIZE || addr > TASK_SIZE - len {
         return Err(errno::ENOMEM);
     }

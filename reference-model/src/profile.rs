@@ -6,7 +6,8 @@
 pub struct Profile {
     /// Its name, as `--model-profile` takes it.
     pub name: &'static str,
-    /// `tlbflush.c` tells secondary MMUs (commit d9be2b9b6049).
+    /// `__flush_tlb_range()` and `arch_tlbbatch_add_pending()` tell secondary MMUs (commit
+    /// d9be2b9b6049).
     pub notifies_secondary: bool,
     /// `__flush_tlb_range()` tells secondary MMUs where the cpumask is empty, too: the
     /// fix of scenarios/findings/empty-cpumask.md.
@@ -18,8 +19,8 @@ pub struct Profile {
     /// it calls `flush_tlb_mm()` itself ("mm: remove arch_flush_tlb_batched_pending()
     /// arch helper").
     pub batched_pending_in_arch: bool,
-    /// MADV_DONTNEED frees the PTE tables that it emptied ("mm: pgtable: reclaim empty
-    /// PTE page in madvise(MADV_DONTNEED)"; CONFIG_PT_RECLAIM).
+    /// MADV_DONTNEED frees the PTE tables that it emptied, in `zap_pte_range()` ("mm: pgtable:
+    /// reclaim empty PTE page in madvise(MADV_DONTNEED)"; CONFIG_PT_RECLAIM).
     pub dontneed_frees_page_tables: bool,
     /// Whatever zaps pages or frees gathered ones first drains the running hart's LRU
     /// batches (`lru_add_drain()` in `zap_page_range_single()`, `vms_clear_ptes()`,
@@ -30,24 +31,26 @@ pub struct Profile {
     pub swapin_always_cached: bool,
     /// A read fault maps a dirty page of a shared writable mapping dirty (`set_pte_range()`).
     pub read_fault_maps_dirty: bool,
-    /// MADV_DONTNEED and MADV_FREE have one mmu_gather for all vmas ("mm/madvise: batch
+    /// MADV_DONTNEED and MADV_FREE have one mmu_gather for all vmas, and not one each in
+    /// `madvise_free_single_vma()` and `madvise_dontneed_single_vma()` ("mm/madvise: batch
     /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
     pub madvise_one_gather: bool,
-    /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE ("mm: madvise: implement lightweight
-    /// guard page mechanism").
+    /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE: `madvise_guard_install()`,
+    /// `madvise_guard_remove()` ("mm: madvise: implement lightweight guard page mechanism").
     pub guard_pages: bool,
-    /// A vma with an anon_vma merges into one that has none ("mm/vma: fix incorrectly
-    /// disallowed anonymous VMA merges").
+    /// A vma with an anon_vma merges into one that has none: `is_mergeable_anon_vma()`
+    /// ("mm/vma: fix incorrectly disallowed anonymous VMA merges").
     pub merge_faulted_into_unfaulted: bool,
-    /// A lazily freed folio that has further references is swap-backed again; later only
-    /// a dirty one ("mm: set folio swapbacked iff folios are dirty in try_to_unmap_one").
+    /// A lazily freed folio that has further references is swap-backed again in
+    /// `try_to_unmap_one()`; later only a dirty one ("mm: set folio swapbacked iff folios are dirty in try_to_unmap_one").
     pub lazyfree_extra_ref_makes_swapbacked: bool,
     /// `lru_note_cost()` lets costs decay even where it adds none.
     pub note_cost_decays_on_zero: bool,
     /// The costs of reclaim are what `prepare_scan_control()` makes of counters, in place of
     /// what `lru_note_cost()` noted (`struct lru_cost`).
     pub costs_are_counted: bool,
-    /// Page tables are freed by RCU on all machines ("riscv: pgtable: unconditionally
+    /// Page tables are freed by RCU on all machines, and not by what
+    /// `riscv_tlb_remove_ptdesc()` asks ("riscv: pgtable: unconditionally
     /// use tlb_remove_ptdesc()").
     pub tables_always_by_rcu: bool,
     /// PROT_WRITE makes an area readable as well, for only VM_WRITE means a shadow
@@ -59,21 +62,25 @@ pub struct Profile {
     /// MADV_COLLAPSE of less than an aligned huge page is done at once, instead of
     /// refused behind a drain of all harts' LRU batches (`madvise_collapse()`).
     pub collapse_of_nothing_is_done: bool,
-    /// MADV_COLLAPSE leaves alone what has no writable page (SCAN_PAGE_RO).
+    /// MADV_COLLAPSE leaves alone what has no writable page (SCAN_PAGE_RO of
+    /// `hpage_collapse_scan_pmd()`).
     pub collapse_wants_a_writable_page: bool,
-    /// MADV_COLLAPSE passes over a PMD that is none, instead of ending there
-    /// (SCAN_PMD_NONE, later part of SCAN_NO_PTE_TABLE).
+    /// MADV_COLLAPSE passes over a PMD that is none, instead of ending there: what
+    /// `madvise_collapse()` does of `find_pmd_or_thp_or_none()` (SCAN_PMD_NONE, later part of
+    /// SCAN_NO_PTE_TABLE).
     pub collapse_passes_over_none: bool,
-    /// MADV_COLD makes a young huge PMD old by `pmdp_invalidate()`, and not by
-    /// `pmdp_test_and_clear_young()`.
+    /// `madvise_cold_or_pageout_pte_range()` makes a young huge PMD old by
+    /// `pmdp_invalidate()`, and not by `pmdp_test_and_clear_young()`.
     pub cold_invalidates_pmd: bool,
     /// Reclaim discards a clean lazyfree huge page by its PMD, without splitting that
     /// (`unmap_huge_pmd_locked()`).
     pub discards_lazyfree_pmd: bool,
-    /// One that was written to again, or that somebody holds, stays as it is ("mm: set folio
-    /// swapbacked iff folios are dirty in try_to_unmap_one"); else it is split.
+    /// One that was written to again, or that somebody holds, stays as it is, in
+    /// `__discard_anon_folio_pmd_locked()` and `try_to_unmap_one()` ("mm: set folio swapbacked
+    /// iff folios are dirty in try_to_unmap_one"); else it is split.
     pub keeps_lazyfree_pmd: bool,
-    /// Reclaim tells of the PTEs of a lazyfree huge page in one range ("mm: support batched
+    /// Reclaim tells of the PTEs of a lazyfree huge page in one range: `try_to_unmap_one()`
+    /// ("mm: support batched
     /// unmap for lazyfree large folios during reclamation").
     pub unmaps_lazyfree_in_batches: bool,
     /// A write to one page of a huge page that no other mm maps reuses it, though it is not
@@ -89,8 +96,8 @@ pub struct Profile {
     /// is empty then (SHRINK_STOP), and all of it stays to be done; later it is where
     /// nothing was in the queue, a `list_lru` since then (`deferred_split_lru`).
     pub emptied_split_queue_stops: bool,
-    /// Slots of single pages go through caches of 64 that each CPU has (`mm/swap_slots.c`,
-    /// until "mm, swap: remove swap slot cache").
+    /// Slots of single pages go through caches of 64 that each CPU has: `folio_alloc_swap()`
+    /// and `free_swap_slot()` of `mm/swap_slots.c`, until "mm, swap: remove swap slot cache".
     pub swap_slots_cache: bool,
     /// A cluster of swap is taken off its list to be looked at, and each that has slots left
     /// goes to the fragmented ones; for single pages those with free slots come before those

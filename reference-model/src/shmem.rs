@@ -127,7 +127,7 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     if new > old {
         return Ok(());
     }
-    // As in punch_hole(), no zap_flags.
+    // As where a hole is punched, no zap_flags.
     let all = ZapDetails::PAGES;
     if old > new {
         unmap_mapping_range(k, file, new, u64::MAX, all);

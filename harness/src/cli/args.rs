@@ -43,6 +43,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say what two kernels tell secondary MMUs differently
     Compare(CompareArgs),
+    /// Say what changed between two kernels of what the model mirrors
+    Drift(DriftArgs),
     /// Print what the model expects of scenarios, without any kernel
     Predict(PredictArgs),
     /// List scenarios with what they are about
@@ -304,6 +306,30 @@ pub struct CompareArgs {
     )]
     pub guest: GuestArgs,
 }
+
+/// Options of `drift`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DRIFT_EXIT_CODES)]
+pub struct DriftArgs {
+    /// The earlier kernel: its source tree, or its name or series in vm/kernels.toml
+    #[arg(value_name = "OLD")]
+    pub old: OsString,
+    /// The later one
+    #[arg(value_name = "NEW")]
+    pub new: OsString,
+    /// Only this function, macro or type of the kernel; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub function: Vec<String>,
+    /// Without the changed lines
+    #[arg(long)]
+    pub brief: bool,
+    /// For people, or JSON lines for programs (harness/JSON.md)
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+const DRIFT_EXIT_CODES: &str = "What the model mirrors, the comments of its source say. Comments and white space of the \
+kernel do not count.\n\nExit codes: 0 nothing changed, 1 something did, 2 bad command line, 69 a source cannot be read.";
 
 /// Options of `doctor`.
 #[derive(Clone, Debug, Args)]

@@ -5,6 +5,7 @@ pub mod args;
 mod commands;
 mod config;
 mod cost;
+mod drift;
 mod history;
 mod interrupt;
 mod manual;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => commands::run(args),
         Command::Compare(args) => commands::compare(&args),
+        Command::Drift(args) => drift::drift(&args),
         Command::Predict(args) => commands::predict(&args),
         Command::List(args) => commands::list(&args),
         Command::Check(args) => commands::check(&args),

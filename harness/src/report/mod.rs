@@ -5,6 +5,7 @@
 pub mod compares;
 pub mod costs;
 mod drawing;
+pub mod drifts;
 pub mod human;
 pub mod json;
 pub mod junit;

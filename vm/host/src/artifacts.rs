@@ -64,6 +64,25 @@ pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
     locate_in(&Cache::from_env()?, &home()?, kernel)
 }
 
+/// The unpacked source of a kernel, with its edits: whether the kernel is up to date or not.
+///
+/// # Errors
+/// It is unknown, or was never provisioned.
+pub fn source(kernel: &KernelChoice) -> Result<PathBuf, VmError> {
+    let (cache, checkout) = (Cache::from_env()?, home()?);
+    let wanted = Wanted::new(&checkout, kernel)?;
+    if let Some(tree) = &wanted.tree {
+        return Ok(tree.path().to_owned());
+    }
+    let manifest = Manifest::read(&cache, &wanted.slug)?;
+    let view = manifest.and_then(|manifest| cache.finished("builds", &manifest.keys.kernel));
+    view.ok_or_else(|| VmError::NotProvisioned {
+        kernel: kernel.to_string(),
+        why: "not provisioned".to_owned(),
+        remedy: wanted.remedy(&checkout),
+    })
+}
+
 /// What is asked for, before the cache is asked.
 struct Wanted {
     slug: String,

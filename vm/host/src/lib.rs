@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod boards;
+pub mod c_source;
 mod cache;
 mod conversation;
 pub mod doctor;
@@ -19,6 +20,6 @@ mod manifest;
 pub mod provision;
 mod tree;
 
-pub use artifacts::{Artifacts, locate};
+pub use artifacts::{Artifacts, locate, source};
 pub use error::VmError;
 pub use kernels::{Board, EVERY, KernelChoice, KernelInfo, every, in_order, kernel_name, kernels};

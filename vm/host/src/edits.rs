@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Small edits of a kernel's source, each in a function that it names.
 
-mod c_source;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::c_source;
 use crate::error::VmError;
 use crate::kernels::nearest;
 

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which functions of the kernel the model mirrors, by what the model's own source says.
+//!
+//! A doc comment names them in backticks, functions with their parentheses, and so does a
+//! comment in a function, there without backticks. No other list has to be kept in step.
+
+use std::collections::BTreeSet;
+
+/// The model's files. A test sees to it that none is missing.
+const SOURCES: &[(&str, &str)] = &[
+    ("anon_vma.rs", include_str!("anon_vma.rs")),
+    ("exit.rs", include_str!("exit.rs")),
+    ("folio.rs", include_str!("folio.rs")),
+    ("fork.rs", include_str!("fork.rs")),
+    ("gup.rs", include_str!("gup.rs")),
+    ("huge_memory.rs", include_str!("huge_memory.rs")),
+    ("kernel.rs", include_str!("kernel.rs")),
+    ("khugepaged.rs", include_str!("khugepaged.rs")),
+    ("madvise.rs", include_str!("madvise.rs")),
+    ("madvise_pageout.rs", include_str!("madvise_pageout.rs")),
+    ("memcontrol.rs", include_str!("memcontrol.rs")),
+    ("memory.rs", include_str!("memory.rs")),
+    ("memory_swap.rs", include_str!("memory_swap.rs")),
+    ("memory_zap.rs", include_str!("memory_zap.rs")),
+    ("mm_types.rs", include_str!("mm_types.rs")),
+    ("mmap.rs", include_str!("mmap.rs")),
+    ("mmu_gather.rs", include_str!("mmu_gather.rs")),
+    ("mprotect.rs", include_str!("mprotect.rs")),
+    ("predict.rs", include_str!("predict.rs")),
+    ("rmap.rs", include_str!("rmap.rs")),
+    ("sched.rs", include_str!("sched.rs")),
+    ("shmem.rs", include_str!("shmem.rs")),
+    ("shrinker.rs", include_str!("shrinker.rs")),
+    ("swap.rs", include_str!("swap.rs")),
+    ("swap_state.rs", include_str!("swap_state.rs")),
+    ("swapfile.rs", include_str!("swapfile.rs")),
+    ("tlbflush.rs", include_str!("tlbflush.rs")),
+    ("vma.rs", include_str!("vma.rs")),
+    ("vmscan.rs", include_str!("vmscan.rs")),
+    ("workingset.rs", include_str!("workingset.rs")),
+];
+
+/// Something of the model (a function, a type, a constant), and what of the kernel it mirrors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Its name in the model.
+    pub name: &'static str,
+    /// The model's file, below `reference-model/src`.
+    pub file: &'static str,
+    /// The line at which it begins, from 1.
+    pub line: usize,
+    /// Names of the kernel's functions, macros and types.
+    pub kernel: BTreeSet<&'static str>,
+    /// Files of the kernel that it, or the model's file, says they are from. Where a name
+    /// is defined in other files too, these count.
+    pub sources: BTreeSet<&'static str>,
+    /// The fields of [`Profile`](crate::Profile) that it reads.
+    pub fields: BTreeSet<&'static str>,
+    /// The model's other functions that it calls.
+    pub calls: BTreeSet<&'static str>,
+}
+
+/// A field of [`Profile`](crate::Profile).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What of the kernel its documentation names.
+    pub kernel: BTreeSet<&'static str>,
+}
+
+/// All that the model mirrors, in the order of its files.
+pub fn mirrors() -> Vec<Mirror> {
+    let fields: Vec<&str> = fields().iter().map(|field| field.name).collect();
+    let mut mirrors = Vec::new();
+    for (file, text) in SOURCES {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let own = files(text.lines().filter(|line| line.starts_with("//!")));
+        mirrors.extend(items(text).into_iter().map(|item| {
+            Mirror {
+                name: item.name,
+                file,
+                line: item.line,
+                kernel: item.kernel(),
+                sources: own
+                    .union(&files(item.docs.iter().copied()))
+                    .copied()
+                    .collect(),
+                fields: after_a_dot(&item.body)
+                    .filter(|word| fields.contains(word))
+                    .collect(),
+                calls: item.calls(),
+            }
+        }));
+    }
+    mirrors
+}
+
+/// The fields of the profile that say what differs, in their order.
+pub fn fields() -> Vec<Field> {
+    let text = include_str!("profile.rs");
+    let body = text.split_once("pub struct Profile {").map_or("", |s| s.1);
+    let body = body.split("\n}").next().unwrap_or_default();
+    let (mut fields, mut docs) = (Vec::new(), Vec::new());
+    for line in body.lines().map(str::trim) {
+        if line.starts_with("///") {
+            docs.push(line);
+        } else if let Some((name, _)) = line.split_once(':') {
+            fields.push(Field {
+                name: name.trim_start_matches("pub "),
+                kernel: docs.drain(..).flat_map(in_backticks).collect(),
+            });
+        }
+    }
+    // The first one is the profile's name.
+    fields.split_off(1)
+}
+
+/// A function, type or constant of a file, with its comments.
+struct Item {
+    name: &'static str,
+    line: usize,
+    docs: Vec<&'static str>,
+    body: Vec<&'static str>,
+}
+
+impl Item {
+    /// What of the kernel its comments name.
+    fn kernel(&self) -> BTreeSet<&'static str> {
+        let docs = self.docs.iter().copied().flat_map(in_backticks);
+        let comments = self.body.iter().filter_map(|line| line.split_once("// "));
+        docs.chain(comments.flat_map(|(_, comment)| with_parentheses(comment)))
+            .collect()
+    }
+
+    /// What it calls.
+    fn calls(&self) -> BTreeSet<&'static str> {
+        let code = self.body.iter().skip(1);
+        let code = code.map(|line| line.split("//").next().unwrap_or_default());
+        code.flat_map(with_parentheses).collect()
+    }
+}
+
+/// The items of a file as rustfmt leaves it: the last line of one has its first line's
+/// indentation.
+fn items(text: &'static str) -> Vec<Item> {
+    let (mut items, mut docs): (Vec<Item>, Vec<&str>) = (Vec::new(), Vec::new());
+    let mut inside: Option<(Item, String)> = None;
+    for (number, line) in text.lines().enumerate() {
+        if let Some((item, end)) = &mut inside {
+            item.body.push(line);
+            if line == end {
+                items.extend(inside.take().map(|(item, _)| item));
+            }
+        } else if line.trim_start().starts_with("///") {
+            docs.push(line);
+        } else if let Some(name) = defined(line) {
+            let item = Item {
+                name,
+                line: number + 1,
+                docs: std::mem::take(&mut docs),
+                body: vec![line],
+            };
+            let indentation = line.len() - line.trim_start().len();
+            let is_function = line.contains("fn ");
+            if is_function && !line.ends_with('}') {
+                inside = Some((item, format!("{}}}", &line[..indentation])));
+            } else {
+                items.push(item);
+            }
+        } else if !line.trim_start().starts_with("#[") {
+            docs.clear();
+        }
+    }
+    items
+}
+
+/// The name that a line begins to define.
+fn defined(line: &str) -> Option<&str> {
+    let words = line.trim_start();
+    let words = words.strip_prefix("pub ").unwrap_or(words);
+    let words = words.strip_prefix("pub(crate) ").unwrap_or(words);
+    let words = words.strip_prefix("const fn ").unwrap_or(words);
+    let keywords = ["fn ", "struct ", "enum ", "const ", "type "];
+    let stripped = keywords.iter().find_map(|word| words.strip_prefix(word));
+    let rest = stripped.or_else(|| (line.contains("const fn ")).then_some(words))?;
+    rest.split(|c| !is_word(c)).next()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// Words of a doc comment in backticks that are names of the kernel: `f()`, `struct s`,
+/// `enum e`, `MACRO`.
+fn in_backticks(line: &str) -> Vec<&str> {
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|text| {
+            let function = text.strip_suffix("()");
+            let named = ["struct ", "enum ", "union "];
+            let named = named.iter().find_map(|word| text.strip_prefix(word));
+            let is_macro = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let capitals = (text.contains('_') && text.chars().all(is_macro)).then_some(text);
+            function.or(named).or(capitals)
+        })
+        .filter(|name| !name.is_empty() && name.chars().all(is_word))
+        .collect()
+}
+
+/// Names that a parenthesis follows.
+fn with_parentheses(text: &str) -> Vec<&str> {
+    let before = text.match_indices('(').map(|(at, _)| &text[..at]);
+    before
+        .filter_map(|text| text.rsplit(|c| !is_word(c)).next())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))
+        .collect()
+}
+
+/// Names behind a dot.
+fn after_a_dot<'a>(lines: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
+    lines.iter().flat_map(|line| {
+        let parts = line.split('.').skip(1);
+        parts.filter_map(|part| part.split(|c| !is_word(c)).next())
+    })
+}
+
+/// Files of the kernel that lines name.
+fn files<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let is_path = |c: char| is_word(c) || c == '/' || c == '.' || c == '-';
+    lines
+        .flat_map(|line| line.split(move |c| !is_path(c)))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.contains('/') && (word.ends_with(".c") || word.ends_with(".h")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one of that name.
+    fn mirror(name: &str) -> Mirror {
+        let all = mirrors();
+        let mut found = all.into_iter().filter(|mirror| mirror.name == name);
+        found.next().unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    #[test]
+    fn no_file_of_the_model_is_missing() {
+        // These mirror nothing of the kernel.
+        let apart = [
+            "api.rs",
+            "consistency.rs",
+            "errno.rs",
+            "lib.rs",
+            "mirrored.rs",
+            "profile.rs",
+        ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        let mut names: Vec<String> = files
+            .map(|file| file.file_name().into_string().unwrap())
+            .filter(|name| !apart.contains(&name.as_str()))
+            .collect();
+        names.sort();
+        let listed: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, listed);
+    }
+
+    #[test]
+    fn a_function_mirrors_what_its_comments_name() {
+        let pageout = mirror("pageout");
+        assert_eq!(pageout.file, "vmscan.rs");
+        let kernel: Vec<&str> = pageout.kernel.into_iter().collect();
+        assert!(kernel.contains(&"pageout") && kernel.contains(&"swap_writepage"));
+        assert!(pageout.sources.contains("mm/vmscan.c"));
+        assert!(
+            mirror("pte_accessible")
+                .sources
+                .contains("arch/riscv/include/asm/pgtable.h")
+        );
+        // By a comment inside of it, too.
+        assert!(
+            mirror("copy_huge_pmd")
+                .kernel
+                .contains("folio_try_dup_anon_rmap_pmd")
+        );
+        assert!(mirror("ScanControl").kernel.contains("scan_control"));
+        assert!(mirror("DEF_PRIORITY").kernel.contains("DEF_PRIORITY"));
+    }
+
+    #[test]
+    fn what_it_reads_and_calls_is_known() {
+        let notes = mirror("lru_note_cost");
+        assert!(
+            notes.fields.contains("note_cost_decays_on_zero"),
+            "{notes:?}"
+        );
+        let shrink = mirror("shrink_folio_list");
+        assert!(!shrink.calls.contains("shrink_folio_list"));
+        assert!(
+            mirror("shrink_inactive_list")
+                .calls
+                .contains("shrink_folio_list")
+        );
+    }
+
+    #[test]
+    fn each_field_of_the_profile_is_read_somewhere_and_says_of_what_it_speaks() {
+        let fields = fields();
+        // The name, and the first and the last line, are none.
+        assert_eq!(
+            fields.len(),
+            format!("{:#?}", crate::Profile::STABLE).lines().count() - 3
+        );
+        let mirrors = mirrors();
+        for field in fields {
+            let read = mirrors
+                .iter()
+                .any(|mirror| mirror.fields.contains(field.name));
+            assert!(read, "{} is read by nothing", field.name);
+            assert!(!field.kernel.is_empty(), "{} names no function", field.name);
+        }
+    }
+}

@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::outcome::Outcome;
+use tlbdiff::reading::Reading;
 use tlbdiff::snapshot::{Place, Set, Snapshot};
 
 #[test]
@@ -24,6 +25,7 @@ fn the_model_agrees_with_every_snapshot() {
     ] {
         let by_model = Judge {
             profile,
+            reading: Reading::Read,
             repeat: 1,
             snapshots: None,
             kernel: profile.name.to_owned(),
@@ -37,6 +39,7 @@ fn the_model_agrees_with_every_snapshot() {
 fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
     let by_model = Judge {
         profile: &Profile::PREPATCH,
+        reading: Reading::Read,
         repeat: 1,
         snapshots: None,
         kernel: "stable".to_owned(),

@@ -19,6 +19,7 @@ use tlbdiff::backend::guest::{GuestBackend, Settings};
 use tlbdiff::convert::{Tracing, to_program};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
+use tlbdiff::reading::Reading;
 use tlbdiff::scenario::Scenario;
 use tlbdiff::snapshot::Set;
 use vm::KernelChoice;
@@ -65,6 +66,7 @@ fn ms(time: Duration) -> f64 {
 fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     let judge = Judge {
         profile: &Profile::STABLE,
+        reading: Reading::Read,
         repeat: 1,
         snapshots: Set::of_kernel(KERNEL),
         kernel: KERNEL.to_owned(),

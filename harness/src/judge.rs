@@ -3,9 +3,10 @@
 
 use crate::backend::{Backend, Observed, Subject};
 use crate::convert::to_model;
-use crate::diff::{self, Side, Uncovered, diff, diff_texts};
+use crate::diff::{self, Diff, Side, Uncovered, diff, diff_texts};
 use crate::layer1::Layer1;
 use crate::observe::Observation;
+use crate::reading::{Hint, Reading};
 use crate::scenario::Scenario;
 use crate::snapshot::{Header, Info, MachineInfo, Place, Set, Snapshot};
 use crate::text::{self, StepText, Text};
@@ -20,6 +21,8 @@ use std::time::Instant;
 pub struct Judge {
     /// The model's kernel.
     pub profile: &'static Profile,
+    /// Whether that was read for the kernel's release.
+    pub reading: Reading,
     /// How often each scenario is run.
     pub repeat: u32,
     /// Which accepted snapshots observations are compared with, and proposed for
@@ -49,6 +52,7 @@ impl Judge {
             verdict.findings.push(finding);
         }
         self.expect_known(&mut verdict);
+        self.accuse_no_other_release(&mut verdict);
         verdict.elapsed = begin.elapsed();
         verdict
     }
@@ -74,10 +78,42 @@ impl Judge {
         }
         // What may not have been told may be what is known, and where nothing is predicted
         // nothing can be said.
-        let supposed = |finding: &Finding| matches!(finding, Finding::Supposed(_));
+        let supposed = |finding: &Finding| matches!(finding, Finding::Supposed { .. });
         if verdict.unpredicted().is_none() && !verdict.findings.iter().any(supposed) {
             verdict.findings.push(Finding::Gone { page });
         }
+    }
+
+    /// What a model that was not read for a release says of the steps is no accusation.
+    fn accuse_no_other_release(&self, verdict: &mut Verdict) {
+        if matches!(self.reading, Reading::Read) {
+            return;
+        }
+        let scenario = Arc::clone(&verdict.scenario);
+        for finding in &mut verdict.findings {
+            match finding {
+                Finding::Layer2(diff) => {
+                    let diff = std::mem::take(diff);
+                    let hints = self.hints(&scenario, &diff);
+                    *finding = Finding::NotRead { diff, hints };
+                }
+                Finding::Unsafe(uncovered) | Finding::Supposed { uncovered, .. } => {
+                    let uncovered = std::mem::take(uncovered);
+                    let read = false;
+                    *finding = Finding::Supposed { uncovered, read };
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn hints(&self, scenario: &Scenario, diff: &Diff) -> Vec<Hint> {
+        let program = to_model(scenario);
+        let steps = diff.steps.iter().map(|step| program.steps.get(step.step));
+        steps
+            .map(|step| step.and_then(|step| self.reading.hint(&step.op)))
+            .map(Option::unwrap_or_default)
+            .collect()
     }
 
     /// The pipeline.
@@ -142,7 +178,10 @@ fn accusation(uncovered: Vec<Uncovered>, same: usize) -> Vec<Finding> {
         findings.push(Finding::Unsafe(known));
     }
     if !supposed.is_empty() {
-        findings.push(Finding::Supposed(supposed));
+        findings.push(Finding::Supposed {
+            uncovered: supposed,
+            read: true,
+        });
     }
     findings
 }

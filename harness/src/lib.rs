@@ -16,6 +16,7 @@ pub mod layer1;
 pub mod observe;
 pub mod outcome;
 pub mod parse;
+pub mod reading;
 pub mod report;
 pub mod run;
 pub mod scenario;

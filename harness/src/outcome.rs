@@ -7,6 +7,9 @@ pub const EXIT_AGREE: u8 = 0;
 pub const EXIT_FOUND: u8 = 1;
 /// The command line or a scenario is wrong.
 pub const EXIT_INVALID: u8 = 2;
+/// Kernel and model disagree, and the model was not read for the kernel's release: nothing else
+/// was found.
+pub const EXIT_MODEL_NOT_READ: u8 = 3;
 /// Nothing was found, but not everything could be run.
 pub const EXIT_COULD_NOT_RUN: u8 = 69;
 /// Interrupted by Ctrl-C.
@@ -26,6 +29,9 @@ pub enum Outcome {
     Known,
     /// No QEMU, boot failed, agent silent, records lost: says nothing about the kernel.
     CouldNotRun,
+    /// Kernel and model disagree on what steps do, and the model was not read for the kernel's
+    /// release.
+    ModelNotRead,
     /// There is no accepted snapshot.
     SnapshotNew,
     /// The kernel disagrees with the accepted snapshot.
@@ -48,11 +54,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, the worst last.
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 13] = [
         Outcome::Agree,
         Outcome::Skipped,
         Outcome::Known,
         Outcome::CouldNotRun,
+        Outcome::ModelNotRead,
         Outcome::SnapshotNew,
         Outcome::SnapshotChanged,
         Outcome::FindingGone,
@@ -71,6 +78,7 @@ impl Outcome {
             Outcome::Known => "known",
             Outcome::FindingGone => "finding gone",
             Outcome::CouldNotRun => "could not run",
+            Outcome::ModelNotRead => "model not read",
             Outcome::SnapshotNew => "snapshot new",
             Outcome::SnapshotChanged => "snapshot changed",
             Outcome::Varies => "varies",
@@ -98,6 +106,7 @@ impl Outcome {
         match self {
             Outcome::Agree | Outcome::Skipped | Outcome::Known => EXIT_AGREE,
             Outcome::CouldNotRun => EXIT_COULD_NOT_RUN,
+            Outcome::ModelNotRead => EXIT_MODEL_NOT_READ,
             Outcome::SnapshotNew
             | Outcome::SnapshotChanged
             | Outcome::Varies
@@ -124,5 +133,7 @@ mod tests {
     fn what_was_found_outlives_what_could_not_be_run() {
         let worst = Outcome::Differs.max(Outcome::CouldNotRun);
         assert_eq!(worst.exit_code(), EXIT_FOUND);
+        let worst = Outcome::ModelNotRead.max(Outcome::CouldNotRun);
+        assert_eq!(worst.exit_code(), EXIT_MODEL_NOT_READ);
     }
 }

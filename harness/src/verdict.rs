@@ -5,6 +5,7 @@ use crate::diff::{Diff, Uncovered};
 use crate::layer1::Layer1Verdict;
 use crate::observe::Observation;
 use crate::outcome::Outcome;
+use crate::reading::Hint;
 use crate::scenario::Scenario;
 use reference_model::{Prediction, Unpredicted};
 use std::path::PathBuf;
@@ -18,10 +19,23 @@ pub enum Finding {
     Layer1(Layer1Verdict),
     /// Steps that did something else than the model of the mm core does.
     Layer2(Diff),
+    /// The same, of a release that the model was not read for.
+    NotRead {
+        /// The model against the kernel.
+        diff: Diff,
+        /// What may explain it, for each step of `diff`.
+        hints: Vec<Hint>,
+    },
     /// Pages of which secondary MMUs were not told in time.
     Unsafe(Vec<Uncovered>),
-    /// The same, if the kernel did there what the model expects; but it did something else.
-    Supposed(Vec<Uncovered>),
+    /// The same, if the kernel did there what the model expects; but it did something else, or
+    /// is of a release that the model was not read for.
+    Supposed {
+        /// What was not told.
+        uncovered: Vec<Uncovered>,
+        /// Whether the model speaks for the kernel's release.
+        read: bool,
+    },
     /// The kernel did something else than the accepted snapshot says.
     SnapshotChanged {
         /// Accepted against observed.
@@ -83,7 +97,12 @@ impl Finding {
     /// What it makes of the scenario.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Finding::Layer1(_) | Finding::Layer2(_) | Finding::Supposed(_) => Outcome::Differs,
+            Finding::Layer1(_) | Finding::Layer2(_) | Finding::Supposed { read: true, .. } => {
+                Outcome::Differs
+            }
+            Finding::NotRead { .. } | Finding::Supposed { read: false, .. } => {
+                Outcome::ModelNotRead
+            }
             Finding::Unsafe(_) => Outcome::Unsafe,
             Finding::SnapshotChanged { .. } => Outcome::SnapshotChanged,
             Finding::SnapshotNew { .. } => Outcome::SnapshotNew,

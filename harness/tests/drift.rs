@@ -2,12 +2,13 @@
 //! What changed between two releases, of what the model mirrors: their sources have to be
 //! provisioned.
 
-use reference_model::Profile;
 use reference_model::mirrored::{Mirror, fields, mirrors};
-use std::collections::BTreeSet;
+use reference_model::{Profile, forms};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use tlbdiff::drift::{Change, Drift, Source, drift};
-use vm::KernelChoice;
+use tlbdiff::reading;
+use vm::{KernelChoice, c_source};
 
 fn source(name: &str) -> Source {
     let root = vm::source(&KernelChoice::Named(name.to_owned())).expect("it is provisioned");
@@ -172,4 +173,32 @@ fn it_is_told_with_the_function_of_the_model_and_the_changed_lines() {
     assert!(error.contains("no kernel is called `nxt`"), "{error}");
     let (code, _, error) = tlbdiff(&["drift", "stable", "/nowhere"]);
     assert_eq!(code, Some(2), "{error}");
+}
+
+/// The text of a kernel's tlbflush.c.
+fn tlbflush(name: &str) -> String {
+    let root = vm::source(&KernelChoice::Named(name.to_owned())).expect("it is provisioned");
+    std::fs::read_to_string(root.join(reading::TLBFLUSH)).expect("it has one")
+}
+
+#[test]
+fn the_forms_of_tlbflush_c_are_those_of_the_releases() {
+    let texts = ["6.12", "prepatch", "7.2", "7.3"].map(tlbflush);
+    let mut forms: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for (name, text) in texts.iter().flat_map(|text| reading::functions(text)) {
+        let form = forms::form(&c_source::words(text));
+        forms.entry(name).or_default().insert(form);
+    }
+    let mut table = String::new();
+    for (name, forms) in forms {
+        let forms: Vec<String> = forms.iter().map(|form| format!("{form:#018x}")).collect();
+        table += &format!("    (\"{name}\", &[{}]),\n", forms.join(", "));
+    }
+    for text in &texts {
+        let unknown = reading::unknown_forms(text);
+        assert!(unknown.is_empty(), "{unknown:?}; all of them are\n{table}");
+    }
+    // The fix of a finding is an edit, and no release's.
+    let fixed = tlbflush("noasid-fixed");
+    assert_eq!(reading::unknown_forms(&fixed), ["__flush_tlb_range"]);
 }

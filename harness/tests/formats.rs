@@ -37,6 +37,13 @@ fn findings() -> Vec<(&'static str, Vec<Finding>)> {
     vec![
         ("munmap/agree", vec![]),
         ("munmap/differs", vec![Finding::Layer2(diff())]),
+        (
+            "munmap/not-read",
+            vec![Finding::NotRead {
+                diff: diff(),
+                hints: Vec::new(),
+            }],
+        ),
         ("munmap/unsafe", vec![Finding::Unsafe(Vec::new())]),
         (
             "a/b/crashed",
@@ -197,7 +204,7 @@ fn other_tools_read_what_is_written_for_them() {
 /// Two have no result, which is an error each and not a failure.
 fn check_ktap(read: &Value) {
     assert_eq!(read["passed"], 2, "agrees, and is known: {read}");
-    assert_eq!(read["failed"], 8, "{read}");
+    assert_eq!(read["failed"], 9, "{read}");
     assert_eq!(read["skipped"], 1, "{read}");
     assert_eq!(read["errors"], 2, "{read}");
 }
@@ -207,12 +214,14 @@ fn check_junit(read: &Value) {
     assert_eq!(read["tests"], all, "{read}");
     assert_eq!(
         (&read["failures"], &read["errors"]),
-        (&Value::from(8), &Value::from(2))
+        (&Value::from(9), &Value::from(2))
     );
     let result = |name: &str| read["cases"][name].clone();
     let is = |kind: &str, what: &str| serde_json::json!([[kind, what]]);
     assert_eq!(result("tlbdiff.munmap.agree"), serde_json::json!([]));
     assert_eq!(result("tlbdiff.munmap.differs"), is("Failure", "differs"));
+    let not_read = is("Failure", "model not read");
+    assert_eq!(result("tlbdiff.munmap.not-read"), not_read);
     assert_eq!(
         result("tlbdiff.a.b.crashed"),
         is("Failure", "kernel crashed")

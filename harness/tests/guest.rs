@@ -12,6 +12,7 @@ use std::time::Duration;
 use tlbdiff::backend::guest::{GuestBackend, Settings};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
+use tlbdiff::reading::{Nearest, Reading};
 use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::Scenario;
 use tlbdiff::snapshot::Set;
@@ -46,6 +47,7 @@ fn below(folder: &str) -> Vec<Arc<Scenario>> {
 fn kernel_model_and_snapshots_agree_on_every_scenario() {
     let by = Judge {
         profile: &Profile::STABLE,
+        reading: Reading::Read,
         repeat: 1,
         snapshots: Some(Set::Stable),
         kernel: "stable".to_owned(),
@@ -59,6 +61,7 @@ fn kernel_model_and_snapshots_agree_on_every_scenario() {
 fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
     let by = Judge {
         profile: &Profile::PREPATCH,
+        reading: Reading::Read,
         repeat: 1,
         snapshots: None,
         kernel: "stable".to_owned(),
@@ -69,10 +72,45 @@ fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
     assert!(told.contains("+      told ["), "{told}");
 }
 
+/// Layer 1 goes by the form of tlbflush.c and not by the release, so that what it finds is a
+/// difference; what only the model of the steps says is none.
+#[test]
+fn a_model_that_was_not_read_for_a_release_finds_in_layer_1_what_it_is() {
+    let worst = |profile, name: &str| {
+        let sources = Err("no source".to_owned());
+        let nearest = Nearest::new("6.13".to_owned(), "6.12".to_owned(), sources);
+        let by = Judge {
+            profile,
+            reading: Reading::NotRead(Arc::new(nearest)),
+            repeat: 1,
+            snapshots: None,
+            kernel: "stable".to_owned(),
+        };
+        let path = root().join("scenarios").join(name);
+        let scenarios = all_scenarios().into_iter();
+        let one = scenarios.filter(|scenario| scenario.path == path);
+        let (summary, told) = judge(one.collect(), by, guest());
+        (summary.worst(), told)
+    };
+    let (outcome, told) = worst(&Profile::PREPATCH, "munmap/middle.yaml");
+    assert_eq!(outcome, Outcome::Differs, "{told}");
+    assert!(told.contains("layer 1 differs"), "{told}");
+    let name = "madvise/guard-install-unknown.yaml";
+    let (outcome, told) = worst(&Profile::NEXT, name);
+    assert_eq!(outcome, Outcome::ModelNotRead, "{told}");
+    assert!(
+        told.contains("what changed since 6.12 is not known: no source"),
+        "{told}"
+    );
+    let (outcome, told) = worst(&Profile::STABLE, name);
+    assert_eq!(outcome, Outcome::Agree, "{told}");
+}
+
 #[test]
 fn results_do_not_vary() {
     let by = Judge {
         profile: &Profile::STABLE,
+        reading: Reading::Read,
         repeat: 5,
         snapshots: None,
         kernel: "stable".to_owned(),

@@ -18,6 +18,7 @@ use tlbdiff::judge::{Judge, expect};
 use tlbdiff::layer1::Layer1;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::parse::parse;
+use tlbdiff::reading::{Nearest, Reading};
 use tlbdiff::report::compares::Compares;
 use tlbdiff::report::human::Style;
 use tlbdiff::run::{MakeBackend, Stop, messages};
@@ -92,6 +93,7 @@ fn scenario(path: &str) -> Arc<Scenario> {
 fn of_finding(kernel: &str, profile: &'static Profile, does: As) -> (Outcome, String) {
     let by = Judge {
         profile,
+        reading: Reading::Read,
         repeat: 2,
         snapshots: None,
         kernel: kernel.to_owned(),
@@ -144,6 +146,7 @@ fn only_where_a_promise_was_made_can_it_be_broken() {
     let outcome = |profile: &'static Profile| {
         let by = Judge {
             profile,
+            reading: Reading::Read,
             repeat: 1,
             snapshots: None,
             kernel: profile.name.to_owned(),
@@ -153,6 +156,50 @@ fn only_where_a_promise_was_made_can_it_be_broken() {
     };
     assert_eq!(outcome(&Profile::PREPATCH), Outcome::Agree);
     assert_eq!(outcome(&Profile::STABLE), Outcome::Unsafe);
+}
+
+/// What a model of 7.2 makes of a kernel that does as another profile's and is told as 7.1: which
+/// was not read, and whose source is 6.12's.
+fn not_read(does: As, scenario_name: &str) -> (Outcome, String) {
+    let source = |name: &str| {
+        let kernel = vm::KernelChoice::Named(name.to_owned());
+        vm::source(&kernel).expect("it is provisioned")
+    };
+    let sources = Ok([source("7.2"), source("6.12")]);
+    let nearest = Nearest::new("7.1.0".to_owned(), "next".to_owned(), sources);
+    let by = Judge {
+        profile: &Profile::NEXT,
+        reading: Reading::NotRead(Arc::new(nearest)),
+        repeat: 1,
+        snapshots: None,
+        kernel: "tree:/somewhere".to_owned(),
+    };
+    let (summary, told) = judge(vec![scenario(scenario_name)], by, does.backend());
+    (summary.worst(), told)
+}
+
+#[test]
+fn a_model_that_was_not_read_for_a_release_says_what_may_explain_it_and_accuses_nobody() {
+    let (outcome, told) = not_read(STABLE, "madvise/dontneed-across-page-tables.yaml");
+    assert_eq!(outcome, Outcome::ModelNotRead, "{told}");
+    assert_eq!(outcome.exit_code(), 3);
+    for wanted in [
+        "the model was not read for Linux 7.1.0 but for next",
+        "changed since next in what this step comes to: do_madvise, ",
+        "madvise_dontneed_single_vma",
+    ] {
+        assert!(told.contains(wanted), "no {wanted} in {told}");
+    }
+    // One that tells nobody would be unsafe, if the model spoke for it.
+    let (outcome, told) = not_read(PREPATCH, "munmap/middle.yaml");
+    assert_eq!(outcome, Outcome::ModelNotRead, "{told}");
+    assert!(told.contains("perhaps unsafe"), "{told}");
+    let next = As {
+        profile: &Profile::NEXT,
+        asids: true,
+    };
+    let (outcome, told) = not_read(next, "madvise/dontneed-across-page-tables.yaml");
+    assert_eq!(outcome, Outcome::Agree, "{told}");
 }
 
 /// A stable kernel that forgets what some lines of its text say.
@@ -185,6 +232,7 @@ fn forgets(what: fn(&str) -> bool) -> (Outcome, String) {
     let scenario = check(Path::new("x.yaml"), text).expect("well-formed");
     let by = Judge {
         profile: &Profile::STABLE,
+        reading: Reading::Read,
         repeat: 1,
         snapshots: None,
         kernel: "stable".to_owned(),
@@ -278,6 +326,7 @@ impl Checkout {
         let scenario = check(&self.scenario, &text).expect("well-formed");
         let by = Judge {
             profile: does.profile,
+            reading: Reading::Read,
             repeat: 1,
             snapshots: Set::of_kernel(kernel),
             kernel: kernel.to_owned(),

@@ -15,6 +15,7 @@ use tlbdiff::judge::Judge;
 use tlbdiff::layer1::Layer1;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::parse::parse;
+use tlbdiff::reading::Reading;
 use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;
@@ -81,6 +82,7 @@ impl Checkout {
         let scenarios = scenarios.into_iter().map(Arc::new).collect();
         let by = Judge {
             profile: &Profile::STABLE,
+            reading: Reading::Read,
             repeat,
             snapshots: Some(Set::Stable),
             kernel: "stable".to_owned(),

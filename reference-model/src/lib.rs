@@ -14,6 +14,7 @@ mod errno;
 mod exit;
 mod folio;
 mod fork;
+pub mod forms;
 mod gup;
 mod huge_memory;
 mod kernel;

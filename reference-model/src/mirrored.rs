@@ -4,6 +4,7 @@
 //! A doc comment names them in backticks, functions with their parentheses, and so does a
 //! comment in a function, there without backticks. No other list has to be kept in step.
 
+use crate::Op;
 use std::collections::BTreeSet;
 
 /// The model's files. A test sees to it that none is missing.
@@ -94,6 +95,25 @@ pub fn mirrors() -> Vec<Mirror> {
         }));
     }
     mirrors
+}
+
+/// The model's function that an operation begins with.
+pub fn entry(op: &Op) -> &'static str {
+    match op {
+        Op::Mmap { .. } => "do_mmap",
+        Op::Munmap { .. } => "do_munmap",
+        Op::Mprotect { .. } => "do_mprotect",
+        Op::Madvise { .. } => "do_madvise",
+        Op::Touch { .. } => "access",
+        Op::Reclaim { .. } => "memory_reclaim",
+        Op::Run => "run",
+        Op::Fork { .. } => "kernel_clone",
+        Op::Exit => "do_exit",
+        Op::Exec { .. } => "exec_mmap",
+        Op::Ftruncate { .. } => "ftruncate",
+        Op::PunchHole { .. } => "fallocate",
+        Op::ProcessMadvise { .. } => "process_madvise",
+    }
 }
 
 /// The fields of the profile that say what differs, in their order.
@@ -253,6 +273,7 @@ mod tests {
             "api.rs",
             "consistency.rs",
             "errno.rs",
+            "forms.rs",
             "lib.rs",
             "mirrored.rs",
             "profile.rs",

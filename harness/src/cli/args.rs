@@ -30,6 +30,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "Exit codes: 0 all agree, 1 something was found, 2 bad command line or scenario, \
+3 kernel and model disagree and the model was not read for the kernel's release (and nothing else was found), \
 69 something could not be run (and nothing was found), 130 interrupted.
 
 TLBDIFF_CACHE names the folder for what is built (default: tlbdiff in $XDG_CACHE_HOME or ~/.cache). \

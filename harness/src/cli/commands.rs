@@ -124,6 +124,7 @@ fn one_run(config: &RunConfig, kernel: &KernelRun) -> Run {
     Run {
         judge: Judge {
             profile: kernel.profile,
+            reading: kernel.reading.clone(),
             repeat: config.repeat,
             snapshots: kernel.snapshots.clone(),
             kernel: kernel.kernel.clone(),

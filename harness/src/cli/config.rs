@@ -6,18 +6,22 @@ use super::args::USUAL_MEMORY;
 use super::args::{BackendName, GuestArgs, KeptAs, KernelArgs, RunArgs, Selection};
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
+use crate::outcome::Outcome;
+use crate::reading::{Nearest, Reading, TLBFLUSH, unknown_forms};
 use crate::report::human::Style;
 use crate::report::{Rerun, Start};
 use crate::scenario::{Scenario, find, names, naming};
 use crate::snapshot::Set;
 use reference_model::Profile;
+use std::fs;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 use vm::boards::Place;
 use vm::guest::CpuFeatures;
-use vm::{Artifacts, KernelChoice, VmError};
+use vm::{Artifacts, KernelChoice, KernelInfo, VmError};
 
 /// The kernel where none is named.
 const DEFAULT_KERNEL: &str = "stable";
@@ -44,6 +48,8 @@ pub struct KernelRun {
     pub kernel: String,
     /// The model's profile.
     pub profile: &'static Profile,
+    /// Whether that was read for the kernel's release.
+    pub reading: Reading,
     /// Where observations come from.
     pub from: From,
     /// Which accepted snapshots are compared with.
@@ -208,12 +214,15 @@ fn on_boards(
         }
     }
     if !exact {
-        notes.push(format!(
-            "the model has no profile of {release}; the nearest is `{}`",
-            own.name
-        ));
+        notes.push(not_read(&release, own));
     }
     let profile = named.unwrap_or(own);
+    let reading = if exact || named.is_some() {
+        Reading::Read
+    } else {
+        let why = "the source of a board's kernel is not at hand".to_owned();
+        nearest(&release, own, Err(why))
+    };
     let jobs = reached.len();
     let places = reached.into_iter().map(|(place, _)| place).collect();
     let mut start = start("board", release.clone(), line_of(&release), profile);
@@ -226,6 +235,7 @@ fn on_boards(
     let kernel = KernelRun {
         kernel: release,
         profile,
+        reading,
         snapshots: None,
         start,
         from: From::Boards(settings, Arc::new(Boards::new(places))),
@@ -250,27 +260,82 @@ fn on_guest(
     let acted_on = scenarios.iter().map(|scenario| scenario.harts()).max();
     let own = Profile::by_name(&artifacts.profile);
     let (_, read) = Profile::of_release(&artifacts.release);
-    if !read || own.is_none() {
-        let nearest = own.unwrap_or(&Profile::STABLE).name;
-        notes.push(format!(
-            "the model was not read for Linux {} ({choice}); the nearest profile is `{nearest}`: \
-             where only layer 2 differs, it may be the model that is stale",
-            artifacts.release
-        ));
-    }
+    let read = read && own.is_some();
     let own = own.unwrap_or(&Profile::STABLE);
     let profile = named.unwrap_or(own);
+    if !read {
+        notes.push(not_read(&format!("{} ({choice})", artifacts.release), own));
+    }
+    notes.extend(unknown_form(choice, profile));
+    // Who says which model it is knows what is read.
+    let reading = if read || named.is_some() {
+        Reading::Read
+    } else {
+        let sources = nearest_source(own).and_then(|nearest| Ok([nearest, source(choice)?]));
+        nearest(&artifacts.release, own, sources)
+    };
     let snapshots = Set::of_kernel(&artifacts.kernel).filter(|_| !args.no_snapshots);
     let line = line(choice, &artifacts);
     Ok(KernelRun {
         kernel: artifacts.kernel.clone(),
         profile,
+        reading,
         snapshots,
         start: start("guest", kernel_name(&artifacts), line, profile),
         from: From::Guest(Box::new(Settings {
             acted_on: acted_on.unwrap_or(0),
             ..settings(&args.guest, artifacts)
         })),
+    })
+}
+
+fn not_read(release: &str, nearest: &Profile) -> String {
+    format!(
+        "the model was not read for Linux {release}; the nearest profile is `{}`: where it alone \
+         disagrees with what the steps do, that is told as `{}`",
+        nearest.name,
+        Outcome::ModelNotRead.name()
+    )
+}
+
+fn nearest(release: &str, nearest: &Profile, sources: Result<[PathBuf; 2], String>) -> Reading {
+    let (release, nearest) = (release.to_owned(), nearest.name.to_owned());
+    Reading::NotRead(Arc::new(Nearest::new(release, nearest, sources)))
+}
+
+/// The source of the kernel that a profile was read from.
+fn nearest_source(profile: &Profile) -> Result<PathBuf, String> {
+    let kernels = vm::kernels().map_err(|error| error.to_string())?;
+    let mut kernels = kernels.into_iter();
+    let is_it = |kernel: &KernelInfo| kernel.profile == profile.name;
+    let kernel = kernels.find(is_it).ok_or_else(|| {
+        format!(
+            "no kernel of vm/kernels.toml is of profile {}",
+            profile.name
+        )
+    })?;
+    source(&KernelChoice::Named(kernel.name))
+}
+
+fn source(choice: &KernelChoice) -> Result<PathBuf, String> {
+    vm::source(choice).map_err(|error| error.to_string())
+}
+
+/// That layer 1 judges what the model was not read for, if it does: an own tree's alone, for
+/// named kernels have a profile that says so.
+fn unknown_form(choice: &KernelChoice, profile: &Profile) -> Option<String> {
+    if matches!(choice, KernelChoice::Named(_)) {
+        return None;
+    }
+    let text = fs::read_to_string(source(choice).ok()?.join(TLBFLUSH)).ok()?;
+    let unknown = unknown_forms(&text);
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "{TLBFLUSH} of {choice} is in no form that the model was read for ({}): layer 1 judges \
+             it by the form of profile `{}`",
+            unknown.join(", "),
+            profile.name
+        )
     })
 }
 
@@ -292,6 +357,7 @@ fn from_snapshots(
     Ok(KernelRun {
         kernel: choice.to_string(),
         profile,
+        reading: Reading::Read,
         snapshots: None,
         start: start("recorded", name, choice.to_string(), profile),
         from: From::Recorded(set),

@@ -5,9 +5,11 @@
 //! What is mirrored the model's own comments say ([`reference_model::mirrored`]). Comments and
 //! white space of the kernel do not count.
 
+mod lines;
 mod pairs;
 mod source;
 
+pub use lines::changed_lines;
 pub use pairs::{Change, Pair};
 
 use pairs::Newcomers;

@@ -44,7 +44,7 @@ pub enum Change<'a> {
 
 impl<'a> Pair<'a> {
     /// It is the same, in another file.
-    pub(super) fn only_moved(&self) -> bool {
+    pub fn only_moved(&self) -> bool {
         let same_in_another_file = Change::Edited {
             moved: true,
             signature: false,

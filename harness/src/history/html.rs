@@ -165,6 +165,7 @@ fn sign(outcome: Outcome) -> &'static str {
         Outcome::Skipped => "–",
         Outcome::Known => "k",
         Outcome::CouldNotRun => "?",
+        Outcome::ModelNotRead => "m",
         Outcome::SnapshotNew => "n",
         Outcome::SnapshotChanged => "s",
         Outcome::Varies => "~",

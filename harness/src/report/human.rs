@@ -8,6 +8,7 @@ use crate::compare::{Class, Comparison};
 use crate::diff::{Diff, Side, StepDiff, Uncovered, model_told};
 use crate::layer1::{Layer1Difference, Layer1Verdict};
 use crate::outcome::Outcome;
+use crate::reading::Hint;
 use crate::text;
 use crate::verdict::{Finding, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -262,12 +263,16 @@ impl Page<'_> {
     fn finding(&mut self, verdict: &Verdict, finding: &Finding) {
         match finding {
             Finding::Layer1(layer1) => self.layer1(verdict, layer1),
-            Finding::Layer2(diff) => self.layer2(verdict, diff),
+            Finding::Layer2(diff) => self.layer2(verdict, diff, &[]),
+            Finding::NotRead { diff, hints } => self.layer2(verdict, diff, hints),
             Finding::Unsafe(uncovered) => self.uncovered(verdict, uncovered, "unsafe"),
-            Finding::Supposed(uncovered) => {
-                self.line(
-                    "  the kernel did not do what the model expects, so that this is a guess:",
-                );
+            Finding::Supposed { uncovered, read } => {
+                self.line(match read {
+                    true => {
+                        "  the kernel did not do what the model expects, so that this is a guess:"
+                    }
+                    false => "  the model was not read for this release, so that this is a guess:",
+                });
                 self.uncovered(verdict, uncovered, "perhaps unsafe");
             }
             Finding::SnapshotChanged { diff, pending } => {
@@ -356,7 +361,7 @@ impl Page<'_> {
         }
     }
 
-    fn layer2(&mut self, verdict: &Verdict, diff: &Diff) {
+    fn layer2(&mut self, verdict: &Verdict, diff: &Diff, hints: &[Hint]) {
         let is_layer1 = |finding: &Finding| matches!(finding, Finding::Layer1(_));
         let whose = match verdict.checked {
             0 => "layer 2 differs (layer 1 had no call into tlbflush.c to check)",
@@ -366,10 +371,40 @@ impl Page<'_> {
             _ => "layer 2 differs, layer 1 agrees: the mm core, or the model of it",
         };
         self.line(format!("  {whose}"));
-        for step in diff.steps.iter().take(SHOWN) {
+        if let Some([release, nearest]) = hints.first().map(|hint| &hint.releases) {
+            let not_read = format!(
+                "  the model was not read for Linux {release} but for {nearest}: what changed \
+                 since may be right"
+            );
+            self.line(not_read);
+        }
+        for (number, step) in diff.steps.iter().take(SHOWN).enumerate() {
             self.step(verdict, step);
+            if let Some(hint) = hints.get(number) {
+                self.hint(hint);
+            }
         }
         self.more(diff.steps.len(), "steps");
+    }
+
+    /// What may explain that the model is wrong.
+    fn hint(&mut self, hint: &Hint) {
+        let nearest = &hint.releases[1];
+        let more = match hint.more {
+            0 => String::new(),
+            more => format!(" and {more} more (tlbdiff drift tells them all)"),
+        };
+        let functions = hint.functions.join(", ");
+        let line = match &hint.why_not {
+            Some(why) => format!("what changed since {nearest} is not known: {why}"),
+            None if hint.functions.is_empty() => {
+                format!("nothing that this step comes to in the model changed since {nearest}")
+            }
+            None => {
+                format!("changed since {nearest} in what this step comes to: {functions}{more}")
+            }
+        };
+        self.line(format!("    {line}"));
     }
 
     fn step(&mut self, verdict: &Verdict, step: &StepDiff) {
@@ -617,9 +652,11 @@ fn seconds(time: Duration) -> String {
 fn colour_of(outcome: Outcome) -> Colour {
     match outcome {
         Outcome::Agree => Colour::Green,
-        Outcome::Known | Outcome::Skipped | Outcome::CouldNotRun | Outcome::SnapshotNew => {
-            Colour::Yellow
-        }
+        Outcome::Known
+        | Outcome::Skipped
+        | Outcome::CouldNotRun
+        | Outcome::ModelNotRead
+        | Outcome::SnapshotNew => Colour::Yellow,
         Outcome::SnapshotChanged
         | Outcome::Varies
         | Outcome::FindingGone

@@ -10,6 +10,7 @@ use crate::history::changes::{Changes, Kind};
 use crate::layer1::Layer1Difference;
 use crate::observe::{ObservedCall, ObservedStep};
 use crate::outcome::Outcome;
+use crate::reading::Hint;
 use crate::scenario::{Scenario, describe::describe};
 use crate::text;
 use crate::verdict::{Finding, Verdict};
@@ -300,7 +301,12 @@ pub(super) fn finding(finding: &Finding) -> Value {
         }),
         Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
         Finding::Unsafe(uncovered) => json!({ "uncovered": lost(uncovered) }),
-        Finding::Supposed(uncovered) => json!({ "supposed": lost(uncovered) }),
+        Finding::NotRead { diff, hints } => json!({
+            "layer": 2,
+            "steps": changes(diff),
+            "hints": hints.iter().map(hint).collect::<Vec<_>>(),
+        }),
+        Finding::Supposed { uncovered, .. } => json!({ "supposed": lost(uncovered) }),
         Finding::Known { page, uncovered } => {
             json!({ "uncovered": lost(uncovered), "page": page.display().to_string() })
         }
@@ -317,6 +323,16 @@ pub(super) fn finding(finding: &Finding) -> Value {
     };
     value["outcome"] = Value::from(finding.outcome().key());
     value
+}
+
+fn hint(hint: &Hint) -> Value {
+    json!({
+        "release": hint.releases[0],
+        "nearest": hint.releases[1],
+        "functions": hint.functions,
+        "more": hint.more,
+        "why_not": hint.why_not,
+    })
 }
 
 fn lost(uncovered: &[Uncovered]) -> Vec<Value> {

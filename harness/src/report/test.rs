@@ -35,7 +35,8 @@ impl Status {
             Outcome::Known => Status::Xfail,
             Outcome::CouldNotRun => Status::Error,
             Outcome::Varies => Status::Flaky,
-            Outcome::SnapshotNew
+            Outcome::ModelNotRead
+            | Outcome::SnapshotNew
             | Outcome::SnapshotChanged
             | Outcome::FindingGone
             | Outcome::Differs
@@ -151,18 +152,24 @@ pub fn not_come_to(start: &Start, told: usize, stopped: Option<&str>) -> Vec<Tes
 pub fn why(finding: &Finding) -> String {
     match finding {
         Finding::Layer1(_) => "tlbflush.c did something else than its model".to_owned(),
-        Finding::Layer2(diff) => {
+        Finding::Layer2(diff) | Finding::NotRead { diff, .. } => {
             let steps: Vec<String> = diff
                 .steps
                 .iter()
                 .map(|step| (step.step + 1).to_string())
                 .collect();
+            let not_read = match finding {
+                Finding::NotRead { .. } => ", but the model was not read for this release",
+                _ => "",
+            };
             format!(
-                "kernel and model tell different ranges in step {}",
+                "kernel and model tell different ranges in step {}{not_read}",
                 steps.join(", ")
             )
         }
-        Finding::Supposed(_) => "secondary MMUs may not have been told of what was lost".to_owned(),
+        Finding::Supposed { .. } => {
+            "secondary MMUs may not have been told of what was lost".to_owned()
+        }
         Finding::Unsafe(_) => "secondary MMUs were not told of what was lost".to_owned(),
         Finding::SnapshotChanged { .. } => "not as in the accepted snapshot".to_owned(),
         Finding::SnapshotNew { .. } => "there is no accepted snapshot".to_owned(),

@@ -6,7 +6,8 @@ use super::args::{
     ProvisionArgs, RunArgs,
 };
 use super::config::{
-    From, KernelRun, RunConfig, artifacts, choices, profile, program, scenarios, settings, style,
+    From, KernelRun, RunConfig, artifacts, choices, make_trees_ready, profile, program, scenarios,
+    settings, style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
@@ -35,6 +36,7 @@ use vm::KernelChoice;
 
 /// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
+    make_trees_ready(&args.kernel, &args.selection)?;
     let heard = listen()?;
     let mut outputs = outputs(&args)?;
     Ok(worst(&run_telling(args, &heard, &mut outputs)?))
@@ -170,13 +172,14 @@ pub fn backend(from: &From) -> Arc<MakeBackend> {
 
 /// Says what two kernels do differently.
 pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
-    let (sender, interrupted) = messages();
-    interrupt::listen(sender)?;
-    let scenarios = scenarios(&args.selection)?;
     let kernels = KernelArgs {
         kernel: args.kernels.clone(),
         kernel_tree: args.kernel_tree.clone(),
     };
+    make_trees_ready(&kernels, &args.selection)?;
+    let (sender, interrupted) = messages();
+    interrupt::listen(sender)?;
+    let scenarios = scenarios(&args.selection)?;
     let choices = choices(&kernels)?;
     let [one, other] = &choices[..] else {
         let message =

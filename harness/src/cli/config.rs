@@ -509,17 +509,50 @@ pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
     Ok(choices)
 }
 
+/// Builds what own trees need, if that is not there or they were edited since; not where the
+/// scenarios are wrong, which is told sooner. To be called before anything is listened to: what
+/// builds is ended by Ctrl-C as it is anywhere.
+///
+/// # Errors
+/// A tree is none, or the only kernel does not build.
+pub fn make_trees_ready(args: &KernelArgs, selection: &Selection) -> Result<(), Failure> {
+    if args.kernel_tree.is_empty() || scenarios(selection).is_err() {
+        return Ok(());
+    }
+    let several = args.kernel.len() + args.kernel_tree.len() > 1;
+    for tree in &args.kernel_tree {
+        match make_ready(&KernelChoice::Tree(tree.clone())) {
+            // The others can be run all the same.
+            Err(Failure::Cannot(why)) if several => eprintln!("{why}"),
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn make_ready(choice: &KernelChoice) -> Result<(), Failure> {
+    if let Err(VmError::NotProvisioned { kernel, why, .. }) = vm::locate(choice) {
+        eprintln!("{kernel}: {why}: building what it needs");
+        vm::provision::provision(choice, false).map_err(not_had)?;
+    }
+    Ok(())
+}
+
 /// A kernel that was provisioned.
 ///
 /// # Errors
 /// It is unknown, or has not been built.
 pub fn artifacts(choice: &KernelChoice) -> Result<Artifacts, Failure> {
-    vm::locate(choice).map_err(|error| match error {
+    vm::locate(choice).map_err(not_had)
+}
+
+fn not_had(error: VmError) -> Failure {
+    match error {
         VmError::UnknownKernel { .. } | VmError::BadTree { .. } => {
             Failure::Usage(format!("--kernel: {error}"))
         }
         other => Failure::Cannot(other.to_string()),
-    })
+    }
 }
 
 /// Colours and a bar on a terminal only, and colours not where they are unwanted.

@@ -650,3 +650,22 @@ fn what_is_wrong_with_the_command_line_is_said() {
     usage(&["run"], "PATH");
     usage(&[], "PATH");
 }
+
+/// What would be built first takes minutes, and may need the network.
+#[test]
+fn a_wrong_scenario_is_told_before_an_own_tree_is_built() {
+    let folder = TempDir::new().expect("a folder");
+    let tree = folder.path().join("linux");
+    fs::create_dir_all(tree.join("arch/riscv/mm")).expect("folders");
+    fs::write(tree.join("Makefile"), "VERSION = 7\nPATCHLEVEL = 3\n").expect("a file");
+    fs::write(tree.join("arch/riscv/mm/tlbflush.c"), "").expect("a file");
+    fs::write(folder.path().join("bad.yaml"), "about: x\n").expect("a file");
+    for command in ["run", "nightly", "compare", "cost"] {
+        let arguments = [command, "--kernel-tree", "linux", "bad.yaml"];
+        let output = tlbdiff(&arguments, folder.path());
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("bad.yaml"), "{command}: {said}");
+        assert!(!said.contains("building"), "{command}: {said}");
+    }
+}

@@ -44,6 +44,14 @@ impl Tree {
                 "not a riscv kernel's source tree: no arch/riscv/mm/tlbflush.c".to_owned(),
             ));
         }
+        let refused = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
+        if path.as_os_str().as_encoded_bytes().iter().any(refused) {
+            return Err(bad(
+                "its path has a space or a colon, where the kernel's Makefile builds nothing: \
+                 move it, or mount it at another place (mount --bind)"
+                    .to_owned(),
+            ));
+        }
         match version(&makefile) {
             Some(version) if version >= OLDEST => Ok(Tree { path }),
             Some((major, minor)) => Err(bad(format!(
@@ -169,6 +177,20 @@ mod tests {
         assert!(error("VERSION = 6\nPATCHLEVEL = 1\n").contains("Linux 6.1; 6.12 or later"));
         assert!(error("all:\n").contains("says no VERSION"));
         assert!(Tree::open(Path::new("/no/such/tree")).is_err());
+    }
+
+    #[test]
+    fn a_path_that_kbuild_refuses_is_told_before_anything_is_built() {
+        for name in ["my linux", "linux:next"] {
+            let root = tree(MAKEFILE);
+            let path = root.path().join(name);
+            fs::create_dir(&path).unwrap();
+            for entry in ["arch", "Makefile"] {
+                fs::rename(root.path().join(entry), path.join(entry)).unwrap();
+            }
+            let error = Tree::open(&path).unwrap_err().to_string();
+            assert!(error.contains("a space or a colon"), "{error}");
+        }
     }
 
     #[test]

@@ -226,13 +226,17 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The last lines of a log, indented, with a line break before each.
+/// What a log says went wrong, indented, with a line break before each line: from a compiler's
+/// first error on, which make buries under what it says itself; else the last lines.
 fn tail(log: &Path) -> std::io::Result<String> {
-    let text = tail_text(log)?;
+    let text = fs::read(log)?;
+    let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(TAIL_LINES);
+    let error = lines.iter().position(|line| line.contains(": error: "));
+    let from = error.unwrap_or(lines.len().saturating_sub(TAIL_LINES));
     Ok(lines[from..]
         .iter()
+        .take(TAIL_LINES)
         .map(|line| format!("\n  | {line}"))
         .collect())
 }
@@ -252,6 +256,25 @@ mod tests {
 
     fn stage(root: &Path) -> Stage {
         Stage::begin(&Cache::at(root), "test", "stage").unwrap()
+    }
+
+    #[test]
+    fn a_compiler_s_first_error_is_shown_wherever_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let mut stage = stage(root.path());
+        let script = "for i in $(seq 99); do echo before $i; done; \
+                      word=error; echo mm/a.c:1:2: $word: no; \
+                      for i in $(seq 99); do echo after $i; done; exit 1";
+        let error = stage.run(&mut shell(script), Duration::from_secs(9));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("| mm/a.c:1:2: error: no\n  | after 1\n"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("before 99") && !error.contains("after 99"),
+            "{error}"
+        );
     }
 
     fn shell(script: &str) -> Command {

@@ -86,6 +86,24 @@ pub struct KernelArgs {
     /// Run on the kernel built from this source tree; may be given several times
     #[arg(long, value_name = "DIR")]
     pub kernel_tree: Vec<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub own_image: ImageArgs,
+}
+
+/// Kernels that developers built themselves.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ImageArgs {
+    /// Run on this kernel, which you configured and built yourself: its arch/riscv/boot/Image;
+    /// may be given several times, each with its --kernel-build
+    #[arg(long, value_name = "FILE", requires = "kernel_build")]
+    pub kernel_image: Vec<PathBuf>,
+    /// The directory that it was built in, with its modules; nothing is written there
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    pub kernel_build: Vec<PathBuf>,
 }
 
 /// By which names results are kept.
@@ -291,6 +309,12 @@ pub struct CompareArgs {
     /// A kernel built from this source tree; may be given twice
     #[arg(long, value_name = "DIR")]
     pub kernel_tree: Vec<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub own_image: ImageArgs,
     /// For people, or JSON lines for programs (harness/JSON.md)
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,

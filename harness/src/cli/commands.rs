@@ -6,7 +6,8 @@ use super::args::{
     ProvisionArgs, RunArgs,
 };
 use super::config::{
-    From, KernelRun, RunConfig, artifacts, choices, profile, program, scenarios, settings, style,
+    From, KernelRun, RunConfig, artifacts, choices, compare_again, profile, scenarios, settings,
+    style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
@@ -21,7 +22,7 @@ use crate::report::human::Style;
 use crate::report::json;
 use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
-use crate::report::{Event, Reporter, Rerun, Start, Summary};
+use crate::report::{Event, Reporter, Start, Summary};
 use crate::run::{MakeBackend, Message, Run, messages};
 use crate::text::{self, Fences};
 use chrono::Utc;
@@ -175,11 +176,11 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
     let kernels = KernelArgs {
         kernel: args.kernels.clone(),
         kernel_tree: args.kernel_tree.clone(),
+        own_image: args.own_image.clone(),
     };
     let choices = choices(&kernels)?;
     let [one, other] = &choices[..] else {
-        let message =
-            "compare wants two kernels: --kernels A,B, or --kernel-tree twice, or one of each";
+        let message = "compare wants two kernels: --kernels A,B, or two of --kernel-tree and --kernel-image, or one of each";
         return Err(Failure::Usage(message.to_owned()));
     };
     let side = |choice: &KernelChoice| -> Result<(String, Side), Failure> {
@@ -197,7 +198,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         format: args.format,
         quiet: args.quiet,
         style: Style {
-            rerun: Rerun { command: program() },
+            rerun: compare_again(&choices),
             ..style()
         },
     };

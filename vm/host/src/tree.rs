@@ -23,7 +23,7 @@ const WATCHED: &[&str] = &[
     "virt",
 ];
 
-/// A source tree that can be built.
+/// A source tree of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
     path: PathBuf,

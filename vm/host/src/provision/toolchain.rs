@@ -25,6 +25,8 @@ const LLVM_TOOLS: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Toolchain {
     cross_compile: String,
+    /// The compiler, where its name is not what kbuild makes of the others.
+    cc: Option<String>,
     /// The value of LLVM=, if it is that.
     llvm: Option<String>,
     /// What the compiler says that it is.
@@ -38,6 +40,7 @@ impl Toolchain {
         let version = run(&program).map_err(VmError::io("run", Path::new(&program)))?;
         Ok(Toolchain {
             cross_compile: CROSS_COMPILE.to_owned(),
+            cc: None,
             llvm: None,
             version,
         })
@@ -63,6 +66,7 @@ impl Toolchain {
         let clang = llvm_program(value, "clang");
         Ok(Toolchain {
             cross_compile: CROSS_COMPILE.to_owned(),
+            cc: None,
             llvm: Some(value.to_owned()),
             version: run(&clang).map_err(VmError::io("run", Path::new(&clang)))?,
         })
@@ -108,6 +112,7 @@ impl Toolchain {
     pub(super) fn for_tests(llvm: Option<&str>, version: &str) -> Toolchain {
         Toolchain {
             cross_compile: CROSS_COMPILE.to_owned(),
+            cc: None,
             llvm: llvm.map(str::to_owned),
             version: version.to_owned(),
         }
@@ -116,6 +121,7 @@ impl Toolchain {
     /// For make.
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![format!("CROSS_COMPILE={}", self.cross_compile)];
+        arguments.extend(self.cc.iter().map(|program| format!("CC={program}")));
         arguments.extend(self.llvm.iter().map(|value| format!("LLVM={value}")));
         arguments
     }
@@ -143,25 +149,29 @@ pub(super) struct Hints {
 enum Candidate {
     /// By the value of LLVM=.
     Llvm(String),
-    /// By the value of CROSS_COMPILE=.
-    Gcc(String),
+    /// By the value of CROSS_COMPILE=, and what follows it: `gcc`, or `gcc-14`.
+    Gcc(String, String),
 }
 
 impl Candidate {
     fn compiler(&self) -> String {
         match self {
             Candidate::Llvm(value) => llvm_program(value, "clang"),
-            Candidate::Gcc(prefix) => format!("{prefix}gcc"),
+            Candidate::Gcc(prefix, name) => format!("{prefix}{name}"),
         }
     }
 
     fn toolchain(&self, version: String) -> Toolchain {
-        let (cross_compile, llvm) = match self {
-            Candidate::Llvm(value) => (CROSS_COMPILE, Some(value.clone())),
-            Candidate::Gcc(prefix) => (prefix.as_str(), None),
+        let (cross_compile, llvm, cc) = match self {
+            Candidate::Llvm(value) => (CROSS_COMPILE, Some(value.clone()), None),
+            Candidate::Gcc(prefix, name) => {
+                let cc = Some(self.compiler()).filter(|_| name != "gcc");
+                (prefix.as_str(), None, cc)
+            }
         };
         Toolchain {
             cross_compile: cross_compile.to_owned(),
+            cc,
             llvm,
             version,
         }
@@ -189,16 +199,18 @@ fn candidates(version: &str, clang: bool, hints: &Hints) -> Vec<Candidate> {
             .for_each(|value| add(Candidate::Llvm(value)));
     } else {
         let called = version.split(' ').next().unwrap_or_default();
-        let prefix = called.strip_suffix("gcc").map(str::to_owned);
+        let (prefix, name) = called.split_at(called.rfind("gcc").unwrap_or(called.len()));
+        let own = Some(prefix.to_owned()).filter(|_| !name.is_empty());
+        let name = own.as_ref().map_or("gcc", |_| name);
         let prefixes = [
             hints.cross_compile.clone(),
-            prefix,
+            own,
             Some(CROSS_COMPILE.to_owned()),
         ];
         prefixes
             .into_iter()
             .flatten()
-            .for_each(|prefix| add(Candidate::Gcc(prefix)));
+            .for_each(|prefix| add(Candidate::Gcc(prefix, name.to_owned())));
     }
     found
 }
@@ -308,10 +320,21 @@ mod tests {
             false,
             &Hints::default(),
         );
-        let prefix = |text: &str| Candidate::Gcc(text.to_owned());
+        let gcc = |prefix: &str, name: &str| Candidate::Gcc(prefix.to_owned(), name.to_owned());
+        let unknown = "riscv64-unknown-linux-gnu-";
+        assert_eq!(looked, [gcc(unknown, "gcc"), gcc(CROSS_COMPILE, "gcc")]);
+        let looked = candidates(
+            "riscv64-linux-gnu-gcc-14 (x) 14.2.0",
+            false,
+            &Hints::default(),
+        );
+        assert_eq!(looked, [gcc(CROSS_COMPILE, "gcc-14")]);
+        let looked = candidates("cc (x) 14.2.0", false, &Hints::default());
+        assert_eq!(looked, [gcc(CROSS_COMPILE, "gcc")]);
+        let numbered = gcc("own-", "gcc-14").toolchain(String::new());
         assert_eq!(
-            looked,
-            [prefix("riscv64-unknown-linux-gnu-"), prefix(CROSS_COMPILE)]
+            numbered.arguments(),
+            ["CROSS_COMPILE=own-", "CC=own-gcc-14"]
         );
     }
 }

@@ -627,8 +627,23 @@ pub struct CompletionsArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::{BackendName, Partition};
+    use super::{BackendName, Cli, Partition};
+    use clap::Parser;
     use std::path::Path;
+
+    #[test]
+    fn an_image_wants_its_build_directory_and_the_other_way_round() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|e| e.to_string());
+        for command in ["run", "compare", "cost", "nightly"] {
+            let both = "--kernel-image /i --kernel-build /b x.yaml";
+            assert!(parse(&format!("tlbdiff {command} {both}")).is_ok());
+            for (one, other) in [("image", "build"), ("build", "image")] {
+                let line = format!("tlbdiff {command} --kernel-{one} /a x.yaml");
+                let error = parse(&line).expect_err(&line);
+                assert!(error.contains(&format!("--kernel-{other}")), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn each_scenario_is_in_one_part_wherever_it_lies() {

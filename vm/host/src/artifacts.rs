@@ -141,13 +141,17 @@ impl Wanted {
     }
 
     /// What of a developer's has changed since it was provisioned.
-    fn changed(&self, manifest: &Manifest) -> Option<PathBuf> {
+    fn changed(&self, manifest: &Manifest) -> Option<String> {
         match &self.from {
             From::Named(_) => None,
-            From::Tree(tree) => edited(tree, manifest.tree.as_ref()?),
+            From::Tree(tree) => {
+                let file = edited(tree, manifest.tree.as_ref()?)?;
+                Some(format!("{} has changed since it was built", file.display()))
+            }
             From::Image(_) => {
                 let mut stamps = manifest.image.as_ref()?.stamps.iter();
-                stamps.find_map(Stamp::changed).map(Path::to_owned)
+                let file = stamps.find_map(Stamp::changed)?.display();
+                Some(format!("{file} has changed since it was provisioned"))
             }
         }
     }
@@ -212,11 +216,8 @@ pub(crate) fn locate_in(
     let Some(manifest) = &manifest else {
         return Err(refuse("not provisioned".to_owned()));
     };
-    if let Some(file) = wanted.changed(manifest) {
-        return Err(refuse(format!(
-            "{} has changed since it was built",
-            file.display()
-        )));
+    if let Some(why) = wanted.changed(manifest) {
+        return Err(refuse(why));
     }
     if let Some(source) = newer_root(cache, &wanted, manifest)? {
         return Err(refuse(format!("what it is made from is now {source}")));

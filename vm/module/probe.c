@@ -22,7 +22,7 @@ static int __kprobes kprobe_hit(struct kprobe *kprobe, struct pt_regs *regs)
 	if (!probe->hit(probe, args))
 		return 0;
 
-	instruction_pointer_set(regs, regs->ra);
+	instruction_pointer_set(regs, (unsigned long)probe->instead);
 	return 1;
 }
 
@@ -44,7 +44,7 @@ static void notrace ftrace_hit(unsigned long ip, unsigned long parent_ip,
 	for (i = 0; i < PROBE_ARGS; i++)
 		args[i] = ftrace_regs_get_argument(fregs, i);
 	if (probe->hit(probe, args))
-		ftrace_override_function_with_return(fregs);
+		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)probe->instead);
 	ftrace_test_recursion_unlock(bit);
 }
 
@@ -58,7 +58,7 @@ static int install_ftrace(struct tlbdiff_probe *probe)
 	ops->private = probe;
 	/* Not to be switched off by a sysctl, in the middle of a trace. */
 	ops->flags = FTRACE_OPS_FL_PERMANENT;
-	if (probe->skips)
+	if (probe->instead)
 		ops->flags |= FTRACE_OPS_FL_IPMODIFY;
 
 	/*

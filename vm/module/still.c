@@ -40,15 +40,22 @@ static bool __kprobes on_flush_memcg_stats(struct tlbdiff_probe *probe,
 	if (!READ_ONCE(step_under_way))
 		return false;
 
-	/* Try again with the next tick, and return from the function at once. */
-	queue_delayed_work(stats_wq, to_delayed_work(work), 1);
 	return true;
+}
+
+/*
+ * Runs instead, and tries again with the next tick. Not done by the probe: that
+ * is an exception, in which no lock may be taken.
+ */
+static void put_off_memcg_stats(struct work_struct *work)
+{
+	queue_delayed_work(stats_wq, to_delayed_work(work), 1);
 }
 
 static struct tlbdiff_probe flush_memcg_stats = {
 	.function = "flush_memcg_stats_dwork",
 	.hit = on_flush_memcg_stats,
-	.skips = true,
+	.instead = put_off_memcg_stats,
 };
 
 /*
@@ -88,8 +95,13 @@ void still_install(void)
 void still_remove(void)
 {
 	struct tlbdiff_probe *probe = &flush_memcg_stats;
+	struct delayed_work *work;
 
 	probes_remove(&probe, 1);
+	/* A worker may still be in the function of this module. */
+	work = READ_ONCE(stats_flush);
+	if (work)
+		flush_delayed_work(work);
 }
 
 void still_step(bool under_way)

@@ -83,9 +83,10 @@ enum tlbdiff_probe_method {
 /* At the entry of a function. */
 struct tlbdiff_probe {
 	const char *function;
-	/* Says whether the function returns at once; only where it skips. */
+	/* Says whether the other function is to run in its stead. */
 	bool (*hit)(struct tlbdiff_probe *probe, const unsigned long *args);
-	bool skips;
+	/* Takes the same arguments. */
+	void *instead;
 
 	enum tlbdiff_probe_method method;
 	struct kprobe kprobe;

@@ -89,6 +89,24 @@ pub struct KernelArgs {
     /// Run on the kernel built from this source tree; may be given several times
     #[arg(long, value_name = "DIR")]
     pub kernel_tree: Vec<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub own_image: ImageArgs,
+}
+
+/// Kernels that developers built themselves.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ImageArgs {
+    /// Run on this kernel, which you configured and built yourself: its arch/riscv/boot/Image;
+    /// may be given several times, each with its --kernel-build
+    #[arg(long, value_name = "FILE", requires = "kernel_build")]
+    pub kernel_image: Vec<PathBuf>,
+    /// The directory that it was built in, with its modules; nothing is written there
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    pub kernel_build: Vec<PathBuf>,
 }
 
 /// By which names results are kept.
@@ -294,6 +312,12 @@ pub struct CompareArgs {
     /// A kernel built from this source tree; may be given twice
     #[arg(long, value_name = "DIR")]
     pub kernel_tree: Vec<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub own_image: ImageArgs,
     /// For people, or JSON lines for programs (harness/JSON.md)
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
@@ -630,8 +654,23 @@ pub struct CompletionsArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::{BackendName, Partition};
+    use super::{BackendName, Cli, Partition};
+    use clap::Parser;
     use std::path::Path;
+
+    #[test]
+    fn an_image_wants_its_build_directory_and_the_other_way_round() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|e| e.to_string());
+        for command in ["run", "compare", "cost", "nightly"] {
+            let both = "--kernel-image /i --kernel-build /b x.yaml";
+            assert!(parse(&format!("tlbdiff {command} {both}")).is_ok());
+            for (one, other) in [("image", "build"), ("build", "image")] {
+                let line = format!("tlbdiff {command} --kernel-{one} /a x.yaml");
+                let error = parse(&line).expect_err(&line);
+                assert!(error.contains(&format!("--kernel-{other}")), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn each_scenario_is_in_one_part_wherever_it_lies() {

@@ -6,8 +6,8 @@ use super::args::{
     ProvisionArgs, RunArgs,
 };
 use super::config::{
-    From, KernelRun, RunConfig, artifacts, choices, make_trees_ready, profile, program, scenarios,
-    settings, style,
+    From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready, profile,
+    scenarios, settings, style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
@@ -22,7 +22,7 @@ use crate::report::human::Style;
 use crate::report::json;
 use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
-use crate::report::{Event, Reporter, Rerun, Start, Summary};
+use crate::report::{Event, Reporter, Start, Summary};
 use crate::run::{MakeBackend, Message, Run, messages};
 use crate::text::{self, Fences};
 use chrono::Utc;
@@ -36,7 +36,7 @@ use vm::KernelChoice;
 
 /// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
-    make_trees_ready(&args.kernel, &args.selection)?;
+    make_own_ready(&args.kernel, &args.selection)?;
     let heard = listen()?;
     let mut outputs = outputs(&args)?;
     Ok(worst(&run_telling(args, &heard, &mut outputs)?))
@@ -175,15 +175,15 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
     let kernels = KernelArgs {
         kernel: args.kernels.clone(),
         kernel_tree: args.kernel_tree.clone(),
+        own_image: args.own_image.clone(),
     };
-    make_trees_ready(&kernels, &args.selection)?;
+    make_own_ready(&kernels, &args.selection)?;
     let (sender, interrupted) = messages();
     interrupt::listen(sender)?;
     let scenarios = scenarios(&args.selection)?;
     let choices = choices(&kernels)?;
     let [one, other] = &choices[..] else {
-        let message =
-            "compare wants two kernels: --kernels A,B, or --kernel-tree twice, or one of each";
+        let message = "compare wants two kernels: --kernels A,B, or two of --kernel-tree and --kernel-image, or one of each";
         return Err(Failure::Usage(message.to_owned()));
     };
     let side = |choice: &KernelChoice| -> Result<(String, Side), Failure> {
@@ -201,7 +201,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         format: args.format,
         quiet: args.quiet,
         style: Style {
-            rerun: Rerun { command: program() },
+            rerun: compare_again(&choices),
             ..style()
         },
     };

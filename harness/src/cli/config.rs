@@ -174,7 +174,10 @@ fn places(args: &RunArgs) -> Result<Vec<Place>, Failure> {
         let message = "--backend: boards and other backends do not go together".to_owned();
         return Err(Failure::Usage(message));
     }
-    let named = !args.kernel.kernel.is_empty() || !args.kernel.kernel_tree.is_empty();
+    let kernel = &args.kernel;
+    let named = !kernel.kernel.is_empty()
+        || !kernel.kernel_tree.is_empty()
+        || !kernel.own_image.kernel_image.is_empty();
     if !places.is_empty() && named {
         let message = "--kernel: a board runs the kernel that it has".to_owned();
         return Err(Failure::Usage(message));
@@ -345,7 +348,7 @@ fn from_snapshots(
 ) -> Result<KernelRun, Failure> {
     let own = match choice {
         KernelChoice::Named(name) => profile(name).ok(),
-        KernelChoice::Tree(_) => None,
+        KernelChoice::Tree(_) | KernelChoice::Image { .. } => None,
     };
     let set = own.and_then(|own| Set::of_kernel(own.name));
     let (Some(own), Some(set)) = (own, set) else {
@@ -407,7 +410,7 @@ pub fn board(kept_as: &KeptAs, backends: &[BackendName], cpu: Option<&CpuFeature
 pub fn line(choice: &KernelChoice, artifacts: &Artifacts) -> String {
     match choice {
         KernelChoice::Named(name) => name.clone(),
-        KernelChoice::Tree(_) => line_of(&artifacts.release),
+        KernelChoice::Tree(_) | KernelChoice::Image { .. } => line_of(&artifacts.release),
     }
 }
 
@@ -480,7 +483,7 @@ pub fn profile(name: &str) -> Result<&'static Profile, Failure> {
 /// Which kernels are meant, each once, at least one.
 ///
 /// # Errors
-/// The list of kernels cannot be read.
+/// The list of kernels cannot be read, or an image is without its build directory.
 pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
     let mut choices: Vec<KernelChoice> = Vec::new();
     let mut add = |choice: KernelChoice| {
@@ -503,27 +506,36 @@ pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
     for tree in &args.kernel_tree {
         add(KernelChoice::Tree(tree.clone()));
     }
+    let (images, builds) = (&args.own_image.kernel_image, &args.own_image.kernel_build);
+    if images.len() != builds.len() {
+        let message = "--kernel-image: each wants the --kernel-build that it was built in";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    for (image, build) in images.iter().cloned().zip(builds.iter().cloned()) {
+        add(KernelChoice::Image { image, build });
+    }
     if choices.is_empty() {
         choices.push(KernelChoice::Named(DEFAULT_KERNEL.to_owned()));
     }
     Ok(choices)
 }
 
-/// Builds what own trees need, if that is not there or they were edited since; not where the
-/// scenarios are wrong, which is told sooner. To be called before anything is listened to: what
-/// builds is ended by Ctrl-C as it is anywhere.
+/// Builds what own trees and images need, if that is not there or they were edited since; not
+/// where the scenarios are wrong, which is told sooner. To be called before anything is listened
+/// to: what builds is ended by Ctrl-C as it is anywhere.
 ///
 /// # Errors
-/// A tree is none, or the only kernel does not build.
-pub fn make_trees_ready(args: &KernelArgs, selection: &Selection) -> Result<(), Failure> {
-    if args.kernel_tree.is_empty() || scenarios(selection).is_err() {
+/// A tree or an image is none, or the only kernel does not build.
+pub fn make_own_ready(args: &KernelArgs, selection: &Selection) -> Result<(), Failure> {
+    let is_own = |choice: &&KernelChoice| !matches!(choice, KernelChoice::Named(_));
+    let choices = choices(args)?;
+    if !choices.iter().any(|choice| is_own(&choice)) || scenarios(selection).is_err() {
         return Ok(());
     }
-    let several = args.kernel.len() + args.kernel_tree.len() > 1;
-    for tree in &args.kernel_tree {
-        match make_ready(&KernelChoice::Tree(tree.clone())) {
+    for choice in choices.iter().filter(is_own) {
+        match make_ready(choice) {
             // The others can be run all the same.
-            Err(Failure::Cannot(why)) if several => eprintln!("{why}"),
+            Err(Failure::Cannot(why)) if choices.len() > 1 => eprintln!("{why}"),
             result => result?,
         }
     }
@@ -533,7 +545,7 @@ pub fn make_trees_ready(args: &KernelArgs, selection: &Selection) -> Result<(), 
 fn make_ready(choice: &KernelChoice) -> Result<(), Failure> {
     if let Err(VmError::NotProvisioned { kernel, why, .. }) = vm::locate(choice) {
         eprintln!("{kernel}: {why}: building what it needs");
-        vm::provision::provision(choice, false).map_err(not_had)?;
+        vm::provision::provision_again(choice).map_err(not_had)?;
     }
     Ok(())
 }
@@ -565,17 +577,47 @@ pub fn style() -> Style {
     }
 }
 
+/// The options that choose a kernel, which `named` does by its name.
+fn kernel_options(choice: &KernelChoice, named: &str) -> Vec<String> {
+    let option = |name: &str, value: String| vec![name.to_owned(), value];
+    match choice {
+        KernelChoice::Named(kernel) => option(named, kernel.clone()),
+        KernelChoice::Tree(tree) => option("--kernel-tree", tree.display().to_string()),
+        KernelChoice::Image { image, build } => [
+            option("--kernel-image", image.display().to_string()),
+            option("--kernel-build", build.display().to_string()),
+        ]
+        .concat(),
+    }
+}
+
+/// The command that compares one scenario on the same kernels.
+pub fn compare_again(choices: &[KernelChoice]) -> Rerun {
+    let mut command = program();
+    command.push("compare".to_owned());
+    let is_named = |choice: &&KernelChoice| matches!(choice, KernelChoice::Named(_));
+    let names: Vec<String> = choices
+        .iter()
+        .filter(is_named)
+        .map(ToString::to_string)
+        .collect();
+    if !names.is_empty() {
+        command.extend(["--kernels".to_owned(), names.join(",")]);
+    }
+    let others = choices.iter().filter(|choice| !is_named(choice));
+    command.extend(others.flat_map(|choice| kernel_options(choice, "--kernels")));
+    Rerun { command }
+}
+
 /// The command that runs one scenario in the same way.
 fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
     let mut command = program();
     command.push("run".to_owned());
-    let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
     match choice {
-        KernelChoice::Tree(tree) => option("--kernel-tree", tree.display().to_string()),
         KernelChoice::Named(kernel) if kernel == DEFAULT_KERNEL => {}
-        KernelChoice::Named(kernel) => option("--kernel", kernel.clone()),
+        choice => command.extend(kernel_options(choice, "--kernel")),
     }
-
+    let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
     for backend in &args.backend {
         option("--backend", backend.to_string());
     }
@@ -610,5 +652,51 @@ pub fn program() -> Vec<String> {
                 .next()
                 .unwrap_or_else(|| "tlbdiff".to_owned()),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::ImageArgs;
+
+    fn image(number: u32) -> KernelChoice {
+        KernelChoice::Image {
+            image: format!("/i{number}").into(),
+            build: format!("/b{number}").into(),
+        }
+    }
+
+    #[test]
+    fn each_image_goes_with_its_build_directory() {
+        let mut args = KernelArgs {
+            kernel: Vec::new(),
+            kernel_tree: vec!["/t".into()],
+            own_image: ImageArgs {
+                kernel_image: vec!["/i1".into(), "/i2".into()],
+                kernel_build: vec!["/b1".into(), "/b2".into()],
+            },
+        };
+        let tree = KernelChoice::Tree("/t".into());
+        assert_eq!(choices(&args).ok(), Some(vec![tree, image(1), image(2)]));
+        args.own_image.kernel_build.pop();
+        assert!(matches!(choices(&args), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn kernels_are_compared_again_as_they_were_named() {
+        let named = |name: &str| KernelChoice::Named(name.to_owned());
+        let options = |choices: &[KernelChoice]| {
+            let command = compare_again(choices).command;
+            let at = command.iter().position(|word| word == "compare").unwrap();
+            command[at + 1..].join(" ")
+        };
+        assert_eq!(options(&[named("a"), named("b")]), "--kernels a,b");
+        let tree = KernelChoice::Tree("/t".into());
+        assert_eq!(options(&[named("a"), tree]), "--kernels a --kernel-tree /t");
+        assert_eq!(
+            options(&[image(1), image(2)]),
+            "--kernel-image /i1 --kernel-build /b1 --kernel-image /i2 --kernel-build /b2"
+        );
     }
 }

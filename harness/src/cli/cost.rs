@@ -5,7 +5,7 @@ use super::Failure;
 use super::args::{BackendName, CostArgs, Format};
 use super::commands::{backend, listen};
 use super::config::{
-    From, artifacts, board, choices, line, line_of, make_trees_ready, scenarios, settings,
+    From, artifacts, board, choices, line, line_of, make_own_ready, scenarios, settings,
 };
 use super::history::database;
 use crate::backend::Backend;
@@ -34,7 +34,7 @@ struct Machine {
 
 /// Counts scenarios on kernels.
 pub fn cost(args: &CostArgs) -> Result<u8, Failure> {
-    make_trees_ready(&args.kernel, &args.selection)?;
+    make_own_ready(&args.kernel, &args.selection)?;
     let (sender, heard) = listen()?;
     let scenarios = scenarios(&args.selection)?;
     let machines = machines(args)?;

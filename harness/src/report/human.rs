@@ -250,10 +250,8 @@ impl Page<'_> {
             self.finding(&verdict, finding);
         }
         if class != Class::Same {
-            let mut command = self.style.rerun.clone();
-            command.command.extend(["compare".to_owned()]);
-            command.command.extend(kernels_of(names));
-            let line = self.coloured(Colour::Bold, &command.line(&verdict));
+            let line = self.style.rerun.line(&verdict);
+            let line = self.coloured(Colour::Bold, &line);
             self.line(format!("  compare just this: {line}"));
             self.line("");
         }
@@ -625,24 +623,6 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
         text: String::new(),
     };
     page.comparison(names, comparison)
-}
-
-/// The options that name two kernels, as artifacts are called.
-fn kernels_of(names: &[String; 2]) -> Vec<String> {
-    let tree = |name: &String| name.strip_prefix("tree:").map(str::to_owned);
-    let named: Vec<String> = names
-        .iter()
-        .filter(|name| tree(name).is_none())
-        .cloned()
-        .collect();
-    let mut options = Vec::new();
-    if !named.is_empty() {
-        options.extend(["--kernels".to_owned(), named.join(",")]);
-    }
-    for tree in names.iter().filter_map(tree) {
-        options.extend(["--kernel-tree".to_owned(), tree]);
-    }
-    options
 }
 
 fn seconds(time: Duration) -> String {

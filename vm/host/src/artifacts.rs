@@ -4,20 +4,21 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, images};
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::{home, provision_command};
 use crate::kernels::{self, Board, KernelChoice, Overlay};
 use crate::keys::Keys;
 use crate::manifest::{Manifest, TreeRecord};
-use crate::provision::{BUILD, TREE_CONFIG, initramfs, kbuild};
+use crate::own_image::{OwnImage, Stamp};
+use crate::provision::{BUILD, initramfs, kbuild};
 use crate::tree::Tree;
 
 /// A kernel ready to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifacts {
-    /// What it was asked for by: a name, or `tree:` and a path.
+    /// What it was asked for by: a name, `tree:` and a path, or `image:` and a file.
     pub kernel: String,
     /// The reference model's profile that speaks for it.
     pub profile: String,
@@ -46,20 +47,24 @@ pub struct Artifacts {
 impl Artifacts {
     /// The unpacked source that the kernel was built from; none where it is not kept.
     pub fn source(&self) -> Option<PathBuf> {
-        let build = self.vmlinux.as_deref()?.parent()?;
-        let link = std::fs::canonicalize(build.join("source")).ok()?;
+        let link = std::fs::canonicalize(self.build()?.join("source")).ok()?;
         Some(link)
     }
 
     /// Text of the kernel's configuration; none where it is not kept.
     pub fn config(&self) -> Option<String> {
-        let build = self.vmlinux.as_deref()?.parent()?;
-        std::fs::read_to_string(build.join(".config")).ok()
+        std::fs::read_to_string(self.build()?.join(".config")).ok()
+    }
+
+    /// The build directory, or what is kept of it.
+    fn build(&self) -> Option<&Path> {
+        let below = kbuild::image(Path::new("")).components().count();
+        self.image.ancestors().nth(below)
     }
 }
 
 /// Finds a provisioned kernel, built from what the checkout (and a developer's
-/// tree) has now: takes milliseconds, builds nothing.
+/// tree or image) has now: takes milliseconds, builds nothing.
 pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
     locate_in(&Cache::from_env()?, &home()?, kernel)
 }
@@ -71,15 +76,18 @@ pub fn locate(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
 pub fn source(kernel: &KernelChoice) -> Result<PathBuf, VmError> {
     let (cache, checkout) = (Cache::from_env()?, home()?);
     let wanted = Wanted::new(&checkout, kernel)?;
-    if let Some(tree) = &wanted.tree {
-        return Ok(tree.path().to_owned());
+    match &wanted.from {
+        From::Named(_) => {}
+        From::Tree(tree) => return Ok(tree.path().to_owned()),
+        From::Image(own) => return Ok(own.source().path().to_owned()),
     }
     let manifest = Manifest::read(&cache, &wanted.slug)?;
-    let view = manifest.and_then(|manifest| cache.finished("builds", &manifest.keys.kernel));
+    let key = manifest.as_ref().map(|manifest| &manifest.keys.kernel);
+    let view = key.and_then(|key| cache.finished("builds", key));
     view.ok_or_else(|| VmError::NotProvisioned {
         kernel: kernel.to_string(),
         why: "not provisioned".to_owned(),
-        remedy: wanted.remedy(&checkout),
+        remedy: wanted.remedy(&checkout, manifest.as_ref()),
     })
 }
 
@@ -90,8 +98,17 @@ struct Wanted {
     base: Option<String>,
     root: Option<String>,
     board: Board,
-    overlay: Overlay,
-    tree: Option<Tree>,
+    from: From,
+}
+
+/// What it is made from.
+enum From {
+    /// Source by name, with what is laid over it.
+    Named(Overlay),
+    /// A developer's tree.
+    Tree(Tree),
+    /// A developer's image.
+    Image(OwnImage),
 }
 
 impl Wanted {
@@ -102,52 +119,106 @@ impl Wanted {
                 let (name, spec) = kernels::by_name(&vm_dir, name)?;
                 Ok(Wanted {
                     slug: name,
-                    overlay: Overlay::of(&vm_dir, &spec)?,
+                    from: From::Named(Overlay::of(&vm_dir, &spec)?),
                     profile: spec.profile,
                     base: spec.base,
                     root: spec.root,
                     board: spec.board,
-                    tree: None,
                 })
             }
             KernelChoice::Tree(path) => {
                 let tree = Tree::open(path)?;
-                Ok(Wanted {
-                    slug: tree.slug(),
-                    overlay: Overlay::unedited(&checkout.join("vm"), &[TREE_CONFIG.into()])?,
-                    profile: tree.profile()?.to_owned(),
-                    base: None,
-                    root: None,
-                    board: Board::default(),
-                    tree: Some(tree),
-                })
+                Wanted::own(tree.slug(), tree.profile()?, From::Tree(tree.clone()))
+            }
+            KernelChoice::Image { image, build } => {
+                let own = OwnImage::open(image, build)?;
+                let profile = own.source().profile()?;
+                Wanted::own(own.slug(), profile, From::Image(own))
+            }
+        }
+    }
+
+    fn own(slug: String, profile: &str, from: From) -> Result<Wanted, VmError> {
+        Ok(Wanted {
+            slug,
+            profile: profile.to_owned(),
+            base: None,
+            root: None,
+            board: Board::default(),
+            from,
+        })
+    }
+
+    /// What is laid over it; over a tree, what was when it was last built.
+    fn overlay(&self, checkout: &Path, manifest: &Manifest) -> Result<Overlay, VmError> {
+        match &self.from {
+            From::Named(overlay) => Ok(overlay.clone()),
+            From::Tree(_) => {
+                let record = manifest.tree.as_ref();
+                let config = record.map_or(&[][..], |record| &record.config);
+                Overlay::of_tree(&checkout.join("vm"), config)
+            }
+            From::Image(_) => Ok(Overlay::default()),
+        }
+    }
+
+    /// What of a developer's has changed since it was provisioned.
+    fn changed(&self, manifest: &Manifest) -> Option<String> {
+        match &self.from {
+            From::Named(_) => None,
+            From::Tree(tree) => {
+                let file = edited(tree, manifest.tree.as_ref()?)?;
+                Some(format!("{} has changed since it was built", file.display()))
+            }
+            From::Image(_) => {
+                let mut stamps = manifest.image.as_ref()?.stamps.iter();
+                let file = stamps.find_map(Stamp::changed)?.display();
+                Some(format!("{file} has changed since it was provisioned"))
             }
         }
     }
 
     /// Where the cache keeps this kernel's images, by key.
     fn images(&self) -> String {
-        if self.tree.is_some() {
-            format!("trees/{}/images", self.slug)
-        } else {
-            "builds".to_owned()
+        match self.from {
+            From::Named(_) => "builds".to_owned(),
+            From::Tree(_) | From::Image(_) => images(&self.slug),
         }
     }
 
     /// The build directory in what the cache keeps.
     fn build(&self, kept: PathBuf) -> PathBuf {
-        if self.tree.is_some() {
-            kept
-        } else {
-            kept.join(BUILD)
+        match self.from {
+            From::Named(_) => kept.join(BUILD),
+            From::Tree(_) | From::Image(_) => kept,
         }
     }
 
-    fn remedy(&self, checkout: &Path) -> String {
+    /// The command that provisions it, as it was provisioned last.
+    fn remedy(&self, checkout: &Path, manifest: Option<&Manifest>) -> String {
         let provision = provision_command(checkout);
-        match &self.tree {
-            Some(tree) => format!("{provision} --kernel-tree {}", tree.path().display()),
-            None => format!("{provision} {}", self.slug),
+        match &self.from {
+            From::Named(_) => format!("{provision} {}", self.slug),
+            From::Tree(tree) => {
+                let record = manifest.and_then(|manifest| manifest.tree.as_ref());
+                let llvm = record.and_then(|record| record.llvm.as_ref());
+                let llvm = llvm.map(|value| format!("LLVM={value} "));
+                let config = record.map_or(&[][..], |record| &record.config);
+                let config = config
+                    .iter()
+                    .map(|file| format!(" --config {}", file.display()));
+                format!(
+                    "{}{provision} --kernel-tree {}{}",
+                    llvm.unwrap_or_default(),
+                    tree.path().display(),
+                    config.collect::<String>()
+                )
+            }
+            From::Image(own) => format!(
+                "{provision} --kernel-image {} --kernel-build {}",
+                own.image().display(),
+                own.build().display()
+            ),
         }
     }
 }
@@ -158,25 +229,25 @@ pub(crate) fn locate_in(
     kernel: &KernelChoice,
 ) -> Result<Artifacts, VmError> {
     let wanted = Wanted::new(checkout, kernel)?;
+    let manifest = Manifest::read(cache, &wanted.slug)?;
     let refuse = |why: String| VmError::NotProvisioned {
         kernel: kernel.to_string(),
         why,
-        remedy: wanted.remedy(checkout),
+        remedy: wanted.remedy(checkout, manifest.as_ref()),
     };
-    let manifest = Manifest::read(cache, &wanted.slug)?;
-    let manifest = manifest.ok_or_else(|| refuse("not provisioned".to_owned()))?;
-    if let (Some(tree), Some(record)) = (&wanted.tree, &manifest.tree)
-        && let Some(file) = edited(tree, record)
-    {
-        return Err(refuse(format!(
-            "{} has changed since it was built",
-            file.display()
-        )));
+    let Some(manifest) = &manifest else {
+        return Err(refuse("not provisioned".to_owned()));
+    };
+    if let Some(why) = wanted.changed(manifest) {
+        return Err(refuse(why));
     }
-    if let Some(source) = newer_root(cache, &wanted, &manifest)? {
+    if let Some(source) = newer_root(cache, &wanted, manifest)? {
         return Err(refuse(format!("what it is made from is now {source}")));
     }
-    let keys = Keys::of(checkout, &wanted.overlay, &manifest.facts)?;
+    let overlay = wanted
+        .overlay(checkout, manifest)
+        .map_err(|error| refuse(error.to_string()))?;
+    let keys = Keys::of(checkout, &overlay, &manifest.facts)?;
     let found = cache
         .finished(&wanted.images(), &keys.kernel)
         .zip(cache.finished("initramfs", &keys.initramfs));
@@ -186,7 +257,7 @@ pub(crate) fn locate_in(
         kernel: kernel.to_string(),
         profile: wanted.profile,
         base: wanted.base,
-        edits: wanted.overlay.edits.iter().map(Edit::place).collect(),
+        edits: overlay.edits.iter().map(Edit::place).collect(),
         board: wanted.board,
         release: kbuild::release(&build)?,
         image: kbuild::image(&build),
@@ -232,6 +303,8 @@ mod tests {
     use super::*;
     use crate::keys::Facts;
     use crate::keys::tests::{checkout, facts, overlay};
+    use crate::manifest::ImageRecord;
+    use crate::own_image;
     use std::fs;
 
     const KERNELS: &str = r#"
@@ -279,6 +352,7 @@ profile = "stable"
                 facts,
                 keys,
                 tree: None,
+                image: None,
             };
             manifest.write(&cache, kernel).unwrap();
         }
@@ -445,5 +519,106 @@ with = "b"
         let fixture = Fixture::new();
         fs::write(fixture.cache().path("current/stable.json"), "{").unwrap();
         assert!(fixture.refusal().contains("not provisioned"));
+    }
+
+    /// As if that developer's kernel had been provisioned.
+    fn keep(fixture: &Fixture, slug: &str, overlay: &Overlay, record: Record) {
+        let compiler = Some("clang 19".to_owned());
+        let facts = Facts {
+            compiler,
+            ..facts()
+        };
+        let keys = Keys::of(fixture.checkout.path(), overlay, &facts).unwrap();
+        let cache = fixture.cache();
+        let kept = format!("{}/{}/include/config", images(slug), keys.kernel);
+        let release = cache.dir(kept).unwrap().join("kernel.release");
+        fs::write(release, "6.12.0-mine\n").unwrap();
+        cache.dir(format!("initramfs/{}", keys.initramfs)).unwrap();
+        let manifest = Manifest {
+            kernel: slug.to_owned(),
+            profile: "prepatch".to_owned(),
+            base: None,
+            edits: Vec::new(),
+            facts,
+            keys,
+            tree: record.0,
+            image: record.1,
+        };
+        manifest.write(&cache, slug).unwrap();
+    }
+
+    type Record = (Option<TreeRecord>, Option<ImageRecord>);
+
+    #[test]
+    fn an_own_image_is_found_until_one_of_its_files_is_another() {
+        let (fixture, files) = (Fixture::new(), own_image::tests::Fixture::new());
+        let (image, build) = (files.path("Image"), files.path("build"));
+        let kernel = KernelChoice::Image {
+            image: image.clone(),
+            build: build.clone(),
+        };
+        let locate = || locate_in(&fixture.cache(), fixture.checkout.path(), &kernel);
+        let error = locate().unwrap_err().to_string();
+        assert!(error.contains("not provisioned: run"), "{error}");
+        let own = files.open().unwrap();
+        let stamps = own.stamps().unwrap();
+        let record = ImageRecord {
+            image,
+            build,
+            stamps,
+        };
+        let overlay = Overlay::default();
+        keep(&fixture, &own.slug(), &overlay, (None, Some(record)));
+        let artifacts = locate().unwrap();
+        assert_eq!(artifacts.release, "6.12.0-mine");
+        assert_eq!(artifacts.profile, "prepatch");
+        assert!(artifacts.kernel.starts_with("image:/"));
+        assert!(artifacts.image.starts_with(fixture.cache().root()));
+        files.write("build/Module.symvers", "0x0 f vmlinux EXPORT_SYMBOL\n");
+        let error = locate().unwrap_err().to_string();
+        assert!(error.contains("Module.symvers has changed"), "{error}");
+        let (image, build) = (own.image().display(), own.build().display());
+        let remedy = format!("/vm/provision --kernel-image {image} --kernel-build {build}");
+        assert!(error.ends_with(&remedy), "{error}");
+    }
+
+    #[test]
+    fn a_tree_is_found_as_it_was_built_last() {
+        let (fixture, files) = (Fixture::new(), own_image::tests::Fixture::new());
+        let vm = fixture.checkout.path().join("vm");
+        fs::create_dir_all(vm.join("kernels")).unwrap();
+        fixture.edit("vm/kernels/base.config", "CONFIG_A=y\n");
+        files.write("own.config", "CONFIG_KASAN=y\n");
+        let own = files.path("own.config");
+        let tree = Tree::open(&files.path("source")).unwrap();
+        let record = TreeRecord {
+            path: tree.path().to_owned(),
+            described: None,
+            began: u64::MAX / 2,
+            llvm: Some("-19".to_owned()),
+            config: vec![own.clone()],
+        };
+        let overlay = Overlay::of_tree(&vm, std::slice::from_ref(&own)).unwrap();
+        assert!(overlay.fragments.contains("CONFIG_A=y\n\nCONFIG_KASAN=y"));
+        keep(&fixture, &tree.slug(), &overlay, (Some(record), None));
+        let kernel = KernelChoice::Tree(tree.path().to_owned());
+        let locate = || locate_in(&fixture.cache(), fixture.checkout.path(), &kernel);
+        assert_eq!(locate().unwrap().release, "6.12.0-mine");
+        files.write("own.config", "CONFIG_KASAN=n\n");
+        let error = locate().unwrap_err().to_string();
+        assert!(error.contains("its configuration or its edits"), "{error}");
+        assert!(error.contains("run LLVM=-19 /"), "{error}");
+        let remedy = format!(
+            "--kernel-tree {} --config {}",
+            tree.path().display(),
+            own.display()
+        );
+        assert!(error.ends_with(&remedy), "{error}");
+        fs::remove_file(&own).unwrap();
+        let error = locate().unwrap_err().to_string();
+        assert!(
+            error.contains("cannot read") && error.contains("run LLVM="),
+            "{error}"
+        );
     }
 }

@@ -7,7 +7,8 @@
 //! sources/<package_version>/ a kernel's source, unpacked
 //! builds/<key>/              a kernel's source with its edits, and in it the
 //!                            build directory, build/ (see provision/view.rs)
-//! trees/<path's hash>/       a developer's tree: build directory, images/<key>/
+//! trees/<path's hash>/       a developer's tree: build directory, images/<key>/;
+//!                            or his own image, kept as images/<key>/
 //! modules/<key>/tlbdiff.ko
 //! agents/<key>/init
 //! initramfs/<key>/initramfs.cpio
@@ -34,6 +35,11 @@ const LOCK_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// In a directory's name: not finished, and by which process.
 const PARTIAL: &str = ".partial-";
+
+/// Where images of a developer's tree of that name, or image, are kept, by key.
+pub(crate) fn images(slug: &str) -> String {
+    format!("trees/{slug}/images")
+}
 
 /// The cache's root.
 #[derive(Clone, Debug)]

@@ -37,13 +37,21 @@ pub enum VmError {
         /// The known name that was probably meant.
         nearest: Option<String>,
     },
-    /// A developer's source tree cannot serve as a kernel.
+    /// A developer's source tree, image or build directory cannot serve as a kernel.
     #[error("{}: {why}", path.display())]
     BadTree {
-        /// The tree.
+        /// The tree, the image or the build directory.
         path: PathBuf,
         /// Why not, and what to do.
         why: String,
+    },
+    /// The compiler that a kernel is to be built with, or was, is not there.
+    #[error("{why}\n  what to do: {remedy}")]
+    Compiler {
+        /// What was looked for, and why.
+        why: String,
+        /// What to do.
+        remedy: String,
     },
     /// An edit of `kernels.toml` does not fit the kernel's source.
     #[error(

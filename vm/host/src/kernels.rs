@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::home;
+use crate::provision::TREE_CONFIG;
 
 /// Stands for every kernel where names are given, but for those that move from series to
 /// series: what is asked for every night should not become another thing by itself.
@@ -22,6 +23,13 @@ pub enum KernelChoice {
     Named(String),
     /// A developer's own source tree.
     Tree(PathBuf),
+    /// A kernel that a developer built himself.
+    Image {
+        /// Its image.
+        image: PathBuf,
+        /// The directory that it was built in.
+        build: PathBuf,
+    },
 }
 
 impl fmt::Display for KernelChoice {
@@ -29,6 +37,7 @@ impl fmt::Display for KernelChoice {
         match self {
             KernelChoice::Named(name) => f.write_str(name),
             KernelChoice::Tree(path) => write!(f, "tree:{}", path.display()),
+            KernelChoice::Image { image, .. } => write!(f, "image:{}", image.display()),
         }
     }
 }
@@ -94,7 +103,7 @@ pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
         let names = match choice {
             KernelChoice::Named(name) if name == EVERY => every()?,
             KernelChoice::Named(name) => vec![name.clone()],
-            KernelChoice::Tree(_) => {
+            KernelChoice::Tree(_) | KernelChoice::Image { .. } => {
                 push(choice.clone());
                 continue;
             }
@@ -219,10 +228,12 @@ impl Overlay {
         })
     }
 
-    /// Without edits.
-    pub(crate) fn unedited(vm_dir: &Path, config: &[PathBuf]) -> Result<Overlay, VmError> {
+    /// Of a developer's own tree: the usual configuration, and his own fragments over it.
+    pub(crate) fn of_tree(vm_dir: &Path, config: &[PathBuf]) -> Result<Overlay, VmError> {
+        let mut all = vec![PathBuf::from(TREE_CONFIG)];
+        all.extend_from_slice(config);
         Ok(Overlay {
-            fragments: fragments(vm_dir, config)?,
+            fragments: fragments(vm_dir, &all)?,
             edits: Vec::new(),
         })
     }

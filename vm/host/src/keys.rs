@@ -34,6 +34,16 @@ pub(crate) struct Facts {
     pub(crate) gcc: String,
     /// The Rust cross compiler.
     pub(crate) rust: String,
+    /// What the kernel was compiled with, where that is not `gcc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compiler: Option<String>,
+}
+
+impl Facts {
+    /// What the kernel was compiled with.
+    pub(crate) fn compiler(&self) -> &str {
+        self.compiler.as_deref().unwrap_or(&self.gcc)
+    }
 }
 
 /// The key of each stage's result.
@@ -49,7 +59,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// The keys of what would be built from this checkout.
     pub(crate) fn of(checkout: &Path, overlay: &Overlay, facts: &Facts) -> Result<Keys, VmError> {
-        let kernel = kernel(&facts.source, overlay, &facts.gcc);
+        let kernel = kernel(&facts.source, overlay, facts.compiler());
         let module = module(checkout, &kernel)?;
         let agent = agent(checkout, facts)?;
         let initramfs = Key::new("initramfs").field(&module).field(&agent).finish();
@@ -72,12 +82,12 @@ impl Keys {
 
 /// The key of a kernel's build directory. A variant that is built like its
 /// base has its base's.
-pub(crate) fn kernel(source: &str, overlay: &Overlay, gcc: &str) -> String {
+pub(crate) fn kernel(source: &str, overlay: &Overlay, compiler: &str) -> String {
     Key::new("kernel")
         .field(source)
         .field(&overlay.fragments)
         .field(edits::text(&overlay.edits))
-        .field(gcc)
+        .field(compiler)
         .finish()
 }
 
@@ -275,6 +285,7 @@ pub(crate) mod tests {
             source: "linux-source-6.12_1".into(),
             gcc: "gcc 12".into(),
             rust: "rustc 1.85".into(),
+            compiler: None,
         }
     }
 
@@ -404,6 +415,14 @@ checksum = "cc"
             )
             .kernel
         );
+        let clang = Facts {
+            compiler: Some("clang 19".into()),
+            ..facts()
+        };
+        let is = key("CONFIG_A=y", clang);
+        assert_ne!(was.kernel, is.kernel);
+        assert_ne!(was.module, is.module);
+        assert_eq!(was.agent, is.agent);
         let newer = key(
             "CONFIG_A=y",
             Facts {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{Cache, list, write_whole};
 use crate::error::VmError;
 use crate::keys::{Facts, Keys};
+use crate::own_image::Stamp;
 
 /// The record of one kernel.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -32,6 +33,9 @@ pub(crate) struct Manifest {
     /// For a developer's own tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tree: Option<TreeRecord>,
+    /// For a developer's own image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<ImageRecord>,
 }
 
 /// What is known of a developer's tree as it was built.
@@ -45,6 +49,24 @@ pub(crate) struct TreeRecord {
     /// When the build began, in nanoseconds of the epoch: later edits are not
     /// in it.
     pub(crate) began: u64,
+    /// The value of LLVM=, if LLVM built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) llvm: Option<String>,
+    /// The developer's own fragments, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) config: Vec<PathBuf>,
+}
+
+/// What is known of a developer's image.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageRecord {
+    /// Its file.
+    pub(crate) image: PathBuf,
+    /// Where it was built.
+    pub(crate) build: PathBuf,
+    /// The files that it is made of, as they were.
+    pub(crate) stamps: Vec<Stamp>,
 }
 
 impl Manifest {

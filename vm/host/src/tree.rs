@@ -23,7 +23,7 @@ const WATCHED: &[&str] = &[
     "virt",
 ];
 
-/// A source tree that can be built.
+/// A source tree of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
     path: PathBuf,
@@ -135,7 +135,9 @@ impl Tree {
                 let Ok(meta) = entry.metadata() else { continue };
                 if meta.is_dir() {
                     folders.push(entry.path());
-                } else if meta.modified().is_ok_and(|modified| modified > since) {
+                } else if !is_made(&entry.file_name().to_string_lossy())
+                    && meta.modified().is_ok_and(|modified| modified > since)
+                {
                     let path = entry.path();
                     return Some(path.strip_prefix(&self.path).unwrap_or(&path).to_owned());
                 }
@@ -143,6 +145,14 @@ impl Tree {
         }
         None
     }
+}
+
+/// What editors leave, and what kbuild makes beside sources where it builds in place.
+fn is_made(name: &str) -> bool {
+    const SUFFIXES: &[&str] = &[
+        "~", ".a", ".gz", ".ko", ".mod", ".mod.c", ".o", ".order", "Image",
+    ];
+    name.starts_with('.') || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 fn version(makefile: &str) -> Option<(u32, u32)> {
@@ -214,6 +224,25 @@ mod tests {
             edited.as_deref(),
             Some(Path::new("arch/riscv/mm/tlbflush.c"))
         );
+    }
+
+    #[test]
+    fn what_kbuild_makes_is_no_edit() {
+        let root = tree(MAKEFILE);
+        let tree = Tree::open(root.path()).unwrap();
+        fs::remove_file(root.path().join("arch/riscv/mm/tlbflush.c")).unwrap();
+        let since = SystemTime::now() - Duration::from_secs(60);
+        let write = |name: &str| fs::write(root.path().join("arch/riscv").join(name), "");
+        for name in [".Image.cmd", "Image", "Image.gz", "a.o", "a.mod.c", "a.c~"] {
+            write(name).unwrap();
+            assert_eq!(tree.edited_since(since), None, "{name}");
+        }
+        for name in ["a.S", "a.c", "Kconfig"] {
+            write(name).unwrap();
+            let edited = tree.edited_since(since).unwrap();
+            assert!(edited.ends_with(name), "{}", edited.display());
+            fs::remove_file(root.path().join(&edited)).unwrap();
+        }
     }
 
     #[test]

@@ -2,13 +2,17 @@
 //! Provisions kernels. `vm/provision` runs this once the host's packages are
 //! there.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tlbdiff_vm::provision::Wishes;
 use tlbdiff_vm::{EVERY, KernelChoice, VmError, doctor, in_order, kernels, locate, provision};
 
 const USAGE: &str = "\
-usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--update] [--check] [--list]
+usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--config FILE]
+                      [--kernel-image FILE --kernel-build DIR]
+                      [--update] [--check] [--list]
 
 Builds all that is needed to run scenarios on a kernel: its image, the tracing
 module, the guest's agent. What is built already is not built again.
@@ -17,7 +21,18 @@ module, the guest's agent. What is built already is not built again.
                      `all`; without any: `stable`. A variant's base is
                      provisioned before it
   --kernel-tree DIR  your own kernel source, riscv, 6.12 or later; it is built
-                     outside of DIR, and run again after every edit
+                     outside of DIR, and run again after every edit. With LLVM=1,
+                     LLVM=-19 or LLVM=/path/to/bin/ in the environment it is built
+                     with clang, as kbuild has it
+  --config FILE      lay this fragment (as vm/kernels/debug.config) over the
+                     configuration of trees; may be given several times. FILE is
+                     part of what is built until it is provisioned without it
+  --kernel-image FILE --kernel-build DIR
+                     a kernel that you configured and built, with its modules: its
+                     arch/riscv/boot/Image, and the directory that it was built
+                     in. Nothing is built but the tracing module, with the compiler
+                     that built DIR (LLVM or CROSS_COMPILE say where, if need be);
+                     nothing is written to DIR. Run again after each build
   --update           look for newer versions of Debian's packages
   --check            tell what is missing on this machine, change nothing
   --list             list the kernels, each with its state
@@ -66,7 +81,7 @@ fn provision_all(arguments: &Arguments) -> Result<ExitCode, VmError> {
     let mut failed = Vec::new();
     let mut code = ExitCode::SUCCESS;
     for kernel in &kernels {
-        if let Err(error) = provision::provision(kernel, arguments.update) {
+        if let Err(error) = provision::provision(kernel, &arguments.wishes) {
             eprintln!("provision: {error}");
             if everything && matches!(error, VmError::SourceGone { .. }) {
                 continue;
@@ -106,35 +121,58 @@ enum Task {
 struct Arguments {
     task: Task,
     kernels: Vec<KernelChoice>,
-    update: bool,
+    wishes: Wishes,
 }
 
 impl Arguments {
-    fn parse(mut given: impl Iterator<Item = std::ffi::OsString>) -> Result<Arguments, String> {
+    fn parse(given: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
         let mut parsed = Arguments {
             task: Task::Provision,
             kernels: Vec::new(),
-            update: false,
+            wishes: Wishes::of_environment(),
         };
+        // An image whose build directory has not been named yet.
+        let mut image = None;
+        let mut given = given.flat_map(split);
         while let Some(argument) = given.next() {
+            let mut path = |what: &str| {
+                let path = given.next().map(PathBuf::from);
+                path.ok_or(format!("{} wants {what}", argument.to_string_lossy()))
+            };
             match argument.to_str() {
                 Some("--kernel-tree") => {
-                    let dir = given.next().ok_or("--kernel-tree wants a folder")?;
-                    parsed.kernels.push(KernelChoice::Tree(PathBuf::from(dir)));
+                    let tree = path("a folder")?;
+                    parsed.kernels.push(KernelChoice::Tree(tree));
                 }
-                Some("--update") => parsed.update = true,
+                Some("--kernel-image") => {
+                    if image.replace(path("a file")?).is_some() {
+                        return Err(NO_BUILD.to_owned());
+                    }
+                }
+                Some("--kernel-build") => {
+                    let build = path("a folder")?;
+                    let image = image
+                        .take()
+                        .ok_or("--kernel-build wants --kernel-image before it")?;
+                    parsed.kernels.push(KernelChoice::Image { image, build });
+                }
+                Some("--config") => parsed.wishes.config.push(path("a file")?),
+                Some("--update") => parsed.wishes.update = true,
                 Some("--check") => parsed.task = Task::Check,
                 Some("--list") => parsed.task = Task::List,
                 Some("--help" | "-h") => parsed.task = Task::Help,
-                Some(text) if text.starts_with("--kernel-tree=") => {
-                    let dir = &text["--kernel-tree=".len()..];
-                    parsed.kernels.push(KernelChoice::Tree(PathBuf::from(dir)));
-                }
                 Some(text) if !text.starts_with('-') => {
                     parsed.kernels.push(KernelChoice::Named(text.to_owned()));
                 }
                 _ => return Err(format!("unknown option {}", argument.to_string_lossy())),
             }
+        }
+        if image.is_some() {
+            return Err(NO_BUILD.to_owned());
+        }
+        let is_tree = |kernel: &KernelChoice| matches!(kernel, KernelChoice::Tree(_));
+        if !parsed.wishes.config.is_empty() && !parsed.kernels.iter().any(is_tree) {
+            return Err("--config goes with --kernel-tree: what a kernel by name is configured with is in vm/kernels.toml".to_owned());
         }
         if parsed.kernels.is_empty() {
             parsed
@@ -142,6 +180,28 @@ impl Arguments {
                 .push(KernelChoice::Named("stable".to_owned()));
         }
         Ok(parsed)
+    }
+}
+
+const NO_BUILD: &str = "--kernel-image wants --kernel-build DIR after it";
+
+/// The options that name a file or a folder.
+const WITH_PATH: &[&str] = &[
+    "--config",
+    "--kernel-build",
+    "--kernel-image",
+    "--kernel-tree",
+];
+
+/// `--option=value` is `--option value`.
+fn split(argument: OsString) -> Vec<OsString> {
+    let parts = argument
+        .to_str()
+        .and_then(|text| text.split_once('='))
+        .filter(|(option, _)| WITH_PATH.contains(option));
+    match parts {
+        Some((option, value)) => vec![option.into(), value.into()],
+        None => vec![argument],
     }
 }
 
@@ -212,7 +272,7 @@ mod tests {
             arguments.kernels,
             [KernelChoice::Named("stable".to_owned())]
         );
-        assert!(arguments.update);
+        assert!(arguments.wishes.update);
     }
 
     #[test]
@@ -221,6 +281,40 @@ mod tests {
         let tree = |path: &str| KernelChoice::Tree(PathBuf::from(path));
         let stable = KernelChoice::Named("stable".to_owned());
         assert_eq!(arguments.kernels, [stable, tree("/a"), tree("/b")]);
+    }
+
+    #[test]
+    fn an_image_goes_with_the_build_directory_behind_it() {
+        let line = "--kernel-image /i --kernel-build /b --kernel-image=/j --kernel-build=/c";
+        let image = |image: &str, build: &str| KernelChoice::Image {
+            image: image.into(),
+            build: build.into(),
+        };
+        assert_eq!(
+            parse(line).unwrap().kernels,
+            [image("/i", "/b"), image("/j", "/c")]
+        );
+        for bad in [
+            "--kernel-image /i",
+            "--kernel-build /b",
+            "--kernel-image /i --kernel-image /j --kernel-build /b",
+        ] {
+            assert!(parse(bad).unwrap_err().contains("wants --kernel-"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_of_trees() {
+        let arguments = parse("--kernel-tree /a --config /x --config=/y").unwrap();
+        assert_eq!(arguments.wishes.config, [PathBuf::from("/x"), "/y".into()]);
+        for bad in ["--config /x", "stable --config /x"] {
+            assert!(parse(bad).unwrap_err().contains("goes with --kernel-tree"));
+        }
+        assert!(
+            parse("--kernel-tree /a --config")
+                .unwrap_err()
+                .contains("wants a file")
+        );
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::Provision;
-use super::kbuild::CROSS_COMPILE;
 use super::rust::{Rustc, TARGET};
 use super::stage::BUILD_LIMIT;
+use super::toolchain::CROSS_COMPILE;
 use crate::error::VmError;
 use crate::keys::{self, Facts};
 

@@ -9,6 +9,7 @@ use super::kbuild::Kbuild;
 use super::options::Options;
 use super::source::Source;
 use super::stage::{BUILD_LIMIT, Stage};
+use super::toolchain::Toolchain;
 use super::view;
 use crate::edits;
 use crate::error::VmError;
@@ -28,6 +29,7 @@ pub(super) fn ensure(
     source: &Source,
     root: Option<&Root>,
     overlay: &Overlay,
+    toolchain: &Toolchain,
     key: &str,
 ) -> Result<PathBuf, VmError> {
     if let Some(dir) = provision.cache.finished("builds", key) {
@@ -38,7 +40,7 @@ pub(super) fn ensure(
     let mut stage = provision.stage("kernel")?;
     let partial = provision.cache.begin("builds", key)?;
     view::make(&source.dir, &edited, partial.path())?;
-    let kbuild = Kbuild::of_view(partial.path());
+    let kbuild = Kbuild::of_view(partial.path(), toolchain.clone());
     match root {
         Some(root) => {
             stage.doing(format!("building {} with other edits", source.id));

@@ -10,26 +10,28 @@ pub(crate) mod initramfs;
 pub(crate) mod kbuild;
 mod module;
 mod options;
+mod own_image;
 mod own_tree;
 mod rust;
 mod source;
 mod stage;
+mod toolchain;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::artifacts::{Artifacts, locate_in};
-use crate::cache::{Cache, Lock};
+use crate::cache::{Cache, Lock, images};
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::{home, installed_agent, provision_command};
 use crate::kernels::{self, KernelChoice, KernelSpec, Overlay};
 use crate::keys::{self, Facts, Keys};
-use crate::manifest::{Manifest, TreeRecord};
+use crate::manifest::{ImageRecord, Manifest, TreeRecord};
+use crate::own_image::{OwnImage, slug};
 use crate::tree::Tree;
 
 use apt::{Apt, Architectures};
@@ -38,6 +40,7 @@ use kbuild::Kbuild;
 use rust::Rustc;
 use source::Source;
 use stage::Stage;
+use toolchain::{Hints, Toolchain};
 pub(crate) use view::BUILD;
 
 /// The fragment laid over a developer's own tree.
@@ -54,11 +57,41 @@ const KEPT: &[(&str, usize)] = &[
     ("states", 2),
 ];
 
+/// What is asked for beside a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Newer packages are looked for.
+    pub update: bool,
+    /// The value of LLVM=, by which kbuild is told to use clang. A kernel by name is built
+    /// with GCC all the same.
+    pub llvm: Option<String>,
+    /// The value of CROSS_COMPILE=, by which the compiler of an own image may be found.
+    pub cross_compile: Option<String>,
+    /// Fragments that are laid over the configuration of own trees; absolute paths.
+    pub config: Vec<PathBuf>,
+}
+
+impl Wishes {
+    /// What the environment says, as kbuild reads it.
+    pub fn of_environment() -> Wishes {
+        Wishes {
+            llvm: variable("LLVM"),
+            cross_compile: variable("CROSS_COMPILE"),
+            ..Wishes::default()
+        }
+    }
+}
+
+/// A variable of the environment, where it says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Provisions a kernel: builds what is missing or out of date, telling on
-/// standard error what it does. With `update`, newer packages are looked for.
-/// A variant wants the kernel that it begins with provisioned before, as
-/// [`kernels::in_order`] gives them.
-pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmError> {
+/// standard error what it does. A variant wants the kernel that it begins with provisioned
+/// before, as [`kernels::in_order`] gives them.
+pub fn provision(kernel: &KernelChoice, wishes: &Wishes) -> Result<Artifacts, VmError> {
+    let update = wishes.update;
     let checkout = home()?;
     let cache = Cache::from_env()?;
     match kernel {
@@ -72,10 +105,33 @@ pub fn provision(kernel: &KernelChoice, update: bool) -> Result<Artifacts, VmErr
         KernelChoice::Tree(path) => {
             let tree = Tree::open(path)?;
             let mut provision = Provision::begin(cache, checkout, kernel, tree.slug(), update)?;
-            own(&mut provision, &tree)?;
+            own(&mut provision, &tree, wishes)?;
+            provision.end(kernel)
+        }
+        KernelChoice::Image { image, build } => {
+            let own = OwnImage::open(image, build)?;
+            let mut provision = Provision::begin(cache, checkout, kernel, own.slug(), update)?;
+            own_image(&mut provision, &own, wishes)?;
             provision.end(kernel)
         }
     }
+}
+
+/// Provisions a developer's kernel as it was provisioned last, or, for the first time, as the
+/// environment says.
+///
+/// # Errors
+/// As [`provision`].
+pub fn provision_again(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
+    let mut wishes = Wishes::of_environment();
+    if let KernelChoice::Tree(path) = kernel {
+        let manifest = Manifest::read(&Cache::from_env()?, &Tree::open(path)?.slug())?;
+        if let Some(record) = manifest.and_then(|manifest| manifest.tree) {
+            wishes.config = record.config;
+            wishes.llvm = record.llvm;
+        }
+    }
+    provision(kernel, &wishes)
 }
 
 /// The agent's program, installed or built if need be: for boards, which bring their own
@@ -94,8 +150,9 @@ pub fn agent_program() -> Result<PathBuf, VmError> {
     let rustc = rust::ensure(&mut provision)?;
     let facts = Facts {
         source: String::new(),
-        gcc: gcc()?,
+        gcc: Toolchain::gcc()?.version().to_owned(),
         rust: rustc.id.clone(),
+        compiler: None,
     };
     let key = keys::agent(&provision.checkout, &facts)?;
     agent::ensure(&mut provision, &rustc, &facts, &key)
@@ -182,7 +239,8 @@ impl Provision {
 
 fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
     let rustc = rust::ensure(provision)?;
-    let gcc = gcc()?;
+    let toolchain = Toolchain::gcc()?;
+    let gcc = toolchain.version().to_owned();
     let overlay = Overlay::of(&provision.checkout.join("vm"), spec)?;
     let (source, root) = match &spec.root {
         Some(name) => {
@@ -199,12 +257,15 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
         source: source.id.clone(),
         gcc,
         rust: rustc.id.clone(),
+        compiler: None,
     };
-    let kernel = keys::kernel(&facts.source, &overlay, &facts.gcc);
-    let view = image::ensure(provision, &source, root.as_ref(), &overlay, &kernel)?;
+    let kernel = keys::kernel(&facts.source, &overlay, facts.compiler());
+    let root = root.as_ref();
+    let view = image::ensure(provision, &source, root, &overlay, &toolchain, &kernel)?;
     // Only now: what is edited while the kernel builds is still built below.
     let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
-    guest(provision, &Kbuild::of_view(&view), &rustc, &facts, &keys)?;
+    let kbuild = Kbuild::of_view(&view, toolchain);
+    guest(provision, &kbuild, &rustc, &facts, &keys)?;
     let edits = overlay.edits.iter().map(Edit::place).collect();
     Manifest {
         kernel: provision.kernel.clone(),
@@ -214,6 +275,7 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
         facts,
         keys,
         tree: None,
+        image: None,
     }
     .write(&provision.cache, &provision.slug)
 }
@@ -242,28 +304,29 @@ fn root(provision: &Provision, name: &str, gcc: &str) -> Result<(Source, Root), 
     Ok((Source { id, dir }, Root { view, fragments }))
 }
 
-fn own(provision: &mut Provision, tree: &Tree) -> Result<(), VmError> {
+fn own(provision: &mut Provision, tree: &Tree, wishes: &Wishes) -> Result<(), VmError> {
     let rustc = rust::ensure(provision)?;
-    let overlay = Overlay::unedited(&provision.checkout.join("vm"), &[TREE_CONFIG.into()])?;
+    let overlay = Overlay::of_tree(&provision.checkout.join("vm"), &wishes.config)?;
     let began = nanoseconds(SystemTime::now());
-    let built = own_tree::build(provision, tree, &overlay.fragments)?;
+    let built = own_tree::build(provision, tree, &overlay.fragments, wishes)?;
+    let toolchain = &built.kbuild.toolchain;
     let facts = Facts {
         source: built.image,
-        gcc: gcc()?,
+        gcc: Toolchain::gcc()?.version().to_owned(),
         rust: rustc.id.clone(),
+        compiler: toolchain
+            .llvm_value()
+            .map(|_| toolchain.version().to_owned()),
     };
     let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
-    own_tree::keep(provision, tree, &built.build, &keys.kernel)?;
-    let kbuild = Kbuild {
-        source: tree.path(),
-        build: built.build,
-    };
-    guest(provision, &kbuild, &rustc, &facts, &keys)?;
-    let described = built.described;
+    own_tree::keep(provision, tree, &built.kbuild.build, &keys.kernel)?;
+    guest(provision, &built.kbuild, &rustc, &facts, &keys)?;
     let record = TreeRecord {
         path: tree.path().to_owned(),
-        described,
+        described: built.described,
         began,
+        llvm: wishes.llvm.clone(),
+        config: wishes.config.clone(),
     };
     Manifest {
         kernel: provision.kernel.clone(),
@@ -273,6 +336,47 @@ fn own(provision: &mut Provision, tree: &Tree) -> Result<(), VmError> {
         facts,
         keys,
         tree: Some(record),
+        image: None,
+    }
+    .write(&provision.cache, &provision.slug)
+}
+
+fn own_image(provision: &mut Provision, own: &OwnImage, wishes: &Wishes) -> Result<(), VmError> {
+    let rustc = rust::ensure(provision)?;
+    let hints = Hints {
+        llvm: wishes.llvm.clone(),
+        cross_compile: wishes.cross_compile.clone(),
+    };
+    // Before they are read: what is written from here on is noticed.
+    let stamps = own.stamps()?;
+    let looked = own_image::look(provision, own, &hints)?;
+    let facts = Facts {
+        source: looked.source.clone(),
+        gcc: Toolchain::gcc()?.version().to_owned(),
+        rust: rustc.id.clone(),
+        compiler: Some(looked.toolchain.version().to_owned()),
+    };
+    let keys = Keys::of(&provision.checkout, &Overlay::default(), &facts)?;
+    own_image::keep(provision, own, &looked, &keys.kernel)?;
+    let kbuild = Kbuild {
+        source: own.source().path(),
+        build: own.build().to_owned(),
+        toolchain: looked.toolchain,
+    };
+    guest(provision, &kbuild, &rustc, &facts, &keys)?;
+    Manifest {
+        kernel: provision.kernel.clone(),
+        profile: own.source().profile()?.to_owned(),
+        base: None,
+        edits: Vec::new(),
+        facts,
+        keys,
+        tree: None,
+        image: Some(ImageRecord {
+            image: own.image().to_owned(),
+            build: own.build().to_owned(),
+            stamps,
+        }),
     }
     .write(&provision.cache, &provision.slug)
 }
@@ -290,22 +394,10 @@ fn guest(
     initramfs::ensure(provision, &agent, &module, &keys.initramfs)
 }
 
-/// The C cross compiler, for keys.
-fn gcc() -> Result<String, VmError> {
-    let program = format!("{}gcc", kbuild::CROSS_COMPILE);
-    let output = Command::new(&program)
-        .arg("--version")
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(VmError::io("run", Path::new(&program)))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
 /// Removes what no kernel uses any more, but for the newest of each kind.
 fn prune(cache: &Cache) -> Result<(), VmError> {
     let mut in_use = Vec::new();
-    let mut images = Vec::new();
+    let mut kinds = Vec::new();
     for manifest in Manifest::all(cache)? {
         let Keys {
             kernel,
@@ -316,13 +408,16 @@ fn prune(cache: &Cache) -> Result<(), VmError> {
         in_use.extend([manifest.keys.guest(), kernel, module, agent, initramfs]);
         in_use.push(manifest.facts.source);
         if let Some(tree) = manifest.tree.and_then(|tree| Tree::open(&tree.path).ok()) {
-            images.push(format!("trees/{}/images", tree.slug()));
+            kinds.push(images(&tree.slug()));
+        }
+        if let Some(image) = manifest.image {
+            kinds.push(images(&slug(&image.image, &image.build)));
         }
     }
     for (kind, keep) in KEPT {
         cache.prune(kind, *keep, &in_use)?;
     }
-    images
+    kinds
         .iter()
         .try_for_each(|kind| cache.prune(kind, 2, &in_use))
 }

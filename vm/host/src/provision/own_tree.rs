@@ -2,21 +2,23 @@
 //! Builds a developer's own tree: outside of it, and only what an edit needs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::Provision;
-use super::kbuild::{self, CROSS_COMPILE, Kbuild};
+use super::kbuild::{self, Kbuild};
 use super::options::Options;
 use super::stage::{QUERY_LIMIT, Stage};
+use super::toolchain::Toolchain;
+use super::{Provision, Wishes};
+use crate::cache::images;
 use crate::error::VmError;
 use crate::keys::Key;
 use crate::tree::Tree;
 
 /// What building a tree gave.
-pub(super) struct Built {
-    /// Its build directory.
-    pub(super) build: PathBuf,
+pub(super) struct Built<'a> {
+    /// Where it was built, and with what.
+    pub(super) kbuild: Kbuild<'a>,
     /// What keys know the image by.
     pub(super) image: String,
     /// What git calls the source, where it is git's.
@@ -24,19 +26,22 @@ pub(super) struct Built {
 }
 
 /// Builds the tree: kbuild alone knows what an edit touches, so it always runs.
-pub(super) fn build(
+pub(super) fn build<'a>(
     provision: &mut Provision,
-    tree: &Tree,
+    tree: &'a Tree,
     fragments: &str,
-) -> Result<Built, VmError> {
+    wishes: &Wishes,
+) -> Result<Built<'a>, VmError> {
     tree.check_clean()?;
+    let toolchain = Toolchain::asked(wishes.llvm.as_deref())?;
     let mut stage = provision.stage("kernel")?;
     let build = provision
         .cache
         .dir(format!("trees/{}/build", tree.slug()))?;
     let kbuild = Kbuild {
         source: tree.path(),
-        build: build.clone(),
+        build,
+        toolchain,
     };
     let options = Options::read(&provision.checkout)?;
     configure(&kbuild, fragments, &options, &mut stage)?;
@@ -50,10 +55,18 @@ pub(super) fn build(
         .as_ref()
         .map(|name| format!(" ({name})"))
         .unwrap_or_default();
-    stage.done(&format!("Linux {release}{name}"));
+    let with = wishes
+        .config
+        .iter()
+        .map(|file| format!(", with {}", file.display()));
+    stage.done(&format!(
+        "Linux {release}{name}, by {}{}",
+        kbuild.toolchain.version(),
+        with.collect::<String>()
+    ));
     Ok(Built {
         image: Key::new("image").field(bytes).finish(),
-        build,
+        kbuild,
         described,
     })
 }
@@ -66,16 +79,22 @@ fn configure(
     stage: &mut Stage,
 ) -> Result<(), VmError> {
     let stamp = kbuild.build.join(".tlbdiff-config");
-    let key = Key::new("config")
-        .field(fragments)
-        .field(CROSS_COMPILE)
-        .finish();
+    let key = config_key(fragments, &kbuild.toolchain);
     if fs::read_to_string(&stamp).is_ok_and(|was| was == key) {
         return Ok(());
     }
     stage.doing("configuring");
     kbuild.configure(fragments, options, stage)?;
     fs::write(&stamp, key).map_err(VmError::io("write", &stamp))
+}
+
+/// What configuring depends on: options depend on what the compiler can do.
+fn config_key(fragments: &str, toolchain: &Toolchain) -> String {
+    let mut key = Key::new("config").field(fragments);
+    for argument in toolchain.arguments() {
+        key = key.field(argument);
+    }
+    key.field(toolchain.version()).finish()
 }
 
 /// Keeps what a guest needs under the image's key, so that a later build does
@@ -86,7 +105,7 @@ pub(super) fn keep(
     build: &Path,
     key: &str,
 ) -> Result<(), VmError> {
-    let kind = format!("trees/{}/images", tree.slug());
+    let kind = images(&tree.slug());
     if provision.cache.finished(&kind, key).is_some() {
         return Ok(());
     }
@@ -94,7 +113,8 @@ pub(super) fn keep(
     let files = [
         &kbuild::image(Path::new("")),
         Path::new("vmlinux"),
-        &kbuild::release_file(Path::new("")),
+        Path::new(kbuild::RELEASE),
+        Path::new(".config"),
     ];
     for file in files {
         let to = partial.path().join(file);
@@ -119,4 +139,23 @@ fn describe(tree: &Path, stage: &mut Stage) -> Option<String> {
         .output(&mut git, QUERY_LIMIT)
         .ok()
         .map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_compiler_or_fragment_is_another_configuration() {
+        let gcc = Toolchain::for_tests(None, "gcc 12");
+        let was = config_key("CONFIG_A=y", &gcc);
+        assert_eq!(was, config_key("CONFIG_A=y", &gcc));
+        for (fragments, toolchain) in [
+            ("CONFIG_B=y", gcc.clone()),
+            ("CONFIG_A=y", Toolchain::for_tests(None, "gcc 14")),
+            ("CONFIG_A=y", Toolchain::for_tests(Some("1"), "gcc 12")),
+        ] {
+            assert_ne!(was, config_key(fragments, &toolchain));
+        }
+    }
 }

@@ -145,7 +145,7 @@ fn it_is_told_with_the_function_of_the_model_and_the_changed_lines() {
     for wanted in [
         "arch/riscv/mm/tlbflush.c:",
         "__flush_tlb_range(): changed",
-        "mirrored by __flush_tlb_range (reference-model/src/tlbflush.rs:",
+        "mirrored by __flush_tlb_range (reference-model/src/arch/riscv/mm/tlbflush.rs:",
         "+\tif (cpumask_empty(cmask)) goto notify;",
         "stable → noasid-fixed: of ",
     ] {

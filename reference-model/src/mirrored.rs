@@ -9,36 +9,46 @@ use std::collections::BTreeSet;
 
 /// The model's files. A test sees to it that none is missing.
 const SOURCES: &[(&str, &str)] = &[
-    ("anon_vma.rs", include_str!("anon_vma.rs")),
-    ("exit.rs", include_str!("exit.rs")),
+    (
+        "arch/riscv/mm/context.rs",
+        include_str!("arch/riscv/mm/context.rs"),
+    ),
+    (
+        "arch/riscv/mm/tlbflush.rs",
+        include_str!("arch/riscv/mm/tlbflush.rs"),
+    ),
     ("folio.rs", include_str!("folio.rs")),
-    ("fork.rs", include_str!("fork.rs")),
-    ("gup.rs", include_str!("gup.rs")),
-    ("huge_memory.rs", include_str!("huge_memory.rs")),
-    ("kernel.rs", include_str!("kernel.rs")),
-    ("khugepaged.rs", include_str!("khugepaged.rs")),
-    ("madvise.rs", include_str!("madvise.rs")),
-    ("madvise_pageout.rs", include_str!("madvise_pageout.rs")),
-    ("memcontrol.rs", include_str!("memcontrol.rs")),
-    ("memory.rs", include_str!("memory.rs")),
-    ("memory_swap.rs", include_str!("memory_swap.rs")),
-    ("memory_zap.rs", include_str!("memory_zap.rs")),
+    ("kernel/exit.rs", include_str!("kernel/exit.rs")),
+    ("kernel/fork.rs", include_str!("kernel/fork.rs")),
+    ("mm/gup.rs", include_str!("mm/gup.rs")),
+    ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
+    ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
+    ("mm/madvise.rs", include_str!("mm/madvise.rs")),
+    (
+        "mm/madvise/pageout.rs",
+        include_str!("mm/madvise/pageout.rs"),
+    ),
+    ("mm/memcontrol.rs", include_str!("mm/memcontrol.rs")),
+    ("mm/memory.rs", include_str!("mm/memory.rs")),
+    ("mm/memory/fault.rs", include_str!("mm/memory/fault.rs")),
+    ("mm/memory/swap.rs", include_str!("mm/memory/swap.rs")),
+    ("mm/memory/zap.rs", include_str!("mm/memory/zap.rs")),
+    ("mm/mmap.rs", include_str!("mm/mmap.rs")),
+    ("mm/mmu_gather.rs", include_str!("mm/mmu_gather.rs")),
+    ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
+    ("mm/rmap.rs", include_str!("mm/rmap.rs")),
+    ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
+    ("mm/shmem.rs", include_str!("mm/shmem.rs")),
+    ("mm/shrinker.rs", include_str!("mm/shrinker.rs")),
+    ("mm/swap.rs", include_str!("mm/swap.rs")),
+    ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
+    ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
+    ("mm/vma.rs", include_str!("mm/vma.rs")),
+    ("mm/vmscan.rs", include_str!("mm/vmscan.rs")),
+    ("mm/workingset.rs", include_str!("mm/workingset.rs")),
     ("mm_types.rs", include_str!("mm_types.rs")),
-    ("mmap.rs", include_str!("mmap.rs")),
-    ("mmu_gather.rs", include_str!("mmu_gather.rs")),
-    ("mprotect.rs", include_str!("mprotect.rs")),
     ("predict.rs", include_str!("predict.rs")),
-    ("rmap.rs", include_str!("rmap.rs")),
-    ("sched.rs", include_str!("sched.rs")),
-    ("shmem.rs", include_str!("shmem.rs")),
-    ("shrinker.rs", include_str!("shrinker.rs")),
-    ("swap.rs", include_str!("swap.rs")),
-    ("swap_state.rs", include_str!("swap_state.rs")),
-    ("swapfile.rs", include_str!("swapfile.rs")),
-    ("tlbflush.rs", include_str!("tlbflush.rs")),
-    ("vma.rs", include_str!("vma.rs")),
-    ("vmscan.rs", include_str!("vmscan.rs")),
-    ("workingset.rs", include_str!("workingset.rs")),
+    ("state.rs", include_str!("state.rs")),
 ];
 
 /// Something of the model (a function, a type, a constant), and what of the kernel it mirrors.
@@ -258,12 +268,24 @@ fn files<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     /// The one of that name.
     fn mirror(name: &str) -> Mirror {
         let all = mirrors();
         let mut found = all.into_iter().filter(|mirror| mirror.name == name);
         found.next().unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// All files below a folder, by their paths from `root`.
+    fn files_below(folder: &Path, root: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let names = paths.flat_map(|path| match path.is_dir() {
+            true => files_below(&path, root),
+            false => vec![path.strip_prefix(root).unwrap().display().to_string()],
+        });
+        names.collect()
     }
 
     #[test]
@@ -278,12 +300,9 @@ mod tests {
             "mirrored.rs",
             "profile.rs",
         ];
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
-        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-        let mut names: Vec<String> = files
-            .map(|file| file.file_name().into_string().unwrap())
-            .filter(|name| !apart.contains(&name.as_str()))
-            .collect();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let mut names = files_below(folder, folder);
+        names.retain(|name| !apart.contains(&name.as_str()));
         names.sort();
         let listed: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, listed);
@@ -292,7 +311,7 @@ mod tests {
     #[test]
     fn a_function_mirrors_what_its_comments_name() {
         let pageout = mirror("pageout");
-        assert_eq!(pageout.file, "vmscan.rs");
+        assert_eq!(pageout.file, "mm/vmscan.rs");
         let kernel: Vec<&str> = pageout.kernel.into_iter().collect();
         assert!(kernel.contains(&"pageout") && kernel.contains(&"swap_writepage"));
         assert!(pageout.sources.contains("mm/vmscan.c"));

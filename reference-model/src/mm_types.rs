@@ -13,11 +13,11 @@ pub use crate::folio::{Folio, Folios, Large, Lru, LruList};
 
 /// Place in [`Folios`].
 pub type FolioId = u32;
-/// Place in [`crate::kernel::Kernel::files`]; anonymous shared mappings get a file of their own.
+/// Place in [`crate::state::Kernel::files`]; anonymous shared mappings get a file of their own.
 pub type FileId = usize;
 /// A slot of the swap device.
 pub type SwapEntry = u32;
-/// Place in [`crate::kernel::Kernel::anon_vmas`].
+/// Place in [`crate::state::Kernel::anon_vmas`].
 pub type AnonVmaId = u32;
 
 /// Bits of a vma's `vm_flags`, by the kernel's names and values (`include/linux/mm.h`).
@@ -235,7 +235,7 @@ pub struct Vma {
     /// `anon_vma_chain`, newest first: all anon_vmas that its pages may belong to.
     pub anon_vma_chain: Rc<[AnonVmaId]>,
     /// When it was last put into the interval trees of its anon_vmas (from
-    /// [`crate::kernel::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
+    /// [`crate::state::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
     pub anon_seq: u64,
     /// The same for its file's `i_mmap`. 0 for anonymous vmas.
     pub seq: u64,

@@ -5,12 +5,15 @@ use crate::api::{
     Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction,
     StepResult, Unpredicted,
 };
-use crate::kernel::Kernel;
-use crate::memory::{Fault, access};
+use crate::arch::riscv::mm::context;
+use crate::errno;
+use crate::kernel::{exit, fork};
+use crate::mm::memory::fault::{Fault, access};
+use crate::mm::mmap::{MmapArgs, do_mmap, do_munmap};
+use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
-use crate::mmap::{MmapArgs, do_mmap, do_munmap};
 use crate::profile::Profile;
-use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap, swapfile};
+use crate::state::Kernel;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -77,7 +80,7 @@ pub(crate) fn boot<'a>(
     }
     shmem::make_files(&mut kernel, &program.files);
     for task in first_runs(&program.actors) {
-        sched::run(&mut kernel, task);
+        context::run(&mut kernel, task);
     }
     kernel
 }
@@ -131,7 +134,7 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         };
     }
     memcontrol::cgroup_rstat_flush(k);
-    sched::run(k, step.by);
+    context::run(k, step.by);
     let result = match perform(k, &step.op) {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),

@@ -2,10 +2,12 @@
 //! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
-use crate::memory_zap::{ZapDetails, unmap_mapping_range};
+use crate::errno;
+use crate::mm::memory::swap as memory_swap;
+use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
+use crate::mm::{swap, swapfile};
 use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru};
-use crate::{errno, memory_swap, swap, swapfile};
+use crate::state::Kernel;
 
 /// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shrinker.c`
 
-use crate::huge_memory::deferred_split_scan;
-use crate::kernel::Kernel;
+use crate::mm::huge_memory::deferred_split_scan;
+use crate::state::Kernel;
 
 /// `DEFAULT_SEEKS`, which `deferred_split_shrinker` has.
 const DEFAULT_SEEKS: u64 = 2;

@@ -2,12 +2,13 @@
 //! Everything that the mirrored functions read and write.
 
 use crate::api::{Call, Entry, Machine, MmId, PAGE_SIZE, Range};
+use crate::arch::riscv::mm::tlbflush;
+use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
 use crate::mm_types::{
     AnonVma, CpuFbatches, FolioId, Folios, HugePmd, Inode, Lruvec, Mm, Pte, Swap, Task,
     TlbflushUnmapBatch, pte_index,
 };
 use crate::profile::Profile;
-use crate::tlbflush::{self, Context, PMD_SIZE};
 
 /// The room that [`Kernel::next_seq`] leaves between two insertions, for what
 /// fork inserts right behind another.

@@ -2,14 +2,14 @@
 //! `mm/vma.c`, and `mmap_region()` of `mm/mmap.c`: splitting, merging,
 //! replacing and unmapping vmas.
 
-use crate::anon_vma::{anon_vma_clone, unlink_anon_vmas};
 use crate::api::PAGE_SIZE;
 use crate::errno;
-use crate::kernel::Kernel;
-use crate::memory_zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
+use crate::mm::{huge_memory, shmem, swap};
 use crate::mm_types::{FileId, Inode, Vma, vm};
-use crate::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
-use crate::{huge_memory, shmem, swap};
+use crate::state::Kernel;
 
 /// Where the program's own mappings end and begin again around the arena: far
 /// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.

@@ -2,15 +2,16 @@
 //! `mm/mprotect.c`
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
-use crate::memory::{prot_is_young, vm_get_page_prot};
-use crate::mm_types::{Pte, Vma, prot, vm};
-use crate::mmap::{calc_vm_prot_bits, page_align};
-use crate::mmu_gather::{
+use crate::errno;
+use crate::mm::memory::fault::{prot_is_young, vm_get_page_prot};
+use crate::mm::mmap::{calc_vm_prot_bits, page_align};
+use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
-use crate::vma::{vm_enough_memory, vma_modify_flags};
-use crate::{errno, gup, huge_memory, rmap};
+use crate::mm::vma::{vm_enough_memory, vma_modify_flags};
+use crate::mm::{gup, huge_memory, rmap};
+use crate::mm_types::{Pte, Vma, prot, vm};
+use crate::state::Kernel;
 
 /// `can_change_pte_writable()`
 fn can_change_pte_writable(k: &Kernel, vma: &Vma, addr: u64, pte: Pte) -> bool {

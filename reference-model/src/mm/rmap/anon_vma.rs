@@ -2,8 +2,8 @@
 //! `mm/rmap.c`, its first part: anon_vmas, by which an anonymous folio finds the
 //! vmas that may map it.
 
-use crate::kernel::Kernel;
 use crate::mm_types::{AnonVma, AnonVmaId, Vma};
+use crate::state::Kernel;
 
 /// `anon_vma_alloc()`: its own root and parent unless said otherwise.
 fn anon_vma_alloc(k: &mut Kernel<'_>) -> AnonVmaId {

@@ -7,21 +7,25 @@
 //! `memory.low`, children of the cgroup, slab shrinkers (they free no folio of
 //! an LRU list, and what they free counts for the root cgroup only).
 
-use crate::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
-use crate::kernel::Kernel;
-use crate::mm_types::{CacheEntry, FolioId, Lru, Lruvec, vm};
-use crate::rmap::{folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty};
-use crate::shrinker::shrink_slab;
-use crate::swap::{
+use crate::mm::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
+use crate::mm::rmap::{
+    folio_referenced, try_to_unmap, try_to_unmap_flush, try_to_unmap_flush_dirty,
+};
+use crate::mm::shrinker::shrink_slab;
+use crate::mm::swap::{
     PAGEVEC_SIZE, SWAP_CLUSTER_MAX, folio_evictable, folio_is_file_lru, folio_lruvec, folio_put,
     folio_putback_lru, lru_add_drain, lru_note_cost, lruvec_del_folio, move_folios_to_lru,
 };
-use crate::swap_state::{__delete_from_swap_cache, add_to_swap, add_to_swap_cache, folio_ref_sub};
-use crate::swapfile::{
+use crate::mm::swap_state::{
+    __delete_from_swap_cache, add_to_swap, add_to_swap_cache, folio_ref_sub,
+};
+use crate::mm::swapfile::{
     folio_alloc_swap, folio_free_swap, get_nr_swap_pages, put_swap_folio, swap_shmem_alloc,
     total_swap_pages, vm_swap_full,
 };
-use crate::workingset::workingset_eviction;
+use crate::mm::workingset::workingset_eviction;
+use crate::mm_types::{CacheEntry, FolioId, Lru, Lruvec, vm};
+use crate::state::Kernel;
 
 /// `DEF_PRIORITY` (`include/linux/mmzone.h`)
 const DEF_PRIORITY: i32 = 12;

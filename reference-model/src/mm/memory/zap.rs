@@ -2,15 +2,15 @@
 //! `mm/memory.c`, its first part: tearing page tables down.
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
-use crate::mm_types::{Pte, Vma};
-use crate::mmu_gather::{
+use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::mm::mmu_gather::{
     __tlb_remove_folio_pages, MmuGather, p4d_free_tlb, pmd_free_tlb, pte_free_tlb, pud_free_tlb,
     tlb_delay_rmap, tlb_end_vma, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly,
     tlb_flush_rmaps, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
-use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
-use crate::{huge_memory, rmap, swap, swapfile};
+use crate::mm::{huge_memory, rmap, swap, swapfile};
+use crate::mm_types::{Pte, Vma};
+use crate::state::Kernel;
 
 const PMD_MASK: u64 = !(PMD_SIZE - 1);
 const PUD_MASK: u64 = !(PUD_SIZE - 1);

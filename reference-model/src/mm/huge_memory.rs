@@ -2,26 +2,28 @@
 //! `mm/huge_memory.c`: huge pages of anonymous memory, mapped by a PMD or, once
 //! that is split, by PTEs.
 //!
-//! Only MADV_COLLAPSE makes them (`khugepaged.rs`). There is no huge zero page,
+//! Only MADV_COLLAPSE makes them (`mm/khugepaged.rs`). There is no huge zero page,
 //! and a huge page lies at a multiple of its size in every mm that maps it.
 
 use crate::api::{Entry, PAGE_SIZE};
-use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, prot_is_young, ptep_set_access_flags, vm_get_page_prot};
-use crate::mm_types::{
-    Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
+use crate::mm::memory::fault::{
+    anon_vma_of, prot_is_young, ptep_set_access_flags, vm_get_page_prot,
 };
-use crate::mmu_gather::{
+use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
-use crate::rmap::{
+use crate::mm::rmap::{
     folio_add_anon_rmap_ptes, folio_remove_rmap_pmd, folio_remove_rmap_pte, rmap_walk,
     set_tlb_ubc_flush_pending, try_to_unmap_flush,
 };
-use crate::swap::{folio_mark_lazyfree, folio_put, lru_add_page_tail, lruvec_del_tails};
-use crate::swap_state::free_swap_cache;
-use crate::tlbflush::PMD_SIZE;
-use crate::{rmap, swapfile};
+use crate::mm::swap::{folio_mark_lazyfree, folio_put, lru_add_page_tail, lruvec_del_tails};
+use crate::mm::swap_state::free_swap_cache;
+use crate::mm::{rmap, swapfile};
+use crate::mm_types::{
+    Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
+};
+use crate::state::Kernel;
 
 const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
 

@@ -2,13 +2,15 @@
 //! `mm/rmap.c` and `mm/page_vma_mapped.c`: from a folio to the PTEs that map
 //! it, and the batch of unmapped pages whose flush is put off.
 
+pub mod anon_vma;
+
 use crate::api::{Entry, MmId, PAGE_SIZE};
-use crate::huge_memory::{__split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd};
-use crate::kernel::Kernel;
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
+use crate::mm::huge_memory::{__split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd};
+use crate::mm::swap::{folio_put, mlock_folio, munlock_folio};
+use crate::mm::swapfile::swap_duplicate;
 use crate::mm_types::{FileId, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, pte_index, vm};
-use crate::swap::{folio_put, mlock_folio, munlock_folio};
-use crate::swapfile::swap_duplicate;
-use crate::tlbflush::PMD_SIZE;
+use crate::state::Kernel;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
 const TLB_FLUSH_BATCH_PENDING_MASK: u32 = (1 << 15) - 1;

@@ -4,21 +4,21 @@
 //! Huge pages of files are not in the model: where one would be made, it stops speaking.
 
 use crate::api::{Entry, PAGE_SIZE};
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::{EAGAIN, EINVAL};
-use crate::huge_memory::{deferred_split_folio, pages};
-use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, prot_is_young, vm_get_page_prot};
-use crate::memory_swap::do_swap_page;
-use crate::mm_types::{
-    Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, PteTable, Vma, prot, pte_index, vm,
-};
-use crate::rmap::folio_remove_rmap_pte;
-use crate::swap::{
+use crate::mm::huge_memory::{deferred_split_folio, pages};
+use crate::mm::memory::fault::{anon_vma_of, prot_is_young, vm_get_page_prot};
+use crate::mm::memory::swap::do_swap_page;
+use crate::mm::rmap::folio_remove_rmap_pte;
+use crate::mm::swap::{
     folio_add_lru_vma, folio_isolate_lru, folio_put, folio_putback_lru, lru_add_drain,
     lru_add_drain_all,
 };
-use crate::swap_state::free_swap_cache;
-use crate::tlbflush::PMD_SIZE;
+use crate::mm::swap_state::free_swap_cache;
+use crate::mm_types::{
+    Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, PteTable, Vma, prot, pte_index, vm,
+};
+use crate::state::Kernel;
 
 /// `enum scan_result`, as far as it decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

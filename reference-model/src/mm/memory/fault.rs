@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/memory.c`, its second part: faults.
 
-use crate::anon_vma::anon_vma_prepare;
 use crate::api::{Entry, PAGE_SIZE};
-use crate::kernel::Kernel;
+use crate::mm::memory::swap as memory_swap;
+use crate::mm::rmap::anon_vma::anon_vma_prepare;
+use crate::mm::{huge_memory, rmap, shmem, swap, swap_state, swapfile};
 use crate::mm_types::{AnonVmaId, Folio, FolioId, HugePmd, Pte, Vma, prot, pte_index, vm};
-use crate::{huge_memory, memory_swap, rmap, shmem, swap, swap_state, swapfile};
+use crate::state::Kernel;
 
 const PTRS_PER_PTE: u64 = 512;
 

@@ -2,11 +2,12 @@
 //! `mm/gup.c`, as far as memory is populated by it.
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
-use crate::memory::handle_mm_fault;
+use crate::errno;
+use crate::mm::memory::fault::handle_mm_fault;
+use crate::mm::mmap::vma_is_accessible;
+use crate::mm::{huge_memory, swap};
 use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
-use crate::mmap::vma_is_accessible;
-use crate::{errno, huge_memory, swap};
+use crate::state::Kernel;
 
 /// FOLL_WRITE and FOLL_FORCE.
 #[derive(Clone, Copy, Debug)]

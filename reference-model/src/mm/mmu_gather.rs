@@ -3,10 +3,10 @@
 //! what is unmapped is collected, told in one flush, and freed behind it.
 
 use crate::api::{Entry, PAGE_SIZE};
-use crate::kernel::Kernel;
+use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::mm::swap_state;
 use crate::mm_types::FolioId;
-use crate::swap_state;
-use crate::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::state::Kernel;
 
 /// MMU_GATHER_BUNDLE: pages in the gather itself.
 const MMU_GATHER_BUNDLE: usize = 8;

@@ -6,10 +6,10 @@
 //! isolated, and no scan counts it. The other batches hold folios that are on a
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
-use crate::kernel::Kernel;
+use crate::mm::workingset::{workingset_activation, workingset_age_nonresident};
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, Lru, Lruvec, vm};
 use crate::profile::Profile;
-use crate::workingset::{workingset_activation, workingset_age_nonresident};
+use crate::state::Kernel;
 
 /// `PAGEVEC_SIZE`: room in a folio batch (`include/linux/pagevec.h`).
 pub const PAGEVEC_SIZE: usize = 31;

@@ -3,10 +3,10 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno::EAGAIN;
-use crate::kernel::Kernel;
+use crate::mm::swap::lru_add_drain_all;
+use crate::mm::vmscan::try_to_free_mem_cgroup_pages;
 use crate::mm_types::{Lruvec, LruvecStats};
-use crate::swap::lru_add_drain_all;
-use crate::vmscan::try_to_free_mem_cgroup_pages;
+use crate::state::Kernel;
 
 /// `MAX_RECLAIM_RETRIES` (`mm/internal.h`)
 const MAX_RECLAIM_RETRIES: u32 = 16;

@@ -5,11 +5,11 @@
 //! `swapin_nr_pages()` and `swap_vma_ra_win()` answer 1. With another value
 //! the window depends on what ran before, in all of the system.
 
-use crate::kernel::Kernel;
+use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain};
+use crate::mm::swapfile::{folio_alloc_swap, folio_free_swap, put_swap_folio};
+use crate::mm::workingset::workingset_refault;
 use crate::mm_types::{Folio, FolioId, Shadow, SwapEntry};
-use crate::swap::{folio_add_lru, folio_put, lru_add_drain};
-use crate::swapfile::{folio_alloc_swap, folio_free_swap, put_swap_folio};
-use crate::workingset::workingset_refault;
+use crate::state::Kernel;
 
 /// `add_to_swap_cache()`; answers the shadow entry found there.
 pub fn add_to_swap_cache(k: &mut Kernel<'_>, id: FolioId, entry: SwapEntry) -> Option<Shadow> {

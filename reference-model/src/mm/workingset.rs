@@ -7,10 +7,10 @@
 //! `nonresident_age` counts both.
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
+use crate::mm::swap::{folio_is_file_lru, folio_lruvec, lru_note_cost_refault};
+use crate::mm::swapfile::get_nr_swap_pages;
 use crate::mm_types::{FolioId, Lru, Shadow};
-use crate::swap::{folio_is_file_lru, folio_lruvec, lru_note_cost_refault};
-use crate::swapfile::get_nr_swap_pages;
+use crate::state::Kernel;
 
 /// Active pages of the root cgroup that no scenario's steps made, at least: the
 /// guest's agent keeps that many (64 MiB). With few, whether a page that

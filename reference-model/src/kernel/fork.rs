@@ -2,13 +2,16 @@
 //! `kernel/fork.c`, and `copy_page_range()` of `mm/memory.c`: a second mm with
 //! the same pages, write-protected in both where they are private.
 
-use crate::anon_vma::anon_vma_fork;
 use crate::api::{Entry, MmId, PAGE_SIZE};
-use crate::huge_memory::copy_huge_pmd;
-use crate::kernel::Kernel;
+use crate::arch::riscv::mm::context;
+use crate::errno;
+use crate::kernel::exit;
+use crate::mm::huge_memory::copy_huge_pmd;
+use crate::mm::rmap::anon_vma::anon_vma_fork;
+use crate::mm::vma::vm_enough_memory;
+use crate::mm::{swap, swapfile};
 use crate::mm_types::{FileId, Mm, PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
-use crate::vma::vm_enough_memory;
-use crate::{errno, exit, sched, swap, swapfile};
+use crate::state::Kernel;
 
 /// `fork(2)`: `current`'s mm is copied for another task. The child runs at once,
 /// on its parent's hart, and then on its own (`arch/riscv/mm/context.c` notes both).
@@ -27,13 +30,13 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
     k.tasks[child].mm = Some(mm);
     k.tasks[child].born = true;
     k.tasks[child].hart = k.hart();
-    sched::run(k, child);
+    context::run(k, child);
     k.tasks[child].hart = hart;
-    sched::run(k, child);
+    context::run(k, child);
     // What both fault in until the child is ready is no part of the step, and the
     // guest's agent sees to it that it shares no batch with the steps' pages.
     swap::lru_add_drain(k);
-    sched::run(k, parent);
+    context::run(k, parent);
     swap::lru_add_drain(k);
     Ok(())
 }

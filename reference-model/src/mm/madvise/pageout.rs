@@ -7,26 +7,26 @@
 //! that reclaim has put off.
 
 use crate::api::PAGE_SIZE;
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::EINVAL;
-use crate::huge_memory::{
+use crate::mm::huge_memory::{
     folio_likely_mapped_shared, madvise_free_huge_pmd, pmd_mkold, split_folio,
 };
-use crate::kernel::Kernel;
-use crate::memory_zap::swap_pte_batch;
-use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
-use crate::mmu_gather::{
+use crate::mm::memory::zap::swap_pte_batch;
+use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_pmd_tlb_entry,
     tlb_remove_tlb_entry,
 };
-use crate::rmap::{flush_tlb_batched_pending, folio_pte_batch};
-use crate::swap::{
+use crate::mm::rmap::{flush_tlb_batched_pending, folio_pte_batch};
+use crate::mm::swap::{
     folio_deactivate, folio_isolate_lru, folio_mark_lazyfree, folio_put, folio_putback_lru,
     lru_add_drain,
 };
-use crate::swap_state::read_swap_cache_async;
-use crate::swapfile::{folio_free_swap, free_swap_and_cache_nr};
-use crate::tlbflush::PMD_SIZE;
-use crate::vmscan::reclaim_pages;
+use crate::mm::swap_state::read_swap_cache_async;
+use crate::mm::swapfile::{folio_free_swap, free_swap_and_cache_nr};
+use crate::mm::vmscan::reclaim_pages;
+use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
+use crate::state::Kernel;
 
 /// `walk_page_range()` down to `walk_pmd_range()`: the parts of `[start, end)`
 /// that have a PMD, in ascending order, and whether it maps a huge page.

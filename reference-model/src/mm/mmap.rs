@@ -2,9 +2,10 @@
 //! `mm/mmap.c`: the calls mmap(2) and munmap(2).
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
+use crate::errno;
+use crate::mm::{gup, shmem, vma};
 use crate::mm_types::{FileId, Vma, vm};
-use crate::{errno, gup, shmem, vma};
+use crate::state::Kernel;
 
 /// `TASK_SIZE` of the smallest MMU mode (Sv39).
 pub const TASK_SIZE: u64 = 1 << 38;

@@ -2,7 +2,7 @@
 //! Who runs where: `arch/riscv/mm/context.c`, and of `kernel/sched/core.c` what
 //! decides whose mm a hart has loaded.
 
-use crate::kernel::Kernel;
+use crate::state::Kernel;
 
 /// `switch_mm()` and `set_mm()`: the hart of `current` loads its mm. An idle hart
 /// keeps what it had (lazily), so only another process's step takes an mm away.

@@ -9,10 +9,10 @@
 //! that only the swap cache refers to whenever a kworker gets the hart.
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
+use crate::mm::swap::folio_put;
+use crate::mm::swap_state::{__delete_from_swap_cache, delete_from_swap_cache, folio_ref_sub};
 use crate::mm_types::{ClusterList, FolioId, Swap, SwapCluster, SwapEntry, SwapSlot};
-use crate::swap::folio_put;
-use crate::swap_state::{__delete_from_swap_cache, delete_from_swap_cache, folio_ref_sub};
+use crate::state::Kernel;
 use std::collections::VecDeque;
 
 /// Pages of the swap device: 256 MiB but for the header.

@@ -3,9 +3,10 @@
 //! how an mm ends.
 
 use crate::api::{Call, Entry, MmId};
-use crate::kernel::Kernel;
+use crate::arch::riscv::mm::context;
+use crate::mm::{swap, vma};
 use crate::mm_types::{Mm, Vma};
-use crate::{sched, swap, vma};
+use crate::state::Kernel;
 
 /// `do_exit()` of a thread, `do_group_exit()` of a process.
 pub fn do_exit(k: &mut Kernel<'_>) {
@@ -38,7 +39,7 @@ pub fn exec_mmap(k: &mut Kernel<'_>, mm: MmId) {
     }
     leave(k, old);
     k.tasks[k.current].mm = Some(mm);
-    sched::run(k, k.current);
+    context::run(k, k.current);
     mmput(k, old);
     // As after a fork, see there.
     swap::lru_add_drain(k);

@@ -2,13 +2,13 @@
 //! Coming back from swap: `do_swap_page()` of `mm/memory.c`, and
 //! `shmem_swapin_folio()` of `mm/shmem.c`.
 
-use crate::kernel::Kernel;
-use crate::memory::{anon_vma_of, do_wp_page, prot_is_young, vm_get_page_prot};
+use crate::mm::memory::fault::{anon_vma_of, do_wp_page, prot_is_young, vm_get_page_prot};
+use crate::mm::swap::{folio_add_lru, lru_add_drain};
+use crate::mm::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
+use crate::mm::swapfile::{folio_free_swap, swap_count, swap_free, vm_swap_full};
+use crate::mm::workingset::workingset_refault;
 use crate::mm_types::{CacheEntry, Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
-use crate::swap::{folio_add_lru, lru_add_drain};
-use crate::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
-use crate::swapfile::{folio_free_swap, swap_count, swap_free, vm_swap_full};
-use crate::workingset::workingset_refault;
+use crate::state::Kernel;
 
 /// `should_try_to_free_swap()`
 fn should_try_to_free_swap(k: &Kernel<'_>, id: FolioId, vma: &Vma, write: bool) -> bool {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/madvise.c`, all but what reclaims (`madvise_pageout.rs`).
+//! `mm/madvise.c`, all but what reclaims (`mm/madvise/pageout.rs`).
+
+pub mod pageout;
 
 use crate::api::PAGE_SIZE;
-use crate::kernel::Kernel;
-use crate::memory::vmf_anon_prepare;
-use crate::memory_zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
+use crate::errno;
+use crate::mm::memory::fault::vmf_anon_prepare;
+use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
+use crate::mm::mmap::page_align;
+use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm::vma::vma_modify_flags;
+use crate::mm::{gup, khugepaged, shmem};
 use crate::mm_types::{Pte, Vma, vm};
-use crate::mmap::page_align;
-use crate::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
-use crate::vma::vma_modify_flags;
-use crate::{errno, gup, khugepaged, madvise_pageout, shmem};
+use crate::state::Kernel;
 
 /// `MADV_*` of include/uapi/asm-generic/mman-common.h
 #[allow(missing_docs)]
@@ -155,9 +158,9 @@ fn madvise_vma_behavior(
 ) -> Result<(), i32> {
     match behavior {
         advice::REMOVE => return madvise_remove(k, vma, start, end),
-        advice::WILLNEED => return madvise_pageout::madvise_willneed(k, vma, start, end),
-        advice::COLD => return madvise_pageout::madvise_cold(k, vma, start, end),
-        advice::PAGEOUT => return madvise_pageout::madvise_pageout(k, vma, start, end),
+        advice::WILLNEED => return pageout::madvise_willneed(k, vma, start, end),
+        advice::COLD => return pageout::madvise_cold(k, vma, start, end),
+        advice::PAGEOUT => return pageout::madvise_pageout(k, vma, start, end),
         advice::FREE | advice::DONTNEED | advice::DONTNEED_LOCKED => {
             return madvise_dontneed_free(k, vma, (start, end), behavior, tlb);
         }
@@ -219,7 +222,7 @@ fn madvise_dontneed_free(
         ..ZapDetails::PAGES
     };
     match tlb {
-        Some(tlb) if free => madvise_pageout::madvise_free_single_vma(k, tlb, vma, start, end),
+        Some(tlb) if free => pageout::madvise_free_single_vma(k, tlb, vma, start, end),
         Some(tlb) => {
             // madvise_dontneed_single_vma(), zap_vma_range_batched()
             unmap_single_vma(k, tlb, vma, start, end, drop);
@@ -227,7 +230,7 @@ fn madvise_dontneed_free(
         }
         None if free => {
             let mut tlb = tlb_gather_mmu(k);
-            let result = madvise_pageout::madvise_free_single_vma(k, &mut tlb, vma, start, end);
+            let result = pageout::madvise_free_single_vma(k, &mut tlb, vma, start, end);
             tlb_finish_mmu(k, tlb);
             result
         }

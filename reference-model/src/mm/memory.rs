@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/memory.c`, in parts.
+
+pub mod fault;
+pub mod swap;
+pub mod zap;

@@ -11,6 +11,9 @@ mod arch {
     pub mod riscv {
         pub mod mm {
             pub mod context;
+            pub mod fault;
+            pub mod init;
+            pub mod pgtable;
             pub mod tlbflush;
         }
     }
@@ -20,27 +23,52 @@ mod consistency;
 mod errno;
 mod folio;
 pub mod forms;
+mod fs {
+    pub mod exec;
+    pub mod file_table;
+    pub mod open;
+}
+mod include {
+    pub mod linux {
+        pub mod mm_inline;
+    }
+}
 mod kernel {
     pub mod exit;
     pub mod fork;
+    pub mod sched {
+        pub mod core;
+    }
 }
 pub mod mirrored;
 mod mm {
+    pub mod filemap;
     pub mod gup;
     pub mod huge_memory;
+    pub mod interval_tree;
     pub mod khugepaged;
     pub mod madvise;
     pub mod memcontrol;
+    pub mod memfd;
     pub mod memory;
+    pub mod mlock;
     pub mod mmap;
     pub mod mmu_gather;
     pub mod mprotect;
+    pub mod page_alloc;
+    pub mod page_io;
+    pub mod page_vma_mapped;
+    pub mod pagewalk;
+    #[path = "pgtable-generic.rs"]
+    pub mod pgtable_generic;
     pub mod rmap;
     pub mod shmem;
     pub mod shrinker;
     pub mod swap;
+    pub mod swap_slots;
     pub mod swap_state;
     pub mod swapfile;
+    pub mod util;
     pub mod vma;
     pub mod vmscan;
     pub mod workingset;

@@ -14,14 +14,36 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("arch/riscv/mm/context.rs"),
     ),
     (
+        "arch/riscv/mm/fault.rs",
+        include_str!("arch/riscv/mm/fault.rs"),
+    ),
+    (
+        "arch/riscv/mm/init.rs",
+        include_str!("arch/riscv/mm/init.rs"),
+    ),
+    (
+        "arch/riscv/mm/pgtable.rs",
+        include_str!("arch/riscv/mm/pgtable.rs"),
+    ),
+    (
         "arch/riscv/mm/tlbflush.rs",
         include_str!("arch/riscv/mm/tlbflush.rs"),
     ),
     ("folio.rs", include_str!("folio.rs")),
+    ("fs/exec.rs", include_str!("fs/exec.rs")),
+    ("fs/file_table.rs", include_str!("fs/file_table.rs")),
+    ("fs/open.rs", include_str!("fs/open.rs")),
+    (
+        "include/linux/mm_inline.rs",
+        include_str!("include/linux/mm_inline.rs"),
+    ),
     ("kernel/exit.rs", include_str!("kernel/exit.rs")),
     ("kernel/fork.rs", include_str!("kernel/fork.rs")),
+    ("kernel/sched/core.rs", include_str!("kernel/sched/core.rs")),
+    ("mm/filemap.rs", include_str!("mm/filemap.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
     ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
+    ("mm/interval_tree.rs", include_str!("mm/interval_tree.rs")),
     ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
     ("mm/madvise.rs", include_str!("mm/madvise.rs")),
     (
@@ -29,22 +51,42 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("mm/madvise/pageout.rs"),
     ),
     ("mm/memcontrol.rs", include_str!("mm/memcontrol.rs")),
+    ("mm/memfd.rs", include_str!("mm/memfd.rs")),
     ("mm/memory.rs", include_str!("mm/memory.rs")),
+    ("mm/memory/copy.rs", include_str!("mm/memory/copy.rs")),
     ("mm/memory/fault.rs", include_str!("mm/memory/fault.rs")),
     ("mm/memory/swap.rs", include_str!("mm/memory/swap.rs")),
     ("mm/memory/zap.rs", include_str!("mm/memory/zap.rs")),
+    ("mm/mlock.rs", include_str!("mm/mlock.rs")),
     ("mm/mmap.rs", include_str!("mm/mmap.rs")),
     ("mm/mmu_gather.rs", include_str!("mm/mmu_gather.rs")),
     ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
+    ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
+    ("mm/page_io.rs", include_str!("mm/page_io.rs")),
+    (
+        "mm/page_vma_mapped.rs",
+        include_str!("mm/page_vma_mapped.rs"),
+    ),
+    ("mm/pagewalk.rs", include_str!("mm/pagewalk.rs")),
+    (
+        "mm/pgtable-generic.rs",
+        include_str!("mm/pgtable-generic.rs"),
+    ),
     ("mm/rmap.rs", include_str!("mm/rmap.rs")),
     ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
     ("mm/shmem.rs", include_str!("mm/shmem.rs")),
     ("mm/shrinker.rs", include_str!("mm/shrinker.rs")),
     ("mm/swap.rs", include_str!("mm/swap.rs")),
+    ("mm/swap_slots.rs", include_str!("mm/swap_slots.rs")),
     ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
     ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
+    ("mm/util.rs", include_str!("mm/util.rs")),
     ("mm/vma.rs", include_str!("mm/vma.rs")),
     ("mm/vmscan.rs", include_str!("mm/vmscan.rs")),
+    (
+        "mm/vmscan/folio_list.rs",
+        include_str!("mm/vmscan/folio_list.rs"),
+    ),
     ("mm/workingset.rs", include_str!("mm/workingset.rs")),
     ("mm_types.rs", include_str!("mm_types.rs")),
     ("predict.rs", include_str!("predict.rs")),
@@ -111,17 +153,17 @@ pub fn mirrors() -> Vec<Mirror> {
 pub fn entry(op: &Op) -> &'static str {
     match op {
         Op::Mmap { .. } => "do_mmap",
-        Op::Munmap { .. } => "do_munmap",
+        Op::Munmap { .. } => "do_vmi_munmap",
         Op::Mprotect { .. } => "do_mprotect",
         Op::Madvise { .. } => "do_madvise",
         Op::Touch { .. } => "access",
         Op::Reclaim { .. } => "memory_reclaim",
-        Op::Run => "run",
+        Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",
         Op::Exit => "do_exit",
         Op::Exec { .. } => "exec_mmap",
-        Op::Ftruncate { .. } => "ftruncate",
-        Op::PunchHole { .. } => "fallocate",
+        Op::Ftruncate { .. } => "do_sys_ftruncate",
+        Op::PunchHole { .. } => "vfs_fallocate",
         Op::ProcessMadvise { .. } => "process_madvise",
     }
 }
@@ -311,7 +353,7 @@ mod tests {
     #[test]
     fn a_function_mirrors_what_its_comments_name() {
         let pageout = mirror("pageout");
-        assert_eq!(pageout.file, "mm/vmscan.rs");
+        assert_eq!(pageout.file, "mm/vmscan/folio_list.rs");
         let kernel: Vec<&str> = pageout.kernel.into_iter().collect();
         assert!(kernel.contains(&"pageout") && kernel.contains(&"swap_writepage"));
         assert!(pageout.sources.contains("mm/vmscan.c"));

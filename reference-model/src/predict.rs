@@ -5,11 +5,14 @@ use crate::api::{
     Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction,
     StepResult, Unpredicted,
 };
-use crate::arch::riscv::mm::context;
+use crate::arch::riscv::mm::fault::access;
 use crate::errno;
+use crate::fs::{exec, open};
+use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
-use crate::mm::memory::fault::{Fault, access};
-use crate::mm::mmap::{MmapArgs, do_mmap, do_munmap};
+use crate::mm::memory::fault::Fault;
+use crate::mm::mmap::{MmapArgs, do_mmap};
+use crate::mm::vma::do_vmi_munmap;
 use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::profile::Profile;
@@ -80,7 +83,7 @@ pub(crate) fn boot<'a>(
     }
     shmem::make_files(&mut kernel, &program.files);
     for task in first_runs(&program.actors) {
-        context::run(&mut kernel, task);
+        context_switch(&mut kernel, task);
     }
     kernel
 }
@@ -134,7 +137,7 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         };
     }
     memcontrol::cgroup_rstat_flush(k);
-    context::run(k, step.by);
+    context_switch(k, step.by);
     let result = match perform(k, &step.op) {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
@@ -174,7 +177,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
                 },
             )?;
         }
-        Op::Munmap { addr, len } => do_munmap(k, addr, len)?,
+        Op::Munmap { addr, len } => do_vmi_munmap(k, addr, len)?,
         Op::Mprotect { addr, len, prot } => mprotect::do_mprotect(k, addr, len, prot)?,
         Op::Madvise { addr, len, advice } => madvise::do_madvise(k, addr, len, advice)?,
         Op::Touch {
@@ -187,9 +190,9 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::Run => {}
         Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
         Op::Exit => exit::do_exit(k),
-        Op::Exec { mm } => exit::exec_mmap(k, mm),
-        Op::Ftruncate { file, len } => shmem::ftruncate(k, file, len)?,
-        Op::PunchHole { file, offset, len } => shmem::fallocate(k, file, offset, len)?,
+        Op::Exec { mm } => exec::exec_mmap(k, mm),
+        Op::Ftruncate { file, len } => open::do_sys_ftruncate(k, file, len)?,
+        Op::PunchHole { file, offset, len } => open::vfs_fallocate(k, file, offset, len)?,
         Op::ProcessMadvise {
             of,
             addr,

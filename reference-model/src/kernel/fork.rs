@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `kernel/fork.c`, and `copy_page_range()` of `mm/memory.c`: a second mm with
-//! the same pages, write-protected in both where they are private.
+//! `kernel/fork.c`: a second mm with the same vmas, and the end of one that nobody has.
 
-use crate::api::{Entry, MmId, PAGE_SIZE};
-use crate::arch::riscv::mm::context;
+use crate::api::{Entry, MmId};
 use crate::errno;
-use crate::kernel::exit;
-use crate::mm::huge_memory::copy_huge_pmd;
+use crate::kernel::sched::core::context_switch;
+use crate::mm::interval_tree::vma_interval_tree_insert_after;
+use crate::mm::memory::copy::copy_page_range;
+use crate::mm::mmap::{exit_mmap, exit_unseen};
 use crate::mm::rmap::anon_vma::anon_vma_fork;
-use crate::mm::vma::vm_enough_memory;
-use crate::mm::{swap, swapfile};
-use crate::mm_types::{FileId, Mm, PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
+use crate::mm::swap;
+use crate::mm::util::vm_enough_memory;
+use crate::mm_types::{Mm, Vma, vm};
 use crate::state::Kernel;
 
-/// `fork(2)`: `current`'s mm is copied for another task. The child runs at once,
-/// on its parent's hart, and then on its own (`arch/riscv/mm/context.c` notes both).
+/// `kernel_clone()` of fork(2): `current`'s mm is copied for another task. The child runs
+/// at once, on its parent's hart, and then on its own: its mm may be cached on both.
 ///
 /// # Errors
 /// ENOMEM where the memory cannot be promised twice.
@@ -30,13 +30,13 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
     k.tasks[child].mm = Some(mm);
     k.tasks[child].born = true;
     k.tasks[child].hart = k.hart();
-    context::run(k, child);
+    context_switch(k, child);
     k.tasks[child].hart = hart;
-    context::run(k, child);
+    context_switch(k, child);
     // What both fault in until the child is ready is no part of the step, and the
     // guest's agent sees to it that it shares no batch with the steps' pages.
     swap::lru_add_drain(k);
-    context::run(k, parent);
+    context_switch(k, parent);
     swap::lru_add_drain(k);
     Ok(())
 }
@@ -80,103 +80,14 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
     k.enter(Entry::FlushTlbMm);
     if result.is_err() {
         // dup_mm() puts what was copied so far.
-        k.in_mm(child, exit::exit_unseen);
+        k.in_mm(child, exit_unseen);
     }
     result
 }
 
-/// `vma_interval_tree_insert_after()` (`mm/interval_tree.c`): a place in the order
-/// right behind `prev`.
-fn vma_interval_tree_insert_after(k: &Kernel<'_>, file: FileId, prev: &Vma) -> u64 {
-    let mms = (0..k.mms.len()).map(|mm| k.mm(mm));
-    let same = mms
-        .flat_map(|mm| mm.vmas.values())
-        .filter(|vma| vma.file == Some(file) && vma.pgoff == prev.pgoff && vma.seq > prev.seq);
-    let next = same.map(|vma| vma.seq).min();
-    match next {
-        Some(next) => prev.seq + (next - prev.seq) / 2,
-        None => prev.seq + 1,
-    }
-}
-
-/// `vma_needs_copy()`: what a fault would fill in just as well is left to it.
-fn vma_needs_copy(src: &Vma) -> bool {
-    src.anon_vma.is_some() || src.has(vm::MAYBE_GUARD)
-}
-
-/// `copy_page_range()` down to `copy_pmd_range()`: the mm that is acted on is the source.
-fn copy_page_range(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma) {
-    if !vma_needs_copy(src) {
-        return;
-    }
-    let last = src.end - 1;
-    let pmd_tables = k.mm.pgd.pmd_tables.range((src.start >> 30)..=(last >> 30));
-    dst.pmd_tables.extend(pmd_tables);
-    for (start, end, huge) in k.mm.pgd.pmds(src.start, src.end) {
-        if huge {
-            copy_huge_pmd(k, dst, start);
-        } else {
-            copy_pte_range(k, dst.pte_alloc(start), src, start, end);
-        }
-    }
-}
-
-/// `copy_pte_range()`
-fn copy_pte_range(k: &mut Kernel<'_>, dst: &mut PteTable, src: &Vma, start: u64, end: u64) {
-    for addr in (start..end).step_by(PAGE_SIZE as usize) {
-        dst[pte_index(addr)] = match k.pte(addr) {
-            Pte::None => continue,
-            Pte::Swap { entry, .. } => {
-                // copy_nonpresent_pte()
-                swapfile::swap_duplicate(k, entry);
-                let shared = Pte::Swap {
-                    entry,
-                    exclusive: false,
-                };
-                k.set_pte(addr, shared);
-                shared
-            }
-            Pte::Guard => Pte::Guard,
-            pte @ Pte::Present { .. } => copy_present_pte(k, src, addr, pte),
-        };
-    }
-}
-
-/// `copy_present_ptes()`, of one PTE: what the child's is.
-fn copy_present_pte(k: &mut Kernel<'_>, src: &Vma, addr: u64, pte: Pte) -> Pte {
-    let Pte::Present {
-        folio,
-        prot: mut rights,
-        mut dirty,
-        young,
-    } = pte
-    else {
-        return pte;
-    };
-    if let Some(id) = folio {
-        k.folio_get(id);
-        // folio_try_dup_anon_rmap_pte(), folio_dup_file_rmap_pte()
-        k.folios[id].dup_rmap_pte(addr);
-    }
-    // is_cow_mapping()
-    let cow = src.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;
-    if cow && rights & prot::W != 0 {
-        rights &= !prot::W;
-        let wrprotected = Pte::Present {
-            folio,
-            prot: rights,
-            dirty,
-            young,
-        };
-        k.set_pte(addr, wrprotected);
-    }
-    if src.has(vm::SHARED) {
-        dirty = false;
-    }
-    Pte::Present {
-        folio,
-        prot: rights,
-        dirty,
-        young: false,
+/// `mmput()`: with its last user the mm goes.
+pub fn mmput(k: &mut Kernel<'_>, mm: MmId) {
+    if k.tasks.iter().all(|task| task.mm != Some(mm)) {
+        k.in_mm(mm, exit_mmap);
     }
 }

@@ -4,7 +4,6 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::mm::memory::fault::handle_mm_fault;
-use crate::mm::mmap::vma_is_accessible;
 use crate::mm::{huge_memory, swap};
 use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
 use crate::state::Kernel;
@@ -14,6 +13,11 @@ use crate::state::Kernel;
 struct GupFlags {
     write: bool,
     force: bool,
+}
+
+/// `vma_is_accessible()`
+fn vma_is_accessible(vma: &Vma) -> bool {
+    vma.has(vm::ACCESS_FLAGS)
 }
 
 /// `__mm_populate()`; errors are ignored.
@@ -54,11 +58,11 @@ pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) 
     result
 }
 
-/// `madvise_populate()` of mm/madvise.c and `faultin_page_range()`
+/// `faultin_page_range()`, until the whole range is there or an error comes.
 ///
 /// # Errors
 /// ENOMEM over a hole, EINVAL for want of rights, EFAULT where a page cannot be had.
-pub fn madvise_populate(k: &mut Kernel, start: u64, end: u64, write: bool) -> Result<(), i32> {
+pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> Result<(), i32> {
     let flags = GupFlags {
         write,
         force: false,

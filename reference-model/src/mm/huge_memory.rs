@@ -5,27 +5,52 @@
 //! Only MADV_COLLAPSE makes them (`mm/khugepaged.rs`). There is no huge zero page,
 //! and a huge page lies at a multiple of its size in every mm that maps it.
 
-use crate::api::{Entry, PAGE_SIZE};
+use crate::api::PAGE_SIZE;
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
+use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
-use crate::mm::memory::fault::{
-    anon_vma_of, prot_is_young, ptep_set_access_flags, vm_get_page_prot,
-};
+use crate::include::linux::mm_inline::folio_lru_list;
+use crate::mm::memcontrol::folio_lruvec;
+use crate::mm::memory::fault::anon_vma_of;
 use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
+use crate::mm::pgtable_generic::flush_pmd;
 use crate::mm::rmap::{
     folio_add_anon_rmap_ptes, folio_remove_rmap_pmd, folio_remove_rmap_pte, rmap_walk,
     set_tlb_ubc_flush_pending, try_to_unmap_flush,
 };
-use crate::mm::swap::{folio_mark_lazyfree, folio_put, lru_add_page_tail, lruvec_del_tails};
+use crate::mm::swap::{folio_mark_lazyfree, folio_put};
 use crate::mm::swap_state::free_swap_cache;
-use crate::mm::{rmap, swapfile};
+use crate::mm::{page_vma_mapped, rmap, swapfile};
 use crate::mm_types::{
     Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
 };
 use crate::state::Kernel;
 
 const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
+
+/// `thp_vma_allowable_order()` of PMD_ORDER without TVA_ENFORCE_SYSFS
+pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
+    if vma.has(vm::NOHUGEPAGE) {
+        return false;
+    }
+    // thp_vma_suitable_order(), of the last place where one could be.
+    let last = vma
+        .end
+        .checked_sub(PMD_SIZE)
+        .map(|addr| addr & !(PMD_SIZE - 1));
+    if last.is_none_or(|haddr| haddr < vma.start) {
+        return false;
+    }
+    if vma.is_anonymous() {
+        return vma.anon_vma.is_some();
+    }
+    // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
+    // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
+    let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
+    skew.is_multiple_of(HPAGE_PMD_NR as u64)
+}
 
 /// `folio_likely_mapped_shared()` (`include/linux/mm.h`), later
 /// `folio_maybe_mapped_shared()`
@@ -47,7 +72,7 @@ pub fn folio_likely_mapped_shared(k: &Kernel<'_>, id: FolioId) -> bool {
 
 /// FOLIO_MM_IDS_SHARED: how many mms map some of a huge page. The kernel counts for
 /// two of them, and may take a page for shared still that a third has left.
-fn mms_that_map(k: &Kernel<'_>, id: FolioId) -> usize {
+pub fn mms_that_map(k: &Kernel<'_>, id: FolioId) -> usize {
     let maps = |mm: &usize| {
         let pgd = &k.mm(*mm).pgd;
         let table = |table: &PteTable| table.iter().any(|pte| pte.maps(id));
@@ -55,26 +80,6 @@ fn mms_that_map(k: &Kernel<'_>, id: FolioId) -> usize {
             || pgd.pte_tables.values().any(|ptes| table(ptes))
     };
     (0..k.mms.len()).filter(maps).count()
-}
-
-/// `__wp_can_reuse_large_anon_folio()`
-pub fn wp_can_reuse_large_anon_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
-    if k.folios[id].mapcount <= 1 || mms_that_map(k, id) > 1 {
-        return false;
-    }
-    if k.folios[id].swap.is_some() {
-        swapfile::folio_free_swap(k, id);
-    }
-    k.folios[id].mapcount == k.folios[id].refcount
-}
-
-/// `pmdp_invalidate()` and `pmdp_huge_clear_flush()` (`mm/pgtable-generic.c`): the
-/// flush behind the PMD that is not valid any more.
-fn flush_pmd(k: &mut Kernel<'_>, haddr: u64) {
-    k.enter(Entry::FlushPmdTlbRange {
-        start: haddr,
-        end: haddr + PMD_SIZE,
-    });
 }
 
 /// `zap_huge_pmd()`. Nothing here looks for flushes that reclaim has put off.
@@ -190,13 +195,6 @@ pub fn touch_pmd(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd, write: bool) {
     pmdp_set_access_flags(k, addr, entry);
 }
 
-/// `pmdp_set_access_flags()` (`arch/riscv/include/asm/pgtable.h`): as of a PTE, down
-/// to the flush of one small page.
-fn pmdp_set_access_flags(k: &mut Kernel<'_>, addr: u64, entry: HugePmd) {
-    let haddr = addr & HPAGE_PMD_MASK;
-    ptep_set_access_flags(k, haddr, entry.leaf());
-}
-
 /// `do_huge_pmd_wp_page()`: false where the PMD was split instead
 /// (`VM_FAULT_FALLBACK`).
 pub fn do_huge_pmd_wp_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePmd) -> bool {
@@ -260,20 +258,6 @@ pub fn madvise_free_huge_pmd(
     }
     folio_mark_lazyfree(k, id);
     true
-}
-
-/// How `madvise_cold_or_pageout_pte_range()` makes a huge PMD old.
-pub fn pmd_mkold(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd) {
-    if k.profile.cold_invalidates_pmd {
-        flush_pmd(k, addr);
-    }
-    k.set_pmd(
-        addr,
-        Some(HugePmd {
-            young: false,
-            ..pmd
-        }),
-    );
 }
 
 /// `__discard_anon_folio_pmd_locked()` of `unmap_huge_pmd_locked()`, for a lazyfree huge
@@ -355,8 +339,8 @@ fn unmap_folio(k: &mut Kernel<'_>, id: FolioId) -> Vec<Migration> {
         if let Some(pmd) = huge {
             __split_huge_pmd_locked(k, vma, haddr, pmd);
         }
-        for addr in rmap::pages_of(k, id, vma, address) {
-            let Some(pteval) = rmap::page_vma_mapped_walk(k, id, addr) else {
+        for addr in page_vma_mapped::pages_of(k, id, vma, address) {
+            let Some(pteval) = page_vma_mapped::page_vma_mapped_walk(k, id, addr) else {
                 continue;
             };
             k.set_pte(addr, Pte::None);
@@ -380,6 +364,25 @@ fn unmap_folio(k: &mut Kernel<'_>, id: FolioId) -> Vec<Migration> {
     });
     try_to_unmap_flush(k);
     mappings
+}
+
+/// A huge page on its list is about to be a small one there: its other pages count
+/// no more.
+fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
+}
+
+/// `lru_add_page_tail()` (`mm/huge_memory.c`): a page of a huge page that is on its
+/// list becomes a folio of its own there.
+fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    let lruvec = if k.folios[head].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    };
+    lruvec.lists[lru].add_before(&mut k.folios, tail, head);
 }
 
 /// `__split_huge_page()`: the small folios, the first of which is where the huge one was.

@@ -3,18 +3,18 @@
 //!
 //! Huge pages of files are not in the model: where one would be made, it stops speaking.
 
-use crate::api::{Entry, PAGE_SIZE};
+use crate::api::Entry;
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::{EAGAIN, EINVAL};
-use crate::mm::huge_memory::{deferred_split_folio, pages};
-use crate::mm::memory::fault::{anon_vma_of, prot_is_young, vm_get_page_prot};
+use crate::mm::huge_memory::{deferred_split_folio, pages, thp_vma_allowable_order};
+use crate::mm::memory::fault::anon_vma_of;
 use crate::mm::memory::swap::do_swap_page;
 use crate::mm::rmap::folio_remove_rmap_pte;
-use crate::mm::swap::{
-    folio_add_lru_vma, folio_isolate_lru, folio_put, folio_putback_lru, lru_add_drain,
-    lru_add_drain_all,
-};
+use crate::mm::swap::{folio_add_lru_vma, folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
+use crate::mm::vmscan::folio_isolate_lru;
+use crate::mm::vmscan::folio_list::folio_putback_lru;
 use crate::mm_types::{
     Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, PteTable, Vma, prot, pte_index, vm,
 };
@@ -41,28 +41,6 @@ fn madvise_collapse_errno(result: ScanResult) -> i32 {
         ScanResult::PageCount | ScanResult::PageLru | ScanResult::DelPageLru => EAGAIN,
         _ => EINVAL,
     }
-}
-
-/// `thp_vma_allowable_order()` of PMD_ORDER without TVA_ENFORCE_SYSFS
-fn thp_vma_allowable_order(vma: &Vma) -> bool {
-    if vma.has(vm::NOHUGEPAGE) {
-        return false;
-    }
-    // thp_vma_suitable_order(), of the last place where one could be.
-    let last = vma
-        .end
-        .checked_sub(PMD_SIZE)
-        .map(|addr| addr & !(PMD_SIZE - 1));
-    if last.is_none_or(|haddr| haddr < vma.start) {
-        return false;
-    }
-    if vma.is_anonymous() {
-        return vma.anon_vma.is_some();
-    }
-    // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
-    // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
-    let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
-    skew.is_multiple_of(HPAGE_PMD_NR as u64)
 }
 
 /// `madvise_collapse()`

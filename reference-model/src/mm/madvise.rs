@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/madvise.c`, all but what reclaims (`mm/madvise/pageout.rs`).
+//! `mm/madvise.c`, all but what ages, reclaims or discards pages, which is in a part of its own.
 
 pub mod pageout;
 
@@ -67,8 +67,7 @@ pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Res
         return Ok(());
     }
     match behavior {
-        advice::POPULATE_READ => gup::madvise_populate(k, start, end, false),
-        advice::POPULATE_WRITE => gup::madvise_populate(k, start, end, true),
+        advice::POPULATE_READ | advice::POPULATE_WRITE => madvise_populate(k, start, end, behavior),
         // madvise_batch_tlb_flush()
         advice::DONTNEED | advice::DONTNEED_LOCKED | advice::FREE
             if k.profile.madvise_one_gather =>
@@ -287,6 +286,12 @@ fn madvise_guard_remove(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32>
     Ok(())
 }
 
+/// `madvise_populate()`
+fn madvise_populate(k: &mut Kernel, start: u64, end: u64, behavior: i32) -> Result<(), i32> {
+    let write = behavior == advice::POPULATE_WRITE;
+    gup::faultin_page_range(k, start, end, write)
+}
+
 /// `madvise_remove()`
 fn madvise_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
     if vma.has(vm::LOCKED) {
@@ -300,5 +305,5 @@ fn madvise_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(),
         return Err(errno::EACCES);
     }
     let first = vma.linear_page_index(start);
-    shmem::punch_hole(k, file, first, first + (end - start) / PAGE_SIZE)
+    shmem::shmem_fallocate(k, file, first, first + (end - start) / PAGE_SIZE)
 }

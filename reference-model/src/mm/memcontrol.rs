@@ -5,11 +5,20 @@ use crate::api::PAGE_SIZE;
 use crate::errno::EAGAIN;
 use crate::mm::swap::lru_add_drain_all;
 use crate::mm::vmscan::try_to_free_mem_cgroup_pages;
-use crate::mm_types::{Lruvec, LruvecStats};
+use crate::mm_types::{FolioId, Lruvec, LruvecStats};
 use crate::state::Kernel;
 
 /// `MAX_RECLAIM_RETRIES` (`mm/internal.h`)
 const MAX_RECLAIM_RETRIES: u32 = 16;
+
+/// `folio_lruvec()`
+pub fn folio_lruvec<'k>(k: &'k mut Kernel<'_>, id: FolioId) -> &'k mut Lruvec {
+    if k.folios[id].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    }
+}
 
 /// `cgroup_rstat_flush()` down to `mem_cgroup_css_rstat_flush()`: from now on
 /// `lruvec_page_state()` answers with what the lists are now.

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/mmap.c`: the calls mmap(2) and munmap(2).
+//! `mm/mmap.c`: mmap(2), and how an mm ends.
 
-use crate::api::PAGE_SIZE;
+use crate::api::{Call, Entry, PAGE_SIZE};
 use crate::errno;
-use crate::mm::{gup, shmem, vma};
+use crate::fs::file_table;
+use crate::mm::memfd::memfd_check_seals_mmap;
+use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm::rmap::anon_vma::unlink_anon_vmas;
+use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
+use crate::mm::util::vm_enough_memory;
+use crate::mm::vma::{CEILING, FLOOR, i_mmap_seq, unmap_vmas_in, vma_merge};
+use crate::mm::{gup, swap};
 use crate::mm_types::{FileId, Vma, vm};
 use crate::state::Kernel;
 
@@ -106,14 +114,14 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     if flags & MAP_NORESERVE != 0 {
         vm_flags |= vm::NORESERVE;
     }
-    vma::mmap_region(k, file, addr, len, vm_flags, pgoff)?;
+    mmap_region(k, file, addr, len, vm_flags, pgoff)?;
     if vm_flags & vm::LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
         gup::mm_populate(k, addr, len);
     }
     Ok(())
 }
 
-/// The part of `do_mmap()` for files, and `memfd_check_seals_mmap()` of mm/memfd.c
+/// The part of `do_mmap()` for files.
 fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Result<u64, i32> {
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
     // file_mmap_ok(): shmem's s_maxbytes is MAX_LFS_FILESIZE.
@@ -134,33 +142,108 @@ fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Resu
         MAP_PRIVATE => {}
         _ => return Err(errno::EINVAL),
     }
-    // check_write_seal()
-    if inode.file.seals & shmem::SEALED_AGAINST_WRITES != 0 && flags & vm::SHARED != 0 {
-        if flags & vm::WRITE != 0 {
-            return Err(errno::EPERM);
-        }
-        flags &= !vm::MAYWRITE;
-    }
-    Ok(flags)
+    memfd_check_seals_mmap(inode, flags)
 }
 
-/// `do_vmi_munmap()` of mm/vma.c
+/// `mmap_region()`: `flags` are vm_flags.
 ///
 /// # Errors
-/// EINVAL for an empty, unaligned or impossible range.
-pub fn do_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
-    if !start.is_multiple_of(PAGE_SIZE) || start > TASK_SIZE || len > TASK_SIZE - start {
-        return Err(errno::EINVAL);
+/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised.
+fn mmap_region(
+    k: &mut Kernel,
+    file: Option<FileId>,
+    addr: u64,
+    len: u64,
+    mut flags: u64,
+    pgoff: u64,
+) -> Result<(), i32> {
+    let end = addr + len;
+    let pglen = len / PAGE_SIZE;
+    // mapping_map_writable(): F_SEAL_WRITE denies all writable mappings.
+    if let Some(file) = file
+        && flags & (vm::SHARED | vm::MAYWRITE) == vm::SHARED | vm::MAYWRITE
+        && k.files[file].file.seals & F_SEAL_WRITE != 0
+    {
+        return Err(errno::EPERM);
     }
-    let end = start + page_align(len).ok_or(errno::EINVAL)?;
-    if end == start {
-        return Err(errno::EINVAL);
+    // accountable_mapping()
+    if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
+        let accounted = accounted_pages(k, addr, end);
+        if !vm_enough_memory(k, pglen.saturating_sub(accounted)) {
+            return Err(errno::ENOMEM);
+        }
+        flags |= vm::ACCOUNT;
     }
-    vma::unmap_vmas_in(k, start, end);
+    // vms_clean_up_area(): what was there goes before anything else is decided.
+    unmap_vmas_in(k, addr, end);
+    let file = match file {
+        None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
+        file => file,
+    };
+    let mut vma = Vma {
+        start: addr,
+        end,
+        flags,
+        pgoff,
+        file,
+        anon_vma: None,
+        anon_vma_chain: Default::default(),
+        anon_seq: 0,
+        seq: 0,
+    };
+    vma.seq = i_mmap_seq(k, &vma);
+    k.mm.vmas.insert(addr, vma);
+    vma_merge(k, addr);
+    if flags & vm::LOCKED != 0 {
+        k.mm.locked_vm += pglen;
+    }
     Ok(())
 }
 
-/// `vma_is_accessible()`
-pub fn vma_is_accessible(vma: &Vma) -> bool {
-    vma.has(vm::ACCESS_FLAGS)
+/// `vms->nr_accounted` of what the range would replace.
+fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
+    let before = k.mm.vmas.range(..start).next_back();
+    let inside = k.mm.vmas.range(start..end);
+    before
+        .into_iter()
+        .chain(inside)
+        .filter(|(_, vma)| vma.has(vm::ACCOUNT) && vma.end > start)
+        .map(|(_, vma)| (vma.end.min(end) - vma.start.max(start)) / PAGE_SIZE)
+        .sum()
+}
+
+/// `exit_mmap()`: secondary MMUs drop all of the mm (`mmu_notifier_release()`)
+/// before anything of it is unmapped.
+pub fn exit_mmap(k: &mut Kernel<'_>) {
+    k.calls.push(Call {
+        mm: Some(k.mm_id),
+        entry: Entry::Release,
+        effects: Vec::new(),
+    });
+    exit_unseen(k);
+}
+
+/// The same of an mm that nobody watches.
+pub fn exit_unseen(k: &mut Kernel<'_>) {
+    k.mm.released = true;
+    let vmas: Vec<Vma> = std::mem::take(&mut k.mm.vmas).into_values().collect();
+    exit_vmas(k, &vmas);
+}
+
+/// The rest of `exit_mmap()`: all vmas of an mm go. What is flushed on the way is
+/// not looked at: the replaying program's own memory goes with it.
+fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
+    let mut tlb = tlb_gather_mmu(k);
+    for vma in vmas {
+        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, ZapDetails::UNMAP);
+        unlink_anon_vmas(k, vma);
+    }
+    free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);
+    tlb_finish_mmu(k, tlb);
+    for file in vmas.iter().filter_map(|vma| vma.file) {
+        file_table::fput(k, file);
+    }
 }

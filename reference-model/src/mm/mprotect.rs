@@ -2,13 +2,14 @@
 //! `mm/mprotect.c`
 
 use crate::api::PAGE_SIZE;
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::errno;
-use crate::mm::memory::fault::{prot_is_young, vm_get_page_prot};
 use crate::mm::mmap::{calc_vm_prot_bits, page_align};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
-use crate::mm::vma::{vm_enough_memory, vma_modify_flags};
+use crate::mm::util::vm_enough_memory;
+use crate::mm::vma::vma_modify_flags;
 use crate::mm::{gup, huge_memory, rmap};
 use crate::mm_types::{Pte, Vma, prot, vm};
 use crate::state::Kernel;

@@ -4,12 +4,17 @@
 
 pub mod anon_vma;
 
-use crate::api::{Entry, MmId, PAGE_SIZE};
+use crate::api::{Entry, PAGE_SIZE};
+use crate::arch::riscv::mm::pgtable::{pte_accessible, ptep_test_and_clear_young};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
+use crate::include::linux::mm_inline::vma_has_recency;
 use crate::mm::huge_memory::{__split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd};
-use crate::mm::swap::{folio_put, mlock_folio, munlock_folio};
+use crate::mm::interval_tree::{Mapping, interval_tree};
+use crate::mm::mlock::{mlock_folio, munlock_folio};
+use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
+use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
-use crate::mm_types::{FileId, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, pte_index, vm};
+use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, pte_index, vm};
 use crate::state::Kernel;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
@@ -62,16 +67,6 @@ pub fn set_tlb_ubc_flush_pending(k: &mut Kernel<'_>, pteval: Pte, uaddr: u64, nr
     }
 }
 
-/// `pte_accessible()` (`arch/riscv/include/asm/pgtable.h`): no TLB holds a
-/// PROT_NONE page, unless the flush after mprotect may still be on its way.
-fn pte_accessible(k: &Kernel<'_>, pte: Pte) -> bool {
-    match pte {
-        Pte::Present { prot: 0, .. } => k.mm.tlb_flush_pending > 0,
-        Pte::Present { .. } => true,
-        Pte::None | Pte::Swap { .. } | Pte::Guard => false,
-    }
-}
-
 /// `flush_tlb_batched_pending()`: the first operation after reclaim that a
 /// stale entry could hurt pays with a flush of the whole mm.
 pub fn flush_tlb_batched_pending(k: &mut Kernel<'_>) {
@@ -92,43 +87,6 @@ pub enum Walk {
     Continue,
     /// It is over.
     Break,
-}
-
-/// A vma that may map a folio, of an mm.
-struct Mapping {
-    mm: MmId,
-    vma: Vma,
-}
-
-/// All vmas, of whatever mm, that pass, in the order of an interval tree: by
-/// the vma's first page, then by insertion.
-fn interval_tree(
-    k: &Kernel<'_>,
-    holds: impl Fn(&Vma) -> bool,
-    seq: fn(&Vma) -> u64,
-) -> Vec<Mapping> {
-    let mut found = Vec::new();
-    for mm in 0..k.mms.len() {
-        let vmas = k.mm(mm).vmas.values().filter(|vma| holds(vma));
-        found.extend(vmas.map(|vma| Mapping {
-            mm,
-            vma: vma.clone(),
-        }));
-    }
-    found.sort_by_key(|found| (found.vma.pgoff, seq(&found.vma)));
-    found
-}
-
-/// `vma_interval_tree_foreach()`: the vmas of a file that map some of `[first, end)`.
-pub fn vma_interval_tree(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> Vec<(MmId, Vma)> {
-    let holds = |vma: &Vma| {
-        vma.file == Some(file) && vma.pgoff < end && first < vma.pgoff.saturating_add(vma.pages())
-    };
-    let found = interval_tree(k, holds, |vma| vma.seq);
-    found
-        .into_iter()
-        .map(|found| (found.mm, found.vma))
-        .collect()
 }
 
 /// `rmap_walk()`: calls `rmap_one` for each vma in which some of the folio could be
@@ -166,48 +124,6 @@ pub fn rmap_walk(
             return;
         }
     }
-}
-
-/// The addresses at which [`page_vma_mapped_walk`] has to look, from the first one on.
-pub fn pages_of(
-    k: &Kernel<'_>,
-    id: FolioId,
-    vma: &Vma,
-    address: u64,
-) -> impl Iterator<Item = u64> + use<> {
-    let end = if k.folios[id].large.is_some() {
-        // It never lies across two PTE tables.
-        vma.end.min((address & !(PMD_SIZE - 1)) + PMD_SIZE)
-    } else {
-        address + PAGE_SIZE
-    };
-    (address..end).step_by(PAGE_SIZE as usize)
-}
-
-/// `folio_pte_batch()`: how many PTEs in a row, up to `end`, map the pages of a huge
-/// page that follow one another. What may differ among them is for the callers here
-/// never more than the accessed and dirty bits and the right to write, which are ignored.
-pub fn folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 {
-    let maps = |addr: &u64| page_vma_mapped_walk(k, id, *addr).is_some();
-    let pages = (addr..end).step_by(PAGE_SIZE as usize);
-    pages.take_while(maps).count() as u64
-}
-
-/// `page_vma_mapped_walk()`: the PTE, if it is there that the folio is mapped.
-pub fn page_vma_mapped_walk(k: &Kernel<'_>, id: FolioId, address: u64) -> Option<Pte> {
-    let pte = k.pte(address);
-    match pte {
-        Pte::Present {
-            folio: Some(mapped),
-            ..
-        } if mapped == id => Some(pte),
-        _ => None,
-    }
-}
-
-/// `vma_has_recency()` (`include/linux/mm_inline.h`)
-pub fn vma_has_recency(vma: &Vma) -> bool {
-    !vma.has(vm::SEQ_READ | vm::RAND_READ)
 }
 
 /// `folio_referenced()` with `folio_referenced_one()`: how many mappings were
@@ -286,17 +202,6 @@ fn folio_referenced_one(
         return None;
     }
     Some((mapped, young))
-}
-
-/// `ptep_test_and_clear_young()` (`arch/riscv/mm/pgtable.c`)
-fn ptep_test_and_clear_young(k: &mut Kernel<'_>, address: u64, mut pte: Pte) -> bool {
-    if let Pte::Present { young, .. } = &mut pte
-        && std::mem::take(young)
-    {
-        k.set_pte(address, pte);
-        return true;
-    }
-    false
 }
 
 /// `folio_remove_rmap_pte()`

@@ -1,16 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
 
-use crate::api::PAGE_SIZE;
 use crate::errno;
-use crate::mm::memory::swap as memory_swap;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
+use crate::mm::page_io::swap_writepage;
+use crate::mm::swap::folio_put;
+use crate::mm::swap_slots::folio_alloc_swap;
+use crate::mm::swap_state::{add_to_swap_cache, delete_from_swap_cache, read_swap_cache_async};
+use crate::mm::swapfile::{swap_free, swap_shmem_alloc};
+use crate::mm::util::vm_enough_memory;
 use crate::mm::{swap, swapfile};
-use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru};
+use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru, vm};
 use crate::state::Kernel;
 
-/// F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
-pub const SEALED_AGAINST_WRITES: u32 = 0x8 | 0x10;
+/// `F_SEAL_SHRINK` (`include/uapi/linux/fcntl.h`)
+const F_SEAL_SHRINK: u32 = 0x2;
+/// `F_SEAL_GROW`
+const F_SEAL_GROW: u32 = 0x4;
+/// `F_SEAL_WRITE`
+pub const F_SEAL_WRITE: u32 = 0x8;
+/// `F_SEAL_FUTURE_WRITE`
+const F_SEAL_FUTURE_WRITE: u32 = 0x10;
+
+/// Seals that forbid to write to a file from now on (`is_write_sealed()` of mm/memfd.c).
+pub const SEALED_AGAINST_WRITES: u32 = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
 /// The inodes of a program's files. Those that are filled were written by
 /// another task beforehand: their pages are on the LRU, dirty and referenced
@@ -47,7 +60,7 @@ pub fn shmem_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> 
     }
     let id = match inode.cache.get(&index).copied() {
         Some(CacheEntry::Folio(id)) => id,
-        Some(CacheEntry::Swap(_)) => return memory_swap::shmem_swapin_folio(k, file, index),
+        Some(CacheEntry::Swap(_)) => return shmem_swapin_folio(k, file, index),
         None => shmem_alloc_and_add_folio(k, file, index),
     };
     k.folio_get(id);
@@ -67,58 +80,52 @@ fn shmem_alloc_and_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioI
     id
 }
 
-/// Folios in the page cache within `[first, last]` and within the file.
-pub fn cached_folios(k: &Kernel, file: FileId, first: u64, last: u64) -> Vec<(u64, FolioId)> {
-    let Some(inode) = k.files.get(file) else {
-        return Vec::new();
+/// `shmem_swapin_folio()`: the file's page is swapped out, and comes back into
+/// its page cache, through the swap cache, where it does not stay. With a
+/// reference for the caller; None where the page is not swapped out.
+fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> Option<FolioId> {
+    let Some(&CacheEntry::Swap(entry)) = k.files.get(file)?.cache.get(&index) else {
+        return None;
     };
-    let end = last.saturating_add(1).min(inode.pages);
-    if first >= end {
-        return Vec::new();
-    }
-    let folio = |(&index, entry): (&u64, &CacheEntry)| match entry {
-        CacheEntry::Folio(id) => Some((index, *id)),
-        CacheEntry::Swap(_) => None,
-    };
-    inode.cache.range(first..end).filter_map(folio).collect()
+    let id = read_swap_cache_async(k, entry)?;
+    // shmem_add_to_page_cache()
+    k.folio_get(id);
+    k.folios[id].mapping = Some((file, index));
+    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    delete_from_swap_cache(k, id);
+    k.folios[id].dirty = true;
+    swap_free(k, entry);
+    Some(id)
 }
 
 /// `shmem_fallocate()` with FALLOC_FL_PUNCH_HOLE, of whole pages `[first, end)`.
 ///
 /// # Errors
 /// EPERM where the file is sealed against writing.
-pub fn punch_hole(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<(), i32> {
+pub fn shmem_fallocate(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<(), i32> {
     let Some(inode) = k.files.get(file) else {
         return Err(errno::EINVAL);
     };
     if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
-    // unmap_mapping_pages() sets no zap_flags: guard pages outlive what they are before.
+    // unmap_mapping_pages() sets no zap_flags: guard pages stay.
     let spared = ZapDetails {
         even_cows: false,
         ..ZapDetails::PAGES
     };
     unmap_mapping_range(k, file, first, end, spared);
-    shmem_truncate_range(k, file, first, end);
+    shmem_undo_range(k, file, first, end);
     Ok(())
 }
 
-/// F_SEAL_SHRINK and F_SEAL_GROW
-const F_SEAL_SHRINK: u32 = 0x2;
-const F_SEAL_GROW: u32 = 0x4;
-
-/// `ftruncate(2)`: `do_sys_ftruncate()` of fs/open.c and `shmem_setattr()`. `len` in bytes.
+/// `shmem_setattr()` of a file's size, in pages.
 ///
 /// # Errors
-/// EINVAL for a descriptor that is not open for writing or an impossible size, EPERM
-/// where a seal forbids it.
-pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
+/// EPERM where a seal forbids it.
+pub fn shmem_setattr(k: &mut Kernel, file: FileId, new: u64) -> Result<(), i32> {
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
-    if len > i64::MAX as u64 || inode.file.read_only {
-        return Err(errno::EINVAL);
-    }
-    let (old, new) = (inode.pages, len.div_ceil(PAGE_SIZE));
+    let old = inode.pages;
     if new < old && inode.file.seals & F_SEAL_SHRINK != 0
         || new > old && inode.file.seals & F_SEAL_GROW != 0
     {
@@ -136,7 +143,7 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     }
     // info->alloced
     if !k.files[file].cache.is_empty() {
-        shmem_truncate_range(k, file, new, u64::MAX);
+        shmem_undo_range(k, file, new, u64::MAX);
     }
     if old > new {
         unmap_mapping_range(k, file, new, u64::MAX, all);
@@ -144,28 +151,8 @@ pub fn ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i32> {
     Ok(())
 }
 
-/// `fallocate(2)` with FALLOC_FL_PUNCH_HOLE: `vfs_fallocate()` of fs/open.c. In bytes.
-///
-/// # Errors
-/// EINVAL for nothing to punch, EBADF for a descriptor that is not open for writing,
-/// EFBIG behind the largest file, EPERM where a seal forbids it.
-pub fn fallocate(k: &mut Kernel, file: FileId, offset: u64, len: u64) -> Result<(), i32> {
-    let inode = k.files.get(file).ok_or(errno::EINVAL)?;
-    if len == 0 || offset > i64::MAX as u64 || len > i64::MAX as u64 {
-        return Err(errno::EINVAL);
-    }
-    if inode.file.read_only {
-        return Err(errno::EBADF);
-    }
-    if offset + len > i64::MAX as u64 {
-        return Err(errno::EFBIG);
-    }
-    let first = offset.div_ceil(PAGE_SIZE);
-    punch_hole(k, file, first, ((offset + len) / PAGE_SIZE).max(first))
-}
-
 /// `shmem_undo_range()`
-fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
+fn shmem_undo_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
     let indices: Vec<u64> = k.files[file]
         .cache
         .range(first..end.max(first))
@@ -190,12 +177,39 @@ fn shmem_truncate_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
     }
 }
 
-/// `fput()` of a vma's file, down to `shmem_evict_inode()`: what is behind
-/// shared anonymous memory goes with its last vma. A memfd has its descriptor.
-pub fn fput(k: &mut Kernel, file: FileId) {
-    let unnamed = k.files.get(file).is_some_and(|inode| inode.unnamed);
-    let mut mms = (0..k.mms.len()).map(|mm| k.mm(mm));
-    if unnamed && mms.all(|mm| mm.vmas.values().all(|vma| vma.file != Some(file))) {
-        shmem_truncate_range(k, file, 0, u64::MAX);
+/// `shmem_evict_inode()`: the inode's last user is gone.
+pub fn shmem_evict_inode(k: &mut Kernel, file: FileId) {
+    shmem_undo_range(k, file, 0, u64::MAX);
+}
+
+/// `shmem_zero_setup()`: the file behind shared anonymous memory.
+pub fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId, i32> {
+    // shmem_acct_size()
+    if flags & vm::NORESERVE == 0 && !vm_enough_memory(k, pages) {
+        return Err(errno::ENOMEM);
     }
+    k.files.push(Inode {
+        pages,
+        unnamed: true,
+        ..Inode::default()
+    });
+    Ok(k.files.len() - 1)
+}
+
+/// `shmem_writepage()`: moves the folio from the file's page cache to the swap cache. False
+/// where there is no slot for it (AOP_WRITEPAGE_ACTIVATE).
+pub fn shmem_writepage(k: &mut Kernel<'_>, id: FolioId, file: usize, index: u64) -> bool {
+    // Without swap the folio is dirtied again: it never stopped to be.
+    let Some(entry) = folio_alloc_swap(k, id) else {
+        return false;
+    };
+    k.folios[id].dirty = false;
+    add_to_swap_cache(k, id, entry);
+    swap_shmem_alloc(k, entry);
+    // shmem_delete_from_page_cache()
+    k.files[file].cache.insert(index, CacheEntry::Swap(entry));
+    k.folios[id].mapping = None;
+    folio_put(k, id);
+    swap_writepage(k, id);
+    true
 }

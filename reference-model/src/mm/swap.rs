@@ -6,8 +6,11 @@
 //! isolated, and no scan counts it. The other batches hold folios that are on a
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
-use crate::mm::workingset::{workingset_activation, workingset_age_nonresident};
-use crate::mm_types::{FolioId, HPAGE_PMD_NR, Lru, Lruvec, vm};
+use crate::include::linux::mm_inline::{folio_is_file_lru, lruvec_add_folio, lruvec_del_folio};
+use crate::mm::memcontrol::folio_lruvec;
+use crate::mm::mlock::mlock_new_folio;
+use crate::mm::workingset::workingset_activation;
+use crate::mm_types::{FolioId, Lruvec, vm};
 use crate::profile::Profile;
 use crate::state::Kernel;
 
@@ -30,81 +33,9 @@ enum Batch {
     Activate,
 }
 
-/// `folio_lruvec()`
-pub fn folio_lruvec<'k>(k: &'k mut Kernel<'_>, id: FolioId) -> &'k mut Lruvec {
-    if k.folios[id].charged {
-        &mut k.lruvec
-    } else {
-        &mut k.other_lruvec
-    }
-}
-
-/// `folio_is_file_lru()` (`include/linux/mm_inline.h`)
-pub fn folio_is_file_lru(k: &Kernel<'_>, id: FolioId) -> bool {
-    !k.folios[id].swapbacked
-}
-
-/// `folio_lru_list()` (`include/linux/mm_inline.h`)
-pub fn folio_lru_list(k: &Kernel<'_>, id: FolioId) -> Lru {
-    let folio = &k.folios[id];
-    if folio.unevictable {
-        return Lru::Unevictable;
-    }
-    match (folio.swapbacked, folio.active) {
-        (true, false) => Lru::InactiveAnon,
-        (true, true) => Lru::ActiveAnon,
-        (false, false) => Lru::InactiveFile,
-        (false, true) => Lru::ActiveFile,
-    }
-}
-
 /// `folio_evictable()` (`mm/internal.h`); no mapping here is unevictable as a whole.
 pub fn folio_evictable(k: &Kernel<'_>, id: FolioId) -> bool {
     !k.folios[id].mlocked
-}
-
-/// The LRU list that the folio belongs on, with the folios that are linked into it.
-fn with_list(
-    k: &mut Kernel<'_>,
-    id: FolioId,
-    what: fn(&mut crate::mm_types::LruList, &mut crate::mm_types::Folios, FolioId),
-) {
-    let lru = folio_lru_list(k, id) as usize;
-    let lruvec = if k.folios[id].charged {
-        &mut k.lruvec
-    } else {
-        &mut k.other_lruvec
-    };
-    what(&mut lruvec.lists[lru], &mut k.folios, id);
-}
-
-/// `lruvec_add_folio()` (`include/linux/mm_inline.h`)
-pub fn lruvec_add_folio(k: &mut Kernel<'_>, id: FolioId) {
-    with_list(k, id, crate::mm_types::LruList::add);
-}
-
-/// `lruvec_del_folio()` (`include/linux/mm_inline.h`)
-pub fn lruvec_del_folio(k: &mut Kernel<'_>, id: FolioId) {
-    with_list(k, id, crate::mm_types::LruList::del);
-}
-
-/// `lru_add_page_tail()` (`mm/huge_memory.c`): a page of a huge page that is on its
-/// list becomes a folio of its own there.
-pub fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
-    let lru = folio_lru_list(k, head) as usize;
-    let lruvec = if k.folios[head].charged {
-        &mut k.lruvec
-    } else {
-        &mut k.other_lruvec
-    };
-    lruvec.lists[lru].add_before(&mut k.folios, tail, head);
-}
-
-/// A huge page on its list is about to be a small one there: its other pages count
-/// no more.
-pub fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
-    let lru = folio_lru_list(k, head) as usize;
-    folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
 }
 
 /// `folio_put()`, with `__folio_put()` and `__page_cache_release()`: the last
@@ -339,83 +270,4 @@ pub fn lru_add_drain_all(k: &mut Kernel<'_>) {
     for hart in (0..k.fbatches.len()).rev() {
         lru_add_drain_cpu(k, hart);
     }
-}
-
-/// `folio_isolate_lru()` (`mm/vmscan.c`)
-pub fn folio_isolate_lru(k: &mut Kernel<'_>, id: FolioId) -> bool {
-    if !std::mem::take(&mut k.folios[id].lru) {
-        return false;
-    }
-    k.folio_get(id);
-    lruvec_del_folio(k, id);
-    true
-}
-
-/// `folio_putback_lru()` (`mm/vmscan.c`)
-pub fn folio_putback_lru(k: &mut Kernel<'_>, id: FolioId) {
-    folio_add_lru(k, id);
-    folio_put(k, id);
-}
-
-/// `mlock_new_folio()` and `__mlock_new_folio()` (`mm/mlock.c`), at once
-/// instead of at the drain of `mlock_fbatch`: an mlocked folio is on no list
-/// that a scan looks at, before the drain or after it.
-pub fn mlock_new_folio(k: &mut Kernel<'_>, id: FolioId) {
-    let folio = &mut k.folios[id];
-    folio.mlocked = true;
-    folio.unevictable = true;
-    folio.active = false;
-    lruvec_add_folio(k, id);
-    k.folios[id].lru = true;
-}
-
-/// `mlock_folio()` and `__mlock_folio()` (`mm/mlock.c`), at once.
-pub fn mlock_folio(k: &mut Kernel<'_>, id: FolioId) {
-    k.folios[id].mlocked = true;
-    // Off the LRU, lru_add() or the putback will see that it is not evictable.
-    if !k.folios[id].lru || k.folios[id].unevictable {
-        return;
-    }
-    lruvec_del_folio(k, id);
-    k.folios[id].active = false;
-    k.folios[id].unevictable = true;
-    lruvec_add_folio(k, id);
-}
-
-/// `munlock_folio()` and `__munlock_folio()` (`mm/mlock.c`), at once and
-/// without `mlock_count`: the last mlocked mapping is taken for the only one.
-pub fn munlock_folio(k: &mut Kernel<'_>, id: FolioId) {
-    k.folios[id].mlocked = false;
-    if !k.folios[id].lru || !k.folios[id].unevictable {
-        return;
-    }
-    lruvec_del_folio(k, id);
-    k.folios[id].unevictable = false;
-    lruvec_add_folio(k, id);
-}
-
-/// `move_folios_to_lru()` (`mm/vmscan.c`): isolated folios, in the order in
-/// which they leave the private list's tail. Returns how many were moved.
-pub fn move_folios_to_lru(k: &mut Kernel<'_>, list: &[FolioId]) -> u64 {
-    let mut nr_moved = 0;
-    for &id in list {
-        if !folio_evictable(k, id) {
-            folio_putback_lru(k, id);
-            continue;
-        }
-        if k.folios[id].refcount <= 1 {
-            k.folios[id].active = false;
-            folio_put(k, id);
-            continue;
-        }
-        k.folios[id].refcount -= 1;
-        k.folios[id].lru = true;
-        lruvec_add_folio(k, id);
-        let nr_pages = k.folios[id].nr_pages();
-        nr_moved += nr_pages;
-        if k.folios[id].active {
-            workingset_age_nonresident(k, k.folios[id].charged, nr_pages);
-        }
-    }
-    nr_moved
 }

@@ -6,7 +6,8 @@
 //! the window depends on what ran before, in all of the system.
 
 use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain};
-use crate::mm::swapfile::{folio_alloc_swap, folio_free_swap, put_swap_folio};
+use crate::mm::swap_slots::folio_alloc_swap;
+use crate::mm::swapfile::{folio_free_swap, put_swap_folio};
 use crate::mm::workingset::workingset_refault;
 use crate::mm_types::{Folio, FolioId, Shadow, SwapEntry};
 use crate::state::Kernel;

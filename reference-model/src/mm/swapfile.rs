@@ -8,30 +8,27 @@
 //! Absent: `reclaim_work`, which is queued when the last slot is taken, and frees slots
 //! that only the swap cache refers to whenever a kworker gets the hart.
 
-use crate::api::PAGE_SIZE;
 use crate::mm::swap::folio_put;
+use crate::mm::swap_slots::free_swap_slot;
 use crate::mm::swap_state::{__delete_from_swap_cache, delete_from_swap_cache, folio_ref_sub};
 use crate::mm_types::{ClusterList, FolioId, Swap, SwapCluster, SwapEntry, SwapSlot};
 use crate::state::Kernel;
 use std::collections::VecDeque;
 
 /// Pages of the swap device: 256 MiB but for the header.
-pub const TOTAL_SWAP_PAGES: u64 = (256 << 20) / 4096 - 1;
+const TOTAL_SWAP_PAGES: u64 = (256 << 20) / 4096 - 1;
 
 /// Slots of a cluster: HPAGE_PMD_NR.
 const SWAPFILE_CLUSTER: u32 = 512;
 
 /// The order of a huge page. There are folios of this one and of order 0.
-const PMD_ORDER: u32 = 9;
+pub const PMD_ORDER: u32 = 9;
 
 /// Where no next slot is known: the header's.
 const SWAP_ENTRY_INVALID: SwapEntry = 0;
 
-/// SWAP_BATCH
-const SWAP_SLOTS_CACHE_SIZE: u64 = 64;
-
 /// `SWAP_MAP_SHMEM` (`include/linux/swap.h`): the reference of a shmem page cache.
-pub const SWAP_MAP_SHMEM: u32 = 0xbf;
+const SWAP_MAP_SHMEM: u32 = 0xbf;
 
 /// `get_nr_swap_pages()` (`include/linux/swap.h`)
 pub fn get_nr_swap_pages(k: &Kernel<'_>) -> u64 {
@@ -105,7 +102,7 @@ fn free_cluster(k: &mut Kernel<'_>, ci: usize) {
 
 /// `swap_entry_range_free()` and `dec_cluster_info_page()`; later
 /// `__swap_cluster_free_entries()`: slots that nobody uses can be taken again.
-fn swap_entry_range_free(k: &mut Kernel<'_>, entry: SwapEntry, nr_pages: u32) {
+pub fn swap_entry_range_free(k: &mut Kernel<'_>, entry: SwapEntry, nr_pages: u32) {
     for slot in entry..entry + nr_pages {
         k.swap.taken[slot as usize] = false;
     }
@@ -346,7 +343,7 @@ fn cluster_alloc_swap_entry(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry>
 
 /// `swap_alloc_fast()`, and `swap_alloc_slow()` down to the later
 /// `cluster_alloc_swap_entry()`
-fn swap_alloc(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
+pub fn swap_alloc(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
     let offset = k.swap.next.get(&(k.hart(), order)).copied();
     if let Some(offset) = offset.filter(|offset| *offset != SWAP_ENTRY_INVALID) {
         let cluster = k.swap.clusters[cluster_of(offset)];
@@ -387,7 +384,7 @@ fn swap_alloc(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
 
 /// `get_swap_pages()` of so many slots of one page, or of one huge page. They are taken
 /// off the number of free ones before they are looked for.
-fn get_swap_pages(k: &mut Kernel<'_>, goal: u64, order: u32) -> Vec<SwapEntry> {
+pub fn get_swap_pages(k: &mut Kernel<'_>, goal: u64, order: u32) -> Vec<SwapEntry> {
     let goal = goal.min(k.swap.nr_swap_pages >> order);
     k.swap.nr_swap_pages -= goal << order;
     let mut entries = Vec::new();
@@ -396,100 +393,6 @@ fn get_swap_pages(k: &mut Kernel<'_>, goal: u64, order: u32) -> Vec<SwapEntry> {
     }
     k.swap.nr_swap_pages += (goal - entries.len() as u64) << order;
     entries
-}
-
-/// `check_cache_active()` (`mm/swap_slots.c`)
-fn check_cache_active(k: &mut Kernel<'_>) -> bool {
-    let slots = u64::from(k.machine.harts) * SWAP_SLOTS_CACHE_SIZE;
-    let pages = get_nr_swap_pages(k);
-    if !k.swap.slots_cache_active {
-        k.swap.slots_cache_active = pages > 5 * slots;
-    } else if pages < 2 * slots {
-        deactivate_swap_slots_cache(k);
-    }
-    k.swap.slots_cache_active
-}
-
-/// `deactivate_swap_slots_cache()`: all harts' slots go back.
-fn deactivate_swap_slots_cache(k: &mut Kernel<'_>) {
-    k.swap.slots_cache_active = false;
-    for cache in std::mem::take(&mut k.swap.slots_caches).into_values() {
-        for entry in cache.slots.into_iter().chain(cache.slots_ret) {
-            swap_entry_range_free(k, entry, 1);
-        }
-    }
-}
-
-/// `free_swap_slot()` (`mm/swap_slots.c`): the slot waits in the hart's cache, or is free
-/// at once.
-fn free_swap_slot(k: &mut Kernel<'_>, entry: SwapEntry) {
-    if !k.profile.swap_slots_cache || !k.swap.slots_cache_active {
-        swap_entry_range_free(k, entry, 1);
-        return;
-    }
-    let hart = k.hart();
-    let slots_ret = &mut k.swap.slots_caches.entry(hart).or_default().slots_ret;
-    let full = slots_ret.len() as u64 >= SWAP_SLOTS_CACHE_SIZE;
-    let returned = if full {
-        std::mem::take(slots_ret)
-    } else {
-        Vec::new()
-    };
-    slots_ret.push(entry);
-    for entry in returned {
-        swap_entry_range_free(k, entry, 1);
-    }
-}
-
-/// `folio_alloc_swap()` of mm/swap_slots.c, where it finds the slots.
-fn get_slots(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
-    if !k.profile.swap_slots_cache {
-        return swap_alloc(k, order);
-    }
-    if order != 0 || !check_cache_active(k) {
-        return get_swap_pages(k, 1, order).pop();
-    }
-    let hart = k.hart();
-    if k.swap
-        .slots_caches
-        .entry(hart)
-        .or_default()
-        .slots
-        .is_empty()
-    {
-        // refill_swap_slots_cache()
-        let slots = get_swap_pages(k, SWAP_SLOTS_CACHE_SIZE, 0);
-        k.swap.slots_caches.entry(hart).or_default().slots = slots.into();
-    }
-    let cached = k
-        .swap
-        .slots_caches
-        .entry(hart)
-        .or_default()
-        .slots
-        .pop_front();
-    cached.or_else(|| get_swap_pages(k, 1, 0).pop())
-}
-
-/// `folio_alloc_swap()` (`mm/swap_slots.c`): slots that only the swap cache refers to,
-/// one after the other for a huge page; the caller puts the folio in.
-pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
-    if !k.swap.on {
-        return None;
-    }
-    let nr_pages = k.folios[id].nr_pages() as u32;
-    let order = if nr_pages == 1 { 0 } else { PMD_ORDER };
-    let entry = get_slots(k, order)?;
-    for page in 0..nr_pages {
-        let folio = &k.folios[id];
-        let slot = SwapSlot {
-            charged: folio.charged,
-            data: folio.page_has_data(u64::from(page) * PAGE_SIZE),
-            ..SwapSlot::default()
-        };
-        k.swap.slots.insert(entry + page, slot);
-    }
-    Some(entry)
 }
 
 /// `__swap_count()`, `swap_swapcount()`

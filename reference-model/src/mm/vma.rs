@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/vma.c`, and `mmap_region()` of `mm/mmap.c`: splitting, merging,
-//! replacing and unmapping vmas.
+//! `mm/vma.c`: splitting, merging and unmapping vmas.
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
+use crate::fs::file_table;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
-use crate::mm::{huge_memory, shmem, swap};
-use crate::mm_types::{FileId, Inode, Vma, vm};
+use crate::mm::{huge_memory, swap};
+use crate::mm_types::{AnonVmaId, FileId, Vma, vm};
 use crate::state::Kernel;
 
 /// Where the program's own mappings end and begin again around the arena: far
 /// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.
-const FLOOR: u64 = PAGE_SIZE;
-const CEILING: u64 = (1 << 38) - PAGE_SIZE;
+pub const FLOOR: u64 = PAGE_SIZE;
+pub const CEILING: u64 = (1 << 38) - PAGE_SIZE;
 
 /// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
-pub fn split_vma(k: &mut Kernel, addr: u64) {
+fn split_vma(k: &mut Kernel, addr: u64) {
     let Some((&start, vma)) = k.mm.vmas.range(..addr).next_back() else {
         return;
     };
@@ -44,7 +45,7 @@ pub fn split_vma(k: &mut Kernel, addr: u64) {
 }
 
 /// A vma's place in time in its file's `i_mmap`.
-fn i_mmap_seq(k: &mut Kernel, vma: &Vma) -> u64 {
+pub fn i_mmap_seq(k: &mut Kernel, vma: &Vma) -> u64 {
     if vma.file.is_none() {
         return 0;
     }
@@ -94,7 +95,7 @@ fn anon_vmas_compatible(prev: &Vma, next: &Vma) -> bool {
 /// `vma_merge_new_range()` and the merging half of `vma_modify()`: joins `vma`
 /// (already in the tree, flags set) with the neighbours that fit. The start of
 /// the vma that it is part of then.
-fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
+pub fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
     let Some(vma) = k.mm.vmas.get(&start).cloned() else {
         return start;
     };
@@ -155,6 +156,29 @@ fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
     at
 }
 
+/// `anon_vma_compatible()`: whether one vma could follow the other in one.
+fn anon_vma_compatible(a: &Vma, b: &Vma) -> bool {
+    a.end == b.start
+        && a.file == b.file
+        && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
+        && b.pgoff == a.pgoff + (b.start - a.start) / PAGE_SIZE
+}
+
+/// `reusable_anon_vma()`: `old`'s, which is one of the two.
+fn reusable_anon_vma(old: &Vma, a: &Vma, b: &Vma) -> Option<AnonVmaId> {
+    let singular = old.anon_vma_chain.len() == 1;
+    old.anon_vma
+        .filter(|_| singular && anon_vma_compatible(a, b))
+}
+
+/// `find_mergeable_anon_vma()`
+pub fn find_mergeable_anon_vma(k: &Kernel, vma: &Vma) -> Option<AnonVmaId> {
+    let next = k.mm.vmas.get(&vma.end);
+    let prev = k.mm.vmas.range(..vma.start).next_back();
+    next.and_then(|next| reusable_anon_vma(next, vma, next))
+        .or_else(|| prev.and_then(|(_, prev)| reusable_anon_vma(prev, prev, vma)))
+}
+
 /// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags, by
 /// splitting and merging. The vma that it is part of then.
 pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Option<Vma> {
@@ -201,7 +225,7 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
     tlb_finish_mmu(k, tlb);
     // remove_vma(), whose fput() is done when the system call returns.
     for file in vmas.iter().filter_map(|vma| vma.file) {
-        shmem::fput(k, file);
+        file_table::fput(k, file);
     }
 
     let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
@@ -216,108 +240,18 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
         .sum()
 }
 
-/// The rest of `exit_mmap()`: all vmas of an mm go. What is flushed on the way is
-/// not looked at: the replaying program's own memory goes with it.
-pub fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
-    if k.profile.zap_drains_lru {
-        swap::lru_add_drain(k);
-    }
-    let mut tlb = tlb_gather_mmu(k);
-    for vma in vmas {
-        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, ZapDetails::UNMAP);
-        unlink_anon_vmas(k, vma);
-    }
-    free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);
-    tlb_finish_mmu(k, tlb);
-    for file in vmas.iter().filter_map(|vma| vma.file) {
-        shmem::fput(k, file);
-    }
-}
-
-/// `mmap_region()`: `flags` are vm_flags.
+/// `do_vmi_munmap()`
 ///
 /// # Errors
-/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised.
-pub fn mmap_region(
-    k: &mut Kernel,
-    file: Option<FileId>,
-    addr: u64,
-    len: u64,
-    mut flags: u64,
-    pgoff: u64,
-) -> Result<(), i32> {
-    const F_SEAL_WRITE: u32 = 0x8;
-    let end = addr + len;
-    let pglen = len / PAGE_SIZE;
-    // mapping_map_writable(): F_SEAL_WRITE denies all writable mappings.
-    if let Some(file) = file
-        && flags & (vm::SHARED | vm::MAYWRITE) == vm::SHARED | vm::MAYWRITE
-        && k.files[file].file.seals & F_SEAL_WRITE != 0
-    {
-        return Err(errno::EPERM);
+/// EINVAL for an empty, unaligned or impossible range.
+pub fn do_vmi_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
+    if !start.is_multiple_of(PAGE_SIZE) || start > TASK_SIZE || len > TASK_SIZE - start {
+        return Err(errno::EINVAL);
     }
-    // accountable_mapping()
-    if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
-        let accounted = accounted_pages(k, addr, end);
-        if !vm_enough_memory(k, pglen.saturating_sub(accounted)) {
-            return Err(errno::ENOMEM);
-        }
-        flags |= vm::ACCOUNT;
+    let end = start + page_align(len).ok_or(errno::EINVAL)?;
+    if end == start {
+        return Err(errno::EINVAL);
     }
-    // vms_clean_up_area(): what was there goes before anything else is decided.
-    unmap_vmas_in(k, addr, end);
-    let file = match file {
-        None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
-        file => file,
-    };
-    let mut vma = Vma {
-        start: addr,
-        end,
-        flags,
-        pgoff,
-        file,
-        anon_vma: None,
-        anon_vma_chain: Default::default(),
-        anon_seq: 0,
-        seq: 0,
-    };
-    vma.seq = i_mmap_seq(k, &vma);
-    k.mm.vmas.insert(addr, vma);
-    vma_merge(k, addr);
-    if flags & vm::LOCKED != 0 {
-        k.mm.locked_vm += pglen;
-    }
+    unmap_vmas_in(k, start, end);
     Ok(())
-}
-
-/// `vms->nr_accounted` of what the range would replace.
-fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
-    let before = k.mm.vmas.range(..start).next_back();
-    let inside = k.mm.vmas.range(start..end);
-    before
-        .into_iter()
-        .chain(inside)
-        .filter(|(_, vma)| vma.has(vm::ACCOUNT) && vma.end > start)
-        .map(|(_, vma)| (vma.end.min(end) - vma.start.max(start)) / PAGE_SIZE)
-        .sum()
-}
-
-/// `__vm_enough_memory()` of mm/util.c with OVERCOMMIT_GUESS: only what could
-/// never fit is refused.
-pub fn vm_enough_memory(k: &Kernel, pages: u64) -> bool {
-    pages <= k.machine.ram_pages + if k.swap.on { k.machine.swap_pages } else { 0 }
-}
-
-/// `shmem_zero_setup()`: the file behind shared anonymous memory.
-fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId, i32> {
-    // shmem_acct_size()
-    if flags & vm::NORESERVE == 0 && !vm_enough_memory(k, pages) {
-        return Err(errno::ENOMEM);
-    }
-    k.files.push(Inode {
-        pages,
-        unnamed: true,
-        ..Inode::default()
-    });
-    Ok(k.files.len() - 1)
 }

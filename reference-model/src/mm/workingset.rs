@@ -7,7 +7,9 @@
 //! `nonresident_age` counts both.
 
 use crate::api::PAGE_SIZE;
-use crate::mm::swap::{folio_is_file_lru, folio_lruvec, lru_note_cost_refault};
+use crate::include::linux::mm_inline::folio_is_file_lru;
+use crate::mm::memcontrol::folio_lruvec;
+use crate::mm::swap::lru_note_cost_refault;
 use crate::mm::swapfile::get_nr_swap_pages;
 use crate::mm_types::{FolioId, Lru, Shadow};
 use crate::state::Kernel;

@@ -9,30 +9,22 @@
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::EINVAL;
-use crate::mm::huge_memory::{
-    folio_likely_mapped_shared, madvise_free_huge_pmd, pmd_mkold, split_folio,
-};
-use crate::mm::memory::zap::swap_pte_batch;
+use crate::mm::huge_memory::{folio_likely_mapped_shared, madvise_free_huge_pmd, split_folio};
+use crate::mm::memory::zap::{folio_pte_batch, swap_pte_batch};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_pmd_tlb_entry,
     tlb_remove_tlb_entry,
 };
-use crate::mm::rmap::{flush_tlb_batched_pending, folio_pte_batch};
-use crate::mm::swap::{
-    folio_deactivate, folio_isolate_lru, folio_mark_lazyfree, folio_put, folio_putback_lru,
-    lru_add_drain,
-};
+use crate::mm::pagewalk::walk_page_range;
+use crate::mm::pgtable_generic::flush_pmd;
+use crate::mm::rmap::flush_tlb_batched_pending;
+use crate::mm::swap::{folio_deactivate, folio_mark_lazyfree, folio_put, lru_add_drain};
 use crate::mm::swap_state::read_swap_cache_async;
 use crate::mm::swapfile::{folio_free_swap, free_swap_and_cache_nr};
-use crate::mm::vmscan::reclaim_pages;
-use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, vm};
+use crate::mm::vmscan::folio_isolate_lru;
+use crate::mm::vmscan::folio_list::{folio_putback_lru, reclaim_pages};
+use crate::mm_types::{CacheEntry, FolioId, HugePmd, Pte, Vma, vm};
 use crate::state::Kernel;
-
-/// `walk_page_range()` down to `walk_pmd_range()`: the parts of `[start, end)`
-/// that have a PMD, in ascending order, and whether it maps a huge page.
-fn walk_page_range(k: &Kernel<'_>, start: u64, end: u64) -> Vec<(u64, u64, bool)> {
-    k.mm.pgd.pmds(start, end)
-}
 
 /// `swapin_walk_pmd_entry()`
 fn swapin_walk_pmd_entry(k: &mut Kernel<'_>, addr: u64, end: u64) {
@@ -113,6 +105,20 @@ fn madvise_cold_or_pageout_huge_pmd(
         reclaim_pages(k, folio_list);
     }
     true
+}
+
+/// How `madvise_cold_or_pageout_pte_range()` makes a huge PMD old.
+fn pmd_mkold(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd) {
+    if k.profile.cold_invalidates_pmd {
+        flush_pmd(k, addr);
+    }
+    k.set_pmd(
+        addr,
+        Some(HugePmd {
+            young: false,
+            ..pmd
+        }),
+    );
 }
 
 /// What `madvise_cold_or_pageout_pte_range()` does with a folio.

@@ -2,10 +2,14 @@
 //! `mm/memory.c`, its second part: faults.
 
 use crate::api::{Entry, PAGE_SIZE};
+use crate::arch::riscv::mm::init::vm_get_page_prot;
+use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
+use crate::mm::filemap::filemap_map_pages;
+use crate::mm::huge_memory::mms_that_map;
 use crate::mm::memory::swap as memory_swap;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
-use crate::mm::{huge_memory, rmap, shmem, swap, swap_state, swapfile};
-use crate::mm_types::{AnonVmaId, Folio, FolioId, HugePmd, Pte, Vma, prot, pte_index, vm};
+use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
+use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 
 const PTRS_PER_PTE: u64 = 512;
@@ -17,103 +21,6 @@ pub enum Fault {
     Sigsegv,
     /// `VM_FAULT_SIGBUS`
     Sigbus,
-}
-
-/// `vm_get_page_prot()`: arch/riscv/mm/init.c `protection_map`.
-pub fn vm_get_page_prot(flags: u64) -> u8 {
-    let mut rights = 0;
-    if flags & (vm::READ | vm::WRITE) != 0 {
-        rights |= prot::R;
-    }
-    if flags & vm::EXEC != 0 {
-        rights |= prot::X;
-    }
-    if flags & (vm::SHARED | vm::WRITE) == vm::SHARED | vm::WRITE {
-        rights |= prot::W;
-    }
-    rights
-}
-
-/// Whether rights of `protection_map` come with `_PAGE_ACCESSED`: `_PAGE_BASE` has it, so
-/// that `mk_pte()` makes young entries and `pte_modify()` makes them young; PAGE_NONE has
-/// not (arch/riscv/include/asm/pgtable.h).
-pub fn prot_is_young(rights: u8) -> bool {
-    rights != 0
-}
-
-/// An access from user mode: what the hardware does, and `do_page_fault()` of
-/// arch/riscv/mm/fault.c where it cannot.
-pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
-    let addr = addr & !(PAGE_SIZE - 1);
-    let need = if write { prot::W } else { prot::R };
-    // Every fault makes progress: missing → present → writable → accessed and dirty.
-    for _ in 0..8 {
-        if let Pte::Present {
-            folio,
-            prot: rights,
-            dirty,
-            young,
-        } = k.pte(addr)
-            && rights & need != 0
-        {
-            let current = young && (dirty || !write);
-            if !current && k.machine.svadu {
-                let pte = Pte::Present {
-                    folio,
-                    prot: rights,
-                    dirty: dirty || write,
-                    young: true,
-                };
-                set_leaf(k, addr, pte);
-            }
-            if current || k.machine.svadu {
-                if let Some(id) = folio.filter(|_| write) {
-                    k.folios[id].write_page(addr);
-                }
-                return Ok(());
-            }
-        }
-        do_page_fault(k, addr, write)?;
-    }
-    Err(Fault::Sigsegv)
-}
-
-/// A leaf of whatever level changes its bits: a PTE, or a huge PMD.
-fn set_leaf(k: &mut Kernel, addr: u64, leaf: Pte) {
-    match (k.mm.pgd.huge_pmd(addr), leaf) {
-        (
-            Some(pmd),
-            Pte::Present {
-                prot, dirty, young, ..
-            },
-        ) => {
-            let pmd = HugePmd {
-                prot,
-                dirty,
-                young,
-                ..pmd
-            };
-            k.set_pmd(addr, Some(pmd));
-        }
-        _ => k.set_pte(addr, leaf),
-    }
-}
-
-/// `do_page_fault()` and `access_error()` of arch/riscv/mm/fault.c
-fn do_page_fault(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
-    let Some(vma) = k.mm.vma_lookup(addr).cloned() else {
-        return Err(Fault::Sigsegv);
-    };
-    // Write implies read.
-    let need = if write {
-        vm::WRITE
-    } else {
-        vm::READ | vm::WRITE
-    };
-    if !vma.has(need) {
-        return Err(Fault::Sigsegv);
-    }
-    handle_mm_fault(k, &vma, addr, write)
 }
 
 /// `handle_mm_fault()` down to `handle_pte_fault()`
@@ -168,52 +75,15 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
     }
 }
 
-/// `ptep_set_access_flags()` of arch/riscv/mm/pgtable.c: with Svvptc a changed
-/// entry is flushed through tlbflush.c; without, by the caller's
-/// `update_mmu_cache()`, which is a local fence that tells nobody. A huge PMD is
-/// changed by the same function.
-pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
-    let changed = k.pte(addr) != entry;
-    if changed {
-        set_leaf(k, addr, entry);
-    }
-    if !k.machine.svvptc {
-        return true;
-    }
-    if changed {
-        k.enter(Entry::FlushTlbPage { addr });
-    }
-    changed
-}
-
-/// `vmf_anon_prepare()`, `find_mergeable_anon_vma()` of mm/vma.c and `reusable_anon_vma()`
+/// `vmf_anon_prepare()` (`mm/internal.h`), `__vmf_anon_prepare()`
 pub fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
-    let Some(current) = k.mm.vmas.get(&vma.start) else {
+    let Some(mut current) = k.mm.vmas.get(&vma.start).cloned() else {
         return;
     };
     if current.anon_vma.is_some() {
         return;
     }
-    let compatible = |a: &Vma, b: &Vma| {
-        a.end == b.start
-            && a.file == b.file
-            && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
-            && b.pgoff == a.pgoff + (b.start - a.start) / PAGE_SIZE
-    };
-    let reusable = |old: &Vma| old.anon_vma.filter(|_| old.anon_vma_chain.len() == 1);
-    let next =
-        k.mm.vmas
-            .get(&current.end)
-            .filter(|next| compatible(current, next));
-    let prev =
-        k.mm.vmas
-            .range(..current.start)
-            .next_back()
-            .map(|(_, prev)| prev);
-    let prev = prev.filter(|prev| compatible(prev, current));
-    let found = next.and_then(reusable).or(prev.and_then(reusable));
-    let mut current = current.clone();
-    anon_vma_prepare(k, &mut current, found);
+    anon_vma_prepare(k, &mut current);
     k.mm.vmas.insert(current.start, current);
 }
 
@@ -326,34 +196,12 @@ fn do_fault_around(k: &mut Kernel, vma: &Vma, addr: u64) -> bool {
     )
 }
 
-/// `filemap_map_pages()` of mm/filemap.c
-fn filemap_map_pages(
-    k: &mut Kernel,
-    vma: &Vma,
-    address: u64,
-    start_pgoff: u64,
-    end_pgoff: u64,
-) -> bool {
-    let Some(file) = vma.file else { return false };
-    let mut mapped = false;
-    for (index, id) in shmem::cached_folios(k, file, start_pgoff, end_pgoff) {
-        let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
-        if k.pte(addr) != Pte::None {
-            continue;
-        }
-        mapped |= addr == address;
-        k.folio_get(id);
-        set_pte_range(k, vma, id, addr, false);
-    }
-    mapped
-}
-
 /// `set_pte_range()` for a page of the page cache; its reference becomes the mapping's.
-fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool) {
+pub fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool) {
     k.folios[id].mapcount += 1;
     // mlock_vma_folio(), by folio_add_file_rmap_ptes()' callers, is only for locked vmas.
     if vma.has(vm::LOCKED) {
-        swap::mlock_folio(k, id);
+        mlock::mlock_folio(k, id);
     }
     let maybe_write = if write && vma.has(vm::WRITE) {
         prot::W
@@ -424,10 +272,21 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
     wp_page_copy(k, vma, addr, folio);
 }
 
+/// `__wp_can_reuse_large_anon_folio()`
+fn wp_can_reuse_large_anon_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
+    if k.folios[id].mapcount <= 1 || mms_that_map(k, id) > 1 {
+        return false;
+    }
+    if k.folios[id].swap.is_some() {
+        swapfile::folio_free_swap(k, id);
+    }
+    k.folios[id].mapcount == k.folios[id].refcount
+}
+
 /// `wp_can_reuse_anon_folio()`
 fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
     if k.folios[id].large.is_some() {
-        return k.profile.reuses_large_anon && huge_memory::wp_can_reuse_large_anon_folio(k, id);
+        return k.profile.reuses_large_anon && wp_can_reuse_large_anon_folio(k, id);
     }
     if k.folios[id].refcount > 3 {
         return false;

@@ -2,12 +2,13 @@
 //! Coming back from swap: `do_swap_page()` of `mm/memory.c`, and
 //! `shmem_swapin_folio()` of `mm/shmem.c`.
 
-use crate::mm::memory::fault::{anon_vma_of, do_wp_page, prot_is_young, vm_get_page_prot};
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
+use crate::mm::memory::fault::{anon_vma_of, do_wp_page};
 use crate::mm::swap::{folio_add_lru, lru_add_drain};
-use crate::mm::swap_state::{delete_from_swap_cache, read_swap_cache_async, swap_cache_get_folio};
+use crate::mm::swap_state::{read_swap_cache_async, swap_cache_get_folio};
 use crate::mm::swapfile::{folio_free_swap, swap_count, swap_free, vm_swap_full};
 use crate::mm::workingset::workingset_refault;
-use crate::mm_types::{CacheEntry, Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
+use crate::mm_types::{Folio, FolioId, Pte, SwapEntry, Vma, prot, vm};
 use crate::state::Kernel;
 
 /// `should_try_to_free_swap()`
@@ -109,22 +110,4 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     if write && !writable {
         do_wp_page(k, vma, addr);
     }
-}
-
-/// `shmem_swapin_folio()`: the file's page is swapped out, and comes back into
-/// its page cache, through the swap cache, where it does not stay. With a
-/// reference for the caller; None where the page is not swapped out.
-pub fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> Option<FolioId> {
-    let Some(&CacheEntry::Swap(entry)) = k.files.get(file)?.cache.get(&index) else {
-        return None;
-    };
-    let id = read_swap_cache_async(k, entry)?;
-    // shmem_add_to_page_cache()
-    k.folio_get(id);
-    k.folios[id].mapping = Some((file, index));
-    k.files[file].cache.insert(index, CacheEntry::Folio(id));
-    delete_from_swap_cache(k, id);
-    k.folios[id].dirty = true;
-    swap_free(k, entry);
-    Some(id)
 }

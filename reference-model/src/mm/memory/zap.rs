@@ -3,13 +3,15 @@
 
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
+use crate::include::linux::mm_inline;
 use crate::mm::mmu_gather::{
     __tlb_remove_folio_pages, MmuGather, p4d_free_tlb, pmd_free_tlb, pte_free_tlb, pud_free_tlb,
     tlb_delay_rmap, tlb_end_vma, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly,
     tlb_flush_rmaps, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
-use crate::mm::{huge_memory, rmap, swap, swapfile};
-use crate::mm_types::{Pte, Vma};
+use crate::mm::page_vma_mapped::page_vma_mapped_walk;
+use crate::mm::{huge_memory, interval_tree, rmap, swap, swapfile};
+use crate::mm_types::{FolioId, Pte, Vma};
 use crate::state::Kernel;
 
 const PMD_MASK: u64 = !(PMD_SIZE - 1);
@@ -148,8 +150,6 @@ pub fn free_pgtables(k: &mut Kernel, tlb: &mut MmuGather, vmas: &[Vma], floor: u
     }
 }
 
-// ---- zapping ----
-
 /// `zap_present_ptes()` and `zap_present_folio_ptes()`: of one page, or of all that
 /// follow in a huge one. How many pages, and whether the gather is full.
 fn zap_present_ptes(
@@ -179,7 +179,7 @@ fn zap_present_ptes(
         return (1, false);
     }
     let nr = if k.folios[id].large.is_some() {
-        rmap::folio_pte_batch(k, id, addr, end)
+        folio_pte_batch(k, id, addr, end)
     } else {
         1
     };
@@ -195,7 +195,7 @@ fn zap_present_ptes(
             delay_rmap = true;
             *force_flush = true;
         }
-        if young && rmap::vma_has_recency(vma) {
+        if young && mm_inline::vma_has_recency(vma) {
             swap::folio_mark_accessed(k, id);
         }
     }
@@ -229,6 +229,15 @@ pub fn swap_pte_batch(k: &Kernel, addr: u64, end: u64) -> u32 {
         nr += 1;
     }
     nr
+}
+
+/// `folio_pte_batch()`: how many PTEs in a row, up to `end`, map the pages of a huge
+/// page that follow one another. What may differ among them is for the callers here
+/// never more than the accessed and dirty bits and the right to write, which are ignored.
+pub fn folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 {
+    let maps = |addr: &u64| page_vma_mapped_walk(k, id, *addr).is_some();
+    let pages = (addr..end).step_by(PAGE_SIZE as usize);
+    pages.take_while(maps).count() as u64
 }
 
 /// `do_zap_pte_range()` from `addr` on: where it stopped, which is behind the page
@@ -364,7 +373,7 @@ pub fn zap_page_range_single(k: &mut Kernel, vma: &Vma, start: u64, end: u64, de
 
 /// `unmap_mapping_range()` of a file's pages `[first, end)`, in whatever mm.
 pub fn unmap_mapping_range(k: &mut Kernel, file: usize, first: u64, end: u64, details: ZapDetails) {
-    for (mm, vma) in rmap::vma_interval_tree(k, file, first, end) {
+    for (mm, vma) in interval_tree::vma_interval_tree(k, file, first, end) {
         let zba = first.max(vma.pgoff) - vma.pgoff;
         let zea = end.min(vma.pgoff + vma.pages()) - vma.pgoff;
         let (from, to) = (vma.start + zba * PAGE_SIZE, vma.start + zea * PAGE_SIZE);

@@ -2,6 +2,7 @@
 //! `mm/rmap.c`, its first part: anon_vmas, by which an anonymous folio finds the
 //! vmas that may map it.
 
+use crate::mm::vma::find_mergeable_anon_vma;
 use crate::mm_types::{AnonVma, AnonVmaId, Vma};
 use crate::state::Kernel;
 
@@ -26,9 +27,9 @@ fn anon_vma_chain_assign(k: &mut Kernel<'_>, vma: &mut Vma, anon_vma: AnonVmaId)
     k.anon_vmas[anon_vma as usize].vmas += 1;
 }
 
-/// The second half of `__anon_vma_prepare()`: `found` is `find_mergeable_anon_vma()`'s.
-pub fn anon_vma_prepare(k: &mut Kernel<'_>, vma: &mut Vma, found: Option<AnonVmaId>) {
-    let anon_vma = found.unwrap_or_else(|| {
+/// `__anon_vma_prepare()`
+pub fn anon_vma_prepare(k: &mut Kernel<'_>, vma: &mut Vma) {
+    let anon_vma = find_mergeable_anon_vma(k, vma).unwrap_or_else(|| {
         let new = anon_vma_alloc(k);
         // self-parent link for new root
         k.anon_vmas[new as usize].num_children += 1;

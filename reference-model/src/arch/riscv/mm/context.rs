@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Who runs where: `arch/riscv/mm/context.c`, and of `kernel/sched/core.c` what
-//! decides whose mm a hart has loaded.
+//! `arch/riscv/mm/context.c`: which harts an mm may be cached on.
 
 use crate::state::Kernel;
 
@@ -28,14 +27,5 @@ pub fn switch_mm(k: &mut Kernel<'_>) {
     k.mm_mut(next).cpumask |= bit;
     if let Some(prev) = prev.filter(|_| !k.machine.asids) {
         k.mm_mut(prev).cpumask &= !bit;
-    }
-}
-
-/// An actor runs: its hart has its mm, and that is the one that is acted on.
-pub fn run(k: &mut Kernel<'_>, task: usize) {
-    k.current = task;
-    switch_mm(k);
-    if let Some(mm) = k.tasks.get(task).and_then(|task| task.mm) {
-        k.act_on(mm);
     }
 }

@@ -2,7 +2,7 @@
 //! What changed between two releases, of what the model mirrors: their sources have to be
 //! provisioned.
 
-use reference_model::mirrored::{Mirror, fields, mirrors};
+use reference_model::mirrored::{Mirror, fields, kernel_file, mirrors};
 use reference_model::{Profile, forms};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -102,6 +102,37 @@ fn what_the_model_says_that_it_mirrors_is_there() {
         .filter(|name| !sources.iter().any(|source| source.defines(name)))
         .collect();
     assert!(nowhere.is_empty(), "{nowhere:?}");
+}
+
+#[test]
+fn each_function_of_the_model_stands_where_6_12_has_it() {
+    let root = vm::source(&KernelChoice::Named("6.12".to_owned())).expect("it is provisioned");
+    let source = source("6.12");
+    let mut wrong = BTreeSet::new();
+    for mirror in mirrors() {
+        let Some(file) = kernel_file(mirror.file) else {
+            continue;
+        };
+        if !root.join(&file).is_file() {
+            wrong.insert(format!("{}: there is no {file}", mirror.file));
+        }
+        let names = mirror.functions.iter();
+        let defined: Vec<_> = names.flat_map(|name| source.definitions(name)).collect();
+        let is_here = |file: &str| mirror.sources.contains(file);
+        if !defined.is_empty() && !defined.iter().any(|one| is_here(one.file)) {
+            let places: BTreeSet<&str> = defined.iter().map(|one| one.file).collect();
+            let Mirror {
+                file, line, name, ..
+            } = mirror;
+            wrong.insert(format!("{file}:{line}: {name} is of {places:?}"));
+        }
+    }
+    let wrong: Vec<String> = wrong.into_iter().collect();
+    assert!(
+        wrong.is_empty(),
+        "move these, or name the header in their documentation:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]

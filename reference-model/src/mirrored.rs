@@ -7,7 +7,8 @@
 use crate::Op;
 use std::collections::BTreeSet;
 
-/// The model's files. A test sees to it that none is missing.
+/// The model's files, with those that mirror files of the kernel at their paths, as 6.12 has
+/// them. A test sees to it that none is missing.
 const SOURCES: &[(&str, &str)] = &[
     (
         "arch/riscv/mm/context.rs",
@@ -104,9 +105,12 @@ pub struct Mirror {
     pub line: usize,
     /// Names of the kernel's functions, macros and types.
     pub kernel: BTreeSet<&'static str>,
-    /// Files of the kernel that it, or the model's file, says they are from. Where a name
-    /// is defined in other files too, these count.
-    pub sources: BTreeSet<&'static str>,
+    /// Those of them that its documentation names as functions.
+    pub functions: BTreeSet<&'static str>,
+    /// Files of the kernel that they are from: the one that the model's file has the path of,
+    /// and those that its documentation names. Where a name is defined in other files too,
+    /// these count.
+    pub sources: BTreeSet<String>,
     /// The fields of [`Profile`](crate::Profile) that it reads.
     pub fields: BTreeSet<&'static str>,
     /// The model's other functions that it calls.
@@ -128,17 +132,16 @@ pub fn mirrors() -> Vec<Mirror> {
     let mut mirrors = Vec::new();
     for (file, text) in SOURCES {
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let own = files(text.lines().filter(|line| line.starts_with("//!")));
+        let own = kernel_file(file);
         mirrors.extend(items(text).into_iter().map(|item| {
+            let named = files(item.docs.iter().copied());
             Mirror {
                 name: item.name,
                 file,
                 line: item.line,
                 kernel: item.kernel(),
-                sources: own
-                    .union(&files(item.docs.iter().copied()))
-                    .copied()
-                    .collect(),
+                functions: item.functions(),
+                sources: named.map(str::to_owned).chain(own.clone()).collect(),
                 fields: after_a_dot(&item.body)
                     .filter(|word| fields.contains(word))
                     .collect(),
@@ -147,6 +150,28 @@ pub fn mirrors() -> Vec<Mirror> {
         }));
     }
     mirrors
+}
+
+/// The kernel's file that one of the model's mirrors, by its path: `mm/vma.c` by `mm/vma.rs`.
+/// What a folder of the same name holds are parts of it. None where it mirrors no file.
+pub fn kernel_file(file: &str) -> Option<String> {
+    let is_file = |path: &str| {
+        SOURCES
+            .iter()
+            .any(|(name, _)| *name == format!("{path}.rs"))
+    };
+    let mut path = file.strip_suffix(".rs")?;
+    while let Some((folder, _)) = path.rsplit_once('/')
+        && is_file(folder)
+    {
+        path = folder;
+    }
+    let kind = if path.starts_with("include/") {
+        "h"
+    } else {
+        "c"
+    };
+    path.contains('/').then(|| format!("{path}.{kind}"))
 }
 
 /// The model's function that an operation begins with.
@@ -203,6 +228,13 @@ impl Item {
         let comments = self.body.iter().filter_map(|line| line.split_once("// "));
         docs.chain(comments.flat_map(|(_, comment)| with_parentheses(comment)))
             .collect()
+    }
+
+    /// The functions of the kernel that its documentation names.
+    fn functions(&self) -> BTreeSet<&'static str> {
+        let docs = self.docs.iter().copied().flat_map(quoted);
+        let functions = docs.filter_map(|text| text.strip_suffix("()"));
+        functions.filter(|name| is_name(name)).collect()
     }
 
     /// What it calls.
@@ -266,8 +298,7 @@ fn is_word(c: char) -> bool {
 /// Words of a doc comment in backticks that are names of the kernel: `f()`, `struct s`,
 /// `enum e`, `MACRO`.
 fn in_backticks(line: &str) -> Vec<&str> {
-    let quoted = line.split('`').skip(1).step_by(2);
-    quoted
+    quoted(line)
         .filter_map(|text| {
             let function = text.strip_suffix("()");
             let named = ["struct ", "enum ", "union "];
@@ -276,8 +307,17 @@ fn in_backticks(line: &str) -> Vec<&str> {
             let capitals = (text.contains('_') && text.chars().all(is_macro)).then_some(text);
             function.or(named).or(capitals)
         })
-        .filter(|name| !name.is_empty() && name.chars().all(is_word))
+        .filter(|name| is_name(name))
         .collect()
+}
+
+/// What stands in backticks.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(is_word)
 }
 
 /// Names that a parenthesis follows.
@@ -289,7 +329,7 @@ fn with_parentheses(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Names behind a dot.
+/// Names after a dot.
 fn after_a_dot<'a>(lines: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
     lines.iter().flat_map(|line| {
         let parts = line.split('.').skip(1);
@@ -298,13 +338,12 @@ fn after_a_dot<'a>(lines: &'a [&'static str]) -> impl Iterator<Item = &'static s
 }
 
 /// Files of the kernel that lines name.
-fn files<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+fn files<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let is_path = |c: char| is_word(c) || c == '/' || c == '.' || c == '-';
     lines
-        .flat_map(|line| line.split(move |c| !is_path(c)))
+        .flat_map(move |line| line.split(move |c| !is_path(c)))
         .map(|word| word.trim_end_matches('.'))
         .filter(|word| word.contains('/') && (word.ends_with(".c") || word.ends_with(".h")))
-        .collect()
 }
 
 #[cfg(test)]
@@ -351,17 +390,31 @@ mod tests {
     }
 
     #[test]
+    fn the_path_says_which_file_of_the_kernel_is_mirrored() {
+        let file = |path| kernel_file(path).unwrap_or_default();
+        assert_eq!(file("mm/vma.rs"), "mm/vma.c");
+        assert_eq!(file("mm/memory/zap.rs"), "mm/memory.c");
+        assert_eq!(
+            file("include/linux/mm_inline.rs"),
+            "include/linux/mm_inline.h"
+        );
+        assert_eq!(kernel_file("mm_types.rs"), None);
+    }
+
+    #[test]
     fn a_function_mirrors_what_its_comments_name() {
         let pageout = mirror("pageout");
         assert_eq!(pageout.file, "mm/vmscan/folio_list.rs");
-        let kernel: Vec<&str> = pageout.kernel.into_iter().collect();
-        assert!(kernel.contains(&"pageout") && kernel.contains(&"swap_writepage"));
+        assert!(
+            pageout.kernel.contains("pageout") && pageout.kernel.contains("is_page_cache_freeable")
+        );
         assert!(pageout.sources.contains("mm/vmscan.c"));
         assert!(
             mirror("pte_accessible")
                 .sources
                 .contains("arch/riscv/include/asm/pgtable.h")
         );
+        assert!(pageout.functions.contains("pageout"));
         // By a comment inside of it, too.
         assert!(
             mirror("copy_huge_pmd")

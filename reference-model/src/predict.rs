@@ -69,7 +69,7 @@ pub(crate) fn boot<'a>(
         nr_deferred: 0,
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
-        drained_behind_steps: program.actors.len() > 1 && reclaims,
+        drained_after_steps: program.actors.len() > 1 && reclaims,
         swap: Swap {
             on: machine.swap,
             ..Swap::default()
@@ -88,7 +88,7 @@ pub(crate) fn boot<'a>(
     kernel
 }
 
-/// In which order actors run before the first step: each process, and behind it its
+/// In which order actors run before the first step: each process, and after it its
 /// threads, one after the other (the guest's agent waits for each). The subject, which
 /// begins the steps once all are ready, runs last.
 fn first_runs(actors: &[Actor]) -> Vec<usize> {
@@ -142,7 +142,7 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
     };
-    if k.drained_behind_steps {
+    if k.drained_after_steps {
         swap::lru_add_drain(k);
     }
     StepPrediction {
@@ -152,6 +152,7 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
     }
 }
 
+/// What a step's system call, or its accesses, come to.
 fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
     match *op {
         Op::Mmap {

@@ -11,7 +11,7 @@ use crate::mm_types::{
 use crate::profile::Profile;
 
 /// The room that [`Kernel::next_seq`] leaves between two insertions, for what
-/// fork inserts right behind another.
+/// fork inserts right after another.
 const SEQ_STEP: u64 = 1 << 32;
 
 /// The state of the kernel. One mm is acted on at a time: what the kernel's
@@ -55,9 +55,9 @@ pub struct Kernel<'a> {
     pub fbatches: Vec<CpuFbatches>,
     /// `current->tlb_ubc`
     pub tlb_ubc: TlbflushUnmapBatch,
-    /// The guest's agent drains the LRU batches of a hart behind each of its steps: where
+    /// The guest's agent drains the LRU batches of a hart after each of its steps: where
     /// several actors reclaim, for `lru_add_drain_all()` takes the harts in no order.
-    pub drained_behind_steps: bool,
+    pub drained_after_steps: bool,
     /// Swap.
     pub swap: Swap,
     /// Entries into `tlbflush.c` in this step.

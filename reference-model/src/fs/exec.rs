@@ -22,6 +22,6 @@ pub fn exec_mmap(k: &mut Kernel<'_>, mm: MmId) {
     k.tasks[k.current].mm = Some(mm);
     context_switch(k, k.current);
     mmput(k, old);
-    // As after a fork (kernel_clone()).
+    // As after a fork, see there.
     swap::lru_add_drain(k);
 }

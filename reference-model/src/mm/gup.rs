@@ -8,14 +8,14 @@ use crate::mm::{huge_memory, swap};
 use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 
-/// FOLL_WRITE and FOLL_FORCE.
+/// What of `gup_flags` is used: `FOLL_WRITE` and `FOLL_FORCE`.
 #[derive(Clone, Copy, Debug)]
 struct GupFlags {
     write: bool,
     force: bool,
 }
 
-/// `vma_is_accessible()`
+/// `vma_is_accessible()` (`include/linux/mm.h`)
 fn vma_is_accessible(vma: &Vma) -> bool {
     vma.has(vm::ACCESS_FLAGS)
 }
@@ -111,7 +111,8 @@ fn get_user_pages(
 ) -> Result<(), i32> {
     check_vma_flags(vma, gup)?;
     for addr in (start..end).step_by(PAGE_SIZE as usize) {
-        // Each turn faults once; three are enough for any page.
+        // One fault maps the page as it is wanted, if need be from swap or as a copy, and so
+        // the second look finds it. The bound only keeps the model from hanging.
         for _ in 0..8 {
             if follow_page_mask(k, addr, gup) {
                 break;
@@ -130,8 +131,8 @@ fn follow_page_mask(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
     }
 }
 
-/// `follow_huge_pmd()`: as of a PTE. The kernel looks at a huge page once, and goes on
-/// behind it; what is touched already does not change when it is looked at again.
+/// `follow_huge_pmd()`: as of a PTE. The kernel looks at a huge page once, and goes on after
+/// its end; what is touched already does not change when it is looked at again.
 fn follow_trans_huge_pmd(k: &mut Kernel, addr: u64, pmd: HugePmd, gup: GupFlags) -> bool {
     if gup.write && pmd.prot & prot::W == 0 {
         return false;

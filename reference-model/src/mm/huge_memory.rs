@@ -28,9 +28,11 @@ use crate::mm_types::{
 };
 use crate::state::Kernel;
 
+/// `HPAGE_PMD_MASK` (`include/linux/huge_mm.h`)
 const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
 
-/// `thp_vma_allowable_order()` of PMD_ORDER without TVA_ENFORCE_SYSFS
+/// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`), `__thp_vma_allowable_orders()`: of
+/// PMD_ORDER, without TVA_ENFORCE_SYSFS.
 pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
     if vma.has(vm::NOHUGEPAGE) {
         return false;
@@ -299,8 +301,8 @@ struct Migration {
     exclusive: bool,
 }
 
-/// `split_folio()`, where the caller has a reference to the folio; false where others
-/// have one as well. The new small folios go on the LRU beside the first.
+/// `split_folio()` (`include/linux/huge_mm.h`), where the caller has a reference to the folio;
+/// false where others have one as well. The new small folios go on the LRU beside the first.
 pub fn split_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
     split_huge_page_to_list_to_order(k, id, None)
 }
@@ -373,7 +375,7 @@ fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
     folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
 }
 
-/// `lru_add_page_tail()` (`mm/huge_memory.c`): a page of a huge page that is on its
+/// `lru_add_page_tail()`: a page of a huge page that is on its
 /// list becomes a folio of its own there.
 fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
     let lru = folio_lru_list(k, head) as usize;

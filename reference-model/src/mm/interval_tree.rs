@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/interval_tree.c`: the vmas that map a part of a file, or may map a folio, in the order in
-//! which a walk visits them.
+//! `mm/interval_tree.c`: the vmas that map a part of a file, or may map an anonymous folio, in
+//! the order in which a walk visits them.
 
 use crate::api::MmId;
 use crate::mm_types::{FileId, Vma};
@@ -33,7 +33,8 @@ pub fn interval_tree(
     found
 }
 
-/// `vma_interval_tree_foreach()`: the vmas of a file that map some of `[first, end)`.
+/// `vma_interval_tree_foreach()` (`include/linux/mm.h`): the vmas of a file that map some of
+/// `[first, end)`.
 pub fn vma_interval_tree(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> Vec<(MmId, Vma)> {
     let holds = |vma: &Vma| {
         vma.file == Some(file) && vma.pgoff < end && first < vma.pgoff.saturating_add(vma.pages())

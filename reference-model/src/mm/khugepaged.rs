@@ -194,7 +194,7 @@ fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: boo
 }
 
 /// `__collapse_huge_page_swapin()`; false where a marker is in the way, which
-/// `do_swap_page()` answers with a signal.
+/// do_swap_page() answers with a signal.
 fn __collapse_huge_page_swapin(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) -> bool {
     for offset in pages() {
         match k.pte(haddr + offset) {

@@ -81,7 +81,7 @@ pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Res
     }
 }
 
-/// `process_madvise(2)` of one range of another actor's mm.
+/// `process_madvise()` of one range of another actor's mm.
 ///
 /// # Errors
 /// ESRCH where it has exited, and as madvise(2).
@@ -118,7 +118,7 @@ pub fn process_madvise(
     k.in_mm(mm, |k| do_madvise(k, start, len, behavior))
 }
 
-/// `madvise_walk_vmas()`: holes are skipped, and told at the end. Behind the
+/// `madvise_walk_vmas()`: holes are skipped, and told at the end. After the
 /// arena there is always a vma (the stack), so the walk never runs out of them.
 fn madvise_walk_vmas(
     k: &mut Kernel,
@@ -176,7 +176,7 @@ fn madvise_vma_behavior(
     Ok(())
 }
 
-/// The advices that only change vm_flags.
+/// The part of `madvise_vma_behavior()` for advices that only change vm_flags.
 fn new_flags(vma: &Vma, behavior: i32) -> Result<u64, i32> {
     let flags = vma.flags;
     Ok(match behavior {

@@ -11,7 +11,7 @@ use crate::state::Kernel;
 /// `MAX_RECLAIM_RETRIES` (`mm/internal.h`)
 const MAX_RECLAIM_RETRIES: u32 = 16;
 
-/// `folio_lruvec()`
+/// `folio_lruvec()` (`include/linux/memcontrol.h`)
 pub fn folio_lruvec<'k>(k: &'k mut Kernel<'_>, id: FolioId) -> &'k mut Lruvec {
     if k.folios[id].charged {
         &mut k.lruvec
@@ -20,8 +20,8 @@ pub fn folio_lruvec<'k>(k: &'k mut Kernel<'_>, id: FolioId) -> &'k mut Lruvec {
     }
 }
 
-/// `cgroup_rstat_flush()` down to `mem_cgroup_css_rstat_flush()`: from now on
-/// `lruvec_page_state()` answers with what the lists are now.
+/// `cgroup_rstat_flush()` (`kernel/cgroup/rstat.c`) down to `mem_cgroup_css_rstat_flush()`:
+/// from now on `lruvec_page_state()` answers with what the lists are now.
 ///
 /// Between flushes it answers with old numbers, and the kernel flushes by a
 /// timer of two seconds. So that the same steps always do the same, the

@@ -5,7 +5,7 @@ use crate::include::linux::mm_inline::{lruvec_add_folio, lruvec_del_folio};
 use crate::mm_types::FolioId;
 use crate::state::Kernel;
 
-/// `mlock_folio()` and `__mlock_folio()` (`mm/mlock.c`), at once.
+/// `mlock_folio()` and `__mlock_folio()`, at once.
 pub fn mlock_folio(k: &mut Kernel<'_>, id: FolioId) {
     k.folios[id].mlocked = true;
     // Off the LRU, lru_add() or the putback will see that it is not evictable.
@@ -18,7 +18,7 @@ pub fn mlock_folio(k: &mut Kernel<'_>, id: FolioId) {
     lruvec_add_folio(k, id);
 }
 
-/// `mlock_new_folio()` and `__mlock_new_folio()` (`mm/mlock.c`), at once
+/// `mlock_new_folio()` and `__mlock_new_folio()`, at once
 /// instead of at the drain of `mlock_fbatch`: an mlocked folio is on no list
 /// that a scan looks at, before the drain or after it.
 pub fn mlock_new_folio(k: &mut Kernel<'_>, id: FolioId) {
@@ -30,7 +30,7 @@ pub fn mlock_new_folio(k: &mut Kernel<'_>, id: FolioId) {
     k.folios[id].lru = true;
 }
 
-/// `munlock_folio()` and `__munlock_folio()` (`mm/mlock.c`), at once and
+/// `munlock_folio()` and `__munlock_folio()`, at once and
 /// without `mlock_count`: the last mlocked mapping is taken for the only one.
 pub fn munlock_folio(k: &mut Kernel<'_>, id: FolioId) {
     k.folios[id].mlocked = false;

@@ -15,12 +15,13 @@ use crate::mm::{gup, swap};
 use crate::mm_types::{FileId, Vma, vm};
 use crate::state::Kernel;
 
-/// `TASK_SIZE` of the smallest MMU mode (Sv39).
+/// `TASK_SIZE` (`arch/riscv/include/asm/pgtable.h`) of the smallest MMU mode, Sv39.
 pub const TASK_SIZE: u64 = 1 << 38;
 
-/// The largest file, in bytes (include/linux/fs.h).
+/// `MAX_LFS_FILESIZE` (`include/linux/fs.h`)
 const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
 
+// PROT_* and MAP_* of include/uapi/asm-generic/mman-common.h and mman.h.
 const PROT_READ: i32 = 1;
 const PROT_WRITE: i32 = 2;
 const PROT_EXEC: i32 = 4;
@@ -33,7 +34,7 @@ const MAP_POPULATE: i32 = 0x8000;
 const MAP_NONBLOCK: i32 = 0x1_0000;
 const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
 
-/// Arguments of mmap(2) after `fget()`.
+/// Arguments of mmap(2), with the file looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct MmapArgs {
     /// Address; fixed, for scenarios know no other.
@@ -50,7 +51,7 @@ pub struct MmapArgs {
     pub offset: u64,
 }
 
-/// `calc_vm_prot_bits()` of include/linux/mman.h
+/// `calc_vm_prot_bits()` (`include/linux/mman.h`)
 pub fn calc_vm_prot_bits(k: &Kernel, prot: i32) -> u64 {
     let bit = |from: i32, to: u64| if prot & from != 0 { to } else { 0 };
     // arch_calc_vm_prot_bits()
@@ -62,13 +63,13 @@ pub fn calc_vm_prot_bits(k: &Kernel, prot: i32) -> u64 {
     bit(PROT_READ, vm::READ) | bit(PROT_WRITE, write) | bit(PROT_EXEC, vm::EXEC)
 }
 
-/// `PAGE_ALIGN()`; none where it overflows.
+/// `PAGE_ALIGN()` (`include/linux/mm.h`); none where it overflows.
 pub fn page_align(len: u64) -> Option<u64> {
     len.checked_add(PAGE_SIZE - 1)
         .map(|len| len & !(PAGE_SIZE - 1))
 }
 
-/// `do_mmap()`, and the `mm_populate()` of `vm_mmap_pgoff()`
+/// `do_mmap()`, and what `vm_mmap_pgoff()` (`mm/util.c`) does after it.
 ///
 /// # Errors
 /// As mmap(2), in the kernel's order.
@@ -212,9 +213,9 @@ fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
         .sum()
 }
 
-/// `exit_mmap()`: secondary MMUs drop all of the mm (`mmu_notifier_release()`)
-/// before anything of it is unmapped.
+/// `exit_mmap()`: secondary MMUs drop all of the mm before anything of it is unmapped.
 pub fn exit_mmap(k: &mut Kernel<'_>) {
+    // mmu_notifier_release()
     k.calls.push(Call {
         mm: Some(k.mm_id),
         entry: Entry::Release,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/mmu_gather.c`, `include/asm-generic/tlb.h` and `arch/riscv/include/asm/tlb.h`:
-//! what is unmapped is collected, told in one flush, and freed behind it.
+//! `mm/mmu_gather.c`, with the headers that go with it: what is unmapped is collected, told in
+//! one flush, and freed after it.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
@@ -8,16 +8,18 @@ use crate::mm::swap_state;
 use crate::mm_types::FolioId;
 use crate::state::Kernel;
 
-/// MMU_GATHER_BUNDLE: pages in the gather itself.
+/// `MMU_GATHER_BUNDLE` (`include/asm-generic/tlb.h`): pages in the gather itself.
 const MMU_GATHER_BUNDLE: usize = 8;
-/// MAX_GATHER_BATCH: pointers behind the head of a batch in one page.
+/// `MAX_GATHER_BATCH` (`include/asm-generic/tlb.h`): pointers after the head of a batch in one
+/// page.
 const MAX_GATHER_BATCH: usize = (4096 - 16) / 8;
-/// MAX_GATHER_BATCH_COUNT
+/// `MAX_GATHER_BATCH_COUNT` (`include/asm-generic/tlb.h`)
 const MAX_GATHER_BATCH_COUNT: usize = 10_000 / MAX_GATHER_BATCH;
-/// MAX_TABLE_BATCH: pointers behind the head of `struct mmu_table_batch`.
+/// `MAX_TABLE_BATCH` (`include/asm-generic/tlb.h`): pointers after the head of
+/// `struct mmu_table_batch`.
 const MAX_TABLE_BATCH: usize = (4096 - 24) / 8;
 
-/// `struct mmu_gather`
+/// `struct mmu_gather` (`include/asm-generic/tlb.h`)
 #[derive(Clone, Debug)]
 pub struct MmuGather {
     start: u64,
@@ -62,13 +64,13 @@ pub fn tlb_gather_mmu(k: &mut Kernel) -> MmuGather {
     }
 }
 
-/// `__tlb_adjust_range()`
+/// `__tlb_adjust_range()` (`include/asm-generic/tlb.h`)
 fn __tlb_adjust_range(tlb: &mut MmuGather, address: u64, range_size: u64) {
     tlb.start = tlb.start.min(address);
     tlb.end = tlb.end.max(address.saturating_add(range_size));
 }
 
-/// `__tlb_reset_range()`
+/// `__tlb_reset_range()` (`include/asm-generic/tlb.h`)
 fn __tlb_reset_range(tlb: &mut MmuGather) {
     tlb.start = u64::MAX;
     tlb.end = 0;
@@ -79,24 +81,24 @@ fn __tlb_reset_range(tlb: &mut MmuGather) {
     tlb.cleared_p4ds = false;
 }
 
-/// `tlb_flush_pte_range()`, for one page; also `tlb_remove_tlb_entry()`.
+/// `tlb_flush_pte_range()` and `tlb_remove_tlb_entry()` (`include/asm-generic/tlb.h`) of one page.
 pub fn tlb_remove_tlb_entry(tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
     tlb.cleared_ptes = true;
 }
 
-/// `tlb_flush_pmd_range()`, for one huge page
+/// `tlb_flush_pmd_range()` (`include/asm-generic/tlb.h`), for one huge page
 pub fn tlb_flush_pmd_range(tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PMD_SIZE);
     tlb.cleared_pmds = true;
 }
 
-/// `tlb_remove_pmd_tlb_entry()`
+/// `tlb_remove_pmd_tlb_entry()` (`include/asm-generic/tlb.h`)
 pub fn tlb_remove_pmd_tlb_entry(tlb: &mut MmuGather, address: u64) {
     tlb_flush_pmd_range(tlb, address);
 }
 
-/// `pte_free_tlb()`: a PTE table goes.
+/// `pte_free_tlb()` (`include/asm-generic/tlb.h`): a PTE table goes.
 pub fn pte_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
     tlb.cleared_pmds = true;
@@ -104,7 +106,7 @@ pub fn pte_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     riscv_tlb_remove_ptdesc(k, tlb);
 }
 
-/// `pmd_free_tlb()`: a PMD table goes.
+/// `pmd_free_tlb()` (`include/asm-generic/tlb.h`): a PMD table goes.
 pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
     tlb.cleared_puds = true;
@@ -112,20 +114,21 @@ pub fn pmd_free_tlb(k: &mut Kernel, tlb: &mut MmuGather, address: u64) {
     riscv_tlb_remove_ptdesc(k, tlb);
 }
 
-/// `pud_free_tlb()` where PUD tables are folded: there is none to free.
+/// `pud_free_tlb()` (`include/asm-generic/tlb.h`) where PUD tables are folded: there is none
+/// to free.
 pub fn pud_free_tlb(tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
     tlb.cleared_p4ds = true;
     tlb.freed_tables = true;
 }
 
-/// `p4d_free_tlb()` where P4D tables are folded
+/// `p4d_free_tlb()` (`include/asm-generic/tlb.h`) where P4D tables are folded
 pub fn p4d_free_tlb(tlb: &mut MmuGather, address: u64) {
     __tlb_adjust_range(tlb, address, PAGE_SIZE);
     tlb.freed_tables = true;
 }
 
-/// `riscv_tlb_remove_ptdesc()` of asm/pgalloc.h: where fences go by SBI,
+/// `riscv_tlb_remove_ptdesc()` (`arch/riscv/include/asm/pgalloc.h`): where fences go by SBI,
 /// tables are freed by RCU; else with the pages.
 fn riscv_tlb_remove_ptdesc(k: &mut Kernel, tlb: &mut MmuGather) {
     if k.machine.sbi_rfence || k.profile.tables_always_by_rcu {
@@ -158,7 +161,8 @@ pub fn __tlb_remove_folio_pages(
     batch_add(tlb, if nr_pages > 1 { 2 } else { 1 })
 }
 
-/// `__tlb_remove_page_size()` of `tlb_remove_page_size()`: a huge page that a PMD mapped.
+/// `tlb_remove_page_size()` (`include/asm-generic/tlb.h`), `__tlb_remove_page_size()`: a huge
+/// page that a PMD mapped.
 pub fn tlb_remove_page_size(tlb: &mut MmuGather, folio: FolioId) -> bool {
     __tlb_remove_folio_pages(tlb, folio, 1, false)
 }
@@ -194,7 +198,8 @@ fn tlb_next_batch(tlb: &mut MmuGather) -> bool {
     true
 }
 
-/// `tlb_delay_rmap()`: on SMP rmaps of dirty file pages go only after the flush.
+/// `tlb_delay_rmap()` (`include/asm-generic/tlb.h`): on SMP rmaps of dirty file pages go only
+/// after the flush.
 pub fn tlb_delay_rmap(tlb: &mut MmuGather) {
     tlb.delayed_rmap = true;
 }
@@ -205,7 +210,7 @@ pub fn tlb_flush_rmaps(tlb: &mut MmuGather) {
     tlb.delayed_rmap = false;
 }
 
-/// `tlb_get_unmap_size()`
+/// `tlb_get_unmap_size()` (`include/asm-generic/tlb.h`)
 fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
     if tlb.cleared_ptes {
         PAGE_SIZE
@@ -218,7 +223,7 @@ fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
     }
 }
 
-/// `tlb_flush()` of arch/riscv/include/asm/tlb.h
+/// `tlb_flush()` (`arch/riscv/include/asm/tlb.h`)
 fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
     if tlb.fullmm || tlb.freed_tables {
         k.enter(Entry::FlushTlbMm);
@@ -232,7 +237,7 @@ fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
     }
 }
 
-/// `tlb_flush_mmu_tlbonly()`
+/// `tlb_flush_mmu_tlbonly()` (`include/asm-generic/tlb.h`)
 pub fn tlb_flush_mmu_tlbonly(k: &mut Kernel, tlb: &mut MmuGather) {
     let cleared = tlb.cleared_ptes || tlb.cleared_pmds || tlb.cleared_puds || tlb.cleared_p4ds;
     if !(tlb.freed_tables || cleared) {
@@ -259,14 +264,15 @@ pub fn tlb_flush_mmu(k: &mut Kernel, tlb: &mut MmuGather) {
     tlb_batch_pages_flush(k, tlb);
 }
 
-/// `tlb_end_vma()`: this architecture does not merge vmas (CONFIG_MMU_GATHER_MERGE_VMAS).
+/// `tlb_end_vma()` (`include/asm-generic/tlb.h`): this architecture does not merge vmas
+/// (CONFIG_MMU_GATHER_MERGE_VMAS).
 pub fn tlb_end_vma(k: &mut Kernel, tlb: &mut MmuGather) {
     tlb_flush_mmu_tlbonly(k, tlb);
 }
 
-/// `tlb_finish_mmu()`: gathers of one mm never nest here (`mm_tlb_flush_nested()`),
-/// for one task acts at a time.
+/// `tlb_finish_mmu()`
 pub fn tlb_finish_mmu(k: &mut Kernel, mut tlb: MmuGather) {
+    // mm_tlb_flush_nested() is never true: one task acts at a time.
     tlb_flush_mmu(k, &mut tlb);
     // dec_tlb_flush_pending()
     k.mm.tlb_flush_pending = k.mm.tlb_flush_pending.saturating_sub(1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/mprotect.c`
+//! `mm/mprotect.c`: rights of an area change.
 
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
@@ -120,7 +120,7 @@ fn mprotect_fixup(
 /// `do_mprotect_pkey()`
 ///
 /// # Errors
-/// EINVAL unaligned, ENOMEM over a hole (behind what was done before it), EACCES
+/// EINVAL unaligned, ENOMEM over a hole, once what comes before it is done, EACCES
 /// for a right that the mapping may not have.
 pub fn do_mprotect(k: &mut Kernel, start: u64, len: u64, prot: i32) -> Result<(), i32> {
     if !start.is_multiple_of(PAGE_SIZE) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/rmap.c` and `mm/page_vma_mapped.c`: from a folio to the PTEs that map
-//! it, and the batch of unmapped pages whose flush is put off.
+//! `mm/rmap.c`: from a folio to the vmas that map it, and the batch of unmapped pages whose
+//! flush is put off.
 
 pub mod anon_vma;
 
@@ -128,7 +128,7 @@ pub fn rmap_walk(
 
 /// `folio_referenced()` with `folio_referenced_one()`: how many mappings were
 /// used since the last look, and the `vm_flags` of those vmas. Clears the PTEs'
-/// young bits without a flush (`ptep_clear_flush_young()` of riscv).
+/// young bits without a flush, as `ptep_clear_flush_young()` of riscv does.
 pub fn folio_referenced(k: &mut Kernel<'_>, id: FolioId) -> (u32, u64) {
     let (mut mapcount, mut referenced, mut vm_flags) = (k.folios[id].mapcount, 0, 0);
     if mapcount == 0 {
@@ -204,7 +204,7 @@ fn folio_referenced_one(
     Some((mapped, young))
 }
 
-/// `folio_remove_rmap_pte()`
+/// `folio_remove_rmap_pte()` (`include/linux/rmap.h`)
 pub fn folio_remove_rmap_pte(k: &mut Kernel<'_>, id: FolioId, addr: u64, vm_flags: u64) {
     folio_remove_rmap_ptes(k, id, (addr, addr + PAGE_SIZE), vm_flags);
 }

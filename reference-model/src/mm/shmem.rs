@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/shmem.c`: the page cache behind memfds and shared anonymous memory.
+//! `mm/shmem.c`: the page cache of memfds, and of what backs shared anonymous memory.
 
+use crate::api::MemoryFile;
 use crate::errno;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::page_io::swap_writepage;
@@ -22,13 +23,13 @@ pub const F_SEAL_WRITE: u32 = 0x8;
 /// `F_SEAL_FUTURE_WRITE`
 const F_SEAL_FUTURE_WRITE: u32 = 0x10;
 
-/// Seals that forbid to write to a file from now on (`is_write_sealed()` of mm/memfd.c).
+/// Seals that forbid to write to a file from now on (is_write_sealed).
 pub const SEALED_AGAINST_WRITES: u32 = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
 /// The inodes of a program's files. Those that are filled were written by
 /// another task beforehand: their pages are on the LRU, dirty and referenced
-/// (`shmem_get_folio_gfp()` with SGP_WRITE), charged to another cgroup.
-pub fn make_files(k: &mut Kernel, files: &[crate::api::MemoryFile]) {
+/// (shmem_get_folio_gfp() with SGP_WRITE), charged to another cgroup.
+pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
     for file in files {
         let mut inode = Inode {
             file: file.clone(),
@@ -52,7 +53,7 @@ pub fn make_files(k: &mut Kernel, files: &[crate::api::MemoryFile]) {
     }
 }
 
-/// `shmem_fault()`: the page with a reference, or none behind the end of the file.
+/// `shmem_fault()` and `shmem_get_folio_gfp()`: the page with a reference, or none after the end of the file.
 pub fn shmem_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> {
     let inode = k.files.get(file)?;
     if index >= inode.pages {
@@ -182,7 +183,7 @@ pub fn shmem_evict_inode(k: &mut Kernel, file: FileId) {
     shmem_undo_range(k, file, 0, u64::MAX);
 }
 
-/// `shmem_zero_setup()`: the file behind shared anonymous memory.
+/// `shmem_zero_setup()`: the file that backs shared anonymous memory.
 pub fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId, i32> {
     // shmem_acct_size()
     if flags & vm::NORESERVE == 0 && !vm_enough_memory(k, pages) {

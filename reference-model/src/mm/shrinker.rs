@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/shrinker.c`
+//! `mm/shrinker.c`: how much each shrinker is to scan.
 
 use crate::mm::huge_memory::deferred_split_scan;
 use crate::state::Kernel;
 
-/// `DEFAULT_SEEKS`, which `deferred_split_shrinker` has.
+/// `DEFAULT_SEEKS` (`include/linux/shrinker.h`), which `deferred_split_shrinker` has.
 const DEFAULT_SEEKS: u64 = 2;
+/// `SHRINK_BATCH`
 const SHRINK_BATCH: u64 = 128;
 
 /// `shrink_slab()` and `do_shrink_slab()`, of the one shrinker that frees pages which

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/swap.c`, and from `include/linux/mm_inline.h` what puts a folio on its
-//! LRU list: the per-CPU batches through which folios get there.
+//! `mm/swap.c`: the per-CPU batches through which folios get onto LRU lists.
 //!
 //! A folio in the `lru_add` batch is not on an LRU list yet: it cannot be
 //! isolated, and no scan counts it. The other batches hold folios that are on a
@@ -38,8 +37,8 @@ pub fn folio_evictable(k: &Kernel<'_>, id: FolioId) -> bool {
     !k.folios[id].mlocked
 }
 
-/// `folio_put()`, with `__folio_put()` and `__page_cache_release()`: the last
-/// reference takes the folio off its list and gives its place back.
+/// `folio_put()` (`include/linux/mm.h`), with `__folio_put()` and `__page_cache_release()`:
+/// the last reference takes the folio off its list and gives its place back.
 pub fn folio_put(k: &mut Kernel<'_>, id: FolioId) {
     let refcount = k.folios[id].refcount.saturating_sub(1);
     k.folios[id].refcount = refcount;
@@ -245,7 +244,8 @@ pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
     folio_batch_add_and_move(k, id, Batch::Lazyfree);
 }
 
-/// `lru_add_drain()`, in the order of `lru_add_drain_cpu()`. Nothing here fills `lru_deactivate_file` and `lru_move_tail`.
+/// `lru_add_drain()`, in the order of `lru_add_drain_cpu()`. Nothing here fills
+/// `lru_deactivate_file` and `lru_move_tail`.
 pub fn lru_add_drain(k: &mut Kernel<'_>) {
     let hart = k.hart() as usize;
     lru_add_drain_cpu(k, hart);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/swap_slots.c`, until 7.2: each hart's cache of slots.
+//! `mm/swap_slots.c`: each hart's cache of free swap slots. Later kernels have none
+//! (`Profile::swap_slots_cache`).
 
 use crate::api::PAGE_SIZE;
 use crate::mm::swapfile::{
@@ -8,10 +9,10 @@ use crate::mm::swapfile::{
 use crate::mm_types::{FolioId, SwapEntry, SwapSlot};
 use crate::state::Kernel;
 
-/// SWAP_BATCH
+/// `SWAP_SLOTS_CACHE_SIZE` (`include/linux/swap_slots.h`)
 const SWAP_SLOTS_CACHE_SIZE: u64 = 64;
 
-/// `check_cache_active()` (`mm/swap_slots.c`)
+/// `check_cache_active()`
 fn check_cache_active(k: &mut Kernel<'_>) -> bool {
     let slots = u64::from(k.machine.harts) * SWAP_SLOTS_CACHE_SIZE;
     let pages = get_nr_swap_pages(k);
@@ -33,7 +34,7 @@ fn deactivate_swap_slots_cache(k: &mut Kernel<'_>) {
     }
 }
 
-/// `free_swap_slot()` (`mm/swap_slots.c`): the slot waits in the hart's cache, or is free
+/// `free_swap_slot()`: the slot waits in the hart's cache, or is free
 /// at once.
 pub fn free_swap_slot(k: &mut Kernel<'_>, entry: SwapEntry) {
     if !k.profile.swap_slots_cache || !k.swap.slots_cache_active {
@@ -54,7 +55,7 @@ pub fn free_swap_slot(k: &mut Kernel<'_>, entry: SwapEntry) {
     }
 }
 
-/// `folio_alloc_swap()` (`mm/swap_slots.c`): slots that only the swap cache refers to,
+/// `folio_alloc_swap()`: slots that only the swap cache refers to,
 /// one after the other for a huge page; the caller puts the folio in.
 pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
     if !k.swap.on {
@@ -75,7 +76,7 @@ pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
     Some(entry)
 }
 
-/// `folio_alloc_swap()` of mm/swap_slots.c, where it finds the slots.
+/// The part of `folio_alloc_swap()` that finds the slots.
 fn get_slots(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
     if !k.profile.swap_slots_cache {
         return swap_alloc(k, order);

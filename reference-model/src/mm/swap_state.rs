@@ -49,7 +49,8 @@ pub fn delete_from_swap_cache(k: &mut Kernel<'_>, id: FolioId) {
     folio_ref_sub(k, id, nr_pages);
 }
 
-/// `folio_ref_sub()` of the swap cache's references. The caller has one more.
+/// `folio_ref_sub()` (`include/linux/page_ref.h`) of the swap cache's references. The caller
+/// has one more.
 pub fn folio_ref_sub(k: &mut Kernel<'_>, id: FolioId, nr: u32) {
     k.folios[id].refcount -= nr - 1;
     folio_put(k, id);
@@ -93,7 +94,7 @@ pub fn swap_cache_get_folio(k: &mut Kernel<'_>, entry: SwapEntry) -> Option<Foli
     Some(id)
 }
 
-/// `__read_swap_cache_async()` and `swap_read_folio()`: the folio in the swap
+/// `__read_swap_cache_async()` and `swap_read_folio()` (`mm/page_io.c`): the folio in the swap
 /// cache, read in now if need be, with a reference for the caller. None where
 /// only the cache would refer to the slot.
 pub fn read_swap_cache_async(k: &mut Kernel<'_>, entry: SwapEntry) -> Option<FolioId> {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/swapfile.c` and `mm/swap_slots.c`: slots of the swap device, and who
-//! refers to them.
+//! `mm/swapfile.c`: slots of the swap device, and who refers to them.
 //!
 //! The device is zram: SWP_SOLIDSTATE, so that slots are given out by clusters. Which
 //! slot it is shows in whether a huge page finds a whole cluster.
@@ -18,13 +17,14 @@ use std::collections::VecDeque;
 /// Pages of the swap device: 256 MiB but for the header.
 const TOTAL_SWAP_PAGES: u64 = (256 << 20) / 4096 - 1;
 
-/// Slots of a cluster: HPAGE_PMD_NR.
+/// `SWAPFILE_CLUSTER`: slots of a cluster.
 const SWAPFILE_CLUSTER: u32 = 512;
 
-/// The order of a huge page. There are folios of this one and of order 0.
+/// `PMD_ORDER` (`include/linux/pgtable.h`). There are folios of this order and of order 0.
 pub const PMD_ORDER: u32 = 9;
 
-/// Where no next slot is known: the header's.
+/// `SWAP_NEXT_INVALID` (`include/linux/swap.h`), later `SWAP_ENTRY_INVALID`: no next slot is
+/// known. It is the header's.
 const SWAP_ENTRY_INVALID: SwapEntry = 0;
 
 /// `SWAP_MAP_SHMEM` (`include/linux/swap.h`): the reference of a shmem page cache.
@@ -43,8 +43,8 @@ pub fn total_swap_pages(k: &Kernel<'_>) -> u64 {
     if k.swap.on { TOTAL_SWAP_PAGES } else { 0 }
 }
 
-/// `vm_swap_full()` (`include/linux/swap.h`); `mem_cgroup_swap_full()` adds
-/// nothing, for no cgroup here has a swap limit.
+/// `vm_swap_full()` (`include/linux/swap.h`) and `mem_cgroup_swap_full()` (`mm/memcontrol.c`),
+/// which adds nothing: no cgroup here has a swap limit.
 pub fn vm_swap_full(k: &Kernel<'_>) -> bool {
     get_nr_swap_pages(k) * 2 < total_swap_pages(k)
 }
@@ -70,11 +70,12 @@ pub fn swapon(swap: &mut Swap) {
     }
 }
 
+/// The cluster that a slot is in.
 fn cluster_of(entry: SwapEntry) -> usize {
     (entry / SWAPFILE_CLUSTER) as usize
 }
 
-/// Puts a cluster at the end of a list, wherever it was (`move_cluster()`).
+/// `move_cluster()`, of later kernels: puts a cluster at the end of a list, wherever it was.
 fn move_cluster(k: &mut Kernel<'_>, ci: usize, list: ClusterList) {
     let swap = &mut k.swap;
     let before = std::mem::replace(&mut swap.clusters[ci].list, list);
@@ -86,10 +87,12 @@ fn move_cluster(k: &mut Kernel<'_>, ci: usize, list: ClusterList) {
     }
 }
 
+/// The first cluster on a list.
 fn first_on(k: &Kernel<'_>, list: ClusterList) -> Option<usize> {
     k.swap.lists.get(&list)?.front().copied()
 }
 
+/// How many clusters are on a list.
 fn length_of(k: &Kernel<'_>, list: ClusterList) -> usize {
     k.swap.lists.get(&list).map_or(0, VecDeque::len)
 }
@@ -231,7 +234,7 @@ fn cluster_alloc_range(k: &mut Kernel<'_>, ci: usize, start: SwapEntry, order: u
     }
 }
 
-/// `relocate_cluster()`: behind each look at a cluster it goes where it belongs.
+/// `relocate_cluster()`: after each look at a cluster it goes where it belongs.
 fn relocate_cluster(k: &mut Kernel<'_>, ci: usize) {
     let SwapCluster { count, order, list } = k.swap.clusters[ci];
     if count == 0 {
@@ -414,7 +417,7 @@ pub fn swap_shmem_alloc(k: &mut Kernel<'_>, entry: SwapEntry) {
     }
 }
 
-/// Gives a slot back that nobody refers to any more (`free_swap_slot()`).
+/// Gives a slot back that nobody refers to any more.
 fn free_swap_slot_if_unused(k: &mut Kernel<'_>, entry: SwapEntry) {
     let unused = |slot: &SwapSlot| slot.count == 0 && slot.cache.is_none();
     if k.swap.slots.get(&entry).is_some_and(unused) {
@@ -469,7 +472,7 @@ pub fn folio_free_swap(k: &mut Kernel<'_>, id: FolioId) -> bool {
     true
 }
 
-/// `free_swap_and_cache()`: of one slot.
+/// `free_swap_and_cache()` (`include/linux/swap.h`): of one slot.
 pub fn free_swap_and_cache(k: &mut Kernel<'_>, entry: SwapEntry) {
     free_swap_and_cache_nr(k, entry, 1);
 }

@@ -40,7 +40,7 @@ fn split_vma(k: &mut Kernel, addr: u64) {
     anon_vma_clone(k, &mut upper, &lower);
     upper.seq = i_mmap_seq(k, &upper);
     k.mm.vmas.insert(addr, upper);
-    // vma_complete(): the one that was shortened goes back behind the new one.
+    // vma_complete(): the one that was shortened goes back after the new one.
     refresh_seq(k, start);
 }
 
@@ -71,7 +71,7 @@ fn is_mergeable_vma(vma: &Vma, flags: u64, file: Option<FileId>) -> bool {
 }
 
 /// `is_mergeable_anon_vma()`: whether `vma` fits its neighbour `target`.
-/// `list_is_singular()` of an empty chain is false, and so 6.12 does not merge a vma
+/// list_is_singular() of an empty chain is false, and so 6.12 does not merge a vma
 /// that has an anon_vma into one that has none.
 fn is_mergeable_anon_vma(k: &Kernel, vma: &Vma, target: &Vma) -> bool {
     match (vma.anon_vma, target.anon_vma) {

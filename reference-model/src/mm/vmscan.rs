@@ -4,8 +4,9 @@
 //! Absent: what never happens where scenarios run. Demotion, hardware poison,
 //! buffers, writeback that is still under way (zram completes in
 //! `swap_writepage_bdev_sync()`), waiting for other reclaimers, kswapd,
-//! `memory.low`, children of the cgroup, slab shrinkers (they free no folio of
-//! an LRU list, and what they free counts for the root cgroup only).
+//! `memory.low`, children of the cgroup. Of the shrinkers there is the one that splits
+//! huge pages (`mm/shrinker.c`). The others free no folio of an LRU list, and what they
+//! free counts only where reclaim is for no cgroup (`flush_reclaim_state()`).
 
 pub mod folio_list;
 
@@ -26,16 +27,19 @@ const MAX_SWAPPINESS: u64 = 200;
 /// `vm_swappiness`, which every cgroup of the second version uses.
 const VM_SWAPPINESS: u64 = 60;
 
+/// `DEACTIVATE_ANON`, of `may_deactivate`
 const DEACTIVATE_ANON: u32 = 1;
+/// `DEACTIVATE_FILE`, of `may_deactivate`
 const DEACTIVATE_FILE: u32 = 2;
 
-/// The evictable lists, in the order of `for_each_evictable_lru()`.
+/// The evictable lists, in the order of `for_each_evictable_lru()` (`include/linux/mmzone.h`).
 const EVICTABLE: [Lru; 4] = [
     Lru::InactiveAnon,
     Lru::ActiveAnon,
     Lru::InactiveFile,
     Lru::ActiveFile,
 ];
+// Where each is in lists and counts.
 const INACTIVE_ANON: usize = Lru::InactiveAnon as usize;
 const ACTIVE_ANON: usize = Lru::ActiveAnon as usize;
 const INACTIVE_FILE: usize = Lru::InactiveFile as usize;
@@ -75,7 +79,7 @@ fn isolate_lru_folios(k: &mut Kernel<'_>, nr_to_scan: u64, lru: Lru) -> Vec<Foli
     taken
 }
 
-/// `folio_isolate_lru()` (`mm/vmscan.c`)
+/// `folio_isolate_lru()`
 pub fn folio_isolate_lru(k: &mut Kernel<'_>, id: FolioId) -> bool {
     if !std::mem::take(&mut k.folios[id].lru) {
         return false;
@@ -85,7 +89,7 @@ pub fn folio_isolate_lru(k: &mut Kernel<'_>, id: FolioId) -> bool {
     true
 }
 
-/// `move_folios_to_lru()` (`mm/vmscan.c`): isolated folios, in the order in
+/// `move_folios_to_lru()`: isolated folios, in the order in
 /// which they leave the private list's tail. Returns how many were moved.
 fn move_folios_to_lru(k: &mut Kernel<'_>, list: &[FolioId]) -> u64 {
     let mut nr_moved = 0;

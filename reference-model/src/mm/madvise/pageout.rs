@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The part of `mm/madvise.c` that ages, reclaims or discards pages:
+//! `mm/madvise.c`, the part that ages, reclaims or discards pages:
 //! MADV_COLD, MADV_PAGEOUT, MADV_FREE, and MADV_WILLNEED's swapping in.
 //!
 //! All of these walk only PTE tables that exist (`walk_page_range()` calls
-//! `pmd_entry` for no others) or huge PMDs, and first in each table make up for flushes
-//! that reclaim has put off.
+//! `pmd_entry` for no others) or huge PMDs. All but swapping in first make up, in each
+//! table, for flushes that reclaim has put off.
 
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
@@ -140,8 +140,8 @@ fn cold_or_pageout_folio(
     }
 }
 
-/// Whether a huge page of which `nr` pages were found is split by MADV_COLD and its
-/// like, for the rest of it is not meant: None where it is left as it is.
+/// Splits a huge page of which only `nr` pages are in the range that MADV_COLD and its like
+/// are for: whether it was split. None where it is left as it is.
 fn split_partial(k: &mut Kernel<'_>, id: FolioId, nr: u64) -> Option<bool> {
     if nr == k.folios[id].nr_pages() {
         return Some(false);
@@ -235,8 +235,9 @@ fn isolate_for_pageout(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<Fol
     }
 }
 
-/// `clear_young_dirty_ptes()` of one folio's PTEs, where there is something to clear in
-/// any of them, and its `tlb_remove_tlb_entries()`.
+/// `clear_young_dirty_ptes()` (`include/linux/pgtable.h`) of one folio's PTEs, where there is
+/// something to clear in any of them, and its `tlb_remove_tlb_entries()`
+/// (`include/asm-generic/tlb.h`).
 fn clear_young_dirty_ptes(
     k: &mut Kernel<'_>,
     tlb: &mut MmuGather,

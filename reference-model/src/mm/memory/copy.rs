@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/memory.c`, its first part: `copy_page_range()`, a fork's copy of page tables.
+//! `mm/memory.c`, its first part: a fork copies page tables, write-protected in both mms where
+//! they map private pages.
 
 use crate::api::PAGE_SIZE;
 use crate::mm::huge_memory::copy_huge_pmd;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/memory.c`, its second part: faults.
+//! `mm/memory.c`, its third part: faults.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::vm_get_page_prot;
@@ -12,9 +12,10 @@ use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
 use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 
+/// `PTRS_PER_PTE` (`arch/riscv/include/asm/pgtable.h`)
 const PTRS_PER_PTE: u64 = 512;
 
-/// What a fault came to that did not map the page.
+/// `enum vm_fault_reason` (`include/linux/mm_types.h`), of faults that did not map the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `VM_FAULT_SIGSEGV`, or no vma, or no right.
@@ -23,7 +24,7 @@ pub enum Fault {
     Sigbus,
 }
 
-/// `handle_mm_fault()` down to `handle_pte_fault()`
+/// `handle_mm_fault()` and `__handle_mm_fault()` down to `handle_pte_fault()`
 pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
     // __handle_mm_fault(): pmd_alloc()
     k.mm.pgd.pmd_tables.insert(addr >> 30);
@@ -75,7 +76,7 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
     }
 }
 
-/// `vmf_anon_prepare()` (`mm/internal.h`), `__vmf_anon_prepare()`
+/// `vmf_anon_prepare()` (`mm/internal.h`) and `__vmf_anon_prepare()`
 pub fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
     let Some(mut current) = k.mm.vmas.get(&vma.start).cloned() else {
         return;
@@ -93,9 +94,9 @@ pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
     now.or(vma.anon_vma).unwrap_or_default()
 }
 
-/// `folio_add_new_anon_rmap()` and `folio_add_lru_vma()` for a new private page,
-/// and the PTE that maps it.
+/// A new private page, and the PTE that maps it.
 fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
+    // folio_add_new_anon_rmap()
     let id = k.folios.alloc(Folio {
         anon: true,
         anon_vma: anon_vma_of(k, vma),

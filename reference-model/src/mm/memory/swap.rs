@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Coming back from swap: `do_swap_page()` of `mm/memory.c`, and
-//! `shmem_swapin_folio()` of `mm/shmem.c`.
+//! `mm/memory.c`, of its third part what brings a page back from swap.
 
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::mm::memory::fault::{anon_vma_of, do_wp_page};
@@ -68,7 +67,7 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     }
     let exclusive = exclusive || bypass;
     if !always_cached {
-        // Before it is mapped; later, behind.
+        // Before it is mapped; in later kernels, after.
         swap_free(k, entry);
         if should_try_to_free_swap(k, id, vma, write) {
             folio_free_swap(k, id);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/memory.c`, its first part: tearing page tables down.
+//! `mm/memory.c`, its second part: page tables are freed, and pages are unmapped.
 
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
@@ -14,10 +14,12 @@ use crate::mm::{huge_memory, interval_tree, rmap, swap, swapfile};
 use crate::mm_types::{FolioId, Pte, Vma};
 use crate::state::Kernel;
 
+/// `PMD_MASK` (`arch/riscv/include/asm/pgtable-64.h`)
 const PMD_MASK: u64 = !(PMD_SIZE - 1);
+/// `PUD_MASK` (`arch/riscv/include/asm/pgtable-64.h`)
 const PUD_MASK: u64 = !(PUD_SIZE - 1);
 
-/// `struct zap_details`, as far as it is used.
+/// `struct zap_details` (`include/linux/mm.h`), as far as it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZapDetails {
     /// `even_cows`: private copies go too.
@@ -29,7 +31,7 @@ pub struct ZapDetails {
 }
 
 impl ZapDetails {
-    /// What `unmap_vmas()` asks for: all of it.
+    /// What unmap_vmas() asks for: all of it.
     pub const UNMAP: ZapDetails = ZapDetails {
         even_cows: true,
         reclaim_pt: false,
@@ -81,7 +83,7 @@ fn alone_in(mask: u64, addr: u64, end: u64, floor: u64, ceiling: u64) -> Option<
 ///
 /// Four and five levels have tables there that are shared with the program itself, so
 /// none of them goes. With three they are folded into the PGD: none of their entries is
-/// ever empty (`p4d_none()`), and it is told that tables of theirs went wherever an
+/// ever empty (p4d_none), and it is told that tables of theirs went wherever an
 /// entry of the PGD is not used any more, whether it was used before or not.
 fn free_p4d_range(
     k: &mut Kernel,
@@ -231,8 +233,8 @@ pub fn swap_pte_batch(k: &Kernel, addr: u64, end: u64) -> u32 {
     nr
 }
 
-/// `folio_pte_batch()`: how many PTEs in a row, up to `end`, map the pages of a huge
-/// page that follow one another. What may differ among them is for the callers here
+/// `folio_pte_batch()` (`mm/internal.h`): how many PTEs in a row, up to `end`, map the pages
+/// of a huge page that follow one another. What may differ among them is for the callers here
 /// never more than the accessed and dirty bits and the right to write, which are ignored.
 pub fn folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 {
     let maps = |addr: &u64| page_vma_mapped_walk(k, id, *addr).is_some();
@@ -240,8 +242,8 @@ pub fn folio_pte_batch(k: &Kernel<'_>, id: FolioId, addr: u64, end: u64) -> u64 
     pages.take_while(maps).count() as u64
 }
 
-/// `do_zap_pte_range()` from `addr` on: where it stopped, which is behind the page
-/// that filled the gather or at `end`.
+/// `do_zap_pte_range()` from `addr` on: where it stopped, which is after the page
+/// that filled the gather, or at `end`.
 fn do_zap_pte_range(
     k: &mut Kernel,
     tlb: &mut MmuGather,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/vmscan.c`, its first part: `shrink_folio_list()`, what becomes of isolated folios.
+//! `mm/vmscan.c`, its first part: what becomes of isolated folios.
 
 use crate::include::linux::mm_inline::folio_is_file_lru;
 use crate::mm::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
@@ -17,7 +17,7 @@ use crate::mm::workingset::workingset_eviction;
 use crate::mm_types::{FolioId, vm};
 use crate::state::Kernel;
 
-/// `struct reclaim_stat`, as far as it is read.
+/// `struct reclaim_stat` (`include/linux/vmstat.h`), as far as it is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReclaimStat {
     pub nr_pageout: u64,
@@ -72,9 +72,8 @@ fn folio_check_references(k: &mut Kernel<'_>, id: FolioId) -> FolioReferences {
     FolioReferences::Reclaim
 }
 
-/// `pageout()`, with `swap_writepage()` and `shmem_writepage()`. The write is
-/// complete when it returns: a page of zeroes is only noted, and zram is
-/// written synchronously (SWP_SYNCHRONOUS_IO).
+/// `pageout()`. The write is complete when it returns: a page of zeroes is only noted, and
+/// zram is written synchronously (SWP_SYNCHRONOUS_IO).
 fn pageout(k: &mut Kernel<'_>, id: FolioId) -> Pageout {
     // is_page_cache_freeable()
     if u64::from(k.folios[id].refcount) != 1 + k.folios[id].nr_pages() {
@@ -116,7 +115,7 @@ fn __remove_mapping(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> bool {
     true
 }
 
-/// `folio_putback_lru()` (`mm/vmscan.c`)
+/// `folio_putback_lru()`
 pub fn folio_putback_lru(k: &mut Kernel<'_>, id: FolioId) {
     folio_add_lru(k, id);
     folio_put(k, id);

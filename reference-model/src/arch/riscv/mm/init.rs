@@ -3,7 +3,7 @@
 
 use crate::mm_types::{prot, vm};
 
-/// `vm_get_page_prot()`: arch/riscv/mm/init.c `protection_map`.
+/// `vm_get_page_prot()` (`include/linux/mm.h`): `protection_map`.
 pub fn vm_get_page_prot(flags: u64) -> u8 {
     let mut rights = 0;
     if flags & (vm::READ | vm::WRITE) != 0 {
@@ -18,9 +18,9 @@ pub fn vm_get_page_prot(flags: u64) -> u8 {
     rights
 }
 
-/// Whether rights of `protection_map` come with `_PAGE_ACCESSED`: `_PAGE_BASE` has it, so
-/// that `mk_pte()` makes young entries and `pte_modify()` makes them young; PAGE_NONE has
-/// not (arch/riscv/include/asm/pgtable.h).
+/// Whether rights of `protection_map` come with `_PAGE_ACCESSED`: `_PAGE_BASE` has it, PAGE_NONE
+/// has not. Where they do, `mk_pte()` makes young entries, and `pte_modify()` makes them young
+/// (both of `arch/riscv/include/asm/pgtable.h`).
 pub fn prot_is_young(rights: u8) -> bool {
     rights != 0
 }

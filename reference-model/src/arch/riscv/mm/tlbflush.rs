@@ -7,17 +7,18 @@
 use crate::api::{Effect, Entry, Fence, Machine, PAGE_SIZE, Range, Whose};
 use crate::profile::Profile;
 
-/// `FLUSH_TLB_MAX_SIZE`.
+/// `FLUSH_TLB_MAX_SIZE` (`arch/riscv/include/asm/tlbflush.h`)
 pub const FLUSH_TLB_MAX_SIZE: u64 = u64::MAX;
 
 /// `tlb_flush_all_threshold`: more pages than this are flushed all at once.
 pub const TLB_FLUSH_ALL_THRESHOLD: u64 = 64;
 
-/// `PMD_SIZE`, in bytes.
+/// `PMD_SIZE` (`arch/riscv/include/asm/pgtable-64.h`)
 pub const PMD_SIZE: u64 = 2 << 20;
-/// `PUD_SIZE`, in bytes.
+/// `PUD_SIZE` (`arch/riscv/include/asm/pgtable-64.h`)
 pub const PUD_SIZE: u64 = 1 << 30;
-/// `P4D_SIZE`, in bytes (with five levels; folded levels have the size of the next one up).
+/// `P4D_SIZE` (`arch/riscv/include/asm/pgtable-64.h`), with five levels. Folded levels have
+/// the size of the next one up.
 const P4D_SIZE: u64 = 512 << 30;
 
 /// What the file reads when one of its functions is entered.
@@ -255,7 +256,7 @@ impl Flush<'_> {
         self.__flush_tlb_range(true, self.context.cpumask, start, size, PMD_SIZE);
     }
 
-    /// `flush_pud_tlb_range()`, of later kernels
+    /// `flush_pud_tlb_range()`, of later kernels; in 6.12 a macro of `include/linux/pgtable.h`
     fn flush_pud_tlb_range(&mut self, start: u64, end: u64) {
         let size = end.wrapping_sub(start);
         self.__flush_tlb_range(true, self.context.cpumask, start, size, PUD_SIZE);
@@ -283,11 +284,13 @@ impl Flush<'_> {
         );
     }
 
+    /// Notes a fence.
     fn fence(&mut self, fence: Fence) {
         self.effects.push(Effect::Fence(fence));
     }
 
-    /// `mmu_notifier_arch_invalidate_secondary_tlbs()`: where the patch is.
+    /// `mmu_notifier_arch_invalidate_secondary_tlbs()` (`include/linux/mmu_notifier.h`), where
+    /// the patch is.
     fn notify(&mut self, start: u64, end: u64) {
         if self.profile.notifies_secondary {
             self.effects
@@ -296,6 +299,7 @@ impl Flush<'_> {
     }
 }
 
+/// The hart's bit of a cpumask.
 fn hart_bit(hart: u32) -> u64 {
     1u64.checked_shl(hart).unwrap_or(0)
 }

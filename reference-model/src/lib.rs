@@ -4,7 +4,8 @@
 //!
 //! Pure: no I/O, no clock, no YAML, no QEMU, no unsafe. Addresses are the
 //! kernel's: bytes, absolute, ranges half-open, `u64::MAX` for `ULONG_MAX`.
-//! The table of what is mirrored, and how faithfully, is in the README beside.
+//! The path of a file is that of the kernel's file that it mirrors. The tables of what is
+//! mirrored, and how faithfully, are in the README beside.
 
 pub mod api;
 mod arch {

@@ -9,7 +9,7 @@ pub const PAGE_SIZE: u64 = 4096;
 pub struct Range {
     /// First byte.
     pub start: u64,
-    /// First byte behind.
+    /// First byte after it.
     pub end: u64,
 }
 
@@ -326,7 +326,8 @@ pub enum Effect {
     Notify(Whose, Range),
     /// A fence for the primary TLBs.
     Fence(Fence),
-    /// Another function of the file is called (as `arch_flush_tlb_batched_pending` calls `flush_tlb_mm`).
+    /// Another function of the file is called (as `arch_flush_tlb_batched_pending` calls
+    /// `flush_tlb_mm`).
     Enter(Entry),
 }
 

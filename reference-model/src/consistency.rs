@@ -6,10 +6,10 @@
 use crate::api::{
     Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Program, Range, Step,
 };
-use crate::kernel::Kernel;
 use crate::mm_types::{CacheEntry, FolioId, Pte};
 use crate::predict::{boot, step};
 use crate::profile::Profile;
+use crate::state::Kernel;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

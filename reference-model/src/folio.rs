@@ -33,7 +33,7 @@ pub struct Large {
     pub partially_mapped: bool,
 }
 
-/// `struct folio`
+/// `struct folio` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, Default)]
 pub struct Folio {
     /// `folio_pfn()`, of a memory in which no frame is used again: by it a page is known to

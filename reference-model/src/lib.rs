@@ -4,46 +4,82 @@
 //!
 //! Pure: no I/O, no clock, no YAML, no QEMU, no unsafe. Addresses are the
 //! kernel's: bytes, absolute, ranges half-open, `u64::MAX` for `ULONG_MAX`.
-//! The table of what is mirrored, and how faithfully, is in the README beside.
+//! The path of a file is that of the kernel's file that it mirrors. The tables of what is
+//! mirrored, and how faithfully, are in the README beside.
 
-mod anon_vma;
 pub mod api;
+mod arch {
+    pub mod riscv {
+        pub mod mm {
+            pub mod context;
+            pub mod fault;
+            pub mod init;
+            pub mod pgtable;
+            pub mod tlbflush;
+        }
+    }
+}
 #[cfg(test)]
 mod consistency;
 mod errno;
-mod exit;
 mod folio;
-mod fork;
 pub mod forms;
-mod gup;
-mod huge_memory;
-mod kernel;
-mod khugepaged;
-mod madvise;
-mod madvise_pageout;
-mod memcontrol;
-mod memory;
-mod memory_swap;
-mod memory_zap;
+mod fs {
+    pub mod exec;
+    pub mod file_table;
+    pub mod open;
+}
+mod include {
+    pub mod linux {
+        pub mod mm_inline;
+    }
+}
+mod kernel {
+    pub mod exit;
+    pub mod fork;
+    pub mod sched {
+        pub mod core;
+    }
+}
 pub mod mirrored;
+mod mm {
+    pub mod filemap;
+    pub mod gup;
+    pub mod huge_memory;
+    pub mod interval_tree;
+    pub mod khugepaged;
+    pub mod madvise;
+    pub mod memcontrol;
+    pub mod memfd;
+    pub mod memory;
+    pub mod mlock;
+    pub mod mmap;
+    pub mod mmu_gather;
+    pub mod mprotect;
+    pub mod page_alloc;
+    pub mod page_io;
+    pub mod page_vma_mapped;
+    pub mod pagewalk;
+    #[path = "pgtable-generic.rs"]
+    pub mod pgtable_generic;
+    pub mod rmap;
+    pub mod shmem;
+    pub mod shrinker;
+    pub mod swap;
+    pub mod swap_slots;
+    pub mod swap_state;
+    pub mod swapfile;
+    pub mod util;
+    pub mod vma;
+    pub mod vmscan;
+    pub mod workingset;
+}
 pub mod mm_types;
-mod mmap;
-mod mmu_gather;
-mod mprotect;
 mod predict;
 mod profile;
-mod rmap;
-mod sched;
-mod shmem;
-mod shrinker;
-mod swap;
-mod swap_state;
-mod swapfile;
-pub mod tlbflush;
-mod vma;
-mod vmscan;
-mod workingset;
+mod state;
 
 pub use api::*;
+pub use arch::riscv::mm::tlbflush;
 pub use predict::predict;
 pub use profile::Profile;

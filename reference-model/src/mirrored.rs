@@ -7,38 +7,91 @@
 use crate::Op;
 use std::collections::BTreeSet;
 
-/// The model's files. A test sees to it that none is missing.
+/// The model's files, with those that mirror files of the kernel at their paths, as 6.12 has
+/// them. A test sees to it that none is missing.
 const SOURCES: &[(&str, &str)] = &[
-    ("anon_vma.rs", include_str!("anon_vma.rs")),
-    ("exit.rs", include_str!("exit.rs")),
+    (
+        "arch/riscv/mm/context.rs",
+        include_str!("arch/riscv/mm/context.rs"),
+    ),
+    (
+        "arch/riscv/mm/fault.rs",
+        include_str!("arch/riscv/mm/fault.rs"),
+    ),
+    (
+        "arch/riscv/mm/init.rs",
+        include_str!("arch/riscv/mm/init.rs"),
+    ),
+    (
+        "arch/riscv/mm/pgtable.rs",
+        include_str!("arch/riscv/mm/pgtable.rs"),
+    ),
+    (
+        "arch/riscv/mm/tlbflush.rs",
+        include_str!("arch/riscv/mm/tlbflush.rs"),
+    ),
     ("folio.rs", include_str!("folio.rs")),
-    ("fork.rs", include_str!("fork.rs")),
-    ("gup.rs", include_str!("gup.rs")),
-    ("huge_memory.rs", include_str!("huge_memory.rs")),
-    ("kernel.rs", include_str!("kernel.rs")),
-    ("khugepaged.rs", include_str!("khugepaged.rs")),
-    ("madvise.rs", include_str!("madvise.rs")),
-    ("madvise_pageout.rs", include_str!("madvise_pageout.rs")),
-    ("memcontrol.rs", include_str!("memcontrol.rs")),
-    ("memory.rs", include_str!("memory.rs")),
-    ("memory_swap.rs", include_str!("memory_swap.rs")),
-    ("memory_zap.rs", include_str!("memory_zap.rs")),
+    ("fs/exec.rs", include_str!("fs/exec.rs")),
+    ("fs/file_table.rs", include_str!("fs/file_table.rs")),
+    ("fs/open.rs", include_str!("fs/open.rs")),
+    (
+        "include/linux/mm_inline.rs",
+        include_str!("include/linux/mm_inline.rs"),
+    ),
+    ("kernel/exit.rs", include_str!("kernel/exit.rs")),
+    ("kernel/fork.rs", include_str!("kernel/fork.rs")),
+    ("kernel/sched/core.rs", include_str!("kernel/sched/core.rs")),
+    ("mm/filemap.rs", include_str!("mm/filemap.rs")),
+    ("mm/gup.rs", include_str!("mm/gup.rs")),
+    ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
+    ("mm/interval_tree.rs", include_str!("mm/interval_tree.rs")),
+    ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
+    ("mm/madvise.rs", include_str!("mm/madvise.rs")),
+    (
+        "mm/madvise/pageout.rs",
+        include_str!("mm/madvise/pageout.rs"),
+    ),
+    ("mm/memcontrol.rs", include_str!("mm/memcontrol.rs")),
+    ("mm/memfd.rs", include_str!("mm/memfd.rs")),
+    ("mm/memory.rs", include_str!("mm/memory.rs")),
+    ("mm/memory/copy.rs", include_str!("mm/memory/copy.rs")),
+    ("mm/memory/fault.rs", include_str!("mm/memory/fault.rs")),
+    ("mm/memory/swap.rs", include_str!("mm/memory/swap.rs")),
+    ("mm/memory/zap.rs", include_str!("mm/memory/zap.rs")),
+    ("mm/mlock.rs", include_str!("mm/mlock.rs")),
+    ("mm/mmap.rs", include_str!("mm/mmap.rs")),
+    ("mm/mmu_gather.rs", include_str!("mm/mmu_gather.rs")),
+    ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
+    ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
+    ("mm/page_io.rs", include_str!("mm/page_io.rs")),
+    (
+        "mm/page_vma_mapped.rs",
+        include_str!("mm/page_vma_mapped.rs"),
+    ),
+    ("mm/pagewalk.rs", include_str!("mm/pagewalk.rs")),
+    (
+        "mm/pgtable-generic.rs",
+        include_str!("mm/pgtable-generic.rs"),
+    ),
+    ("mm/rmap.rs", include_str!("mm/rmap.rs")),
+    ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
+    ("mm/shmem.rs", include_str!("mm/shmem.rs")),
+    ("mm/shrinker.rs", include_str!("mm/shrinker.rs")),
+    ("mm/swap.rs", include_str!("mm/swap.rs")),
+    ("mm/swap_slots.rs", include_str!("mm/swap_slots.rs")),
+    ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
+    ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
+    ("mm/util.rs", include_str!("mm/util.rs")),
+    ("mm/vma.rs", include_str!("mm/vma.rs")),
+    ("mm/vmscan.rs", include_str!("mm/vmscan.rs")),
+    (
+        "mm/vmscan/folio_list.rs",
+        include_str!("mm/vmscan/folio_list.rs"),
+    ),
+    ("mm/workingset.rs", include_str!("mm/workingset.rs")),
     ("mm_types.rs", include_str!("mm_types.rs")),
-    ("mmap.rs", include_str!("mmap.rs")),
-    ("mmu_gather.rs", include_str!("mmu_gather.rs")),
-    ("mprotect.rs", include_str!("mprotect.rs")),
     ("predict.rs", include_str!("predict.rs")),
-    ("rmap.rs", include_str!("rmap.rs")),
-    ("sched.rs", include_str!("sched.rs")),
-    ("shmem.rs", include_str!("shmem.rs")),
-    ("shrinker.rs", include_str!("shrinker.rs")),
-    ("swap.rs", include_str!("swap.rs")),
-    ("swap_state.rs", include_str!("swap_state.rs")),
-    ("swapfile.rs", include_str!("swapfile.rs")),
-    ("tlbflush.rs", include_str!("tlbflush.rs")),
-    ("vma.rs", include_str!("vma.rs")),
-    ("vmscan.rs", include_str!("vmscan.rs")),
-    ("workingset.rs", include_str!("workingset.rs")),
+    ("state.rs", include_str!("state.rs")),
 ];
 
 /// Something of the model (a function, a type, a constant), and what of the kernel it mirrors.
@@ -52,9 +105,12 @@ pub struct Mirror {
     pub line: usize,
     /// Names of the kernel's functions, macros and types.
     pub kernel: BTreeSet<&'static str>,
-    /// Files of the kernel that it, or the model's file, says they are from. Where a name
-    /// is defined in other files too, these count.
-    pub sources: BTreeSet<&'static str>,
+    /// Those of them that its documentation names as functions.
+    pub functions: BTreeSet<&'static str>,
+    /// Files of the kernel that they are from: the one that the model's file has the path of,
+    /// and those that its documentation names. Where a name is defined in other files too,
+    /// these count.
+    pub sources: BTreeSet<String>,
     /// The fields of [`Profile`](crate::Profile) that it reads.
     pub fields: BTreeSet<&'static str>,
     /// The model's other functions that it calls.
@@ -76,17 +132,16 @@ pub fn mirrors() -> Vec<Mirror> {
     let mut mirrors = Vec::new();
     for (file, text) in SOURCES {
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let own = files(text.lines().filter(|line| line.starts_with("//!")));
+        let own = kernel_file(file);
         mirrors.extend(items(text).into_iter().map(|item| {
+            let named = files(item.docs.iter().copied());
             Mirror {
                 name: item.name,
                 file,
                 line: item.line,
                 kernel: item.kernel(),
-                sources: own
-                    .union(&files(item.docs.iter().copied()))
-                    .copied()
-                    .collect(),
+                functions: item.functions(),
+                sources: named.map(str::to_owned).chain(own.clone()).collect(),
                 fields: after_a_dot(&item.body)
                     .filter(|word| fields.contains(word))
                     .collect(),
@@ -97,21 +152,43 @@ pub fn mirrors() -> Vec<Mirror> {
     mirrors
 }
 
+/// The kernel's file that one of the model's mirrors, by its path: `mm/vma.c` by `mm/vma.rs`.
+/// What a folder of the same name holds are parts of it. None where it mirrors no file.
+pub fn kernel_file(file: &str) -> Option<String> {
+    let is_file = |path: &str| {
+        SOURCES
+            .iter()
+            .any(|(name, _)| *name == format!("{path}.rs"))
+    };
+    let mut path = file.strip_suffix(".rs")?;
+    while let Some((folder, _)) = path.rsplit_once('/')
+        && is_file(folder)
+    {
+        path = folder;
+    }
+    let kind = if path.starts_with("include/") {
+        "h"
+    } else {
+        "c"
+    };
+    path.contains('/').then(|| format!("{path}.{kind}"))
+}
+
 /// The model's function that an operation begins with.
 pub fn entry(op: &Op) -> &'static str {
     match op {
         Op::Mmap { .. } => "do_mmap",
-        Op::Munmap { .. } => "do_munmap",
+        Op::Munmap { .. } => "do_vmi_munmap",
         Op::Mprotect { .. } => "do_mprotect",
         Op::Madvise { .. } => "do_madvise",
         Op::Touch { .. } => "access",
         Op::Reclaim { .. } => "memory_reclaim",
-        Op::Run => "run",
+        Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",
         Op::Exit => "do_exit",
         Op::Exec { .. } => "exec_mmap",
-        Op::Ftruncate { .. } => "ftruncate",
-        Op::PunchHole { .. } => "fallocate",
+        Op::Ftruncate { .. } => "do_sys_ftruncate",
+        Op::PunchHole { .. } => "vfs_fallocate",
         Op::ProcessMadvise { .. } => "process_madvise",
     }
 }
@@ -151,6 +228,13 @@ impl Item {
         let comments = self.body.iter().filter_map(|line| line.split_once("// "));
         docs.chain(comments.flat_map(|(_, comment)| with_parentheses(comment)))
             .collect()
+    }
+
+    /// The functions of the kernel that its documentation names.
+    fn functions(&self) -> BTreeSet<&'static str> {
+        let docs = self.docs.iter().copied().flat_map(quoted);
+        let functions = docs.filter_map(|text| text.strip_suffix("()"));
+        functions.filter(|name| is_name(name)).collect()
     }
 
     /// What it calls.
@@ -214,8 +298,7 @@ fn is_word(c: char) -> bool {
 /// Words of a doc comment in backticks that are names of the kernel: `f()`, `struct s`,
 /// `enum e`, `MACRO`.
 fn in_backticks(line: &str) -> Vec<&str> {
-    let quoted = line.split('`').skip(1).step_by(2);
-    quoted
+    quoted(line)
         .filter_map(|text| {
             let function = text.strip_suffix("()");
             let named = ["struct ", "enum ", "union "];
@@ -224,8 +307,17 @@ fn in_backticks(line: &str) -> Vec<&str> {
             let capitals = (text.contains('_') && text.chars().all(is_macro)).then_some(text);
             function.or(named).or(capitals)
         })
-        .filter(|name| !name.is_empty() && name.chars().all(is_word))
+        .filter(|name| is_name(name))
         .collect()
+}
+
+/// What stands in backticks.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(is_word)
 }
 
 /// Names that a parenthesis follows.
@@ -237,7 +329,7 @@ fn with_parentheses(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Names behind a dot.
+/// Names after a dot.
 fn after_a_dot<'a>(lines: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
     lines.iter().flat_map(|line| {
         let parts = line.split('.').skip(1);
@@ -246,24 +338,35 @@ fn after_a_dot<'a>(lines: &'a [&'static str]) -> impl Iterator<Item = &'static s
 }
 
 /// Files of the kernel that lines name.
-fn files<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+fn files<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let is_path = |c: char| is_word(c) || c == '/' || c == '.' || c == '-';
     lines
-        .flat_map(|line| line.split(move |c| !is_path(c)))
+        .flat_map(move |line| line.split(move |c| !is_path(c)))
         .map(|word| word.trim_end_matches('.'))
         .filter(|word| word.contains('/') && (word.ends_with(".c") || word.ends_with(".h")))
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     /// The one of that name.
     fn mirror(name: &str) -> Mirror {
         let all = mirrors();
         let mut found = all.into_iter().filter(|mirror| mirror.name == name);
         found.next().unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// All files below a folder, by their paths from `root`.
+    fn files_below(folder: &Path, root: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let names = paths.flat_map(|path| match path.is_dir() {
+            true => files_below(&path, root),
+            false => vec![path.strip_prefix(root).unwrap().display().to_string()],
+        });
+        names.collect()
     }
 
     #[test]
@@ -278,29 +381,40 @@ mod tests {
             "mirrored.rs",
             "profile.rs",
         ];
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
-        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-        let mut names: Vec<String> = files
-            .map(|file| file.file_name().into_string().unwrap())
-            .filter(|name| !apart.contains(&name.as_str()))
-            .collect();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let mut names = files_below(folder, folder);
+        names.retain(|name| !apart.contains(&name.as_str()));
         names.sort();
         let listed: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, listed);
     }
 
     #[test]
+    fn the_path_says_which_file_of_the_kernel_is_mirrored() {
+        let file = |path| kernel_file(path).unwrap_or_default();
+        assert_eq!(file("mm/vma.rs"), "mm/vma.c");
+        assert_eq!(file("mm/memory/zap.rs"), "mm/memory.c");
+        assert_eq!(
+            file("include/linux/mm_inline.rs"),
+            "include/linux/mm_inline.h"
+        );
+        assert_eq!(kernel_file("mm_types.rs"), None);
+    }
+
+    #[test]
     fn a_function_mirrors_what_its_comments_name() {
         let pageout = mirror("pageout");
-        assert_eq!(pageout.file, "vmscan.rs");
-        let kernel: Vec<&str> = pageout.kernel.into_iter().collect();
-        assert!(kernel.contains(&"pageout") && kernel.contains(&"swap_writepage"));
+        assert_eq!(pageout.file, "mm/vmscan/folio_list.rs");
+        assert!(
+            pageout.kernel.contains("pageout") && pageout.kernel.contains("is_page_cache_freeable")
+        );
         assert!(pageout.sources.contains("mm/vmscan.c"));
         assert!(
             mirror("pte_accessible")
                 .sources
                 .contains("arch/riscv/include/asm/pgtable.h")
         );
+        assert!(pageout.functions.contains("pageout"));
         // By a comment inside of it, too.
         assert!(
             mirror("copy_huge_pmd")

@@ -13,11 +13,11 @@ pub use crate::folio::{Folio, Folios, Large, Lru, LruList};
 
 /// Place in [`Folios`].
 pub type FolioId = u32;
-/// Place in [`crate::kernel::Kernel::files`]; anonymous shared mappings get a file of their own.
+/// Place in [`crate::state::Kernel::files`]; anonymous shared mappings get a file of their own.
 pub type FileId = usize;
 /// A slot of the swap device.
 pub type SwapEntry = u32;
-/// Place in [`crate::kernel::Kernel::anon_vmas`].
+/// Place in [`crate::state::Kernel::anon_vmas`].
 pub type AnonVmaId = u32;
 
 /// Bits of a vma's `vm_flags`, by the kernel's names and values (`include/linux/mm.h`).
@@ -61,7 +61,7 @@ pub mod prot {
 /// `HPAGE_PMD_NR`: pages of a huge page.
 pub const HPAGE_PMD_NR: usize = 512;
 
-/// A PMD that maps a huge page (`pmd_trans_huge()`).
+/// A PMD that maps a huge page (pmd_trans_huge).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HugePmd {
     /// The huge page.
@@ -217,7 +217,7 @@ pub fn pte_index(addr: u64) -> usize {
     ((addr >> 12) & 511) as usize
 }
 
-/// `struct vm_area_struct`
+/// `struct vm_area_struct` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vma {
     /// `vm_start`
@@ -235,7 +235,7 @@ pub struct Vma {
     /// `anon_vma_chain`, newest first: all anon_vmas that its pages may belong to.
     pub anon_vma_chain: Rc<[AnonVmaId]>,
     /// When it was last put into the interval trees of its anon_vmas (from
-    /// [`crate::kernel::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
+    /// [`crate::state::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
     pub anon_seq: u64,
     /// The same for its file's `i_mmap`. 0 for anonymous vmas.
     pub seq: u64,
@@ -264,7 +264,7 @@ impl Vma {
     }
 }
 
-/// `struct mm_struct`
+/// `struct mm_struct` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, Default)]
 pub struct Mm {
     /// Vmas by their start. Only the arena's: nothing else lies within 1 GiB of it.
@@ -286,7 +286,7 @@ pub struct Mm {
 }
 
 impl Mm {
-    /// `find_vma()`: the first vma that ends behind `addr`.
+    /// `find_vma()`: the first vma that ends after `addr`.
     pub fn find_vma(&self, addr: u64) -> Option<&Vma> {
         if let Some((_, vma)) = self.vmas.range(..=addr).next_back()
             && vma.end > addr
@@ -302,7 +302,7 @@ impl Mm {
     }
 }
 
-/// `struct lruvec`: one for the actors' cgroup, one for all others.
+/// `struct lruvec` (`include/linux/mmzone.h`): one for the actors' cgroup, one for all others.
 #[derive(Clone, Debug, Default)]
 pub struct Lruvec {
     /// By [`Lru`].
@@ -334,7 +334,7 @@ pub struct LruvecStats {
     pub events: [LruEvents; 2],
 }
 
-/// What the costs of reclaim are made of from 7.3 on.
+/// What the costs of reclaim are made of from 7.3 on (`struct lru_cost`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LruEvents {
     /// PGROTATE_ANON and _FILE.
@@ -383,7 +383,7 @@ pub enum CacheEntry {
     Swap(SwapEntry),
 }
 
-/// A shmem inode: a memfd, or what backs shared anonymous memory.
+/// `struct shmem_inode_info` and its inode: a memfd, or what backs shared anonymous memory.
 #[derive(Clone, Debug, Default)]
 pub struct Inode {
     /// What it was made as.
@@ -396,12 +396,13 @@ pub struct Inode {
     pub unnamed: bool,
 }
 
-/// The swap device and the swap cache.
+/// `struct swap_info_struct` of the swap device, and the swap cache.
 #[derive(Clone, Debug, Default)]
 pub struct Swap {
     /// Whether there is one.
     pub on: bool,
-    /// How many page tables and caches refer to each slot in use (`swap_map`), and its swap-cache folio.
+    /// How many page tables and caches refer to each slot in use (`swap_map`), and its
+    /// swap-cache folio.
     pub slots: BTreeMap<SwapEntry, SwapSlot>,
     /// Which slots are taken (`swap_map`): in use, or in a hart's cache of slots.
     pub taken: Vec<bool>,
@@ -469,7 +470,7 @@ pub struct SwapSlot {
     pub data: bool,
 }
 
-/// A shadow entry (`pack_shadow()` in `mm/workingset.c`).
+/// A shadow entry, as `pack_shadow()` (`mm/workingset.c`) makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shadow {
     /// Evicted by reclaim of the actors' cgroup; else by the root's.
@@ -480,7 +481,7 @@ pub struct Shadow {
     pub workingset: bool,
 }
 
-/// `struct anon_vma`
+/// `struct anon_vma` (`include/linux/rmap.h`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnonVma {
     /// `root`
@@ -495,7 +496,7 @@ pub struct AnonVma {
     pub vmas: u32,
 }
 
-/// `struct task_struct`, of an actor.
+/// `struct task_struct` (`include/linux/sched.h`), of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Hart that it is pinned to.

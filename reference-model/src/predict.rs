@@ -5,12 +5,18 @@ use crate::api::{
     Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction,
     StepResult, Unpredicted,
 };
-use crate::kernel::Kernel;
-use crate::memory::{Fault, access};
+use crate::arch::riscv::mm::fault::access;
+use crate::errno;
+use crate::fs::{exec, open};
+use crate::kernel::sched::core::context_switch;
+use crate::kernel::{exit, fork};
+use crate::mm::memory::fault::Fault;
+use crate::mm::mmap::{MmapArgs, do_mmap};
+use crate::mm::vma::do_vmi_munmap;
+use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
-use crate::mmap::{MmapArgs, do_mmap, do_munmap};
 use crate::profile::Profile;
-use crate::{errno, exit, fork, madvise, memcontrol, mprotect, sched, shmem, swap, swapfile};
+use crate::state::Kernel;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -63,7 +69,7 @@ pub(crate) fn boot<'a>(
         nr_deferred: 0,
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
-        drained_behind_steps: program.actors.len() > 1 && reclaims,
+        drained_after_steps: program.actors.len() > 1 && reclaims,
         swap: Swap {
             on: machine.swap,
             ..Swap::default()
@@ -77,12 +83,12 @@ pub(crate) fn boot<'a>(
     }
     shmem::make_files(&mut kernel, &program.files);
     for task in first_runs(&program.actors) {
-        sched::run(&mut kernel, task);
+        context_switch(&mut kernel, task);
     }
     kernel
 }
 
-/// In which order actors run before the first step: each process, and behind it its
+/// In which order actors run before the first step: each process, and after it its
 /// threads, one after the other (the guest's agent waits for each). The subject, which
 /// begins the steps once all are ready, runs last.
 fn first_runs(actors: &[Actor]) -> Vec<usize> {
@@ -131,12 +137,12 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         };
     }
     memcontrol::cgroup_rstat_flush(k);
-    sched::run(k, step.by);
+    context_switch(k, step.by);
     let result = match perform(k, &step.op) {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
     };
-    if k.drained_behind_steps {
+    if k.drained_after_steps {
         swap::lru_add_drain(k);
     }
     StepPrediction {
@@ -146,6 +152,7 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
     }
 }
 
+/// What a step's system call, or its accesses, come to.
 fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
     match *op {
         Op::Mmap {
@@ -171,7 +178,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
                 },
             )?;
         }
-        Op::Munmap { addr, len } => do_munmap(k, addr, len)?,
+        Op::Munmap { addr, len } => do_vmi_munmap(k, addr, len)?,
         Op::Mprotect { addr, len, prot } => mprotect::do_mprotect(k, addr, len, prot)?,
         Op::Madvise { addr, len, advice } => madvise::do_madvise(k, addr, len, advice)?,
         Op::Touch {
@@ -184,9 +191,9 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::Run => {}
         Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
         Op::Exit => exit::do_exit(k),
-        Op::Exec { mm } => exit::exec_mmap(k, mm),
-        Op::Ftruncate { file, len } => shmem::ftruncate(k, file, len)?,
-        Op::PunchHole { file, offset, len } => shmem::fallocate(k, file, offset, len)?,
+        Op::Exec { mm } => exec::exec_mmap(k, mm),
+        Op::Ftruncate { file, len } => open::do_sys_ftruncate(k, file, len)?,
+        Op::PunchHole { file, offset, len } => open::vfs_fallocate(k, file, offset, len)?,
         Op::ProcessMadvise {
             of,
             addr,

@@ -42,7 +42,8 @@ pub struct Profile {
     /// ("mm/vma: fix incorrectly disallowed anonymous VMA merges").
     pub merge_faulted_into_unfaulted: bool,
     /// A lazily freed folio that has further references is swap-backed again in
-    /// `try_to_unmap_one()`; later only a dirty one ("mm: set folio swapbacked iff folios are dirty in try_to_unmap_one").
+    /// `try_to_unmap_one()`; later only a dirty one ("mm: set folio swapbacked iff folios are
+    /// dirty in try_to_unmap_one").
     pub lazyfree_extra_ref_makes_swapbacked: bool,
     /// `lru_note_cost()` lets costs decay even where it adds none.
     pub note_cost_decays_on_zero: bool,
@@ -60,7 +61,7 @@ pub struct Profile {
     /// the caller's own.
     pub process_madvise_any_for_self: bool,
     /// MADV_COLLAPSE of less than an aligned huge page is done at once, instead of
-    /// refused behind a drain of all harts' LRU batches (`madvise_collapse()`).
+    /// refused after a drain of all harts' LRU batches (`madvise_collapse()`).
     pub collapse_of_nothing_is_done: bool,
     /// MADV_COLLAPSE leaves alone what has no writable page (SCAN_PAGE_RO of
     /// `hpage_collapse_scan_pmd()`).

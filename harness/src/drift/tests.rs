@@ -11,7 +11,8 @@ fn mirrors() -> Vec<Mirror> {
         file: "memory.rs",
         line: 7,
         kernel: set(&["zap", "LIMIT"]),
-        sources: set(&["mm/memory.c"]),
+        functions: set(&["zap"]),
+        sources: BTreeSet::from(["mm/memory.c".to_owned()]),
         fields: set(&["zap_drains_lru"]),
         calls: set(&[]),
     }]

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `arch/riscv/mm/pgtable.c`, and of `arch/riscv/include/asm/pgtable.h` what goes with it.
+
+use crate::api::Entry;
+use crate::mm::huge_memory::haddr;
+use crate::mm_types::{HugePmd, Pte};
+use crate::state::Kernel;
+
+/// `ptep_set_access_flags()`: with Svvptc a changed
+/// entry is flushed through tlbflush.c; without, by the caller's
+/// `update_mmu_cache()`, which is a local fence that tells nobody. A huge PMD is
+/// changed by the same function.
+pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
+    let changed = k.pte(addr) != entry;
+    if changed {
+        set_leaf(k, addr, entry);
+    }
+    if !k.machine.svvptc {
+        return true;
+    }
+    if changed {
+        k.enter(Entry::FlushTlbPage { addr });
+    }
+    changed
+}
+
+/// A leaf of whatever level changes its bits: a PTE, or a huge PMD.
+pub fn set_leaf(k: &mut Kernel, addr: u64, leaf: Pte) {
+    match (k.mm.pgd.huge_pmd(addr), leaf) {
+        (
+            Some(pmd),
+            Pte::Present {
+                prot, dirty, young, ..
+            },
+        ) => {
+            let pmd = HugePmd {
+                prot,
+                dirty,
+                young,
+                ..pmd
+            };
+            k.set_pmd(addr, Some(pmd));
+        }
+        _ => k.set_pte(addr, leaf),
+    }
+}
+
+/// `pmdp_set_access_flags()` (`arch/riscv/include/asm/pgtable.h`): as of a PTE, down
+/// to the flush of one small page.
+pub fn pmdp_set_access_flags(k: &mut Kernel<'_>, addr: u64, entry: HugePmd) {
+    ptep_set_access_flags(k, haddr(addr), entry.leaf());
+}
+
+/// `ptep_test_and_clear_young()`
+pub fn ptep_test_and_clear_young(k: &mut Kernel<'_>, address: u64, mut pte: Pte) -> bool {
+    if let Pte::Present { young, .. } = &mut pte
+        && std::mem::take(young)
+    {
+        k.set_pte(address, pte);
+        return true;
+    }
+    false
+}
+
+/// `pte_accessible()` (`arch/riscv/include/asm/pgtable.h`): no TLB holds a
+/// PROT_NONE page, unless the flush after mprotect may still be on its way.
+pub fn pte_accessible(k: &Kernel<'_>, pte: Pte) -> bool {
+    match pte {
+        Pte::Present { prot: 0, .. } => k.mm.tlb_flush_pending > 0,
+        Pte::Present { .. } => true,
+        Pte::None | Pte::Swap { .. } | Pte::Guard => false,
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `kernel/fork.c`: a second mm with the same vmas, and the end of one that nobody has.
+
+use crate::api::{Entry, MmId};
+use crate::errno;
+use crate::kernel::sched::core::context_switch;
+use crate::mm::interval_tree::vma_interval_tree_insert_after;
+use crate::mm::memory::copy::copy_page_range;
+use crate::mm::mmap::{exit_mmap, exit_unseen};
+use crate::mm::rmap::anon_vma::anon_vma_fork;
+use crate::mm::swap;
+use crate::mm::util::vm_enough_memory;
+use crate::mm_types::{Mm, Vma, vm};
+use crate::state::Kernel;
+
+/// `kernel_clone()` of fork(2): `current`'s mm is copied for another task. The child runs
+/// at once, on its parent's hart, and then on its own: its mm may be cached on both.
+///
+/// # Errors
+/// ENOMEM where the memory cannot be promised twice.
+pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i32> {
+    let parent = k.current;
+    if k.mms.len() <= mm {
+        k.mms.resize_with(mm + 1, Mm::default);
+    }
+    dup_mmap(k, mm)?;
+    let Some(hart) = k.tasks.get(child).map(|task| task.hart) else {
+        return Ok(());
+    };
+    k.tasks[child].mm = Some(mm);
+    k.tasks[child].born = true;
+    k.tasks[child].hart = k.hart();
+    context_switch(k, child);
+    k.tasks[child].hart = hart;
+    context_switch(k, child);
+    // What both fault in until the child is ready is no part of the step, and the
+    // guest's agent sees to it that it shares no batch with the steps' pages.
+    swap::lru_add_drain(k);
+    context_switch(k, parent);
+    swap::lru_add_drain(k);
+    Ok(())
+}
+
+/// `dup_mm()` and `dup_mmap()`
+fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
+    let mut mm = Mm {
+        // dup_mm() copies the whole struct; what mm_init() leaves alone stays.
+        tlb_flush_pending_gen: k.mm.tlb_flush_pending_gen,
+        tlb_flush_flushed_gen: k.mm.tlb_flush_flushed_gen,
+        ..Mm::default()
+    };
+    let vmas: Vec<Vma> = k.mm.vmas.values().cloned().collect();
+    let mut result = Ok(());
+    for mpnt in &vmas {
+        if mpnt.has(vm::DONTCOPY) {
+            continue;
+        }
+        if mpnt.has(vm::ACCOUNT) && !vm_enough_memory(k, mpnt.pages()) {
+            result = Err(errno::ENOMEM);
+            break;
+        }
+        let mut tmp = mpnt.clone();
+        let wiped = tmp.has(vm::WIPEONFORK);
+        if wiped {
+            tmp.anon_vma = None;
+            tmp.anon_vma_chain = Default::default();
+        } else {
+            anon_vma_fork(k, &mut tmp, mpnt);
+        }
+        tmp.flags &= !vm::LOCKED;
+        if let Some(file) = tmp.file {
+            tmp.seq = vma_interval_tree_insert_after(k, file, mpnt);
+        }
+        if !wiped {
+            copy_page_range(k, &mut mm.pgd, mpnt);
+        }
+        mm.vmas.insert(tmp.start, tmp);
+    }
+    k.mms[child] = mm;
+    k.enter(Entry::FlushTlbMm);
+    if result.is_err() {
+        // dup_mm() puts what was copied so far.
+        k.in_mm(child, exit_unseen);
+    }
+    result
+}
+
+/// `mmput()`: with its last user the mm goes.
+pub fn mmput(k: &mut Kernel<'_>, mm: MmId) {
+    if k.tasks.iter().all(|task| task.mm != Some(mm)) {
+        k.in_mm(mm, exit_mmap);
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/gup.c`, as far as memory is populated by it.
+
+use crate::api::PAGE_SIZE;
+use crate::errno;
+use crate::mm::memory::fault::handle_mm_fault;
+use crate::mm::{huge_memory, swap};
+use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
+use crate::state::Kernel;
+
+/// What of `gup_flags` is used: `FOLL_WRITE` and `FOLL_FORCE`.
+#[derive(Clone, Copy, Debug)]
+struct GupFlags {
+    write: bool,
+    force: bool,
+}
+
+/// `vma_is_accessible()` (`include/linux/mm.h`)
+fn vma_is_accessible(vma: &Vma) -> bool {
+    vma.has(vm::ACCESS_FLAGS)
+}
+
+/// `__mm_populate()`; errors are ignored.
+pub fn mm_populate(k: &mut Kernel, start: u64, len: u64) {
+    let end = start + len;
+    let mut nstart = start;
+    while let Some(vma) = k.mm.find_vma(nstart).filter(|vma| vma.start < end).cloned() {
+        let nend = end.min(vma.end);
+        // An error skips the rest of the vma.
+        let _ = populate_vma_page_range(k, &vma, nstart.max(vma.start), nend);
+        nstart = nend;
+        if nstart >= end {
+            break;
+        }
+    }
+}
+
+/// `populate_vma_page_range()`
+///
+/// # Errors
+/// EFAULT where the vma has no rights, or a page cannot be had.
+pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    if !vma_is_accessible(vma) {
+        return Err(errno::EFAULT);
+    }
+    let write = vma.flags & (vm::WRITE | vm::SHARED) == vm::WRITE;
+    let result = get_user_pages(
+        k,
+        vma,
+        start,
+        end,
+        GupFlags {
+            write,
+            force: !write,
+        },
+    );
+    swap::lru_add_drain(k);
+    result
+}
+
+/// `faultin_page_range()`, until the whole range is there or an error comes.
+///
+/// # Errors
+/// ENOMEM over a hole, EINVAL for want of rights, EFAULT where a page cannot be had.
+pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> Result<(), i32> {
+    let flags = GupFlags {
+        write,
+        force: false,
+    };
+    let mut start = start;
+    while start < end {
+        let vma = k.mm.vma_lookup(start).cloned();
+        let result = match vma {
+            None => Err(errno::ENOMEM),
+            Some(vma) if check_vma_flags(&vma, flags).is_err() => Err(errno::EINVAL),
+            Some(vma) => {
+                let from = std::mem::replace(&mut start, end.min(vma.end));
+                get_user_pages(k, &vma, from, start, flags)
+            }
+        };
+        if let Err(error) = result {
+            swap::lru_add_drain(k);
+            return Err(error);
+        }
+    }
+    swap::lru_add_drain(k);
+    Ok(())
+}
+
+/// `check_vma_flags()`
+fn check_vma_flags(vma: &Vma, gup: GupFlags) -> Result<(), i32> {
+    let refused = if gup.write {
+        // is_cow_mapping()
+        let cow = vma.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;
+        let allowed = vma.has(vm::WRITE) || gup.force && cow;
+        !allowed
+    } else {
+        let allowed = vma.has(vm::READ) || gup.force && vma.has(vm::MAYREAD);
+        !allowed
+    };
+    if refused { Err(errno::EFAULT) } else { Ok(()) }
+}
+
+/// `__get_user_pages()` with FOLL_TOUCH, within one vma
+fn get_user_pages(
+    k: &mut Kernel,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+    gup: GupFlags,
+) -> Result<(), i32> {
+    check_vma_flags(vma, gup)?;
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        // One fault maps the page as it is wanted, if need be from swap or as a copy, and so
+        // the second look finds it. The bound only keeps the model from hanging.
+        for _ in 0..8 {
+            if follow_page_mask(k, addr, gup) {
+                break;
+            }
+            handle_mm_fault(k, vma, addr, gup.write).map_err(|_| errno::EFAULT)?;
+        }
+    }
+    Ok(())
+}
+
+/// `follow_page_mask()`
+fn follow_page_mask(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
+    match k.mm.pgd.huge_pmd(addr) {
+        Some(pmd) => follow_trans_huge_pmd(k, addr, pmd, gup),
+        None => follow_page_pte(k, addr, gup),
+    }
+}
+
+/// `follow_huge_pmd()`: as of a PTE. The kernel looks at a huge page once, and goes on after
+/// its end; what is touched already does not change when it is looked at again.
+fn follow_trans_huge_pmd(k: &mut Kernel, addr: u64, pmd: HugePmd, gup: GupFlags) -> bool {
+    if gup.write && pmd.prot & prot::W == 0 {
+        return false;
+    }
+    huge_memory::touch_pmd(k, addr, pmd, gup.write);
+    true
+}
+
+/// `follow_page_pte()`: true where the page is there as wanted; touches it then.
+fn follow_page_pte(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
+    let Pte::Present {
+        folio,
+        prot: rights,
+        dirty,
+        ..
+    } = k.pte(addr)
+    else {
+        return false;
+    };
+    if gup.write && rights & prot::W == 0 {
+        return false;
+    }
+    if let Some(id) = folio {
+        if gup.write && !dirty {
+            k.folios[id].dirty = true;
+        }
+        swap::folio_mark_accessed(k, id);
+    }
+    true
+}

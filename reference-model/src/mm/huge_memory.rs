@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/huge_memory.c`: huge pages of anonymous memory, mapped by a PMD or, once
+//! that is split, by PTEs.
+//!
+//! Only MADV_COLLAPSE makes them (`mm/khugepaged.rs`). There is no huge zero page,
+//! and a huge page lies at a multiple of its size in every mm that maps it.
+
+use crate::api::PAGE_SIZE;
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
+use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
+use crate::include::linux::mm_inline::folio_lru_list;
+use crate::mm::memcontrol::folio_lruvec;
+use crate::mm::memory::fault::anon_vma_of;
+use crate::mm::mmu_gather::{
+    MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
+};
+use crate::mm::pgtable_generic::flush_pmd;
+use crate::mm::rmap::{
+    folio_add_anon_rmap_ptes, folio_remove_rmap_pmd, folio_remove_rmap_pte, rmap_walk,
+    set_tlb_ubc_flush_pending, try_to_unmap_flush,
+};
+use crate::mm::swap::{folio_mark_lazyfree, folio_put};
+use crate::mm::swap_state::free_swap_cache;
+use crate::mm::{page_vma_mapped, rmap, swapfile};
+use crate::mm_types::{
+    Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
+};
+use crate::state::Kernel;
+
+/// `HPAGE_PMD_MASK` (`include/linux/huge_mm.h`)
+const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
+
+/// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`), `__thp_vma_allowable_orders()`: of
+/// PMD_ORDER, without TVA_ENFORCE_SYSFS.
+pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
+    if vma.has(vm::NOHUGEPAGE) {
+        return false;
+    }
+    // thp_vma_suitable_order(), of the last place where one could be.
+    let last = vma
+        .end
+        .checked_sub(PMD_SIZE)
+        .map(|addr| addr & !(PMD_SIZE - 1));
+    if last.is_none_or(|haddr| haddr < vma.start) {
+        return false;
+    }
+    if vma.is_anonymous() {
+        return vma.anon_vma.is_some();
+    }
+    // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
+    // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
+    let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
+    skew.is_multiple_of(HPAGE_PMD_NR as u64)
+}
+
+/// `folio_likely_mapped_shared()` (`include/linux/mm.h`), later
+/// `folio_maybe_mapped_shared()`
+pub fn folio_likely_mapped_shared(k: &Kernel<'_>, id: FolioId) -> bool {
+    let folio = &k.folios[id];
+    let Some(large) = &folio.large else {
+        return folio.mapcount > 1;
+    };
+    if folio.mapcount <= 1 {
+        return false;
+    }
+    if k.profile.knows_which_mms_map {
+        return mms_that_map(k, id) > 1;
+    }
+    large.entire_mapcount > 0
+        || u64::from(folio.mapcount) > folio.nr_pages()
+        || large.mapcounts[0] > 1
+}
+
+/// FOLIO_MM_IDS_SHARED: how many mms map some of a huge page. The kernel counts for
+/// two of them, and may take a page for shared still that a third has left.
+pub fn mms_that_map(k: &Kernel<'_>, id: FolioId) -> usize {
+    let maps = |mm: &usize| {
+        let pgd = &k.mm(*mm).pgd;
+        let table = |table: &PteTable| table.iter().any(|pte| pte.maps(id));
+        pgd.huge_pmds.values().any(|pmd| pmd.folio == id)
+            || pgd.pte_tables.values().any(|ptes| table(ptes))
+    };
+    (0..k.mms.len()).filter(maps).count()
+}
+
+/// `zap_huge_pmd()`. Nothing here looks for flushes that reclaim has put off.
+pub fn zap_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr: u64) {
+    let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
+        return;
+    };
+    k.set_pmd(addr, None);
+    tlb_remove_pmd_tlb_entry(tlb, addr);
+    folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+    if tlb_remove_page_size(tlb, pmd.folio) {
+        tlb_flush_mmu(k, tlb);
+    }
+}
+
+/// `can_change_pmd_writable()`, of a private mapping
+fn can_change_pmd_writable(k: &Kernel<'_>, pmd: HugePmd, addr: u64) -> bool {
+    pmd.prot != 0 && k.folios[pmd.folio].page_anon_exclusive(addr)
+}
+
+/// `change_huge_pmd()`
+pub fn change_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr: u64) {
+    let Some(old) = k.mm.pgd.huge_pmd(addr) else {
+        return;
+    };
+    // pmdp_invalidate_ad()
+    flush_pmd(k, addr);
+    let newprot = vm_get_page_prot(vma.flags);
+    // pmd_modify()
+    let mut entry = HugePmd {
+        prot: newprot,
+        young: old.young || prot_is_young(newprot),
+        ..old
+    };
+    if vma.has(vm::WRITE) && can_change_pmd_writable(k, entry, addr) {
+        entry.prot |= prot::W;
+    }
+    k.set_pmd(addr, Some(entry));
+    // huge_pmd_needs_flush()
+    tlb_flush_pmd_range(tlb, addr);
+}
+
+/// `copy_huge_pmd()`: the child's PMD, and the parent's loses the right to write.
+pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, addr: u64) {
+    let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
+        return;
+    };
+    k.folio_get(pmd.folio);
+    // folio_try_dup_anon_rmap_pmd()
+    let folio = &mut k.folios[pmd.folio];
+    folio.mapcount += 1;
+    if let Some(large) = &mut folio.large {
+        large.entire_mapcount += 1;
+        large.anon_exclusive[0] = false;
+    }
+    let pmd = HugePmd {
+        prot: pmd.prot & !prot::W,
+        ..pmd
+    };
+    k.set_pmd(addr, Some(pmd));
+    let old = HugePmd {
+        young: false,
+        ..pmd
+    };
+    dst.huge_pmds.insert(addr >> 21, old);
+}
+
+/// `__split_huge_pmd()`: from now on PTEs map the huge page.
+pub fn __split_huge_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64) {
+    let haddr = addr & HPAGE_PMD_MASK;
+    if let Some(pmd) = k.mm.pgd.huge_pmd(haddr) {
+        __split_huge_pmd_locked(k, vma, haddr, pmd);
+    }
+}
+
+/// `__split_huge_pmd_locked()` without `freeze`
+fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugePmd) {
+    flush_pmd(k, haddr);
+    let folio = &mut k.folios[pmd.folio];
+    folio.dirty |= pmd.dirty;
+    let exclusive = folio.page_anon_exclusive(haddr);
+    folio.refcount += HPAGE_PMD_NR as u32 - 1;
+    folio_add_anon_rmap_ptes(k, pmd.folio, exclusive);
+    let page_prot = vm_get_page_prot(vma.flags);
+    let entry = Pte::Present {
+        folio: Some(pmd.folio),
+        prot: page_prot | pmd.prot & prot::W,
+        dirty: pmd.dirty,
+        young: pmd.young && prot_is_young(page_prot),
+    };
+    k.mm.pgd.huge_pmds.remove(&(haddr >> 21));
+    *k.mm.pgd.pte_alloc(haddr) = [entry; HPAGE_PMD_NR];
+    folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+}
+
+/// `split_huge_pmd_if_needed()` of `vma_adjust_trans_huge()`: a vma will begin or
+/// end at an address.
+pub fn split_huge_pmd_if_needed(k: &mut Kernel<'_>, vma: &Vma, address: u64) {
+    let haddr = address & HPAGE_PMD_MASK;
+    // range_in_vma()
+    if address != haddr && vma.start <= haddr && haddr + PMD_SIZE <= vma.end {
+        __split_huge_pmd(k, vma, address);
+    }
+}
+
+/// `touch_pmd()`
+pub fn touch_pmd(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd, write: bool) {
+    let entry = HugePmd {
+        young: true,
+        dirty: pmd.dirty || write,
+        ..pmd
+    };
+    pmdp_set_access_flags(k, addr, entry);
+}
+
+/// `do_huge_pmd_wp_page()`: false where the PMD was split instead
+/// (`VM_FAULT_FALLBACK`).
+pub fn do_huge_pmd_wp_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePmd) -> bool {
+    let haddr = addr & HPAGE_PMD_MASK;
+    let id = pmd.folio;
+    if !k.folios[id].page_anon_exclusive(haddr) {
+        let folio = &k.folios[id];
+        let cached = u32::from(folio.swap.is_some()) * folio.nr_pages() as u32;
+        let alone = folio.refcount <= 1 + cached;
+        if alone && folio.swap.is_some() {
+            swapfile::folio_free_swap(k, id);
+        }
+        if !alone || k.folios[id].refcount != 1 {
+            __split_huge_pmd(k, vma, addr);
+            return false;
+        }
+        // folio_move_anon_rmap()
+        k.folios[id].anon_vma = anon_vma_of(k, vma);
+        k.folios[id].set_page_anon_exclusive(haddr, true);
+    }
+    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let entry = HugePmd {
+        prot: pmd.prot | write,
+        dirty: true,
+        young: true,
+        ..pmd
+    };
+    pmdp_set_access_flags(k, haddr, entry);
+    true
+}
+
+/// `madvise_free_huge_pmd()`: false where the PTEs are to be looked at.
+pub fn madvise_free_huge_pmd(
+    k: &mut Kernel<'_>,
+    tlb: &mut MmuGather,
+    (addr, next): (u64, u64),
+) -> bool {
+    let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
+        return false;
+    };
+    let id = pmd.folio;
+    if folio_likely_mapped_shared(k, id) {
+        return false;
+    }
+    if next - addr != PMD_SIZE {
+        k.folio_get(id);
+        split_folio(k, id);
+        folio_put(k, id);
+        return false;
+    }
+    k.folios[id].dirty = false;
+    if pmd.young || pmd.dirty {
+        flush_pmd(k, addr);
+        let clean = HugePmd {
+            young: false,
+            dirty: false,
+            ..pmd
+        };
+        k.set_pmd(addr, Some(clean));
+        tlb_remove_pmd_tlb_entry(tlb, addr);
+    }
+    folio_mark_lazyfree(k, id);
+    true
+}
+
+/// `__discard_anon_folio_pmd_locked()` of `unmap_huge_pmd_locked()`, for a lazyfree huge
+/// page; false where it has to stay.
+pub fn discard_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePmd) -> bool {
+    let folio = &mut k.folios[pmd.folio];
+    if k.profile.keeps_lazyfree_pmd {
+        folio.dirty |= pmd.dirty;
+        folio.swapbacked |= folio.dirty;
+    }
+    if folio.dirty || pmd.dirty {
+        return false;
+    }
+    k.set_pmd(addr, None);
+    flush_pmd(k, haddr(addr));
+    let folio = &k.folios[pmd.folio];
+    if folio.refcount != folio.mapcount + 1 {
+        k.set_pmd(addr, Some(pmd));
+        return false;
+    }
+    folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+    folio_put(k, pmd.folio);
+    true
+}
+
+/// `can_split_folio()`: nobody has a reference but mappings, the swap cache and the callers.
+pub fn can_split_folio(k: &Kernel<'_>, id: FolioId, caller_pins: u32) -> bool {
+    let folio = &k.folios[id];
+    let extra_pins = u32::from(folio.swap.is_some()) * folio.nr_pages() as u32;
+    folio.mapcount + extra_pins + caller_pins == folio.refcount
+}
+
+/// A page of a huge page that is split: who maps it, and how.
+struct Migration {
+    mm: usize,
+    vma_flags: u64,
+    addr: u64,
+    pteval: Pte,
+    exclusive: bool,
+}
+
+/// `split_folio()` (`include/linux/huge_mm.h`), where the caller has a reference to the folio;
+/// false where others have one as well. The new small folios go on the LRU beside the first.
+pub fn split_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
+    split_huge_page_to_list_to_order(k, id, None)
+}
+
+/// `split_huge_page_to_list_to_order()`, to order 0. The first page keeps the caller's
+/// reference. With a list, of isolated folios that are taken from its end, the new ones
+/// go there.
+pub fn split_huge_page_to_list_to_order(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    list: Option<&mut Vec<FolioId>>,
+) -> bool {
+    if !can_split_folio(k, id, 1) {
+        return false;
+    }
+    let mappings = unmap_folio(k, id);
+    k.deferred_split_queue.retain(|&queued| queued != id);
+    let subpages = __split_huge_page(k, id, list);
+    remap_page(k, &subpages, mappings);
+    for &subpage in subpages.iter().filter(|&&subpage| subpage != id) {
+        // free_page_and_swap_cache()
+        free_swap_cache(k, subpage);
+        folio_put(k, subpage);
+    }
+    true
+}
+
+/// `unmap_folio()`, with `try_to_migrate_one()`: migration entries take the place of
+/// what maps the folio.
+fn unmap_folio(k: &mut Kernel<'_>, id: FolioId) -> Vec<Migration> {
+    let mut mappings = Vec::with_capacity(HPAGE_PMD_NR);
+    rmap_walk(k, id, |k, vma, address| {
+        let haddr = address & HPAGE_PMD_MASK;
+        // split_huge_pmd_locked() with `freeze`
+        let huge = k.mm.pgd.huge_pmd(haddr).filter(|pmd| pmd.folio == id);
+        if let Some(pmd) = huge {
+            __split_huge_pmd_locked(k, vma, haddr, pmd);
+        }
+        for addr in page_vma_mapped::pages_of(k, id, vma, address) {
+            let Some(pteval) = page_vma_mapped::page_vma_mapped_walk(k, id, addr) else {
+                continue;
+            };
+            k.set_pte(addr, Pte::None);
+            if huge.is_none() {
+                set_tlb_ubc_flush_pending(k, pteval, addr, 1);
+            }
+            if let Pte::Present { dirty: true, .. } = pteval {
+                k.folios[id].dirty = true;
+            }
+            mappings.push(Migration {
+                mm: k.mm_id,
+                vma_flags: vma.flags,
+                addr,
+                pteval,
+                exclusive: k.folios[id].page_anon_exclusive(addr),
+            });
+            folio_remove_rmap_pte(k, id, addr, vma.flags);
+            folio_put(k, id);
+        }
+        rmap::Walk::Continue
+    });
+    try_to_unmap_flush(k);
+    mappings
+}
+
+/// A huge page on its list is about to be a small one there: its other pages count
+/// no more.
+fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
+}
+
+/// `lru_add_page_tail()`: a page of a huge page that is on its
+/// list becomes a folio of its own there.
+fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
+    let lru = folio_lru_list(k, head) as usize;
+    let lruvec = if k.folios[head].charged {
+        &mut k.lruvec
+    } else {
+        &mut k.other_lruvec
+    };
+    lruvec.lists[lru].add_before(&mut k.folios, tail, head);
+}
+
+/// `__split_huge_page()`: the small folios, the first of which is where the huge one was.
+fn __split_huge_page(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    mut list: Option<&mut Vec<FolioId>>,
+) -> Vec<FolioId> {
+    let on_lru = k.folios[id].lru;
+    let folio = &mut k.folios[id];
+    let Some(large) = folio.large.take() else {
+        return vec![id];
+    };
+    folio.data = large.data[0];
+    folio.mapcount = 0;
+    folio.anon_exclusive = false;
+    let head = folio.clone();
+    if on_lru {
+        lruvec_del_tails(k, id);
+    }
+    let mut subpages = vec![id; HPAGE_PMD_NR];
+    for nth in 1..HPAGE_PMD_NR {
+        let ascending = k.profile.splits_ascending;
+        let tail = if ascending { nth } else { HPAGE_PMD_NR - nth };
+        // __split_huge_page_tail()
+        let new = k.folios.alloc(Folio {
+            pfn: head.pfn + tail as u64,
+            index: head.index + tail as u64,
+            data: large.data[tail],
+            swap: head.swap.map(|entry| entry + tail as u32),
+            reclaim: false,
+            prev: None,
+            next: None,
+            ..head.clone()
+        });
+        subpages[tail] = new;
+        if let Some(entry) = k.folios[new].swap {
+            k.folio_get(new);
+            if let Some(slot) = k.swap.slots.get_mut(&entry) {
+                slot.cache = Some(new);
+            }
+        }
+        // lru_add_page_tail()
+        match &mut list {
+            Some(list) => {
+                k.folio_get(new);
+                list.push(new);
+            }
+            None if on_lru => lru_add_page_tail(k, new, id),
+            None => {}
+        }
+    }
+    if head.swap.is_some() {
+        // The pins of all pages were the head's.
+        k.folios[id].refcount -= HPAGE_PMD_NR as u32 - 1;
+    }
+    subpages
+}
+
+/// `remap_page()`: `remove_migration_pte()` for each mapping. A page of zeroes is given
+/// up for the zero page (`try_to_map_unused_to_zeropage()`).
+fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>) {
+    let keeps_ad = k.machine.migration_keeps_ad;
+    for Migration {
+        mm,
+        vma_flags,
+        addr,
+        pteval,
+        exclusive,
+    } in mappings
+    {
+        let Pte::Present {
+            prot: rights,
+            dirty,
+            young,
+            ..
+        } = pteval
+        else {
+            continue;
+        };
+        let id = subpages[crate::mm_types::pte_index(addr)];
+        let folio = &mut k.folios[id];
+        let zero = !folio.data && !folio.mlocked && vma_flags & vm::LOCKED == 0;
+        let page_prot = vm_get_page_prot(vma_flags);
+        let entry = if zero {
+            Pte::Present {
+                folio: None,
+                prot: page_prot,
+                dirty: false,
+                young: prot_is_young(page_prot),
+            }
+        } else {
+            folio.refcount += 1;
+            folio.mapcount += 1;
+            folio.anon_exclusive = exclusive;
+            Pte::Present {
+                folio: Some(id),
+                prot: page_prot | rights & prot::W,
+                dirty: keeps_ad && dirty && folio.dirty,
+                young: keeps_ad && young && prot_is_young(page_prot),
+            }
+        };
+        k.in_mm(mm, |k| k.set_pte(addr, entry));
+    }
+}
+
+/// `deferred_split_folio()`
+pub fn deferred_split_folio(k: &mut Kernel<'_>, id: FolioId, partially_mapped: bool) {
+    let folio = &mut k.folios[id];
+    if folio.swap.is_some() {
+        return;
+    }
+    if let Some(large) = &mut folio.large {
+        large.partially_mapped |= partially_mapped;
+    }
+    if !k.deferred_split_queue.contains(&id) {
+        k.deferred_split_queue.push(id);
+    }
+}
+
+/// `deferred_split_scan()`: how many were split, or none for SHRINK_STOP.
+/// `thp_underused()` never says so, with `khugepaged_max_ptes_none` at its default.
+pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: u64) -> Option<u64> {
+    let isolated = k.deferred_split_queue.len().min(nr_to_scan as usize);
+    // list_move() puts each before those taken earlier, and so does list_lru_isolate_move().
+    let list: Vec<FolioId> = k.deferred_split_queue.drain(..isolated).rev().collect();
+    for &id in &list {
+        k.folio_get(id);
+    }
+    let (mut split, mut left) = (0, Vec::new());
+    for id in list {
+        let large = k.folios[id].large.as_deref();
+        if large.is_some_and(|large| large.partially_mapped) {
+            if split_folio(k, id) {
+                split += 1;
+            } else {
+                left.push(id);
+            }
+        }
+        folio_put(k, id);
+    }
+    k.deferred_split_queue.extend(left);
+    let stop = split == 0
+        && match k.profile.emptied_split_queue_stops {
+            true => k.deferred_split_queue.is_empty(),
+            false => isolated == 0,
+        };
+    (!stop).then_some(split)
+}
+
+/// What an address of a huge page is rounded to.
+pub fn haddr(addr: u64) -> u64 {
+    addr & HPAGE_PMD_MASK
+}
+
+/// Pages of a huge page, in bytes from its start.
+pub fn pages() -> impl Iterator<Item = u64> {
+    (0..PMD_SIZE).step_by(PAGE_SIZE as usize)
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/memory.c`, its third part: faults.
+
+use crate::api::{Entry, PAGE_SIZE};
+use crate::arch::riscv::mm::init::vm_get_page_prot;
+use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
+use crate::mm::filemap::filemap_map_pages;
+use crate::mm::huge_memory::mms_that_map;
+use crate::mm::memory::swap as memory_swap;
+use crate::mm::rmap::anon_vma::anon_vma_prepare;
+use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
+use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
+use crate::state::Kernel;
+
+/// `PTRS_PER_PTE` (`arch/riscv/include/asm/pgtable.h`)
+const PTRS_PER_PTE: u64 = 512;
+
+/// `enum vm_fault_reason` (`include/linux/mm_types.h`), of faults that did not map the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `VM_FAULT_SIGSEGV`, or no vma, or no right.
+    Sigsegv,
+    /// `VM_FAULT_SIGBUS`
+    Sigbus,
+}
+
+/// `handle_mm_fault()` and `__handle_mm_fault()` down to `handle_pte_fault()`
+pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    // __handle_mm_fault(): pmd_alloc()
+    k.mm.pgd.pmd_tables.insert(addr >> 30);
+    if let Some(pmd) = k.mm.pgd.huge_pmd(addr) {
+        if !write || pmd.prot & prot::W != 0 {
+            // huge_pmd_set_accessed()
+            huge_memory::touch_pmd(k, addr, pmd, write);
+            return Ok(());
+        }
+        // wp_huge_pmd()
+        if huge_memory::do_huge_pmd_wp_page(k, vma, addr, pmd) {
+            return Ok(());
+        }
+    }
+    match k.pte(addr) {
+        Pte::None if vma.is_anonymous() => {
+            do_anonymous_page(k, vma, addr, write);
+            Ok(())
+        }
+        Pte::None => do_fault(k, vma, addr, write),
+        Pte::Swap { .. } => {
+            memory_swap::do_swap_page(k, vma, addr, write);
+            Ok(())
+        }
+        // handle_pte_marker()
+        Pte::Guard => Err(Fault::Sigsegv),
+        Pte::Present { prot: rights, .. } if write && rights & prot::W == 0 => {
+            do_wp_page(k, vma, addr);
+            Ok(())
+        }
+        Pte::Present {
+            folio,
+            prot: rights,
+            dirty,
+            ..
+        } => {
+            let entry = Pte::Present {
+                folio,
+                prot: rights,
+                dirty: dirty || write,
+                young: true,
+            };
+            if !ptep_set_access_flags(k, addr, entry) && write {
+                // flush_tlb_fix_spurious_fault()
+                k.enter(Entry::FlushTlbPage { addr });
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `vmf_anon_prepare()` (`mm/internal.h`) and `__vmf_anon_prepare()`
+pub fn vmf_anon_prepare(k: &mut Kernel, vma: &Vma) {
+    let Some(mut current) = k.mm.vmas.get(&vma.start).cloned() else {
+        return;
+    };
+    if current.anon_vma.is_some() {
+        return;
+    }
+    anon_vma_prepare(k, &mut current);
+    k.mm.vmas.insert(current.start, current);
+}
+
+/// The anon_vma of a vma as it is now: `vma` may have been looked up before it had one.
+pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
+    let now = k.mm.vmas.get(&vma.start).and_then(|now| now.anon_vma);
+    now.or(vma.anon_vma).unwrap_or_default()
+}
+
+/// A new private page, and the PTE that maps it.
+fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
+    // folio_add_new_anon_rmap()
+    let id = k.folios.alloc(Folio {
+        anon: true,
+        anon_vma: anon_vma_of(k, vma),
+        index: vma.linear_page_index(addr),
+        mapcount: 1,
+        swapbacked: true,
+        anon_exclusive: true,
+        charged: true,
+        data,
+        ..Folio::default()
+    });
+    swap::folio_add_lru_vma(k, id, vma.flags);
+    let write = if dirty && vma.has(vm::WRITE) {
+        prot::W
+    } else {
+        0
+    };
+    let rights = vm_get_page_prot(vma.flags) | write;
+    k.set_pte(
+        addr,
+        Pte::Present {
+            folio: Some(id),
+            prot: rights,
+            dirty,
+            young: true,
+        },
+    );
+}
+
+/// `do_anonymous_page()`
+fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
+    k.mm.pgd.pte_alloc(addr);
+    if !write {
+        let rights = vm_get_page_prot(vma.flags);
+        k.set_pte(
+            addr,
+            Pte::Present {
+                folio: None,
+                prot: rights,
+                dirty: false,
+                young: true,
+            },
+        );
+        return;
+    }
+    vmf_anon_prepare(k, vma);
+    map_new_anon_folio(k, vma, addr, true, false);
+}
+
+/// `do_fault()`
+fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    if !write {
+        do_read_fault(k, vma, addr)
+    } else if !vma.has(vm::SHARED) {
+        do_cow_fault(k, vma, addr)
+    } else {
+        do_shared_fault(k, vma, addr)
+    }
+}
+
+/// `__do_fault()` of a shmem file: the page, with a reference.
+fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
+    let Some(file) = vma.file else {
+        return Err(Fault::Sigbus);
+    };
+    shmem::shmem_fault(k, file, vma.linear_page_index(addr)).ok_or(Fault::Sigbus)
+}
+
+/// `do_read_fault()`
+fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    // should_fault_around()
+    if k.machine.fault_around_bytes / PAGE_SIZE > 1 && do_fault_around(k, vma, addr) {
+        return Ok(());
+    }
+    let id = __do_fault(k, vma, addr)?;
+    set_pte_range(k, vma, id, addr, false);
+    Ok(())
+}
+
+/// `do_fault_around()`: true where it mapped the page itself (`VM_FAULT_NOPAGE`).
+fn do_fault_around(k: &mut Kernel, vma: &Vma, addr: u64) -> bool {
+    let nr_pages = k.machine.fault_around_bytes / PAGE_SIZE;
+    let pte_off = pte_index(addr) as u64;
+    let vma_pages = (vma.end - vma.start) / PAGE_SIZE;
+    let vma_off = (addr - vma.start) / PAGE_SIZE;
+    let from_pte = (pte_off - pte_off % nr_pages).max(pte_off - pte_off.min(vma_off));
+    let to_pte = (from_pte + nr_pages)
+        .min(PTRS_PER_PTE)
+        .min(pte_off + vma_pages - vma_off)
+        - 1;
+    let pgoff = vma.linear_page_index(addr);
+    filemap_map_pages(
+        k,
+        vma,
+        addr,
+        pgoff + from_pte - pte_off,
+        pgoff + to_pte - pte_off,
+    )
+}
+
+/// `set_pte_range()` for a page of the page cache; its reference becomes the mapping's.
+pub fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool) {
+    k.folios[id].mapcount += 1;
+    // mlock_vma_folio(), by folio_add_file_rmap_ptes()' callers, is only for locked vmas.
+    if vma.has(vm::LOCKED) {
+        mlock::mlock_folio(k, id);
+    }
+    let maybe_write = if write && vma.has(vm::WRITE) {
+        prot::W
+    } else {
+        0
+    };
+    let rights = vm_get_page_prot(vma.flags) | maybe_write;
+    let found_dirty = k.profile.read_fault_maps_dirty && k.folios[id].dirty;
+    k.set_pte(
+        addr,
+        Pte::Present {
+            folio: Some(id),
+            prot: rights,
+            dirty: write || rights & prot::W != 0 && found_dirty,
+            young: true,
+        },
+    );
+}
+
+/// `do_cow_fault()`
+fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    vmf_anon_prepare(k, vma);
+    let page = __do_fault(k, vma, addr)?;
+    let data = k.folios[page].data;
+    map_new_anon_folio(k, vma, addr, true, data);
+    swap::folio_put(k, page);
+    Ok(())
+}
+
+/// `do_shared_fault()`, and `fault_dirty_shared_page()`
+fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+    let id = __do_fault(k, vma, addr)?;
+    set_pte_range(k, vma, id, addr, true);
+    k.folios[id].dirty = true;
+    Ok(())
+}
+
+/// `do_wp_page()`
+pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
+    let Pte::Present { folio, .. } = k.pte(addr) else {
+        return;
+    };
+    if vma.has(vm::SHARED | vm::MAYSHARE) {
+        // wp_page_shared()
+        wp_page_reuse(k, vma, addr);
+        if let Some(id) = folio {
+            k.folios[id].dirty = true;
+        }
+        return;
+    }
+    if let Some(id) = folio
+        && k.folios[id].anon
+        && (k.folios[id].page_anon_exclusive(addr) || wp_can_reuse_anon_folio(k, id))
+    {
+        if !k.folios[id].page_anon_exclusive(addr) {
+            // folio_move_anon_rmap(), but for a huge page, of which other vmas may have a part
+            if k.folios[id].large.is_none() {
+                k.folios[id].anon_vma = anon_vma_of(k, vma);
+            }
+            k.folios[id].set_page_anon_exclusive(addr, true);
+        }
+        wp_page_reuse(k, vma, addr);
+        return;
+    }
+    if let Some(id) = folio {
+        k.folio_get(id);
+    }
+    wp_page_copy(k, vma, addr, folio);
+}
+
+/// `__wp_can_reuse_large_anon_folio()`
+fn wp_can_reuse_large_anon_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
+    if k.folios[id].mapcount <= 1 || mms_that_map(k, id) > 1 {
+        return false;
+    }
+    if k.folios[id].swap.is_some() {
+        swapfile::folio_free_swap(k, id);
+    }
+    k.folios[id].mapcount == k.folios[id].refcount
+}
+
+/// `wp_can_reuse_anon_folio()`
+fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
+    if k.folios[id].large.is_some() {
+        return k.profile.reuses_large_anon && wp_can_reuse_large_anon_folio(k, id);
+    }
+    if k.folios[id].refcount > 3 {
+        return false;
+    }
+    if !k.folios[id].lru {
+        swap::lru_add_drain(k);
+    }
+    let folio = &k.folios[id];
+    if folio.refcount > 1 + u32::from(folio.swap.is_some()) {
+        return false;
+    }
+    if folio.swap.is_some() {
+        swapfile::folio_free_swap(k, id);
+    }
+    k.folios[id].refcount == 1
+}
+
+/// `wp_page_reuse()`
+fn wp_page_reuse(k: &mut Kernel, vma: &Vma, addr: u64) {
+    let Pte::Present {
+        folio,
+        prot: rights,
+        ..
+    } = k.pte(addr)
+    else {
+        return;
+    };
+    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let entry = Pte::Present {
+        folio,
+        prot: rights | write,
+        dirty: true,
+        young: true,
+    };
+    ptep_set_access_flags(k, addr, entry);
+}
+
+/// `wp_page_copy()`
+fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>) {
+    vmf_anon_prepare(k, vma);
+    // ptep_clear_flush(): the old entry is present, so it may be cached.
+    k.set_pte(addr, Pte::None);
+    k.enter(Entry::FlushTlbPage { addr });
+    let data = old.is_some_and(|id| k.folios[id].page_has_data(addr));
+    map_new_anon_folio(k, vma, addr, true, data);
+    if let Some(id) = old {
+        rmap::folio_remove_rmap_pte(k, id, addr, vma.flags);
+        swap::folio_put(k, id);
+        swap_state::free_swap_cache(k, id);
+        swap::folio_put(k, id);
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/mmap.c`: mmap(2), and how an mm ends.
+
+use crate::api::{Call, Entry, PAGE_SIZE};
+use crate::errno;
+use crate::fs::file_table;
+use crate::mm::memfd::memfd_check_seals_mmap;
+use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm::rmap::anon_vma::unlink_anon_vmas;
+use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
+use crate::mm::util::vm_enough_memory;
+use crate::mm::vma::{CEILING, FLOOR, i_mmap_seq, unmap_vmas_in, vma_merge};
+use crate::mm::{gup, swap};
+use crate::mm_types::{FileId, Vma, vm};
+use crate::state::Kernel;
+
+/// `TASK_SIZE` (`arch/riscv/include/asm/pgtable.h`) of the smallest MMU mode, Sv39.
+pub const TASK_SIZE: u64 = 1 << 38;
+
+/// `MAX_LFS_FILESIZE` (`include/linux/fs.h`)
+const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
+
+// PROT_* and MAP_* of include/uapi/asm-generic/mman-common.h and mman.h.
+const PROT_READ: i32 = 1;
+const PROT_WRITE: i32 = 2;
+const PROT_EXEC: i32 = 4;
+const MAP_TYPE: i32 = 0xf;
+const MAP_SHARED: i32 = 1;
+const MAP_PRIVATE: i32 = 2;
+const MAP_LOCKED: i32 = 0x2000;
+const MAP_NORESERVE: i32 = 0x4000;
+const MAP_POPULATE: i32 = 0x8000;
+const MAP_NONBLOCK: i32 = 0x1_0000;
+const MAP_FIXED_NOREPLACE: i32 = 0x10_0000;
+
+/// Arguments of mmap(2), with the file looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct MmapArgs {
+    /// Address; fixed, for scenarios know no other.
+    pub addr: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Bits of `PROT_*`.
+    pub prot: i32,
+    /// Bits of `MAP_*`.
+    pub flags: i32,
+    /// Which file.
+    pub file: Option<FileId>,
+    /// Offset in bytes.
+    pub offset: u64,
+}
+
+/// `calc_vm_prot_bits()` (`include/linux/mman.h`)
+pub fn calc_vm_prot_bits(k: &Kernel, prot: i32) -> u64 {
+    let bit = |from: i32, to: u64| if prot & from != 0 { to } else { 0 };
+    // arch_calc_vm_prot_bits()
+    let write = if k.profile.write_implies_read {
+        vm::READ | vm::WRITE
+    } else {
+        vm::WRITE
+    };
+    bit(PROT_READ, vm::READ) | bit(PROT_WRITE, write) | bit(PROT_EXEC, vm::EXEC)
+}
+
+/// `PAGE_ALIGN()` (`include/linux/mm.h`); none where it overflows.
+pub fn page_align(len: u64) -> Option<u64> {
+    len.checked_add(PAGE_SIZE - 1)
+        .map(|len| len & !(PAGE_SIZE - 1))
+}
+
+/// `do_mmap()`, and what `vm_mmap_pgoff()` (`mm/util.c`) does after it.
+///
+/// # Errors
+/// As mmap(2), in the kernel's order.
+pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
+    let MmapArgs {
+        addr, flags, file, ..
+    } = *args;
+    if args.len == 0 {
+        return Err(errno::EINVAL);
+    }
+    let len = page_align(args.len).ok_or(errno::ENOMEM)?;
+    let mut pgoff = args.offset / PAGE_SIZE;
+    pgoff.checked_add(len / PAGE_SIZE).ok_or(errno::EOVERFLOW)?;
+    // __get_unmapped_area() with MAP_FIXED
+    if len > TASK_SIZE || addr > TASK_SIZE - len {
+        return Err(errno::ENOMEM);
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(errno::EINVAL);
+    }
+    if flags & MAP_FIXED_NOREPLACE != 0
+        && k.mm
+            .find_vma(addr)
+            .is_some_and(|vma| vma.start < addr + len)
+    {
+        return Err(errno::EEXIST);
+    }
+    let mut vm_flags = calc_vm_prot_bits(k, args.prot) | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
+    if flags & MAP_LOCKED != 0 {
+        vm_flags |= vm::LOCKED;
+    }
+    match file {
+        Some(file) => vm_flags = file_flags(k, file, args, vm_flags)?,
+        None => match flags & MAP_TYPE {
+            MAP_SHARED => {
+                pgoff = 0;
+                vm_flags |= vm::SHARED | vm::MAYSHARE;
+            }
+            MAP_PRIVATE => pgoff = addr / PAGE_SIZE,
+            _ => return Err(errno::EINVAL),
+        },
+    }
+    if flags & MAP_NORESERVE != 0 {
+        vm_flags |= vm::NORESERVE;
+    }
+    mmap_region(k, file, addr, len, vm_flags, pgoff)?;
+    if vm_flags & vm::LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
+        gup::mm_populate(k, addr, len);
+    }
+    Ok(())
+}
+
+/// The part of `do_mmap()` for files.
+fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Result<u64, i32> {
+    let inode = k.files.get(file).ok_or(errno::EINVAL)?;
+    // file_mmap_ok(): shmem's s_maxbytes is MAX_LFS_FILESIZE.
+    let last = (MAX_LFS_FILESIZE - page_align(args.len).unwrap_or(0)) / PAGE_SIZE;
+    if args.offset / PAGE_SIZE > last {
+        return Err(errno::EOVERFLOW);
+    }
+    match args.flags & MAP_TYPE {
+        MAP_SHARED => {
+            if args.prot & PROT_WRITE != 0 && inode.file.read_only {
+                return Err(errno::EACCES);
+            }
+            flags |= vm::SHARED | vm::MAYSHARE;
+            if inode.file.read_only {
+                flags &= !(vm::MAYWRITE | vm::SHARED);
+            }
+        }
+        MAP_PRIVATE => {}
+        _ => return Err(errno::EINVAL),
+    }
+    memfd_check_seals_mmap(inode, flags)
+}
+
+/// `mmap_region()`: `flags` are vm_flags.
+///
+/// # Errors
+/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised.
+fn mmap_region(
+    k: &mut Kernel,
+    file: Option<FileId>,
+    addr: u64,
+    len: u64,
+    mut flags: u64,
+    pgoff: u64,
+) -> Result<(), i32> {
+    let end = addr + len;
+    let pglen = len / PAGE_SIZE;
+    // mapping_map_writable(): F_SEAL_WRITE denies all writable mappings.
+    if let Some(file) = file
+        && flags & (vm::SHARED | vm::MAYWRITE) == vm::SHARED | vm::MAYWRITE
+        && k.files[file].file.seals & F_SEAL_WRITE != 0
+    {
+        return Err(errno::EPERM);
+    }
+    // accountable_mapping()
+    if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
+        let accounted = accounted_pages(k, addr, end);
+        if !vm_enough_memory(k, pglen.saturating_sub(accounted)) {
+            return Err(errno::ENOMEM);
+        }
+        flags |= vm::ACCOUNT;
+    }
+    // vms_clean_up_area(): what was there goes before anything else is decided.
+    unmap_vmas_in(k, addr, end);
+    let file = match file {
+        None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
+        file => file,
+    };
+    let mut vma = Vma {
+        start: addr,
+        end,
+        flags,
+        pgoff,
+        file,
+        anon_vma: None,
+        anon_vma_chain: Default::default(),
+        anon_seq: 0,
+        seq: 0,
+    };
+    vma.seq = i_mmap_seq(k, &vma);
+    k.mm.vmas.insert(addr, vma);
+    vma_merge(k, addr);
+    if flags & vm::LOCKED != 0 {
+        k.mm.locked_vm += pglen;
+    }
+    Ok(())
+}
+
+/// `vms->nr_accounted` of what the range would replace.
+fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
+    let before = k.mm.vmas.range(..start).next_back();
+    let inside = k.mm.vmas.range(start..end);
+    before
+        .into_iter()
+        .chain(inside)
+        .filter(|(_, vma)| vma.has(vm::ACCOUNT) && vma.end > start)
+        .map(|(_, vma)| (vma.end.min(end) - vma.start.max(start)) / PAGE_SIZE)
+        .sum()
+}
+
+/// `exit_mmap()`: secondary MMUs drop all of the mm before anything of it is unmapped.
+pub fn exit_mmap(k: &mut Kernel<'_>) {
+    // mmu_notifier_release()
+    k.calls.push(Call {
+        mm: Some(k.mm_id),
+        entry: Entry::Release,
+        effects: Vec::new(),
+    });
+    exit_unseen(k);
+}
+
+/// The same of an mm that nobody watches.
+pub fn exit_unseen(k: &mut Kernel<'_>) {
+    k.mm.released = true;
+    let vmas: Vec<Vma> = std::mem::take(&mut k.mm.vmas).into_values().collect();
+    exit_vmas(k, &vmas);
+}
+
+/// The rest of `exit_mmap()`: all vmas of an mm go. What is flushed on the way is
+/// not looked at: the replaying program's own memory goes with it.
+fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
+    let mut tlb = tlb_gather_mmu(k);
+    for vma in vmas {
+        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, ZapDetails::UNMAP);
+        unlink_anon_vmas(k, vma);
+    }
+    free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);
+    tlb_finish_mmu(k, tlb);
+    for file in vmas.iter().filter_map(|vma| vma.file) {
+        file_table::fput(k, file);
+    }
+}

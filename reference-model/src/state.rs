@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Everything that the mirrored functions read and write.
+
+use crate::api::{Call, Entry, Machine, MmId, PAGE_SIZE, Range};
+use crate::arch::riscv::mm::tlbflush;
+use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
+use crate::mm_types::{
+    AnonVma, CpuFbatches, FolioId, Folios, HugePmd, Inode, Lruvec, Mm, Pte, Swap, Task,
+    TlbflushUnmapBatch, pte_index,
+};
+use crate::profile::Profile;
+
+/// The room that [`Kernel::next_seq`] leaves between two insertions, for what
+/// fork inserts right after another.
+const SEQ_STEP: u64 = 1 << 32;
+
+/// The state of the kernel. One mm is acted on at a time: what the kernel's
+/// functions find by `vma->vm_mm` is [`Kernel::mm`] here, and [`Kernel::in_mm`]
+/// makes another one that.
+#[derive(Clone, Debug)]
+pub struct Kernel<'a> {
+    /// Which kernel.
+    pub profile: &'a Profile,
+    /// Which machine.
+    pub machine: &'a Machine,
+    /// The mm that is acted on.
+    pub mm: Mm,
+    /// Which one that is.
+    pub mm_id: MmId,
+    /// All mms; in the place of the one that is acted on there is nothing.
+    pub mms: Vec<Mm>,
+    /// The actors.
+    pub tasks: Vec<Task>,
+    /// `current`: whose step it is.
+    pub current: usize,
+    /// `active_mm` of whatever runs on each hart.
+    pub active_mm: Vec<Option<MmId>>,
+    /// All anon_vmas.
+    pub anon_vmas: Vec<AnonVma>,
+    /// The last number given by [`Kernel::next_seq`].
+    pub last_seq: u64,
+    /// Shmem inodes.
+    pub files: Vec<Inode>,
+    /// All folios.
+    pub folios: Folios,
+    /// LRU lists of the actors' cgroup.
+    pub lruvec: Lruvec,
+    /// LRU lists of all others (files filled beforehand).
+    pub other_lruvec: Lruvec,
+    /// `deferred_split_queue` of the actors' cgroup, oldest first.
+    pub deferred_split_queue: Vec<FolioId>,
+    /// `nr_deferred` of `deferred_split_shrinker` in the actors' cgroup.
+    pub nr_deferred: u64,
+    /// Each hart's batches.
+    pub fbatches: Vec<CpuFbatches>,
+    /// `current->tlb_ubc`
+    pub tlb_ubc: TlbflushUnmapBatch,
+    /// The guest's agent drains the LRU batches of a hart after each of its steps: where
+    /// several actors reclaim, for `lru_add_drain_all()` takes the harts in no order.
+    pub drained_after_steps: bool,
+    /// Swap.
+    pub swap: Swap,
+    /// Entries into `tlbflush.c` in this step.
+    pub calls: Vec<Call>,
+    /// Pages of which a step may have taken something.
+    pub touched: Vec<Touched>,
+    /// Something happened that the model does not know, and what: nothing that it says
+    /// from there on is of any worth.
+    pub unpredicted: Option<&'static str>,
+}
+
+/// What a page was before it changed: what a secondary MMU may have of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Touched {
+    mm: MmId,
+    addr: u64,
+    rights: u8,
+    pfn: u64,
+}
+
+/// The zero page's frame.
+const ZERO_PFN: u64 = 0;
+
+impl Kernel<'_> {
+    /// Does something with another mm as the one that is acted on.
+    pub fn in_mm<R>(&mut self, mm: MmId, what: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.mm_id;
+        self.act_on(mm);
+        let result = what(self);
+        self.act_on(before);
+        result
+    }
+
+    /// From now on this mm is the one that is acted on.
+    pub fn act_on(&mut self, mm: MmId) {
+        if mm == self.mm_id || mm >= self.mms.len() {
+            return;
+        }
+        std::mem::swap(&mut self.mm, &mut self.mms[self.mm_id]);
+        std::mem::swap(&mut self.mm, &mut self.mms[mm]);
+        self.mm_id = mm;
+    }
+
+    /// An mm by its number.
+    pub fn mm(&self, mm: MmId) -> &Mm {
+        if mm == self.mm_id {
+            &self.mm
+        } else {
+            &self.mms[mm]
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn mm_mut(&mut self, mm: MmId) -> &mut Mm {
+        if mm == self.mm_id {
+            &mut self.mm
+        } else {
+            &mut self.mms[mm]
+        }
+    }
+
+    /// `smp_processor_id()`
+    pub fn hart(&self) -> u32 {
+        self.tasks.get(self.current).map_or(0, |task| task.hart)
+    }
+
+    /// A hart's batches.
+    pub fn fbatches_of(&mut self, hart: usize) -> &mut CpuFbatches {
+        if self.fbatches.len() <= hart {
+            self.fbatches.resize_with(hart + 1, CpuFbatches::default);
+        }
+        &mut self.fbatches[hart]
+    }
+
+    /// A number for the next insertion into an interval tree.
+    pub fn next_seq(&mut self) -> u64 {
+        self.last_seq += SEQ_STEP;
+        self.last_seq
+    }
+
+    /// Enters `tlbflush.c` and notes what it does. Of an mm that was released
+    /// nobody is told any more, and its end is nothing that a scenario looks at.
+    pub fn enter(&mut self, entry: Entry) {
+        let batch = entry == Entry::ArchTlbbatchFlush;
+        if self.mm.released && !batch {
+            return;
+        }
+        let cpumask = if batch {
+            self.tlb_ubc.cpumask
+        } else {
+            self.mm.cpumask
+        };
+        let context = Context {
+            hart: self.hart(),
+            cpumask,
+            online: (1u64.checked_shl(self.machine.harts).unwrap_or(0)).wrapping_sub(1),
+            asid: u64::from(self.machine.asids),
+        };
+        let effects = tlbflush::replay(self.profile, self.machine, &entry, &context);
+        let mm = (!batch).then_some(self.mm_id);
+        self.calls.push(Call { mm, entry, effects });
+    }
+
+    /// `set_pte()` and its kind: all changes of PTEs go through here, so that what
+    /// is lost is known without walking page tables.
+    pub fn set_pte(&mut self, addr: u64, pte: Pte) {
+        let addr = addr & !(PAGE_SIZE - 1);
+        let slot = &mut self.mm.pgd.pte_alloc(addr)[pte_index(addr)];
+        let before = std::mem::replace(slot, pte);
+        if self.takes(addr, before, pte) {
+            self.note_change(addr, before);
+        }
+    }
+
+    /// The page at an address is, or is about to be, another than this one, unless what
+    /// this step does in the end undoes it.
+    pub fn note_change(&mut self, addr: u64, before: Pte) {
+        let (mm, rights) = (self.mm_id, before.rights());
+        if rights != 0 {
+            let pfn = self.pfn(addr, before);
+            self.touched.push(Touched {
+                mm,
+                addr,
+                rights,
+                pfn,
+            });
+        }
+    }
+
+    /// Whether a page loses a right that it had, or is replaced by another one.
+    fn takes(&self, addr: u64, before: Pte, after: Pte) -> bool {
+        let rights = before.rights();
+        let replaced = || self.pfn(addr, before) != self.pfn(addr, after);
+        rights & !after.rights() != 0 || rights != 0 && replaced()
+    }
+
+    /// `pte_pfn()`, where it is present.
+    fn pfn(&self, addr: u64, pte: Pte) -> u64 {
+        match pte {
+            Pte::Present {
+                folio: Some(id), ..
+            } => self.folios[id].page_pfn(addr),
+            _ => ZERO_PFN,
+        }
+    }
+
+    /// `set_pmd_at()` of a PMD that maps a huge page, or does no more.
+    pub fn set_pmd(&mut self, addr: u64, pmd: Option<HugePmd>) {
+        let pmds = &mut self.mm.pgd.huge_pmds;
+        let before = match pmd {
+            Some(pmd) => pmds.insert(addr >> 21, pmd),
+            None => pmds.remove(&(addr >> 21)),
+        };
+        let leaf = |pmd: Option<HugePmd>| pmd.map_or(Pte::None, HugePmd::leaf);
+        let start = addr & !(PMD_SIZE - 1);
+        if self.takes(start, leaf(before), leaf(pmd)) {
+            for page in (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize) {
+                self.note_change(page, leaf(before));
+            }
+        }
+    }
+
+    /// What a walk for an address finds.
+    pub fn pte(&self, addr: u64) -> Pte {
+        self.mm.pgd.pte(addr)
+    }
+
+    /// Maximal ranges of pages that have fewer rights now, or another frame, than when they
+    /// were noted by [`Kernel::note_change`], and empties the notes. All of an mm that
+    /// was released went with the release.
+    pub fn take_lost(&mut self) -> Vec<(MmId, Range)> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|before| {
+            let mm = self.mm(before.mm);
+            let after = mm.pgd.pte(before.addr);
+            let lost = before.rights & !after.rights() != 0;
+            !mm.released && (lost || before.pfn != self.pfn(before.addr, after))
+        });
+        touched.sort_unstable();
+        let mut lost: Vec<(MmId, Range)> = Vec::new();
+        for Touched { mm, addr, .. } in touched {
+            match lost.last_mut() {
+                Some((of, last)) if *of == mm && last.end == addr => {
+                    last.end = addr.wrapping_add(PAGE_SIZE);
+                }
+                Some((of, last)) if *of == mm && last.end > addr => {}
+                _ => {
+                    let end = addr.wrapping_add(PAGE_SIZE);
+                    lost.push((mm, Range { start: addr, end }));
+                }
+            }
+        }
+        lost
+    }
+
+    /// `folio_get()`
+    pub fn folio_get(&mut self, id: FolioId) {
+        self.folios[id].refcount += 1;
+    }
+}

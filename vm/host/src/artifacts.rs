@@ -28,6 +28,8 @@ pub struct Artifacts {
     pub edits: Vec<String>,
     /// What it is run on, where that is not the usual.
     pub board: Board,
+    /// A developer's: after the next edit it is another one.
+    pub own: bool,
     /// What was built, as the kernel itself says it: `6.12.107`.
     pub release: String,
     /// For QEMU's `-kernel`.
@@ -259,6 +261,7 @@ pub(crate) fn locate_in(
         base: wanted.base,
         edits: overlay.edits.iter().map(Edit::place).collect(),
         board: wanted.board,
+        own: !matches!(wanted.from, From::Named(_)),
         release: kbuild::release(&build)?,
         image: kbuild::image(&build),
         initramfs: root.join(initramfs::NAME),
@@ -588,6 +591,7 @@ with = "b"
         let vm = fixture.checkout.path().join("vm");
         fs::create_dir_all(vm.join("kernels")).unwrap();
         fixture.edit("vm/kernels/base.config", "CONFIG_A=y\n");
+        fixture.edit("vm/kernels/edited.config", "CONFIG_B=y\n");
         files.write("own.config", "CONFIG_KASAN=y\n");
         let own = files.path("own.config");
         let tree = Tree::open(&files.path("source")).unwrap();
@@ -599,7 +603,11 @@ with = "b"
             config: vec![own.clone()],
         };
         let overlay = Overlay::of_tree(&vm, std::slice::from_ref(&own)).unwrap();
-        assert!(overlay.fragments.contains("CONFIG_A=y\n\nCONFIG_KASAN=y"));
+        assert!(
+            overlay
+                .fragments
+                .contains("CONFIG_A=y\n\nCONFIG_B=y\n\nCONFIG_KASAN=y")
+        );
         keep(&fixture, &tree.slug(), &overlay, (Some(record), None));
         let kernel = KernelChoice::Tree(tree.path().to_owned());
         let locate = || locate_in(&fixture.cache(), fixture.checkout.path(), &kernel);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::home;
-use crate::provision::TREE_CONFIG;
+use crate::provision::{EDITED_CONFIG, TREE_CONFIG};
 
 /// Stands for every kernel where names are given, but for those that move from series to
 /// series: what is asked for every night should not become another thing by itself.
@@ -230,7 +230,7 @@ impl Overlay {
 
     /// Of a developer's own tree: the usual configuration, and his own fragments over it.
     pub(crate) fn of_tree(vm_dir: &Path, config: &[PathBuf]) -> Result<Overlay, VmError> {
-        let mut all = vec![PathBuf::from(TREE_CONFIG)];
+        let mut all = vec![PathBuf::from(TREE_CONFIG), PathBuf::from(EDITED_CONFIG)];
         all.extend_from_slice(config);
         Ok(Overlay {
             fragments: fragments(vm_dir, &all)?,

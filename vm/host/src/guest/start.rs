@@ -53,6 +53,10 @@ fn restore_or_boot(
     events: Events,
 ) -> Result<(Guest, bool), GuestError> {
     let state = SavedState::of(config, qemu).map_err(GuestError::NotStarted)?;
+    // Between two edits it is often the only one, and saving takes as long as half of a boot.
+    if config.artifacts.own && !state.exists() && state.is_first() {
+        return Ok((boot(config, qemu, None, events)?, false));
+    }
     // Several guests started at once: one boots and saves, the others restore.
     let patience = Instant::now() + config.timeouts.boot + config.timeouts.save;
     for _ in 0..RESTORES {

@@ -78,6 +78,14 @@ impl SavedState {
         self.file().is_file()
     }
 
+    /// Whether no guest of this kind was started before; from now on one was.
+    pub(super) fn is_first(&self) -> bool {
+        let met = self.folder.join(format!("{}.met", self.name));
+        let made = fs::create_dir_all(&self.folder)
+            .and_then(|()| File::options().write(true).create_new(true).open(met));
+        made.is_ok()
+    }
+
     /// Notes that it has been of use; only tidying asks.
     pub(super) fn used(&self) {
         if let Ok(file) = File::open(self.file()) {

@@ -19,6 +19,7 @@ pub(super) fn config() -> GuestConfig {
         base: None,
         edits: Vec::new(),
         board: crate::Board::default(),
+        own: false,
         release: "6.12.0".into(),
         image: "/nowhere/Image".into(),
         initramfs: "/nowhere/initramfs.cpio".into(),
@@ -366,4 +367,16 @@ mod agent {
         let end = greet(&mut machine, deadline);
         assert!(matches!(end, Err(Broken::Stopped(Stop::TimedOut))));
     }
+}
+
+#[test]
+fn the_first_guest_of_a_developer_s_kernel_is_told_from_the_next() {
+    let fake = Fake::new("exit 1");
+    let state = state::SavedState::of(&fake.config, &fake.program()).unwrap();
+    assert!(state.is_first());
+    assert!(!state.is_first());
+    let mut other = fake.config.clone();
+    other.harts += 1;
+    let other = state::SavedState::of(&other, &fake.program()).unwrap();
+    assert!(other.is_first());
 }

@@ -19,7 +19,7 @@ mod toolchain;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,6 +45,9 @@ pub(crate) use view::BUILD;
 
 /// The fragment laid over a developer's own tree.
 pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
+
+/// And over that, for what is built again after every edit.
+pub(crate) const EDITED_CONFIG: &str = "kernels/edited.config";
 
 /// How many results that no kernel uses any more are kept, by kind: going back
 /// and forth between two edits should not build each time.
@@ -265,7 +268,7 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
     // Only now: what is edited while the kernel builds is still built below.
     let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
     let kbuild = Kbuild::of_view(&view, toolchain);
-    guest(provision, &kbuild, &rustc, &facts, &keys)?;
+    guest(provision, &kbuild, &rustc, &facts, &keys, None)?;
     let edits = overlay.edits.iter().map(Edit::place).collect();
     Manifest {
         kernel: provision.kernel.clone(),
@@ -320,7 +323,15 @@ fn own(provision: &mut Provision, tree: &Tree, wishes: &Wishes) -> Result<(), Vm
     };
     let keys = Keys::of(&provision.checkout, &overlay, &facts)?;
     own_tree::keep(provision, tree, &built.kbuild.build, &keys.kernel)?;
-    guest(provision, &built.kbuild, &rustc, &facts, &keys)?;
+    let folder = module_folder(provision);
+    guest(
+        provision,
+        &built.kbuild,
+        &rustc,
+        &facts,
+        &keys,
+        Some(&folder),
+    )?;
     let record = TreeRecord {
         path: tree.path().to_owned(),
         described: built.described,
@@ -363,7 +374,8 @@ fn own_image(provision: &mut Provision, own: &OwnImage, wishes: &Wishes) -> Resu
         build: own.build().to_owned(),
         toolchain: looked.toolchain,
     };
-    guest(provision, &kbuild, &rustc, &facts, &keys)?;
+    let folder = module_folder(provision);
+    guest(provision, &kbuild, &rustc, &facts, &keys, Some(&folder))?;
     Manifest {
         kernel: provision.kernel.clone(),
         profile: own.source().profile()?.to_owned(),
@@ -381,6 +393,12 @@ fn own_image(provision: &mut Provision, own: &OwnImage, wishes: &Wishes) -> Resu
     .write(&provision.cache, &provision.slug)
 }
 
+/// Where the module of a developer's kernel is compiled, each time on what was before.
+fn module_folder(provision: &Provision) -> PathBuf {
+    let folder = format!("trees/{}/module", provision.slug);
+    provision.cache.path(folder)
+}
+
 /// What every kernel's guest needs.
 fn guest(
     provision: &mut Provision,
@@ -388,8 +406,9 @@ fn guest(
     rustc: &Rustc,
     facts: &Facts,
     keys: &Keys,
+    module_folder: Option<&Path>,
 ) -> Result<(), VmError> {
-    let module = module::ensure(provision, kbuild, keys)?;
+    let module = module::ensure(provision, kbuild, keys, module_folder)?;
     let agent = agent::ensure(provision, rustc, facts, &keys.agent)?;
     initramfs::ensure(provision, &agent, &module, &keys.initramfs)
 }

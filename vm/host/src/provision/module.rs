@@ -2,7 +2,7 @@
 //! The tracing module, for one kernel.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Provision;
 use super::kbuild::Kbuild;
@@ -13,11 +13,14 @@ use crate::keys::{Keys, module, module_sources};
 /// The module's file, here and in the guest.
 pub(super) const NAME: &str = "tlbdiff.ko";
 
-/// Builds the module unless its key is in the cache; gives its file.
+/// Builds the module unless its key is in the cache; gives its file. What was compiled in a
+/// folder that is kept is not compiled again: a tree's kernel is another one after every edit,
+/// and its module seldom.
 pub(super) fn ensure(
     provision: &mut Provision,
     kbuild: &Kbuild<'_>,
     keys: &Keys,
+    kept: Option<&Path>,
 ) -> Result<PathBuf, VmError> {
     let key = &keys.module;
     if let Some(dir) = provision.cache.finished("modules", key) {
@@ -27,35 +30,59 @@ pub(super) fn ensure(
     let partial = provision.cache.begin("modules", key)?;
     stage.doing("building vm/module");
     // Built from a copy, so that the checkout stays clean.
-    let copy = partial.path().join("build");
-    fs::create_dir(&copy).map_err(VmError::io("create", &copy))?;
-    stage.show_as(&copy, "vm/module");
+    let folder = kept.map_or_else(|| partial.path().join("build"), Path::to_owned);
+    stage.show_as(&folder, "vm/module");
+    let built = build(provision, kbuild, keys, &folder, &mut stage).and_then(|()| {
+        fs::copy(folder.join(NAME), partial.path().join(NAME))
+            .map_err(|error| stage.fail(format!("kbuild made no {NAME}: {error}")))
+    });
+    // What modpost has warned of once it would not warn of again.
+    if built.is_err() || kept.is_none() {
+        fs::remove_dir_all(&folder).map_err(VmError::io("remove", &folder))?;
+    }
+    built?;
+    let dir = partial.finish()?;
+    stage.done(NAME);
+    Ok(dir.join(NAME))
+}
+
+fn build(
+    provision: &Provision,
+    kbuild: &Kbuild<'_>,
+    keys: &Keys,
+    folder: &Path,
+    stage: &mut Stage,
+) -> Result<(), VmError> {
+    fs::create_dir_all(folder).map_err(VmError::io("create", folder))?;
     let sources = provision.checkout.join("vm/module");
     for source in module_sources(&provision.checkout)? {
-        let to = copy.join(source.strip_prefix(&sources).unwrap_or(&source));
-        let folder = to.parent().unwrap_or(&copy);
-        fs::create_dir_all(folder).map_err(VmError::io("create", folder))?;
-        fs::copy(&source, &to).map_err(VmError::io("copy", &source))?;
+        let to = folder.join(source.strip_prefix(&sources).unwrap_or(&source));
+        let parent = to.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(VmError::io("create", parent))?;
+        copy_if_other(&source, &to)?;
     }
-    if module(&provision.checkout, &keys.kernel)? != *key {
+    if module(&provision.checkout, &keys.kernel)? != keys.module {
         return Err(stage.fail("vm/module was edited just now: run ./vm/provision again"));
     }
     kbuild.make(
         &[
-            &format!("M={}", copy.display()),
+            &format!("M={}", folder.display()),
             "W=1",
             "KCFLAGS=-Werror",
             "modules",
         ],
-        &mut stage,
+        stage,
     )?;
-    refuse_warnings(&stage)?;
-    fs::rename(copy.join(NAME), partial.path().join(NAME))
-        .map_err(|error| stage.fail(format!("kbuild made no {NAME}: {error}")))?;
-    fs::remove_dir_all(&copy).map_err(VmError::io("remove", &copy))?;
-    let dir = partial.finish()?;
-    stage.done(NAME);
-    Ok(dir.join(NAME))
+    refuse_warnings(stage)
+}
+
+/// One that is the same keeps its time, by which make knows it.
+fn copy_if_other(from: &Path, to: &Path) -> Result<(), VmError> {
+    let bytes = fs::read(from).map_err(VmError::io("read", from))?;
+    if fs::read(to).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    fs::write(to, bytes).map_err(VmError::io("write", to))
 }
 
 /// -Werror covers the compiler; modpost only warns.

@@ -146,6 +146,8 @@ impl Stage {
             .map_err(|error| self.fail(format!("cannot run {program}: {error}")))?;
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
+        // What ends soon is not drawn at all.
+        let mut drawn = Duration::from_millis(200);
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
@@ -161,8 +163,9 @@ impl Stage {
                 Err(error) => return Err(self.fail(format!("cannot wait for {program}: {error}"))),
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(100));
-            if self.terminal && begun.elapsed() > Duration::from_millis(300) {
+            pause = (pause * 2).min(Duration::from_millis(16));
+            if self.terminal && begun.elapsed() > drawn + Duration::from_millis(100) {
+                drawn = begun.elapsed();
                 self.draw();
             }
         }

@@ -7,10 +7,10 @@ pub mod guest;
 mod kernel_log;
 pub mod recorded;
 
+use crate::finding::Finding;
 use crate::layer1::{Layer1, Layer1Verdict};
 use crate::observe::Observation;
 use crate::scenario::Scenario;
-use crate::verdict::Finding;
 use protocol::message::Report;
 use reference_model::Machine;
 
@@ -34,9 +34,9 @@ pub trait Backend {
     /// It cannot be counted, and why.
     fn count(&mut self, scenario: &Scenario, subscribers: u32) -> Result<Report, Finding> {
         let _ = (scenario, subscribers);
-        Err(Finding::CouldNotRun {
-            why: "nothing can be counted there: it takes a kernel that runs".to_owned(),
-        })
+        Err(Finding::could_not_run(
+            "nothing can be counted there: it takes a kernel that runs",
+        ))
     }
 
     /// Whether it makes sense to come with another scenario.
@@ -59,8 +59,10 @@ pub struct Subject {
 pub struct Observed {
     /// What the kernel did.
     pub observation: Observation,
+    /// Whether there was a trace: what was recorded earlier has none.
+    pub traced: bool,
     /// What layer 1 says of every call in the trace.
     pub layer1: Layer1Verdict,
-    /// What else was found: a kernel that warned, say.
-    pub findings: Vec<Finding>,
+    /// What the kernel complained of.
+    pub complaints: Vec<Finding>,
 }

@@ -2,16 +2,18 @@
 //! Two kernels against each other: what each tells secondary MMUs in the same
 //! scenarios. The model of the mm core is not asked; layer 1 is checked for each.
 
-use crate::backend::{Backend, Observed};
-use crate::diff::{Diff, diff_texts};
+use crate::backend::Backend;
+use crate::checks::{self, Case};
+use crate::diff::{Diff, diff};
+use crate::finding::Finding;
 use crate::judge::online;
 use crate::layer1::Layer1;
 use crate::observe::Observation;
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTED};
+use crate::reading::Reading;
 use crate::run::{MakeBackend, Message, Stop, messages};
 use crate::scenario::Scenario;
-use crate::text;
-use crate::verdict::Finding;
+use crate::steps::{Expected, Seen};
 use reference_model::{Profile, tlbflush};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,11 @@ pub enum Class {
 impl Class {
     /// All of them.
     pub const ALL: [Class; 4] = [Class::Same, Class::Calls, Class::Told, Class::CouldNotRun];
+
+    /// As programs read it.
+    pub fn key(self) -> String {
+        self.name().replace(' ', "_")
+    }
 
     /// As people read it.
     pub fn name(self) -> &'static str {
@@ -92,8 +99,9 @@ impl Compared {
     }
 }
 
-/// What a kernel did, and what else was found; or why it could not be observed.
-type Seen = Result<Observed, Finding>;
+/// What a kernel did, and what the checks found that need no model of the mm core; or why it
+/// could not be observed.
+type Looked = Result<(Observation, Vec<Finding>), Finding>;
 
 /// Compares two kernels in all scenarios, and tells of each in their order.
 /// `interrupted` is asked for Ctrl-C.
@@ -126,7 +134,7 @@ pub fn compare(
 }
 
 /// Observes a kernel in all scenarios, one after the other, beside the caller.
-fn observe(scenarios: &[Arc<Scenario>], side: Side) -> io::Result<Receiver<Seen>> {
+fn observe(scenarios: &[Arc<Scenario>], side: Side) -> io::Result<Receiver<Looked>> {
     let (sender, seen) = channel();
     let scenarios = scenarios.to_vec();
     thread::Builder::new()
@@ -135,7 +143,7 @@ fn observe(scenarios: &[Arc<Scenario>], side: Side) -> io::Result<Receiver<Seen>
     Ok(seen)
 }
 
-fn observe_all(scenarios: &[Arc<Scenario>], side: &Side, sender: &Sender<Seen>) {
+fn observe_all(scenarios: &[Arc<Scenario>], side: &Side, sender: &Sender<Looked>) {
     // What a backend says on the way is for runs.
     let (events, unheard) = messages();
     let stop = Arc::new(Stop::default());
@@ -150,31 +158,43 @@ fn observe_all(scenarios: &[Arc<Scenario>], side: &Side, sender: &Sender<Seen>) 
     }
 }
 
-fn observe_one(scenario: &Scenario, profile: &Profile, backend: &mut dyn Backend) -> Seen {
+fn observe_one(
+    scenario: &Scenario,
+    profile: &'static Profile,
+    backend: &mut dyn Backend,
+) -> Looked {
     let subject = backend.prepare(scenario)?;
     let replay =
         |entry: &_, context: &_| tlbflush::replay(profile, &subject.machine, entry, context);
-    backend.observe(scenario, Layer1::new(&replay, online(&subject.machine)))
+    let observed = backend.observe(scenario, Layer1::new(&replay, online(&subject.machine)))?;
+    let (findings, _) = checks::judge(&Case {
+        scenario,
+        subject: &subject,
+        kernel: "",
+        profile,
+        reading: &Reading::Read,
+        prediction: None,
+        observed: &observed,
+        snapshots: None,
+    });
+    Ok((observed.observation, findings))
 }
 
 /// Pure: what two observations come to.
-fn judge(scenario: &Arc<Scenario>, one: Seen, other: Seen) -> Comparison {
+fn judge(scenario: &Arc<Scenario>, one: Looked, other: Looked) -> Comparison {
     let mut findings = Vec::new();
     let mut observations = Vec::new();
     for (side, seen) in [one, other].into_iter().enumerate() {
         match seen {
-            Ok(observed) => {
-                let layer1 = observed.layer1;
-                let differs = (!layer1.differences.is_empty()).then_some(Finding::Layer1(layer1));
-                let found = observed.findings.into_iter().chain(differs);
-                findings.extend(found.map(|finding| (side, finding)));
-                observations.push(observed.observation);
+            Ok((observation, found)) => {
+                findings.extend(found.into_iter().map(|finding| (side, finding)));
+                observations.push(observation);
             }
             Err(finding) => findings.push((side, finding)),
         }
     }
     let (class, diff) = match &observations[..] {
-        [one, other] => classify(scenario, one, other),
+        [one, other] => classify(one, other),
         _ => (Class::CouldNotRun, Diff::default()),
     };
     Comparison {
@@ -186,11 +206,8 @@ fn judge(scenario: &Arc<Scenario>, one: Seen, other: Seen) -> Comparison {
 }
 
 /// Pure: how two observations differ.
-pub fn classify(scenario: &Scenario, one: &Observation, other: &Observation) -> (Class, Diff) {
-    let diff = diff_texts(
-        &text::of_observation(scenario, one),
-        &text::of_observation(scenario, other),
-    );
+pub fn classify(one: &Observation, other: &Observation) -> (Class, Diff) {
+    let diff = diff(&Expected::of_observation(one), &Seen::of(other));
     let told_same = one.steps.len() == other.steps.len()
         && (0..one.steps.len()).all(|step| {
             one.told(step) == other.told(step) && one.steps[step].result == other.steps[step].result
@@ -218,7 +235,7 @@ mod tests {
             let text = format!("1. mmap at 0 pages 4: ok\n2. munmap at 0 pages 4: ok{calls}");
             parse(&scenario, &text).expect("an observation")
         };
-        classify(&scenario, &observed(one), &observed(other)).0
+        classify(&observed(one), &observed(other)).0
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! nothing. `harness/COST.md` says what is counted, and what that does not say.
 
 use crate::backend::Backend;
+use crate::finding::Finding;
 use crate::scenario::Scenario;
 use crate::scenario::describe::operation;
-use crate::verdict::Finding;
 use protocol::message::{Count, Report};
 use protocol::program::Op;
 use std::collections::BTreeMap;
@@ -109,7 +109,7 @@ fn check_whole(scenario: &Scenario, report: &Report) -> Result<(), Finding> {
         return Ok(());
     }
     let why = format!("the subject ended after {done} of {all} steps");
-    Err(Finding::CouldNotRun { why })
+    Err(Finding::could_not_run(why))
 }
 
 fn countable(scenario: &Scenario) -> impl Iterator<Item = StepCost> {

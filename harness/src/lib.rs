@@ -4,12 +4,14 @@
 //! Read [`judge`] first: it is the whole way of the data, top to bottom.
 
 pub mod backend;
+pub mod checks;
 pub mod cli;
 pub mod compare;
 pub mod convert;
 pub mod cost;
 pub mod diff;
 pub mod drift;
+pub mod finding;
 pub mod history;
 pub mod judge;
 pub mod layer1;
@@ -21,6 +23,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod snapshot;
+pub mod steps;
 pub mod text;
 pub mod trace;
 pub mod verdict;

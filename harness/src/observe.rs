@@ -2,6 +2,7 @@
 //! From calls to an [`Observation`]: the subject's mm only, the arena only, by step.
 
 use crate::convert::{address, hart};
+use crate::steps::without_asid;
 use crate::trace::{self, Traced, TracedCall};
 use protocol::message::Report;
 use protocol::program::StepResult as GuestResult;
@@ -271,23 +272,6 @@ fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
             start,
             size,
             asid,
-        }),
-        other => other,
-    }
-}
-
-fn without_asid(effect: Effect) -> Effect {
-    match effect {
-        Effect::Fence(Fence::Sbi {
-            harts,
-            start,
-            size,
-            asid: Some(_),
-        }) => Effect::Fence(Fence::Sbi {
-            harts,
-            start,
-            size,
-            asid: Some(0),
         }),
         other => other,
     }

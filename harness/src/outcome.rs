@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a run can come to, and the exit codes.
 
+use serde::{Deserialize, Serialize};
+
 /// Model, kernel and snapshot say the same (or the scenario was skipped, and counted).
 pub const EXIT_AGREE: u8 = 0;
 /// Something was found: a difference, an unsafe step, a changed snapshot, a crash.
@@ -19,9 +21,13 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 ///
 /// What was found stays found if some other scenario could not be run, so
 /// findings are worse than that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
 pub enum Outcome {
     /// Model, kernel and snapshot say the same.
+    #[default]
     Agree,
     /// Kernel or machine lack what the scenario requires.
     Skipped,
@@ -50,6 +56,20 @@ pub enum Outcome {
     ProgramCorrupted,
     /// Oops, panic, splat or hang in a step.
     KernelCrashed,
+}
+
+impl From<Outcome> for String {
+    fn from(outcome: Outcome) -> String {
+        outcome.key()
+    }
+}
+
+impl TryFrom<String> for Outcome {
+    type Error = String;
+
+    fn try_from(key: String) -> Result<Outcome, String> {
+        Outcome::from_key(&key).ok_or_else(|| format!("no outcome is called `{key}`"))
+    }
 }
 
 impl Outcome {

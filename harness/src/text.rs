@@ -13,102 +13,37 @@
 //! Local fences are left out: no probe sees them, so they cannot be compared.
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
 
-use crate::observe::{Observation, ObservedCall};
 use crate::scenario::{Scenario, describe::describe};
+use crate::steps::{Step, StepCall};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
-use reference_model::{
-    Call, Effect, Entry, Fence, MmId, Prediction, Range, StepResult, Unpredicted, Whose,
-};
-use std::fmt;
+use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Unpredicted, Whose};
 
-/// What a step came to and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StepText {
-    /// Which step, and its result.
-    pub head: String,
-    /// Calls, notifications and fences.
-    pub lines: Vec<String>,
-}
-
-/// All steps of one side.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text {
-    /// One for each step.
-    pub steps: Vec<StepText>,
-}
-
-impl StepText {
-    /// Head and lines.
-    pub fn all_lines(&self) -> Vec<&str> {
-        std::iter::once(&self.head)
-            .chain(&self.lines)
-            .map(String::as_str)
-            .collect()
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in self.steps.iter().flat_map(StepText::all_lines) {
-            writeln!(out, "{line}")?;
+/// Says what each step came to and did, a line each.
+pub fn steps(scenario: &Scenario, steps: &[Step]) -> String {
+    let mut text = String::new();
+    for (index, step) in steps.iter().enumerate() {
+        for line in self::step(scenario, index, step) {
+            text.push_str(&line);
+            text.push('\n');
         }
-        Ok(())
     }
+    text
 }
 
-/// Which fences of a prediction are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fences {
-    /// Those that a trace shows.
-    Observable,
-    /// All of them, for people.
-    All,
-}
-
-/// Says what the model expects.
-pub fn of_prediction(scenario: &Scenario, prediction: &Prediction, fences: Fences) -> Text {
-    let steps = prediction
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| StepText {
-            head: head(scenario, index, step.result),
-            lines: step
-                .calls
-                .iter()
-                .flat_map(|call| predicted_lines(scenario, call, fences))
-                .collect(),
-        });
-    Text {
-        steps: steps.collect(),
-    }
+/// The lines of one step: its result, and its calls.
+pub fn step(scenario: &Scenario, index: usize, step: &Step) -> Vec<String> {
+    let calls = step.calls.iter().flat_map(|call| lines(scenario, call));
+    std::iter::once(head(scenario, index, step.result))
+        .chain(calls)
+        .collect()
 }
 
 /// Says from where on nothing is predicted, and why not.
 pub fn unpredicted(unpredicted: Unpredicted) -> String {
     let Unpredicted { step, why } = unpredicted;
     format!("not predicted from step {} on: {why}", step + 1)
-}
-
-/// Says what the kernel did.
-pub fn of_observation(scenario: &Scenario, observation: &Observation) -> Text {
-    let steps = observation
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| StepText {
-            head: head(scenario, index, step.result),
-            lines: step
-                .calls
-                .iter()
-                .flat_map(|call| observed_lines(scenario, call))
-                .collect(),
-        });
-    Text {
-        steps: steps.collect(),
-    }
 }
 
 /// Says how a step begins, before its result.
@@ -126,20 +61,6 @@ pub fn title(scenario: &Scenario, index: usize) -> String {
 
 fn head(scenario: &Scenario, index: usize, result: StepResult) -> String {
     format!("{}: {}", title(scenario, index), self::result(result))
-}
-
-fn predicted_lines(scenario: &Scenario, call: &Call, fences: Fences) -> Vec<String> {
-    let told = |effect: &&Effect| match effect {
-        Effect::Notify(..) | Effect::Fence(Fence::Sbi { .. }) => true,
-        Effect::Fence(_) => fences == Fences::All,
-        Effect::Enter(_) => false,
-    };
-    let effects = call.effects.iter().filter(told);
-    lines(scenario, call.mm, Some(call.entry), effects)
-}
-
-fn observed_lines(scenario: &Scenario, call: &ObservedCall) -> Vec<String> {
-    lines(scenario, call.mm, call.entry, call.effects.iter())
 }
 
 /// `child: ` where a scenario has several mms.
@@ -169,15 +90,11 @@ pub fn mm_name(scenario: &Scenario, mm: Option<MmId>) -> String {
     name.map_or(ANOTHER_MM, String::as_str).to_owned()
 }
 
-fn lines<'a>(
-    scenario: &Scenario,
-    mm: Option<MmId>,
-    entry: Option<Entry>,
-    effects: impl Iterator<Item = &'a Effect>,
-) -> Vec<String> {
+fn lines(scenario: &Scenario, call: &StepCall) -> Vec<String> {
     let name = |mm| mm_name(scenario, mm);
+    let effects = call.effects.iter();
     let effects = effects.map(|effect| format!("     {}", self::effect(effect, &name)));
-    std::iter::once(format!("   {}", call(scenario, mm, entry)))
+    std::iter::once(format!("   {}", self::call(scenario, call.mm, call.entry)))
         .chain(effects)
         .collect()
 }

@@ -261,7 +261,7 @@ fn a_scenario_asks_for_more_memory_than_there_is() {
         ("c.yaml", SHORT),
         ("d.yaml", copied),
     ]);
-    let (code, said) = trial.run(&["a.yaml", "b.yaml", "c.yaml", "d.yaml"]);
+    let (code, said) = trial.run(&["--verbose", "a.yaml", "b.yaml", "c.yaml", "d.yaml"]);
     assert_eq!(code, Some(69), "{said}");
     has_lines(
         &said,

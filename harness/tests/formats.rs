@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tlbdiff::diff::Diff;
+use tlbdiff::finding::{Block, Finding, Sides};
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::junit::Junit;
 use tlbdiff::report::kcidb::{Kcidb, Origin};
@@ -17,7 +18,7 @@ use tlbdiff::report::ktap::Ktap;
 use tlbdiff::report::lava::Lava;
 use tlbdiff::report::{Event, Reporter, Start, Summary};
 use tlbdiff::scenario::{Scenario, check};
-use tlbdiff::verdict::{Finding, Verdict};
+use tlbdiff::verdict::Verdict;
 
 /// What no reader of lines or of XML likes, and a LAVA signal that is none.
 const NASTY: &str =
@@ -32,58 +33,41 @@ fn scenario(name: &str) -> Arc<Scenario> {
 /// One of each outcome, by name, and what befell it.
 fn findings() -> Vec<(&'static str, Vec<Finding>)> {
     let nasty = || NASTY.to_owned();
-    let diff = || Diff { steps: Vec::new() };
+    let steps = || Block::Steps {
+        sides: Sides::ModelKernel,
+        diff: Diff { steps: Vec::new() },
+        hints: Vec::new(),
+    };
     let page = || PathBuf::from("scenarios/findings/page.md");
+    let of = |outcome: Outcome| Finding::new("test", outcome, nasty());
+    let counts = Block::Counts(vec![3, 2]);
+    let known = of(Outcome::Known).with(Block::Page(page()));
     vec![
         ("munmap/agree", vec![]),
-        ("munmap/differs", vec![Finding::Layer2(diff())]),
-        (
-            "munmap/not-read",
-            vec![Finding::NotRead {
-                diff: diff(),
-                hints: Vec::new(),
-            }],
-        ),
-        ("munmap/unsafe", vec![Finding::Unsafe(Vec::new())]),
+        ("munmap/differs", vec![of(Outcome::Differs).with(steps())]),
+        ("munmap/not-read", vec![of(Outcome::ModelNotRead)]),
+        ("munmap/unsafe", vec![of(Outcome::Unsafe)]),
         (
             "a/b/crashed",
-            vec![Finding::KernelCrashed {
-                what: nasty(),
-                log: vec![nasty()],
-            }],
+            vec![Finding::kernel_crashed(nasty(), vec![nasty()])],
         ),
         (
             "corrupted",
-            vec![Finding::ProgramCorrupted {
-                what: nasty(),
-                log: vec![nasty()],
-            }],
+            vec![Finding::program_corrupted(nasty(), vec![nasty()])],
         ),
-        ("could-not-run", vec![Finding::CouldNotRun { why: nasty() }]),
-        ("skipped", vec![Finding::Skipped { why: nasty() }]),
+        ("could-not-run", vec![Finding::could_not_run(nasty())]),
+        ("skipped", vec![Finding::skipped(nasty())]),
         (
             "varies",
-            vec![Finding::Varies {
-                counts: vec![3, 2],
-                diff: diff(),
-            }],
+            vec![of(Outcome::Varies).with(steps()).with(counts)],
         ),
+        ("known", vec![known]),
         (
-            "known",
-            vec![Finding::Known {
-                page: page(),
-                uncovered: Vec::new(),
-            }],
+            "gone",
+            vec![of(Outcome::FindingGone).with(Block::Page(page()))],
         ),
-        ("gone", vec![Finding::Gone { page: page() }]),
-        ("new", vec![Finding::SnapshotNew { pending: None }]),
-        (
-            "changed",
-            vec![Finding::SnapshotChanged {
-                diff: diff(),
-                pending: None,
-            }],
-        ),
+        ("new", vec![of(Outcome::SnapshotNew)]),
+        ("changed", vec![of(Outcome::SnapshotChanged).with(steps())]),
     ]
 }
 

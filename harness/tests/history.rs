@@ -135,7 +135,8 @@ fn what_got_worse_and_what_was_fixed_is_named() {
         1,
         &[
             "\"type\":\"changes\"",
-            "\"newly_failing\":[{\"from\":\"agree\"",
+            "\"newly_failing\":[{\"name\":\"munmap/",
+            "\"from\":\"agree\",\"to\":\"differs\"",
         ],
     );
     place
@@ -281,7 +282,7 @@ fn a_full_disk_loses_nothing() {
     full.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tlbdiff")])
         .args(NIGHTLY)
         .args(BROKEN)
-        .args(["--filter", "page-table"])
+        .args(["--filter", "page-table", "--verbose"])
         .current_dir(root())
         .env("STATE_DIRECTORY", place.folder.path());
     let done = done(&mut full);

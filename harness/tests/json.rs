@@ -70,7 +70,7 @@ fn a_run_is_start_scenarios_and_summary() {
         types,
         ["start", "scenario", "scenario", "scenario", "summary"]
     );
-    assert!(told.iter().all(|line| line["schema"] == 2));
+    assert!(told.iter().all(|line| line["schema"] == 3));
     let outcomes: Vec<&Value> = told[1..4].iter().map(|line| &line["outcome"]).collect();
     assert_eq!(outcomes, ["agree", "unsafe", "snapshot_new"]);
     assert_eq!(told[4]["outcomes"]["agree"], 1);
@@ -97,10 +97,18 @@ fn both_sides_of_every_step_are_told_with_ranges_in_pages_and_bytes() {
     assert_eq!(told_to["range"]["end"], "0x1000005000");
     let findings = &told[2]["findings"];
     assert_eq!(
-        (&findings[0]["outcome"], &findings[0]["layer"]),
-        (&"differs".into(), &2.into())
+        (&findings[0]["outcome"], &findings[0]["check"]),
+        (&"differs".into(), &"layer2".into())
     );
-    assert_eq!(findings[1]["uncovered"][0]["range"]["pages"], "[5,6)");
+    let changed = &findings[0]["blocks"][0]["steps"][0];
+    assert_eq!(changed["expected"][2], "     told [4,6)");
+    assert_eq!(changed["seen"][2], "     told [4,5)");
+    let ranges = &findings[1]["blocks"][0]["ranges"];
+    assert_eq!(ranges[0]["range"]["pages"], "[5,6)");
+    assert_eq!(told[2]["checks"], serde_json::json!(["layer2", "coverage"]));
+    let cause = "layer 2: other notifications or fences after flush_tlb_mm_range()";
+    assert_eq!(told[2]["cause"], cause);
+    assert_eq!(told[4]["causes"][0]["scenarios"][0], told[2]["name"]);
 }
 
 #[test]

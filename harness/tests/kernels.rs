@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tlbdiff::backend::{Backend, Observed, Subject};
 use tlbdiff::cli::args::Format;
 use tlbdiff::compare::{Class, Compared, Side, compare};
+use tlbdiff::finding::Finding;
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::layer1::Layer1;
 use tlbdiff::outcome::Outcome;
@@ -24,8 +25,8 @@ use tlbdiff::report::human::Style;
 use tlbdiff::run::{MakeBackend, Stop, messages};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::snapshot::{Place, Set};
-use tlbdiff::text::{Fences, of_prediction};
-use tlbdiff::verdict::Finding;
+use tlbdiff::steps::{Fences, of_prediction};
+use tlbdiff::text;
 
 /// A kernel that does what the model of a profile does, on a machine with ASIDs or without.
 #[derive(Clone, Copy)]
@@ -57,11 +58,13 @@ impl Backend for As {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let prediction = expect(self.profile, &self.machine(), scenario);
-        let text = of_prediction(scenario, &prediction, Fences::Observable).to_string();
+        let steps = of_prediction(&prediction, Fences::Observable);
+        let text = text::steps(scenario, &steps);
         Ok(Observed {
             observation: parse(scenario, text.trim_end()).expect("what is printed is read"),
+            traced: false,
             layer1: layer1.finish(),
-            findings: vec![],
+            complaints: vec![],
         })
     }
 }
@@ -213,13 +216,15 @@ impl Backend for Forgetful {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let prediction = expect(STABLE.profile, &STABLE.machine(), scenario);
-        let text = of_prediction(scenario, &prediction, Fences::Observable).to_string();
+        let steps = of_prediction(&prediction, Fences::Observable);
+        let text = text::steps(scenario, &steps);
         let kept = text.lines().filter(|line| !self.0(line));
         let text = kept.collect::<Vec<_>>().join("\n");
         Ok(Observed {
             observation: parse(scenario, &text).expect("what is printed is read"),
+            traced: false,
             layer1: layer1.finish(),
-            findings: vec![],
+            complaints: vec![],
         })
     }
 }
@@ -247,7 +252,11 @@ fn a_kernel_that_calls_and_does_not_tell_is_unsafe() {
     assert_eq!(forgets(|_| false).0, Outcome::Agree);
     let (outcome, told) = forgets(|line| line == "     told [4,5)");
     assert_eq!(outcome, Outcome::Unsafe, "{told}");
-    let step = "unsafe: pages [4,5) lost their mapping, a right or their frame in step 3";
+    assert!(
+        told.contains("  unsafe: secondary MMUs were not notified"),
+        "{told}"
+    );
+    let step = "pages [4,5) lost their mapping, a right or their frame in step 3";
     assert!(told.contains(step), "{told}");
     assert!(!told.contains("a guess"), "{told}");
 }
@@ -257,7 +266,10 @@ fn a_kernel_that_does_something_else_differs_and_what_it_took_is_a_guess() {
     let (outcome, told) = forgets(|line| line.contains("_page 4") || line.contains("told [4,5)"));
     assert_eq!(outcome, Outcome::Differs, "{told}");
     assert!(told.contains("this is a guess"), "{told}");
-    assert!(told.contains("perhaps unsafe: pages [4,5)"), "{told}");
+    assert!(
+        told.contains("perhaps unsafe") && told.contains("pages [4,5) lost"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -429,7 +441,7 @@ fn comparisons_are_told_to_programs_as_documented() {
         let compared = compare(&scenarios, sides, &receiver, &mut |comparison| {
             let mut comparison = comparison.clone();
             let why = "so that there is a finding".to_owned();
-            comparison.findings.push((1, Finding::Skipped { why }));
+            comparison.findings.push((1, Finding::skipped(why)));
             compares.tell(&comparison)
         })?;
         compares.finish(&compared)

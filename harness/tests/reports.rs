@@ -8,16 +8,20 @@ use history::{History, page};
 use protocol::PAGE_SIZE;
 use protocol::record::Kind;
 use reference_model::{
-    Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
+    Call, Effect, Entry, Machine, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
 };
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tlbdiff::diff::{Side, diff, uncovered};
+use tlbdiff::backend::{Observed, Subject};
+use tlbdiff::checks::{self, Case};
+use tlbdiff::finding::Finding;
+use tlbdiff::outcome::Outcome;
+use tlbdiff::reading::Reading;
 use tlbdiff::report::human::{Human, Style};
 use tlbdiff::report::{Event, Reporter, Rerun, Summary};
 use tlbdiff::scenario::check;
-use tlbdiff::verdict::{Finding, Verdict};
+use tlbdiff::verdict::Verdict;
 
 const STEP: &str = "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n";
 
@@ -25,6 +29,7 @@ fn told(events: &[Event], colour: bool) -> String {
     let command = ["tlbdiff", "run"].map(str::to_owned).to_vec();
     let style = Style {
         colour,
+        verbose: true,
         rerun: Rerun { command },
         ..Style::default()
     };
@@ -64,20 +69,30 @@ fn verdict(history: &History) -> Verdict {
         steps: vec![step],
         unpredicted: None,
     };
+    let observed = Observed {
+        observation,
+        traced: true,
+        layer1,
+        complaints: Vec::new(),
+    };
+    let subject = Subject {
+        machine: Machine::default(),
+        kernel: "6.12.1".to_owned(),
+    };
     let mut verdict = Verdict::new(&scenario);
-    verdict.checked = layer1.checked;
-    if !layer1.differences.is_empty() {
-        verdict.findings.push(Finding::Layer1(layer1));
-    }
-    verdict
-        .findings
-        .push(Finding::Layer2(diff(&scenario, &prediction, &observation)));
-    let uncovered = uncovered(&prediction, &observation, &[Side::Kernel]);
-    if !uncovered.is_empty() {
-        verdict.findings.push(Finding::Unsafe(uncovered));
-    }
+    (verdict.findings, verdict.checks) = checks::judge(&Case {
+        scenario: &scenario,
+        subject: &subject,
+        kernel: "stable",
+        profile: &Profile::STABLE,
+        reading: &Reading::Read,
+        prediction: Some(&prediction),
+        observed: &observed,
+        snapshots: None,
+    });
+    verdict.checked = observed.layer1.checked;
     verdict.prediction = Some(prediction);
-    verdict.observation = Some(observation);
+    verdict.observation = Some(observed.observation);
     verdict
 }
 
@@ -116,7 +131,8 @@ fn a_notification_that_is_too_short() {
           #1 invalidate_range_start [4,6) (unmap)
           #2 flush_tlb_mm_range [4,6) stride 4K: told [4,5)
           #4 invalidate_range_end [4,6) (unmap)
-      unsafe: pages [5,6) lost their mapping, a right or their frame in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
+      unsafe: secondary MMUs were not notified of what was lost
+        pages [5,6) lost their mapping, a right or their frame in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
       run just this: tlbdiff run 'a b.yaml'
     ");
 }
@@ -164,10 +180,7 @@ fn a_crash_and_the_summary() {
         "WARNING: CPU: 0 PID: 1".to_owned(),
         "epc : flush_tlb_mm".to_owned(),
     ];
-    verdict.findings = vec![Finding::KernelCrashed {
-        what: "the kernel complained".to_owned(),
-        log,
-    }];
+    verdict.findings = vec![Finding::kernel_crashed("the kernel complained", log)];
     let summary = Summary {
         counts: [(verdict.outcome(), 1)].into(),
         not_run: 3,
@@ -210,4 +223,54 @@ fn colours_are_used_where_wanted_and_nothing_else_changes() {
     }
     assert_ne!(coloured, plain);
     assert_eq!(without, plain);
+}
+
+/// One broken function fails hundreds of scenarios: it is told once, by the smallest of them.
+#[test]
+fn failures_of_one_cause_are_told_once() {
+    let short = History::default()
+        .begin(0)
+        .flush_range(4, 6)
+        .notify(4, 5)
+        .end(0);
+    let silent = History::default().begin(0).flush_range(4, 6).end(0);
+    let named = |history: &History, name: &str, steps: usize| {
+        let mut verdict = verdict(history);
+        let scenario = Arc::make_mut(&mut verdict.scenario);
+        scenario.name = name.to_owned();
+        scenario.path = format!("{name}.yaml").into();
+        let step = scenario.steps[0].clone();
+        scenario.steps.resize(steps, step);
+        Event::Judged(Box::new(verdict))
+    };
+    let mut events: Vec<Event> = (0..20)
+        .map(|number| named(&short, &format!("a/{number}"), 2))
+        .collect();
+    events.insert(9, named(&short, "a/smallest", 1));
+    events.push(named(&silent, "b/other", 1));
+    events.push(Event::Finished(Summary {
+        counts: [(Outcome::Unsafe, 22)].into(),
+        ..Summary::default()
+    }));
+    let mut out = Vec::new();
+    let style = Style {
+        quiet: true,
+        ..Style::default()
+    };
+    let mut human = Human::new(&mut out, style);
+    for event in &events {
+        human.tell(event).expect("memory");
+    }
+    drop(human);
+    let told = String::from_utf8(out).expect("text");
+    let one = "21 with one cause, unsafe at the worst: layer 1: __flush_tlb_range() with another notification\n\
+               unsafe           a/smallest.yaml\n";
+    assert!(told.starts_with(one), "{told}");
+    let others = "  the others: a/0, a/1, a/2, a/3, a/4, a/5, a/6, a/7, a/8, a/9, a/10, a/11 and 8 \
+                  more (--verbose prints all of each)\n";
+    assert!(told.contains(others), "{told}");
+    // The only one of its cause is told as ever.
+    assert!(told.contains("\nunsafe           b/other.yaml\n"), "{told}");
+    assert_eq!(told.matches("layer 1 differs").count(), 2, "{told}");
+    assert!(told.lines().count() < 60, "{told}");
 }

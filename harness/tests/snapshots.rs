@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tlbdiff::backend::{Backend, Observed, Subject};
+use tlbdiff::finding::Finding;
 use tlbdiff::judge::Judge;
 use tlbdiff::layer1::Layer1;
 use tlbdiff::outcome::Outcome;
@@ -20,7 +21,6 @@ use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;
 use tlbdiff::snapshot::Snapshot;
-use tlbdiff::verdict::Finding;
 
 const STEPS: &str = "about: Middle.\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
                      - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 2 }\n";
@@ -48,8 +48,9 @@ impl Backend for Script {
         let observation = parse(scenario, text).expect("a good script");
         Ok(Observed {
             observation,
+            traced: false,
             layer1: layer1.finish(),
-            findings: vec![],
+            complaints: vec![],
         })
     }
 }

@@ -12,11 +12,14 @@ use reference_model::{
     Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Unpredicted, Whose,
 };
 use std::path::Path;
-use tlbdiff::diff::{Side, diff, same_steps, uncovered};
+use tlbdiff::checks::{same_steps, uncovered};
+use tlbdiff::diff::{Diff, diff};
+use tlbdiff::finding::Side;
 use tlbdiff::observe::Observation;
 use tlbdiff::parse::{ParseError, parse};
 use tlbdiff::scenario::{Scenario, check};
-use tlbdiff::text::{self, Fences};
+use tlbdiff::steps::{Expected, Fences, Seen, of_prediction};
+use tlbdiff::text;
 
 /// A scenario of one step: `munmap at 4 pages 2`.
 fn scenario() -> Scenario {
@@ -27,9 +30,17 @@ fn scenario() -> Scenario {
     .expect("well-formed")
 }
 
+fn layer2(prediction: &Prediction, observation: &Observation) -> Diff {
+    let mut seen = Seen::of(observation);
+    if prediction.unpredicted.is_some() {
+        seen.0.truncate(prediction.steps.len());
+    }
+    diff(&Expected::of_prediction(prediction), &seen)
+}
+
 fn lines(history: &History) -> String {
     let (_, observation) = history.told(&Profile::STABLE, 1);
-    text::of_observation(&scenario(), &observation).to_string()
+    text::steps(&scenario(), &Seen::of(&observation).0)
 }
 
 fn layer1(history: &History) -> usize {
@@ -255,7 +266,7 @@ fn layer_1_with_the_model_before_the_patch_differs() {
 #[test]
 fn layer_2_agrees_on_the_usual_and_differs_on_each_part() {
     let (_, observation) = usual().told(&Profile::STABLE, 1);
-    let steps = |prediction: &Prediction| diff(&scenario(), prediction, &observation).steps.len();
+    let steps = |prediction: &Prediction| layer2(prediction, &observation).steps.len();
     let usual = expectation(Range {
         start: page(4),
         end: page(6),
@@ -302,8 +313,8 @@ fn layer_2_does_not_compare_local_fences() {
     prediction.steps[0].calls[0]
         .effects
         .insert(0, Effect::Fence(fence));
-    assert_eq!(diff(&scenario(), &prediction, &observation).steps.len(), 0);
-    let told = text::of_prediction(&scenario(), &prediction, Fences::All).to_string();
+    assert_eq!(layer2(&prediction, &observation).steps.len(), 0);
+    let told = text::steps(&scenario(), &of_prediction(&prediction, Fences::All));
     assert!(told.contains("local fence everything"), "{told}");
 }
 
@@ -373,8 +384,6 @@ fn a_page_told_in_part_only_is_unsafe_and_everything_covers_all() {
 
 #[test]
 fn being_told_in_a_later_step_is_too_late() {
-    let text = "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n  - reclaim: { pages: 1 }\n";
-    let scenario = check(Path::new("t.yaml"), text).expect("well-formed");
     let late = History::default()
         .begin(0)
         .end(0)
@@ -396,7 +405,7 @@ fn being_told_in_a_later_step_is_too_late() {
         uncovered(&prediction, &observation, &[Side::Kernel]).len(),
         1
     );
-    assert_eq!(diff(&scenario, &prediction, &observation).steps.len(), 2);
+    assert_eq!(layer2(&prediction, &observation).steps.len(), 2);
 }
 
 #[test]
@@ -427,15 +436,15 @@ fn the_text_of_an_observation_can_be_read_back() {
         .notify(4, 5)
         .end(0);
     let (_, observation) = history.told(&Profile::STABLE, 1);
-    let told = text::of_observation(&scenario(), &observation);
-    let read = parse(&scenario(), &told.to_string()).expect("its own text");
-    assert_eq!(text::of_observation(&scenario(), &read), told);
+    let told = text::steps(&scenario(), &Seen::of(&observation).0);
+    let read = parse(&scenario(), &told).expect("its own text");
+    assert_eq!(text::steps(&scenario(), &Seen::of(&read).0), told);
     let same = |observation: &Observation| -> Vec<_> {
         let calls = observation.steps.iter().flat_map(|step| step.calls.clone());
         calls.map(|call| (call.entry, call.effects)).collect()
     };
     assert_eq!(same(&read), same(&observation));
-    assert_eq!(told.steps[0].lines.len(), 16, "{told}");
+    assert_eq!(told.lines().count(), 17, "{told}");
 }
 
 #[test]
@@ -527,14 +536,14 @@ fn child_ends() -> History {
 fn each_call_is_of_its_mm_and_none_follows_a_release() {
     let (layer1, observation) = child_ends().told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
     assert_eq!((layer1.checked, layer1.differences.len()), (2, 0));
-    let text = text::of_observation(&forked(), &observation).to_string();
+    let text = text::steps(&forked(), &Seen::of(&observation).0);
     assert_eq!(
         text,
         "1. fork child: ok\n2. munmap at 4 pages 2 by child: ok\n   \
          child: flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n   child: release\n"
     );
     let again = parse(&forked(), &text).expect("it was printed");
-    assert_eq!(text::of_observation(&forked(), &again).to_string(), text);
+    assert_eq!(text::steps(&forked(), &Seen::of(&again).0), text);
     assert_eq!(again.told(1), observation.told(1));
 }
 
@@ -573,9 +582,9 @@ fn telling_another_mm_than_was_passed_differs_in_both_layers() {
     let of = |told: u64| {
         let history = tells_another(CHILD, told);
         let (layer1, observation) = history.told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
-        let text = text::of_observation(&forked(), &observation).to_string();
+        let text = text::steps(&forked(), &Seen::of(&observation).0);
         let again = parse(&forked(), &text).expect("it was printed");
-        assert_eq!(text::of_observation(&forked(), &again).to_string(), text);
+        assert_eq!(text::steps(&forked(), &Seen::of(&again).0), text);
         assert_eq!(again.told(1), observation.told(1));
         let lines = text.lines().skip(2).map(str::to_owned);
         (layer1.differences.len(), lines.collect::<Vec<_>>())
@@ -610,7 +619,7 @@ fn a_call_about_anothers_mm_that_tells_the_scenarios_is_told() {
     let history = tells_another(99, CHILD);
     let (layer1, observation) = history.told_of(&Profile::STABLE, 2, &[SUBJECT, CHILD]);
     assert_eq!(layer1.differences.len(), 1);
-    let told = text::of_observation(&forked(), &observation).to_string();
+    let told = text::steps(&forked(), &Seen::of(&observation).0);
     let lines: Vec<&str> = told.lines().skip(2).collect();
     let call = "   another mm: arch_tlbbatch_add_pending 4";
     assert_eq!(lines, [call, "     child: told [4,5)"]);
@@ -629,7 +638,7 @@ fn a_flush_without_mm_that_tells_somebody_differs() {
             .end(0);
         assert_eq!(layer1(&history), 1, "{kind:?}");
         let (_, observation) = history.told(&Profile::STABLE, 1);
-        let told = text::of_observation(&scenario(), &observation).to_string();
+        let told = text::steps(&scenario(), &Seen::of(&observation).0);
         assert!(told.ends_with("     subject: told [4,5)\n"), "{told}");
         let again = parse(&scenario(), &told).expect("it was printed");
         assert_eq!(again.told(0), observation.told(0));
@@ -670,9 +679,6 @@ fn steps_are_the_same_up_to_the_first_other_call_or_result() {
 /// Steps that the model does not speak for are not compared; those before them are.
 #[test]
 fn a_prediction_that_ends_early_is_compared_up_to_there() {
-    let two =
-        "about: x\nsteps:\n  - munmap: { at: 4, pages: 2 }\n  - munmap: { at: 4, pages: 2 }\n";
-    let scenario = check(Path::new("t.yaml"), two).expect("well-formed");
     let history = |told: u64| {
         let first = History::default().begin(0).flush_range(4, 6);
         let second = first.notify(4, told).end(0).begin(1).flush_range(4, 6);
@@ -688,7 +694,7 @@ fn a_prediction_that_ends_early_is_compared_up_to_there() {
         ..of_one.clone()
     };
     let differs = |prediction: &Prediction, told: u64| -> Vec<usize> {
-        let diff = diff(&scenario, prediction, &history(told));
+        let diff = layer2(prediction, &history(told));
         diff.steps.iter().map(|step| step.step).collect()
     };
     assert_eq!(differs(&short, 6), Vec::<usize>::new());

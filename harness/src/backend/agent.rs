@@ -4,11 +4,12 @@
 use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
 use crate::convert::Tracing;
+use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
+use crate::outcome::Outcome;
 use crate::scenario::{Has, Scenario};
 use crate::trace::Calls;
-use crate::verdict::Finding;
 use nix::sys::signal::Signal;
 use protocol::Record;
 use protocol::message::{Report, System};
@@ -50,7 +51,7 @@ pub(super) fn subject(
     system: &System,
     config: &mut dyn FnMut() -> Option<String>,
 ) -> Result<Subject, Finding> {
-    let skipped = |why: String| Err(Finding::Skipped { why });
+    let skipped = |why: String| Err(Finding::skipped(why));
     let (has, needs) = (system.harts, scenario.harts());
     if has < needs {
         return skipped(too_few_harts(has, needs, config().as_deref()));
@@ -186,14 +187,15 @@ fn observe_once(
         .and_then(|()| check_whole(scenario, &report, taken, in_order));
     match whole {
         Ok(()) => {}
-        Err(finding @ Finding::ProgramCorrupted { .. }) => return Err(finding),
+        Err(finding) if finding.outcome == Outcome::ProgramCorrupted => return Err(finding),
         // A kernel that complains is worse than a program that was cut short.
         Err(finding) => return Err(complaint.unwrap_or(finding)),
     }
     Ok(Observed {
         observation: observer.finish(&report, system.harts),
+        traced: true,
         layer1: layer1.finish(),
-        findings: complaint.into_iter().collect(),
+        complaints: complaint.into_iter().collect(),
     })
 }
 
@@ -224,14 +226,12 @@ fn memory_sufficed(
         Warnings::OfTheProgram => "give the guest more with --memory MIB",
         Warnings::OfAnything => "take a board with more",
     };
-    Err(Finding::CouldNotRun {
-        why: format!(
-            "the machine's memory of {} MiB was used up after {done} of {all} steps, so this says \
-             nothing about the kernel\n{remedy}, or have the scenario take less\n  | {}",
-            mib(system.ram_pages),
-            signs.join("\n  | ")
-        ),
-    })
+    Err(Finding::could_not_run(format!(
+        "the machine's memory of {} MiB was used up after {done} of {all} steps, so this says \
+         nothing about the kernel\n{remedy}, or have the scenario take less\n  | {}",
+        mib(system.ram_pages),
+        signs.join("\n  | ")
+    )))
 }
 
 /// What ends a program whose memory is not what it has written there: it jumps or reads
@@ -256,12 +256,11 @@ fn check_program(scenario: &Scenario, report: &Report, said: &Meaning) -> Result
         return Err(crash);
     }
     let (done, all) = (report.steps.len(), scenario.steps.len());
-    Err(Finding::ProgramCorrupted {
-        what: format!(
-            "the program that replays the steps was killed by {signal} after {done} of {all} steps"
-        ),
-        log: report.kernel_warnings.clone(),
-    })
+    let what = format!(
+        "the program that replays the steps was killed by {signal} after {done} of {all} steps"
+    );
+    let log = report.kernel_warnings.clone();
+    Err(Finding::program_corrupted(what, log))
 }
 
 fn is_of_its_memory(signal: Signal) -> bool {
@@ -275,7 +274,7 @@ fn check_whole(
     taken: u64,
     in_order: bool,
 ) -> Result<(), Finding> {
-    let cannot = |why: String| Err(Finding::CouldNotRun { why });
+    let cannot = |why: String| Err(Finding::could_not_run(why));
     if report.lost > 0 {
         return cannot(format!(
             "the trace buffer was too small: {} of {} records were lost\n\
@@ -313,10 +312,7 @@ fn complaint(report: &Report, said: &Meaning, warnings: Warnings) -> Option<Find
     if tainted != 0 {
         what = format!("{what} (and tainted itself: {tainted:#x})");
     }
-    Some(Finding::KernelCrashed {
-        what,
-        log: said.complaints.clone(),
-    })
+    Some(Finding::kernel_crashed(what, said.complaints.clone()))
 }
 
 fn machine(system: &System, scenario: &Scenario) -> Machine {
@@ -369,10 +365,9 @@ mod tests {
     fn a_program_that_dies_of_its_memory_is_the_kernels_doing() {
         for signal in [4, 5, 6, 7, 11] {
             let found = killed(Some(signal), |_| ());
-            let Err(Finding::ProgramCorrupted { what, .. }) = found else {
-                panic!("{signal}: {found:?}");
-            };
-            assert!(what.ends_with("after 1 of 2 steps"), "{what}");
+            let found = found.expect_err("it was killed");
+            assert_eq!(found.outcome, Outcome::ProgramCorrupted, "{signal}");
+            assert!(found.why.ends_with("after 1 of 2 steps"), "{found:?}");
         }
     }
 
@@ -387,10 +382,13 @@ mod tests {
     fn registers_that_the_kernel_prints_are_no_crash_and_a_taint_is_one() {
         let said = |report: &mut Report| report.kernel_warnings = vec!["epc : 0".to_owned()];
         let found = killed(Some(11), said);
-        assert!(matches!(found, Err(Finding::ProgramCorrupted { log, .. }) if log.len() == 1));
+        let found = found.expect_err("it died");
+        assert_eq!(found.outcome, Outcome::ProgramCorrupted);
+        assert!(found.text().ends_with("\nepc : 0"), "{found:?}");
         let died = |report: &mut Report| report.taint_after = 0x80;
         let found = killed(Some(11), died);
-        assert!(matches!(found, Err(Finding::KernelCrashed { .. })));
+        let outcome = found.map_err(|finding| finding.outcome);
+        assert_eq!(outcome, Err(Outcome::KernelCrashed));
     }
 
     const OOM: &str = "exe invoked oom-killer: gfp_mask=0x0, order=0, oom_score_adj=1000";
@@ -435,7 +433,7 @@ mod tests {
 
     fn why(observed: Result<Observed, Finding>) -> String {
         match observed {
-            Err(Finding::CouldNotRun { why }) => why,
+            Err(finding) if finding.outcome == Outcome::CouldNotRun => finding.text(),
             other => panic!("{other:?}"),
         }
     }
@@ -469,10 +467,8 @@ mod tests {
             Tracing::full(0),
             &[cut_short(&[OOM, "BUG: Bad page state"])],
         );
-        assert!(
-            matches!(observed, Err(Finding::KernelCrashed { .. })),
-            "{observed:?}"
-        );
+        let outcome = observed.map(drop).map_err(|finding| finding.outcome);
+        assert_eq!(outcome, Err(Outcome::KernelCrashed));
     }
 
     #[test]
@@ -480,7 +476,7 @@ mod tests {
         let refused = |text: &str, system: &System, config: Option<&str>| {
             let config = config.map(str::to_owned);
             match subject(&scenario(text), system, &mut || config.clone()) {
-                Err(Finding::Skipped { why }) => Some(why),
+                Err(finding) if finding.outcome == Outcome::Skipped => Some(finding.text()),
                 other => other.err().map(|finding| format!("{finding:?}")),
             }
         };

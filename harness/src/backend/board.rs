@@ -6,11 +6,11 @@ use super::guest::sabotage_of;
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
 use crate::convert::{Tracing, to_program};
+use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
-use crate::verdict::Finding;
 use protocol::Record;
 use protocol::message::Report;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -145,7 +145,7 @@ impl BoardBackend {
         let (has, needs) = (board.system().harts, scenario.harts());
         let Some(program) = to_program(scenario, has, tracing) else {
             let why = too_few_harts(has, needs, None);
-            return Err(Finding::Skipped { why });
+            return Err(Finding::skipped(why));
         };
         let result = board.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
@@ -160,7 +160,7 @@ impl Backend for BoardBackend {
         let (has, needs) = (system.harts, scenario.harts() + 1);
         if has < needs {
             let why = format!("the board has {has} of {needs} harts, the agent's included");
-            return Err(Finding::Skipped { why });
+            return Err(Finding::skipped(why));
         }
         subject(scenario, system, &mut || board.config())
     }
@@ -189,13 +189,10 @@ impl Backend for BoardBackend {
 
 fn finding(error: &BoardError) -> Finding {
     match error.fault() {
-        Fault::Kernel => Finding::KernelCrashed {
-            what: error.to_string(),
-            log: vec![error.advice().to_owned()],
-        },
-        Fault::Run => Finding::CouldNotRun {
-            why: format!("{error}\n{}", error.advice()),
-        },
+        Fault::Kernel => {
+            Finding::kernel_crashed(error.to_string(), vec![error.advice().to_owned()])
+        }
+        Fault::Run => Finding::could_not_run(format!("{error}\n{}", error.advice())),
     }
 }
 

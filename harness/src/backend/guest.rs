@@ -5,11 +5,11 @@ use super::agent::{Warnings, nr_cpus, observe, subject, too_few_harts};
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
 use crate::convert::{Tracing, to_program};
+use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
-use crate::verdict::Finding;
 use protocol::Record;
 use protocol::message::{Report, Sabotage};
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl GuestBackend {
         let (has, needs) = (guest.system().harts, scenario.harts());
         let Some(program) = to_program(scenario, has, tracing) else {
             let why = too_few_harts(has, needs, None);
-            return Err(Finding::Skipped { why });
+            return Err(Finding::skipped(why));
         };
         let result = guest.run(&program, timeout, take);
         result.map_err(|error| finding(&error))
@@ -189,7 +189,7 @@ impl Backend for GuestBackend {
         let (has, needs) = (self.harts(scenario), scenario.harts());
         if has < needs {
             let why = too_few_harts(has, needs, artifacts.config().as_deref());
-            return Err(Finding::Skipped { why });
+            return Err(Finding::skipped(why));
         }
         let system = self.guest(scenario)?.system();
         subject(scenario, system, &mut || artifacts.config())
@@ -208,7 +208,7 @@ impl Backend for GuestBackend {
         );
         let spoilt = observed
             .as_ref()
-            .map_or(true, |observed| !observed.findings.is_empty());
+            .map_or(true, |observed| !observed.complaints.is_empty());
         if spoilt {
             // A kernel that has complained once, or spoilt a program, is not the one to run
             // others on, nor one whose memory was used up.
@@ -225,10 +225,10 @@ impl Backend for GuestBackend {
 fn finding(error: &GuestError) -> Finding {
     let console: Vec<&str> = error.console().lines().collect();
     match error.fault() {
-        Fault::Kernel => Finding::KernelCrashed {
-            what: error.to_string(),
-            log: console.iter().map(|line| (*line).to_owned()).collect(),
-        },
+        Fault::Kernel => {
+            let log = console.iter().map(|line| (*line).to_owned());
+            Finding::kernel_crashed(error.to_string(), log.collect())
+        }
         Fault::Run => {
             let mut why = format!("{error}\n{}", error.advice());
             let end = &console[console.len().saturating_sub(CONSOLE_LINES)..];
@@ -236,7 +236,7 @@ fn finding(error: &GuestError) -> Finding {
                 why.push_str("\n  | ");
                 why.push_str(line);
             }
-            Finding::CouldNotRun { why }
+            Finding::could_not_run(why)
         }
     }
 }

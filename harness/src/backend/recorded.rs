@@ -2,11 +2,11 @@
 //! Accepted snapshots in place of a kernel: no QEMU, and fast.
 
 use super::{Backend, Observed, Subject};
+use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::parse::parse;
 use crate::scenario::Scenario;
 use crate::snapshot::{Place, Set, Snapshot};
-use crate::verdict::Finding;
 use reference_model::Machine;
 
 /// What was accepted earlier, of which kernel.
@@ -28,29 +28,31 @@ impl Backend for Recorded {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let snapshot = snapshot_of(scenario, &self.0)?;
-        let observation =
-            parse(scenario, snapshot.text.trim_end()).map_err(|why| Finding::CouldNotRun {
-                why: format!(
-                    "its snapshot is of no use: {why}; run it on a kernel and accept what it does"
-                ),
-            })?;
+        let observation = parse(scenario, snapshot.text.trim_end()).map_err(|why| {
+            Finding::could_not_run(format!(
+                "its snapshot is of no use: {why}; run it on a kernel and accept what it does"
+            ))
+        })?;
         Ok(Observed {
             observation,
+            traced: false,
             layer1: layer1.finish(),
-            findings: Vec::new(),
+            complaints: Vec::new(),
         })
     }
 }
 
 fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
-    let place = Place::of(&scenario.path, set).ok_or_else(|| Finding::CouldNotRun {
-        why: "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest".to_owned(),
+    let place = Place::of(&scenario.path, set).ok_or_else(|| {
+        Finding::could_not_run(
+            "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest",
+        )
     })?;
     match place.read() {
         Ok(Some(snapshot)) => Ok(snapshot),
-        Ok(None) => Err(Finding::SnapshotNew { pending: None }),
-        Err(error) => Err(Finding::CouldNotRun {
-            why: format!("its snapshot cannot be read: {error}"),
-        }),
+        Ok(None) => Err(Finding::no_snapshot()),
+        Err(error) => Err(Finding::could_not_run(format!(
+            "its snapshot cannot be read: {error}"
+        ))),
     }
 }

@@ -183,9 +183,12 @@ pub struct RunArgs {
     /// Neither compare with accepted snapshots nor propose new ones
     #[arg(long)]
     pub no_snapshots: bool,
-    /// Say nothing of scenarios that agree
+    /// No line for each scenario, but what failed, by what it has in common
     #[arg(long, short)]
     pub quiet: bool,
+    /// All about each failure as it comes, and not of the smallest of each cause only
+    #[arg(long, short)]
+    pub verbose: bool,
     #[command(flatten)]
     #[expect(
         missing_docs,

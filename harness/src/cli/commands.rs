@@ -24,7 +24,8 @@ use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
 use crate::report::{Event, Reporter, Start, Summary};
 use crate::run::{MakeBackend, Message, Run, messages};
-use crate::text::{self, Fences};
+use crate::steps::{self, Fences};
+use crate::text;
 use chrono::Utc;
 use reference_model::{Machine, Profile};
 use std::io::{self, Write};
@@ -108,6 +109,7 @@ pub fn run_telling(
 pub fn outputs(args: &RunArgs) -> Result<Outputs, Failure> {
     let style = Style {
         quiet: args.quiet,
+        verbose: args.verbose,
         ..style()
     };
     let files: Vec<_> = args
@@ -201,7 +203,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         format: args.format,
         quiet: args.quiet,
         style: Style {
-            rerun: compare_again(&choices),
+            rerun: compare_again(&choices, &args.guest),
             ..style()
         },
     };
@@ -228,16 +230,16 @@ pub fn predict(args: &PredictArgs) -> Result<u8, Failure> {
         };
         let prediction = expect(profile, &machine, scenario);
         match args.format {
-            Format::Json => writeln!(out, "{}", json::prediction(scenario, profile, &prediction))?,
+            Format::Json => {
+                let line = json::prediction(scenario, profile, &prediction);
+                writeln!(out, "{}", line.to_json().map_err(io::Error::from)?)?;
+            }
             Format::Human => {
                 if scenarios.len() > 1 {
                     writeln!(out, "{}:", scenario.path.display())?;
                 }
-                write!(
-                    out,
-                    "{}",
-                    text::of_prediction(scenario, &prediction, fences)
-                )?;
+                let steps = steps::of_prediction(&prediction, fences);
+                write!(out, "{}", text::steps(scenario, &steps))?;
                 if let Some(unpredicted) = prediction.unpredicted {
                     writeln!(out, "{}", text::unpredicted(unpredicted))?;
                 }

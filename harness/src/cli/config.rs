@@ -591,8 +591,8 @@ fn kernel_options(choice: &KernelChoice, named: &str) -> Vec<String> {
     }
 }
 
-/// The command that compares one scenario on the same kernels.
-pub fn compare_again(choices: &[KernelChoice]) -> Rerun {
+/// The command that compares one scenario on the same kernels, in the same guests.
+pub fn compare_again(choices: &[KernelChoice], guest: &GuestArgs) -> Rerun {
     let mut command = program();
     command.push("compare".to_owned());
     let is_named = |choice: &&KernelChoice| matches!(choice, KernelChoice::Named(_));
@@ -606,6 +606,7 @@ pub fn compare_again(choices: &[KernelChoice]) -> Rerun {
     }
     let others = choices.iter().filter(|choice| !is_named(choice));
     command.extend(others.flat_map(|choice| kernel_options(choice, "--kernels")));
+    command.extend(guest_options(guest));
     Rerun { command }
 }
 
@@ -630,16 +631,24 @@ fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
     if args.repeat > 1 {
         option("--repeat", args.repeat.to_string());
     }
-    if let Some(cpu) = &args.guest.cpu {
+    command.extend(guest_options(&args.guest));
+    Rerun { command }
+}
+
+/// The options that make a guest another one than the usual.
+fn guest_options(guest: &GuestArgs) -> Vec<String> {
+    let mut options = Vec::new();
+    let mut option = |name: &str, value: String| options.extend([name.to_owned(), value]);
+    if let Some(cpu) = &guest.cpu {
         option("--cpu", cpu.to_string());
     }
-    if let Some(harts) = args.guest.harts {
+    if let Some(harts) = guest.harts {
         option("--harts", harts.to_string());
     }
-    if args.guest.memory != USUAL_MEMORY {
-        option("--memory", args.guest.memory.to_string());
+    if guest.memory != USUAL_MEMORY {
+        option("--memory", guest.memory.to_string());
     }
-    Rerun { command }
+    options
 }
 
 /// How this program was called.
@@ -658,7 +667,8 @@ pub fn program() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::ImageArgs;
+    use crate::cli::args::{Cli, Command, ImageArgs};
+    use clap::Parser;
 
     fn image(number: u32) -> KernelChoice {
         KernelChoice::Image {
@@ -686,8 +696,16 @@ mod tests {
     #[test]
     fn kernels_are_compared_again_as_they_were_named() {
         let named = |name: &str| KernelChoice::Named(name.to_owned());
+        let of = |line: &str| {
+            let words = ["tlbdiff", "compare", "--kernels", "a,b", "x.yaml"];
+            let words = words.into_iter().chain(line.split_whitespace());
+            match Cli::parse_from(words).command {
+                Some(Command::Compare(args)) => args.guest,
+                other => panic!("{other:?}"),
+            }
+        };
         let options = |choices: &[KernelChoice]| {
-            let command = compare_again(choices).command;
+            let command = compare_again(choices, &of("")).command;
             let at = command.iter().position(|word| word == "compare").unwrap();
             command[at + 1..].join(" ")
         };
@@ -698,5 +716,8 @@ mod tests {
             options(&[image(1), image(2)]),
             "--kernel-image /i1 --kernel-build /b1 --kernel-image /i2 --kernel-build /b2"
         );
+        let other = "--cpu sv39,no-svadu --harts 3 --memory 256";
+        let command = compare_again(&[named("a"), named("b")], &of(other)).command;
+        assert!(command.join(" ").ends_with(other), "{command:?}");
     }
 }

@@ -5,7 +5,7 @@ use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTE
 use crate::report::Summary;
 use crate::report::test::Status;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// As many earlier runs are needed before anything is called slower, and as many are looked at.
@@ -55,6 +55,8 @@ pub struct Pasts {
     pub since: Option<DateTime<Utc>>,
     /// By the scenario's name.
     pub scenarios: BTreeMap<String, Past>,
+    /// What their failures had in common.
+    pub causes: BTreeSet<String>,
 }
 
 /// One result of a run.
@@ -66,6 +68,8 @@ pub struct Entry {
     pub outcome: Outcome,
     /// Why, in a line.
     pub why: String,
+    /// What it has in common with other failures.
+    pub cause: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
 }
@@ -155,6 +159,8 @@ pub struct Changes {
     pub since: Option<DateTime<Utc>>,
     /// Scenarios whose outcome changed.
     pub changes: Vec<Change>,
+    /// Causes of failures that no earlier run had, with how many scenarios fail by each.
+    pub new_causes: Vec<(String, usize)>,
     /// Scenarios that fail or vary as they did before.
     pub still: usize,
     /// Scenarios that took longer than usual.
@@ -175,6 +181,7 @@ impl Changes {
             let past = pasts.scenarios.get(&entry.name).unwrap_or(&unknown);
             changes.add(past, entry);
         }
+        changes.new_causes = new_causes(&pasts.causes, entries);
         changes
     }
 
@@ -217,6 +224,21 @@ impl Changes {
     pub fn worse(&self) -> bool {
         self.of(Kind::Failing).next().is_some() || self.of(Kind::Varying).next().is_some()
     }
+}
+
+/// Causes that are not among those known, the most frequent first.
+fn new_causes(known: &BTreeSet<String>, entries: &[Entry]) -> Vec<(String, usize)> {
+    let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+    let now = entries.iter().filter_map(|entry| entry.cause.as_deref());
+    for cause in now.filter(|cause| !known.contains(*cause)) {
+        *causes.entry(cause).or_default() += 1;
+    }
+    let causes = causes
+        .into_iter()
+        .map(|(cause, count)| (cause.to_owned(), count));
+    let mut causes: Vec<(String, usize)> = causes.collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    causes
 }
 
 /// What a nightly run ends with: that something was found only where it got worse.
@@ -277,6 +299,9 @@ impl fmt::Display for Changes {
             if !(first && kind == Kind::New) {
                 self.list(f, kind)?;
             }
+        }
+        for (cause, count) in self.new_causes.iter().filter(|_| !first).take(SHOWN) {
+            writeln!(f, "  {:<17} {cause} ({count} scenarios)", "new cause")?;
         }
         for slower in self.slower.iter().take(SHOWN) {
             let seconds = |ms: u64| ms as f64 / 1000.0;
@@ -367,11 +392,43 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_is_new_once() {
+        let entry = |name: &str, cause: Option<&str>| Entry {
+            name: name.to_owned(),
+            outcome: Outcome::Differs,
+            why: String::new(),
+            cause: cause.map(str::to_owned),
+            elapsed_ms: 1,
+        };
+        let entries = [
+            entry("a", Some("x")),
+            entry("b", Some("y")),
+            entry("c", Some("y")),
+            entry("d", Some("old")),
+            entry("e", None),
+        ];
+        let pasts = Pasts {
+            since: Some(Utc::now()),
+            causes: ["old".to_owned()].into(),
+            ..Pasts::default()
+        };
+        let changes = Changes::new("b", "l", &pasts, &entries);
+        let expected = [("y".to_owned(), 2), ("x".to_owned(), 1)];
+        assert_eq!(changes.new_causes, expected);
+        let told = changes.to_string();
+        assert!(
+            told.contains("  new cause         y (2 scenarios)\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn slower_is_told_where_there_is_a_usual() {
         let entry = |elapsed_ms| Entry {
             name: "a".to_owned(),
             outcome: Outcome::Agree,
             why: String::new(),
+            cause: None,
             elapsed_ms,
         };
         let slower = |before: &[(Outcome, u64)], now| {
@@ -405,6 +462,7 @@ mod tests {
                 name: "a".to_owned(),
                 outcome,
                 why: String::new(),
+                cause: None,
                 elapsed_ms: 1,
             };
             changes.add(&past(&before), &entry);

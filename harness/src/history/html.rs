@@ -9,9 +9,9 @@ use super::line::time;
 use super::show::{Choice, Run};
 use super::store::{Store, outcome};
 use crate::outcome::Outcome;
+use crate::report::line::{self, Line};
 use crate::report::test::Status;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const STYLE: &str = include_str!("page.css");
@@ -225,69 +225,82 @@ fn cell(cell: Option<&Cell>) -> Markup {
 
 fn details(found: &Found) -> Markup {
     let when = |ms| time(ms).format("%Y-%m-%d %H:%M UTC").to_string();
-    let line: Value = serde_json::from_str(&found.text).unwrap_or_default();
+    // Whatever version wrote it: what cannot be read is left out.
+    let line = match Line::parse(&found.text) {
+        Ok(Line::Scenario(line)) => *line,
+        _ => line::Scenario::default(),
+    };
     html! {
         section id=(format!("d{}", found.id)) {
             h3 { (found.scenario) ": " (found.outcome.name()) }
             @if !found.why.is_empty() { p { (found.why) } }
+            @if let Some(cause) = &line.cause { p.dim { (cause) } }
             p.dim {
-                @if let Some(about) = line["about"].as_str() { (about) " – " }
+                @if !line.about.is_empty() { (line.about) " – " }
                 @match found.times {
                     1 => { "once, " (when(found.first)) }
                     times => { (times) " times, from " (when(found.first)) " to " (when(found.last)) }
                 }
-                @if let Some(kernel) = line["kernel"].as_str() { ", on " (kernel) }
+                @if !line.kernel.is_empty() { ", on " (line.kernel) }
             }
-            @if let Some(why) = line["unpredicted"]["why"].as_str() {
-                p { "not predicted from step " (line["unpredicted"]["step"]) " on: " (why) }
+            @if let Some(unpredicted) = &line.unpredicted {
+                p { "not predicted from step " (unpredicted.step) " on: " (unpredicted.why) }
             }
             (arena::steps(&line))
-            @for finding in array(&line["findings"]) { (self::finding(finding)) }
-            @if let Some(rerun) = line["rerun"].as_str() { p { "run just this: " code { (rerun) } } }
+            @for finding in &line.findings { (self::finding(finding)) }
+            @if !line.rerun.is_empty() { p { "run just this: " code { (line.rerun) } } }
         }
     }
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What a finding says in words.
-fn finding(finding: &Value) -> Markup {
-    let text = |name: &str| finding[name].as_str().map(str::to_owned);
+fn finding(finding: &line::Finding) -> Markup {
     html! {
-        @for name in ["what", "why", "page"] {
-            @if let Some(text) = text(name) { pre { (text) } }
-        }
-        @for lost in array(&finding["uncovered"]) {
-            p { "step " (lost["step"]) ": the " (lost["side"].as_str().unwrap_or_default())
-                " told nobody of " code { (lost["range"]["pages"].as_str().unwrap_or_default()) } }
-        }
-        @for lost in array(&finding["supposed"]) {
-            p { "step " (lost["step"]) ": perhaps the " (lost["side"].as_str().unwrap_or_default())
-                " told nobody of " code { (lost["range"]["pages"].as_str().unwrap_or_default()) } }
-        }
-        @for change in array(&finding["steps"]) {
-            p { "step " (change["step"]) ":" }
-            pre { (lines("- ", &change["expected"])) (lines("+ ", &change["told"])) }
-        }
-        @for difference in array(&finding["differences"]) {
-            p { "after " code { (difference["call"].as_str().unwrap_or("no call")) } ":" }
-            pre { (effects("- ", &difference["expected"])) (effects("+ ", &difference["followed"])) }
-        }
-        @let log = array(&finding["log"]);
-        @if !log.is_empty() { pre { (lines("", &finding["log"])) } }
+        @if !finding.why.is_empty() { p { (finding.why) } }
+        @for block in &finding.blocks { (self::block(block)) }
     }
 }
 
-fn lines(mark: &str, lines: &Value) -> String {
-    let lines = array(lines).iter().filter_map(Value::as_str);
-    lines.map(|line| format!("{mark}{line}\n")).collect()
+fn block(block: &line::Block) -> Markup {
+    match block {
+        line::Block::Text { lines } | line::Block::Log { log: lines } => html! {
+            pre { (self::lines("", lines)) }
+        },
+        line::Block::Seen { lines } => html! { pre { (self::lines("+ ", lines)) } },
+        line::Block::Calls { calls } => html! {
+            @for call in calls {
+                p { "after " code { (call.call.as_deref().unwrap_or("no call")) } ":" }
+                pre { (effects("- ", &call.expected)) (effects("+ ", &call.followed)) }
+            }
+        },
+        line::Block::Steps { steps, hints, .. } => html! {
+            @for change in steps {
+                p { "step " (change.step) ":" }
+                pre {
+                    (self::lines("- ", change.expected.as_deref().unwrap_or_default()))
+                    (self::lines("+ ", change.seen.as_deref().unwrap_or_default()))
+                }
+            }
+            @for hint in hints.iter().filter(|hint| !hint.functions.is_empty()) {
+                p { "changed since " (hint.nearest) ": " (hint.functions.join(", ")) }
+            }
+        },
+        line::Block::Ranges { ranges } => html! {
+            @for lost in ranges {
+                p { "step " (lost.step) ": the " (lost.side) " told nobody of "
+                    code { (lost.range.pages) } }
+            }
+        },
+        line::Block::Page { page } => html! { pre { (page) } },
+        line::Block::Counts { .. } | line::Block::Proposed { .. } => html! {},
+    }
 }
 
-fn effects(mark: &str, effects: &Value) -> String {
-    let texts = array(effects)
-        .iter()
-        .filter_map(|effect| effect["text"].as_str());
+fn lines(mark: &str, lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{mark}{line}\n")).collect()
+}
+
+fn effects(mark: &str, effects: &[line::Effect]) -> String {
+    let texts = effects.iter().map(|effect| &effect.text);
     texts.map(|text| format!("{mark}{text}\n")).collect()
 }

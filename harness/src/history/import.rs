@@ -5,6 +5,7 @@
 use super::HistoryError;
 use super::line::Line;
 use super::store::{Place, Store};
+use crate::report::line::Line as Told;
 use std::fs;
 use std::path::Path;
 
@@ -60,14 +61,13 @@ fn lines(text: &str) -> Result<(Vec<Line>, bool), (usize, String)> {
     let mut begun = false;
     for (index, written) in text.lines().enumerate() {
         let number = index + 1;
-        let value = match serde_json::from_str(written) {
-            Ok(value) => value,
+        let line = match Told::parse(written).and_then(|told| Line::new(&told)) {
+            Ok(line) => line,
             Err(_) if number == text.lines().count() && !text.ends_with('\n') => {
                 return Ok((lines, true));
             }
-            Err(error) => return Err((number, format!("no JSON: {error}"))),
+            Err(why) => return Err((number, why)),
         };
-        let line = Line::new(&value).map_err(|why| (number, why))?;
         match line {
             Line::Start(_) => begun = true,
             Line::Scenario(_) | Line::Summary(_) if !begun => {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The lines of `--format json` (`harness/JSON.md`), as far as they are kept.
+//! What is kept of the lines of `--format json` (`harness/JSON.md`).
 
 use crate::outcome::Outcome;
-use crate::report::json::SCHEMA;
+use crate::report::line::{self, Line as Told};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -16,31 +15,17 @@ pub enum Line {
     /// A scenario has its result.
     Scenario(Box<Scenario>),
     /// The run has ended.
-    Summary(Summary),
+    Summary(line::Summary),
     /// Anything else.
     Other,
 }
 
 /// A run begins.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Start {
-    /// The run's own name.
-    pub run: String,
-    began: String,
-    /// On which machine.
-    pub board: String,
-    /// In which line of kernels.
-    pub line: String,
-    /// Which kernel.
-    pub kernel: String,
-    /// The model's kernel.
-    pub model_profile: String,
-    /// `guest`, `board` or `recorded`.
-    pub backend: String,
-    /// How many are to be run.
-    pub scenarios: u64,
+    /// What is said of it.
+    pub told: line::Start,
     /// When, in milliseconds since 1970.
-    #[serde(skip)]
     pub began_ms: i64,
 }
 
@@ -53,6 +38,8 @@ pub struct Scenario {
     pub outcome: Outcome,
     /// Why, in a line.
     pub why: String,
+    /// What it has in common with other failures.
+    pub cause: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
     /// All about it that is not different each time, as JSON; none where all agree.
@@ -68,78 +55,53 @@ pub struct Details {
     pub hash: Vec<u8>,
 }
 
-/// The run has ended.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Summary {
-    /// How long it took.
-    pub elapsed_ms: u64,
-    /// Why it ended early, if it did.
-    pub stopped: Option<String>,
-    /// Ctrl-C ended it.
-    pub interrupted: bool,
-}
-
-#[derive(Deserialize)]
-struct Result_ {
-    name: String,
-    outcome: String,
-    why: String,
-    elapsed_ms: u64,
-}
-
 impl Line {
-    /// What a line says.
+    /// What is kept of a line.
     ///
     /// # Errors
-    /// It is no such line; why, for people.
-    pub fn new(value: &Value) -> Result<Line, String> {
-        let schema = value["schema"].as_u64().ok_or(
-            "no line of `tlbdiff run --format json`: it has no `schema`; export the run again",
-        )?;
-        if schema != u64::from(SCHEMA) {
-            return Err(format!(
-                "its schema is {schema}, and {SCHEMA} is known: another version of tlbdiff wrote it"
-            ));
-        }
-        let said = |error: serde_json::Error| {
-            format!("{error}: it was not written by this version's `--format json`")
-        };
-        match value["type"].as_str() {
-            Some("start") => {
-                let mut start = Start::deserialize(value).map_err(said)?;
+    /// It makes no sense; why, for people.
+    pub fn new(told: &Told) -> Result<Line, String> {
+        Ok(match told {
+            Told::Start(start) => {
                 let began = DateTime::parse_from_rfc3339(&start.began)
                     .map_err(|error| format!("`began`: {error}"))?;
-                start.began_ms = began.timestamp_millis();
-                Ok(Line::Start(start))
+                Line::Start(Start {
+                    told: start.clone(),
+                    began_ms: began.timestamp_millis(),
+                })
             }
-            Some("scenario") => {
-                let result = Result_::deserialize(value).map_err(said)?;
-                let outcome = Outcome::from_key(&result.outcome)
-                    .ok_or_else(|| format!("no outcome is called `{}`", result.outcome))?;
-                let details = (outcome != Outcome::Agree).then(|| Details::new(value));
-                Ok(Line::Scenario(Box::new(Scenario {
-                    name: result.name,
-                    outcome,
-                    why: result.why,
-                    elapsed_ms: result.elapsed_ms,
-                    details,
-                })))
+            Told::Scenario(told) => {
+                let fails = told.outcome != Outcome::Agree;
+                Line::Scenario(Box::new(Scenario {
+                    name: told.name.clone(),
+                    outcome: told.outcome,
+                    why: told.why.clone(),
+                    cause: told.cause.clone(),
+                    elapsed_ms: told.elapsed_ms,
+                    details: fails.then(|| Details::new(told)).transpose()?,
+                }))
             }
-            Some("summary") => Summary::deserialize(value).map(Line::Summary).map_err(said),
-            _ => Ok(Line::Other),
-        }
+            Told::Summary(summary) => Line::Summary(summary.clone()),
+            Told::Changes(_)
+            | Told::Note { .. }
+            | Told::Prediction(_)
+            | Told::Comparison(_)
+            | Told::ComparisonSummary(_)
+            | Told::Other => Line::Other,
+        })
     }
 }
 
 impl Details {
-    fn new(line: &Value) -> Details {
-        let mut line = line.clone();
+    fn new(told: &line::Scenario) -> Result<Details, String> {
+        let line = Told::Scenario(Box::new(told.clone()));
+        let mut line = line.to_value().map_err(|error| error.to_string())?;
         forget(&mut line, &OCCASION);
         let text = line.to_string();
         // A log has times in it; the first one of a crash is kept.
         forget(&mut line, &["log"]);
         let hash = Sha256::digest(line.to_string()).to_vec();
-        Details { text, hash }
+        Ok(Details { text, hash })
     }
 }
 
@@ -175,17 +137,27 @@ pub fn time(ms: i64) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    fn scenario(outcome: &str, seq: u32) -> Value {
-        json!({
-            "type": "scenario", "schema": SCHEMA, "name": "munmap/middle", "outcome": outcome,
-            "why": "", "elapsed_ms": seq, "steps": [{ "kernel": { "calls": [{ "seq": seq }] } }],
-        })
-    }
-
-    fn details(value: &Value) -> Option<Details> {
-        match Line::new(value) {
+    fn details(outcome: Outcome, seq: u64) -> Option<Details> {
+        let call = line::Call {
+            seq: Some(seq),
+            ..line::Call::default()
+        };
+        let kernel = line::KernelStep {
+            calls: vec![call],
+            ..line::KernelStep::default()
+        };
+        let step = line::Step {
+            kernel: Some(kernel),
+            ..line::Step::default()
+        };
+        let told = Told::Scenario(Box::new(line::Scenario {
+            outcome,
+            elapsed_ms: seq,
+            steps: vec![step],
+            ..line::Scenario::default()
+        }));
+        match Line::new(&told) {
             Ok(Line::Scenario(scenario)) => scenario.details,
             other => panic!("{other:?}"),
         }
@@ -193,24 +165,20 @@ mod tests {
 
     #[test]
     fn the_same_failure_has_the_same_details() {
-        let (one, other) = (
-            details(&scenario("differs", 1)),
-            details(&scenario("differs", 2)),
-        );
+        let one = details(Outcome::Differs, 1);
         assert!(one.is_some());
-        assert_eq!(one, other);
-        assert_ne!(one, details(&scenario("unsafe", 1)));
-        assert_eq!(details(&scenario("agree", 1)), None);
+        assert_eq!(one, details(Outcome::Differs, 2));
+        assert_ne!(one, details(Outcome::Unsafe, 1));
+        assert_eq!(details(Outcome::Agree, 1), None);
     }
 
     #[test]
-    fn what_is_no_such_line_is_told() {
-        let wrong = |value: Value| Line::new(&value).expect_err("wrong");
-        assert!(wrong(json!({})).contains("schema"));
-        assert!(wrong(json!({ "schema": 99 })).contains("99"));
-        assert!(wrong(scenario("fine", 1)).contains("`fine`"));
-        assert!(wrong(json!({ "schema": SCHEMA, "type": "start" })).contains("run"));
-        let other = json!({ "schema": SCHEMA, "type": "note", "note": "x" });
-        assert!(matches!(Line::new(&other), Ok(Line::Other)));
+    fn a_run_without_its_time_is_told() {
+        let start = line::Start {
+            began: "yesterday".to_owned(),
+            ..line::Start::default()
+        };
+        let wrong = Line::new(&Told::Start(start)).expect_err("wrong");
+        assert!(wrong.contains("began"), "{wrong}");
     }
 }

@@ -7,8 +7,8 @@ use super::changes::{Changes, Entry, Pasts};
 use super::line::Line;
 use super::store::{Place, Store};
 use crate::report::json::Lines;
+use crate::report::line::Line as Told;
 use crate::report::{Event, Reporter};
-use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct Recorder {
     keeper: Keeper,
     /// What another place has to be given if this one fails: all of this run, and in a file
     /// of those before it.
-    given: Vec<Value>,
+    given: Vec<Told>,
     lines: Lines,
     pasts: Pasts,
     board: String,
@@ -98,10 +98,10 @@ impl Recorder {
     }
 
     fn take(&mut self, event: &Event) {
-        let Some(value) = self.lines.of(event) else {
+        let Some(told) = self.lines.of(event) else {
             return;
         };
-        let line = match Line::new(&value) {
+        let line = match Line::new(&told) {
             Ok(line) => line,
             Err(why) => {
                 self.notes.push(format!("a result is not kept: {why}"));
@@ -110,7 +110,8 @@ impl Recorder {
         };
         match &line {
             Line::Start(start) => {
-                (self.board, self.line) = (start.board.clone(), start.line.clone());
+                let started = &start.told;
+                (self.board, self.line) = (started.board.clone(), started.line.clone());
                 self.entries.clear();
                 self.pasts = self.look_back();
             }
@@ -118,6 +119,7 @@ impl Recorder {
                 name: scenario.name.clone(),
                 outcome: scenario.outcome,
                 why: scenario.why.clone(),
+                cause: scenario.cause.clone(),
                 elapsed_ms: scenario.elapsed_ms,
             }),
             Line::Summary(_) => {
@@ -126,7 +128,7 @@ impl Recorder {
             }
             Line::Other => return,
         }
-        self.keep(&line, value);
+        self.keep(&line, told);
     }
 
     /// Before anything of this run is kept.
@@ -142,21 +144,21 @@ impl Recorder {
         })
     }
 
-    fn keep(&mut self, line: &Line, value: Value) {
+    fn keep(&mut self, line: &Line, told: Told) {
         if matches!((&self.keeper, line), (Keeper::Store { .. }, Line::Start(_))) {
             self.given.clear();
         }
         let kept = match &mut self.keeper {
             Keeper::Store { store, place } => store.take(place, [line]).map(|_| ()),
             Keeper::File { file, path } => {
-                write(file, &value).map_err(|source| HistoryError::File {
+                write(file, &told).map_err(|source| HistoryError::File {
                     path: path.clone(),
                     source,
                 })
             }
             Keeper::None => return,
         };
-        self.given.push(value);
+        self.given.push(told);
         if let Err(error) = kept {
             let full = match &self.keeper {
                 Keeper::File { path, .. } => Some(path.clone()),
@@ -195,7 +197,7 @@ impl Recorder {
     }
 }
 
-fn file_in(folder: &Path, lines: &[Value]) -> io::Result<(File, PathBuf)> {
+fn file_in(folder: &Path, lines: &[Told]) -> io::Result<(File, PathBuf)> {
     let (mut file, path) = tempfile::Builder::new()
         .prefix("tlbdiff-results-")
         .suffix(".jsonl")
@@ -211,8 +213,8 @@ fn file_in(folder: &Path, lines: &[Value]) -> io::Result<(File, PathBuf)> {
     Ok((file, path))
 }
 
-fn write(file: &mut File, line: &Value) -> io::Result<()> {
-    writeln!(file, "{line}")?;
+fn write(file: &mut File, line: &Told) -> io::Result<()> {
+    writeln!(file, "{}", line.to_json()?)?;
     file.sync_data()
 }
 

@@ -5,8 +5,9 @@
 
 use super::HistoryError;
 use super::changes::{Past, Pasts};
-use super::line::{Details, Line, Scenario, Start, Summary, time};
+use super::line::{Details, Line, Scenario, Start, time};
 use crate::outcome::Outcome;
+use crate::report::line::Summary;
 use chrono::Utc;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
@@ -16,7 +17,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Each brings the tables from the version of its place to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("tables.sql"), include_str!("tables-2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("tables.sql"),
+    include_str!("tables-2.sql"),
+    include_str!("tables-3.sql"),
+];
 
 /// Another run may be writing.
 const BUSY: Duration = Duration::from_secs(30);
@@ -256,7 +261,7 @@ impl Store {
             "WITH past AS (
                 SELECT id, began FROM runs WHERE board = ?1 AND line = ?2
                 ORDER BY began DESC, id DESC LIMIT ?3)
-            SELECT past.began, scenarios.name, results.outcome, results.elapsed_ms
+            SELECT past.began, scenarios.name, results.outcome, results.elapsed_ms, results.cause
             FROM past JOIN results ON results.run = past.id
             JOIN scenarios ON scenarios.id = results.scenario
             ORDER BY past.began DESC, past.id DESC",
@@ -266,6 +271,7 @@ impl Store {
             pasts.since.get_or_insert(time(row.get(0)?));
             let past: &mut Past = pasts.scenarios.entry(row.get(1)?).or_default();
             past.add_older(outcome(row.get_ref(2)?.as_str()?), row.get(3)?);
+            pasts.causes.extend(row.get::<_, Option<String>>(4)?);
         }
         Ok(pasts)
     }
@@ -341,24 +347,25 @@ fn take(connection: &Connection, place: &mut Place, line: &Line) -> rusqlite::Re
 }
 
 fn take_start(connection: &Connection, start: &Start) -> rusqlite::Result<i64> {
+    let told = &start.told;
     connection
         .prepare_cached(
             "INSERT INTO runs (uuid, began, board, line, kernel, profile, backend, scenarios)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (uuid) DO NOTHING",
         )?
         .execute(params![
-            start.run,
+            told.run,
             start.began_ms,
-            start.board,
-            start.line,
-            start.kernel,
-            start.model_profile,
-            start.backend,
-            start.scenarios,
+            told.board,
+            told.line,
+            told.kernel,
+            told.model_profile,
+            told.backend,
+            told.scenarios,
         ])?;
     connection
         .prepare_cached("SELECT id FROM runs WHERE uuid = ?1")?
-        .query_row([&start.run], |row| row.get(0))
+        .query_row([&told.run], |row| row.get(0))
 }
 
 fn take_result(
@@ -379,8 +386,8 @@ fn take_result(
         .transpose()?;
     connection
         .prepare_cached(
-            "INSERT INTO results (run, scenario, outcome, why, elapsed_ms, details)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            "INSERT INTO results (run, scenario, outcome, why, elapsed_ms, details, cause)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             run,
@@ -388,7 +395,8 @@ fn take_result(
             scenario.outcome.key(),
             scenario.why,
             scenario.elapsed_ms,
-            details
+            details,
+            scenario.cause
         ])
 }
 

@@ -2,10 +2,9 @@
 //! What two kernels do differently, for people and programs.
 
 use super::human::{Style, comparison};
-use super::json::{SCHEMA, changes, finding};
+use super::json;
 use crate::cli::args::Format;
 use crate::compare::{Class, Compared, Comparison};
-use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// Prints comparisons.
@@ -33,28 +32,10 @@ impl<W: Write> Compares<W> {
         }
         let text = match self.format {
             Format::Human => comparison(&self.style, &self.names, told),
-            Format::Json => format!("{}\n", self.json(told)),
+            Format::Json => format!("{}\n", json::comparison(told, &self.names).to_json()?),
         };
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
-    }
-
-    fn json(&self, told: &Comparison) -> Value {
-        let findings = told.findings.iter().map(|(side, found)| {
-            let mut value = finding(found);
-            value["kernel"] = Value::from(self.names[*side].clone());
-            value
-        });
-        json!({
-            "type": "comparison",
-            "schema": SCHEMA,
-            "scenario": told.scenario.path.display().to_string(),
-            "about": told.scenario.about,
-            "kernels": self.names,
-            "class": key(told.class),
-            "steps": changes(&told.diff),
-            "findings": findings.collect::<Vec<_>>(),
-        })
     }
 
     /// Tells of all.
@@ -76,25 +57,9 @@ impl<W: Write> Compares<W> {
                 writeln!(self.out, "{one} and {other}: {}", counts.join(", "))
             }
             Format::Json => {
-                let counts = Class::ALL
-                    .iter()
-                    .map(|class| (key(*class), Value::from(count(class))));
-                let line = json!({
-                    "type": "comparison_summary",
-                    "schema": SCHEMA,
-                    "kernels": self.names,
-                    "classes": counts.collect::<serde_json::Map<_, _>>(),
-                    "not_run": compared.not_run,
-                    "interrupted": compared.interrupted,
-                    "exit_code": compared.exit_code(),
-                });
-                writeln!(self.out, "{line}")
+                let line = json::compared(compared, &self.names);
+                writeln!(self.out, "{}", line.to_json()?)
             }
         }
     }
-}
-
-/// As programs read it.
-fn key(class: Class) -> String {
-    class.name().replace(' ', "_")
 }

@@ -2,7 +2,7 @@
 //! What `tlbdiff cost` prints.
 
 use crate::cost::{OperationCost, SUBSCRIBERS, ScenarioCost, StepCost, Unit};
-use crate::report::json::SCHEMA;
+use crate::report::line::SCHEMA;
 use protocol::message::Count;
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What changed between two kernels of what the model mirrors, for people and programs.
 
-use super::json::SCHEMA;
+use super::line::SCHEMA;
 use crate::cli::args::Format;
 use crate::drift::{Callee, Change, Definition, Drift, Drifted, Pair, Source, changed_lines};
 use serde::Serialize;

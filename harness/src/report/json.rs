@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! For programs: one JSON object a line. `harness/JSON.md` documents it; a
-//! change of meaning changes [`SCHEMA`].
+//! For programs: from events to the lines of [`super::line`].
 
+use super::groups::{Groups, cause};
+use super::line::{self, Line};
 use super::lines::{extent, traced_mm};
+use super::page::is_to_be_looked_at;
 use super::test;
 use super::{Event, Reporter, Rerun, Start, Summary};
-use crate::diff::{Diff, Side, Uncovered};
+use crate::compare::{Class, Compared, Comparison};
+use crate::diff::Diff;
+use crate::finding::{Block, Finding, Side, Sides, Uncovered};
 use crate::history::changes::{Changes, Kind};
 use crate::layer1::Layer1Difference;
-use crate::observe::{ObservedCall, ObservedStep};
+use crate::observe::{ObservedCall, ObservedStep, RangeEvent};
 use crate::outcome::Outcome;
 use crate::reading::Hint;
-use crate::scenario::{Scenario, describe::describe};
+use crate::scenario::{Scenario, Step, describe::describe};
 use crate::text;
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::Verdict;
 use chrono::SecondsFormat;
 use reference_model::{
     Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Unpredicted, Whose,
 };
-use serde_json::{Value, json};
 use std::io::{self, Write};
-use std::path::Path;
-
-/// Version of the schema, in every line.
-pub const SCHEMA: u32 = 2;
 
 /// Prints for programs.
 pub struct Json<W: Write> {
@@ -44,7 +43,7 @@ impl<W: Write> Reporter for Json<W> {
         let Some(line) = self.lines.of(event) else {
             return Ok(());
         };
-        writeln!(self.out, "{line}")?;
+        writeln!(self.out, "{}", line.to_json()?)?;
         self.out.flush()
     }
 }
@@ -54,227 +53,293 @@ impl<W: Write> Reporter for Json<W> {
 pub struct Lines {
     rerun: Rerun,
     kernel: String,
+    groups: Groups,
 }
 
 impl Lines {
     /// What is said of an event, if anything.
-    pub fn of(&mut self, event: &Event) -> Option<Value> {
+    pub fn of(&mut self, event: &Event) -> Option<Line> {
         match event {
             Event::Started(start) => {
                 self.rerun = start.rerun.clone();
                 self.kernel.clone_from(&start.kernel);
-                Some(started(start))
+                self.groups = Groups::default();
+                Some(Line::Start(started(start)))
             }
-            Event::Judged(verdict) => Some(scenario(verdict, &self.kernel, &self.rerun)),
-            Event::Finished(summary) => Some(finished(summary, &self.kernel)),
-            Event::Changed(changes) => Some(changed(changes)),
-            Event::Note(note) => Some(json!({ "type": "note", "schema": SCHEMA, "note": note })),
+            Event::Judged(verdict) => {
+                if is_to_be_looked_at(verdict.outcome()) {
+                    self.groups.add(verdict);
+                }
+                let line = scenario(verdict, &self.kernel, &self.rerun);
+                Some(Line::Scenario(Box::new(line)))
+            }
+            Event::Finished(summary) => {
+                let groups = std::mem::take(&mut self.groups);
+                Some(Line::Summary(finished(summary, &self.kernel, groups)))
+            }
+            Event::Changed(changes) => Some(Line::Changes(changed(changes))),
+            Event::Note(note) => Some(Line::Note { note: note.clone() }),
             Event::AllFinished(_) | Event::Invalid(_) | Event::Progress(_) => None,
         }
     }
 }
 
-fn started(start: &Start) -> Value {
-    json!({
-        "type": "start",
-        "schema": SCHEMA,
-        "run": start.id,
-        "began": start.began.to_rfc3339_opts(SecondsFormat::Millis, true),
-        "board": start.board,
-        "line": start.line,
-        "scenarios": start.scenarios,
-        "backend": start.backend,
-        "kernel": start.kernel,
-        "model_profile": start.profile,
-    })
-}
-
-fn finished(summary: &Summary, kernel: &str) -> Value {
-    let counts = Outcome::ALL.iter().map(|outcome| {
-        (
-            outcome.key(),
-            Value::from(summary.counts.get(outcome).copied().unwrap_or(0)),
-        )
-    });
-    json!({
-        "type": "summary",
-        "schema": SCHEMA,
-        "kernel": kernel,
-        "outcomes": counts.collect::<serde_json::Map<_, _>>(),
-        "not_run": summary.not_run,
-        "stopped": summary.stopped,
-        "interrupted": summary.interrupted,
-        "layer1_checked": summary.checked,
-        "elapsed_ms": summary.elapsed.as_millis() as u64,
-        "first_verdict_ms": summary.first_verdict.map(|time| time.as_millis() as u64),
-        "exit_code": summary.exit_code(),
-    })
-}
-
-fn changed(changes: &Changes) -> Value {
-    let list = |kind: Kind| {
-        let changes = changes.of(kind).map(|change| {
-            json!({
-                "name": change.name,
-                "from": change.from.map(Outcome::key),
-                "to": change.to.key(),
-                "why": change.why,
-            })
-        });
-        Value::from(changes.collect::<Vec<_>>())
-    };
-    let mut value = json!({
-        "type": "changes",
-        "schema": SCHEMA,
-        "board": changes.board,
-        "line": changes.line,
-        "since": changes.since.map(|since| since.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        "still_failing": changes.still,
-        "slower": changes.slower.iter().map(|slower| json!({
-            "name": slower.name,
-            "usual_ms": slower.usual_ms,
-            "elapsed_ms": slower.elapsed_ms,
-        })).collect::<Vec<_>>(),
-    });
-    for kind in Kind::ALL {
-        value[kind.key()] = list(kind);
+fn started(start: &Start) -> line::Start {
+    line::Start {
+        run: start.id.clone(),
+        began: start.began.to_rfc3339_opts(SecondsFormat::Millis, true),
+        board: start.board.clone(),
+        line: start.line.clone(),
+        scenarios: start.scenarios as u64,
+        backend: start.backend.to_owned(),
+        kernel: start.kernel.clone(),
+        model_profile: start.profile.to_owned(),
     }
-    value
 }
 
-fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> Value {
-    json!({
-        "type": "scenario",
-        "schema": SCHEMA,
-        "scenario": verdict.scenario.path.display().to_string(),
-        "name": verdict.scenario.name,
-        "about": verdict.scenario.about,
-        "kernel": kernel,
-        "mms": verdict.scenario.mms,
-        "outcome": verdict.outcome().key(),
-        "why": test::why_of(verdict),
-        "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
-        "runs": verdict.runs,
-        "elapsed_ms": verdict.elapsed.as_millis() as u64,
-        "layer1_checked": verdict.checked,
-        "unpredicted": verdict.unpredicted().map(unpredicted),
-        "steps": (0..verdict.scenario.steps.len()).map(|step| self::step(verdict, step)).collect::<Vec<_>>(),
-        "rerun": rerun.line(verdict),
-    })
+fn finished(summary: &Summary, kernel: &str, groups: Groups) -> line::Summary {
+    let count = |outcome: &Outcome| summary.counts.get(outcome).copied().unwrap_or(0);
+    let outcomes = Outcome::ALL.iter();
+    let causes = groups.into_sorted().into_iter().map(|group| line::Cause {
+        cause: group.cause,
+        outcome: group.outcome,
+        smallest: group.smallest.scenario.name.clone(),
+        scenarios: group.names,
+    });
+    line::Summary {
+        kernel: kernel.to_owned(),
+        outcomes: outcomes
+            .map(|outcome| (outcome.key(), count(outcome)))
+            .collect(),
+        causes: causes.collect(),
+        not_run: summary.not_run,
+        stopped: summary.stopped.clone(),
+        interrupted: summary.interrupted,
+        layer1_checked: summary.checked,
+        elapsed_ms: summary.elapsed.as_millis() as u64,
+        first_verdict_ms: summary.first_verdict.map(|time| time.as_millis() as u64),
+        exit_code: summary.exit_code(),
+    }
+}
+
+fn changed(changes: &Changes) -> line::Changes {
+    let of = |kind: Kind| -> Vec<line::Change> {
+        let changes = changes.of(kind).map(|change| line::Change {
+            name: change.name.clone(),
+            from: change.from,
+            to: change.to,
+            why: change.why.clone(),
+        });
+        changes.collect()
+    };
+    let slower = changes.slower.iter().map(|slower| line::Slower {
+        name: slower.name.clone(),
+        usual_ms: slower.usual_ms,
+        elapsed_ms: slower.elapsed_ms,
+    });
+    let new_causes = changes.new_causes.iter();
+    let new_causes = new_causes.map(|(cause, scenarios)| line::NewCause {
+        cause: cause.clone(),
+        scenarios: *scenarios,
+    });
+    let since = changes.since;
+    let kinds = Kind::ALL.into_iter();
+    line::Changes {
+        board: changes.board.clone(),
+        line: changes.line.clone(),
+        since: since.map(|since| since.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        new_causes: new_causes.collect(),
+        still_failing: changes.still,
+        slower: slower.collect(),
+        kinds: kinds
+            .map(|kind| (kind.key().to_owned(), of(kind)))
+            .collect(),
+    }
+}
+
+fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
+    let scenario = &verdict.scenario;
+    let steps = 0..scenario.steps.len();
+    let fails = is_to_be_looked_at(verdict.outcome());
+    line::Scenario {
+        scenario: scenario.path.display().to_string(),
+        name: scenario.name.clone(),
+        about: scenario.about.clone(),
+        kernel: kernel.to_owned(),
+        mms: scenario.mms.clone(),
+        outcome: verdict.outcome(),
+        why: test::why_of(verdict),
+        cause: fails.then(|| cause(verdict)),
+        checks: verdict
+            .checks
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+        findings: verdict
+            .findings
+            .iter()
+            .map(|found| finding(scenario, found))
+            .collect(),
+        runs: verdict.runs,
+        elapsed_ms: verdict.elapsed.as_millis() as u64,
+        layer1_checked: verdict.checked,
+        unpredicted: verdict.unpredicted().map(unpredicted),
+        steps: steps.map(|index| step(verdict, index)).collect(),
+        rerun: rerun.line(verdict),
+    }
 }
 
 /// What the model expects of a scenario, for `predict`.
-pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Prediction) -> Value {
-    let steps = scenario
-        .steps
-        .iter()
-        .zip(&prediction.steps)
-        .enumerate()
-        .map(|(index, (written, step))| {
-            json!({
-                "step": index + 1,
-                "line": written.line,
-                "source": written.source,
-                "operation": describe(scenario, written),
-                "model": predicted(scenario, step),
-            })
-        });
-    json!({
-        "type": "prediction",
-        "schema": SCHEMA,
-        "scenario": scenario.path.display().to_string(),
-        "about": scenario.about,
-        "model_profile": profile.name,
-        "unpredicted": prediction.unpredicted.map(unpredicted),
-        "steps": steps.collect::<Vec<_>>(),
-    })
-}
-
-fn unpredicted(unpredicted: Unpredicted) -> Value {
-    json!({ "step": unpredicted.step + 1, "why": unpredicted.why })
-}
-
-fn step(verdict: &Verdict, index: usize) -> Value {
-    let written = &verdict.scenario.steps[index];
-    let model = verdict
-        .prediction
-        .as_ref()
-        .and_then(|prediction| prediction.steps.get(index));
-    let kernel = verdict
-        .observation
-        .as_ref()
-        .and_then(|observation| observation.steps.get(index));
-    json!({
-        "step": index + 1,
-        "line": written.line,
-        "source": written.source,
-        "operation": describe(&verdict.scenario, written),
-        "pages": extent(&written.op).map(|(start, end)| [start, end]),
-        "model": model.map(|step| predicted(&verdict.scenario, step)),
-        "kernel": kernel.map(|step| observed(&verdict.scenario, step)),
-    })
-}
-
-fn predicted(scenario: &Scenario, step: &StepPrediction) -> Value {
-    let name = |mm| text::mm_name(scenario, mm);
-    json!({
-        "result": text::result(step.result),
-        "calls": step.calls.iter().map(|call: &Call| json!({
-            "mm": call.mm,
-            "call": text::entry(call.entry),
-            "effects": effects(&call.effects, Value::from(call.mm), &name),
-        })).collect::<Vec<_>>(),
-        "lost": step.lost.iter().map(|(mm, lost)| json!({
-            "mm": mm,
-            "range": range(lost),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn observed(scenario: &Scenario, step: &ObservedStep) -> Value {
-    let name = |mm| text::mm_name(scenario, mm);
-    let call = |call: &ObservedCall| {
-        json!({
-            "seq": call.seq,
-            "mm": call.mm,
-            "call": call.entry.map(text::entry),
-            "effects": effects(&call.effects, Value::from(call.mm), &name),
-        })
-    };
-    let context = step.context.iter().map(|event| {
-        json!({
-            "seq": event.seq,
-            "mm": event.mm,
-            "call": if event.start { "invalidate_range_start" } else { "invalidate_range_end" },
-            "range": range(&event.range),
-            "event": event.event,
-        })
+pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Prediction) -> Line {
+    let steps = scenario.steps.iter().zip(&prediction.steps).enumerate();
+    let steps = steps.map(|(index, (written, step))| line::Step {
+        model: Some(predicted(scenario, step)),
+        ..named(scenario, index, written)
     });
-    json!({
-        "result": text::result(step.result),
-        "calls": step.calls.iter().map(call).collect::<Vec<_>>(),
-        "context": context.collect::<Vec<_>>(),
+    Line::Prediction(line::Prediction {
+        scenario: scenario.path.display().to_string(),
+        about: scenario.about.clone(),
+        model_profile: profile.name.to_owned(),
+        unpredicted: prediction.unpredicted.map(unpredicted),
+        steps: steps.collect(),
     })
 }
 
-/// A range in words of pages, and in bytes: as text, since JSON's numbers end at 2^53.
-fn range(range: &Range) -> Value {
-    json!({
-        "pages": text::range(*range),
-        "start": format!("{:#x}", range.start),
-        "end": format!("{:#x}", range.end),
+/// What two kernels do differently, for `compare`.
+pub(super) fn comparison(told: &Comparison, names: &[String; 2]) -> Line {
+    let scenario = &told.scenario;
+    let findings = told.findings.iter().map(|(side, found)| line::FindingOf {
+        kernel: names[*side].clone(),
+        finding: finding(scenario, found),
+    });
+    Line::Comparison(line::Comparison {
+        scenario: scenario.path.display().to_string(),
+        about: scenario.about.clone(),
+        kernels: names.to_vec(),
+        class: told.class.key(),
+        steps: changes(scenario, &told.diff),
+        findings: findings.collect(),
     })
+}
+
+/// What all comparisons came to.
+pub(super) fn compared(compared: &Compared, names: &[String; 2]) -> Line {
+    let count = |class: &Class| compared.counts.get(class).copied().unwrap_or(0);
+    let classes = Class::ALL.iter();
+    Line::ComparisonSummary(line::ComparisonSummary {
+        kernels: names.to_vec(),
+        classes: classes.map(|class| (class.key(), count(class))).collect(),
+        not_run: compared.not_run,
+        interrupted: compared.interrupted,
+        exit_code: compared.exit_code(),
+    })
+}
+
+fn unpredicted(unpredicted: Unpredicted) -> line::Unpredicted {
+    line::Unpredicted {
+        step: unpredicted.step + 1,
+        why: unpredicted.why.to_owned(),
+    }
+}
+
+fn named(scenario: &Scenario, index: usize, written: &Step) -> line::Step {
+    line::Step {
+        step: index + 1,
+        line: written.line,
+        source: written.source.clone(),
+        operation: describe(scenario, written),
+        ..line::Step::default()
+    }
+}
+
+fn step(verdict: &Verdict, index: usize) -> line::Step {
+    let scenario = &verdict.scenario;
+    let written = &scenario.steps[index];
+    let model = verdict.prediction.as_ref();
+    let model = model.and_then(|prediction| prediction.steps.get(index));
+    let kernel = verdict.observation.as_ref();
+    let kernel = kernel.and_then(|observation| observation.steps.get(index));
+    line::Step {
+        pages: extent(&written.op).map(|(start, end)| [start, end]),
+        model: model.map(|step| predicted(scenario, step)),
+        kernel: kernel.map(|step| observed(scenario, step)),
+        ..named(scenario, index, written)
+    }
+}
+
+fn predicted(scenario: &Scenario, step: &StepPrediction) -> line::ModelStep {
+    let name = |mm| text::mm_name(scenario, mm);
+    let call = |call: &Call| line::Call {
+        seq: None,
+        mm: call.mm,
+        call: Some(text::entry(call.entry)),
+        effects: effects(&call.effects, of_mm(call.mm), &name),
+    };
+    let lost = step.lost.iter().map(|(mm, lost)| line::Lost {
+        mm: *mm,
+        range: range(lost),
+    });
+    line::ModelStep {
+        result: text::result(step.result),
+        calls: step.calls.iter().map(call).collect(),
+        lost: lost.collect(),
+    }
+}
+
+fn observed(scenario: &Scenario, step: &ObservedStep) -> line::KernelStep {
+    let name = |mm| text::mm_name(scenario, mm);
+    let call = |call: &ObservedCall| line::Call {
+        seq: Some(call.seq),
+        mm: call.mm,
+        call: call.entry.map(text::entry),
+        effects: effects(&call.effects, of_mm(call.mm), &name),
+    };
+    let context = |event: &RangeEvent| line::Context {
+        seq: event.seq,
+        mm: event.mm,
+        call: match event.start {
+            true => "invalidate_range_start".to_owned(),
+            false => "invalidate_range_end".to_owned(),
+        },
+        range: range(&event.range),
+        event: event.event,
+    };
+    line::KernelStep {
+        result: text::result(step.result),
+        calls: step.calls.iter().map(call).collect(),
+        context: step.context.iter().map(context).collect(),
+    }
+}
+
+fn of_mm(mm: Option<MmId>) -> Option<u64> {
+    mm.map(|mm| mm as u64)
+}
+
+fn range(range: &Range) -> line::Range {
+    line::Range {
+        pages: text::range(*range),
+        start: format!("{:#x}", range.start),
+        end: format!("{:#x}", range.end),
+    }
 }
 
 /// Effects of a call about an mm; `name` says what another one is called.
-fn effects(effects: &[Effect], mm: Value, name: &dyn Fn(Option<MmId>) -> String) -> Vec<Value> {
+fn effects(
+    effects: &[Effect],
+    mm: Option<u64>,
+    name: &dyn Fn(Option<MmId>) -> String,
+) -> Vec<line::Effect> {
     let effects = effects.iter();
     effects
-        .filter_map(|effect| self::effect(effect, &mm, name))
+        .filter_map(|effect| self::effect(effect, mm, name))
         .collect()
 }
 
-fn effect(effect: &Effect, mm: &Value, name: &dyn Fn(Option<MmId>) -> String) -> Option<Value> {
+fn effect(
+    effect: &Effect,
+    own: Option<u64>,
+    name: &dyn Fn(Option<MmId>) -> String,
+) -> Option<line::Effect> {
     let kind = match effect {
         Effect::Notify(..) => "notify",
         Effect::Fence(Fence::Sbi { .. }) => "sbi_fence",
@@ -282,99 +347,125 @@ fn effect(effect: &Effect, mm: &Value, name: &dyn Fn(Option<MmId>) -> String) ->
         Effect::Fence(Fence::LocalAll { .. } | Fence::LocalPages { .. }) => "local_fence",
         Effect::Enter(_) => return None,
     };
-    let mut value = json!({ "kind": kind, "text": text::effect(effect, name) });
-    if let Effect::Notify(whose, told) = effect {
-        value["range"] = range(told);
-        value["mm"] = match whose {
-            Whose::Own => mm.clone(),
-            Whose::Other(mm) => Value::from(*mm),
-        };
+    let (range, mm) = match effect {
+        Effect::Notify(Whose::Own, told) => (Some(range(told)), own),
+        Effect::Notify(Whose::Other(mm), told) => (Some(range(told)), of_mm(*mm)),
+        Effect::Fence(_) | Effect::Enter(_) => (None, None),
+    };
+    Some(line::Effect {
+        kind: kind.to_owned(),
+        text: text::effect(effect, name),
+        range,
+        mm,
+    })
+}
+
+fn finding(scenario: &Scenario, found: &Finding) -> line::Finding {
+    line::Finding {
+        check: found.check.to_owned(),
+        outcome: found.outcome,
+        why: found.why.clone(),
+        cause: found.cause.clone(),
+        blocks: found
+            .blocks
+            .iter()
+            .map(|shown| block(scenario, shown))
+            .collect(),
     }
-    Some(value)
 }
 
-pub(super) fn finding(finding: &Finding) -> Value {
-    let mut value = match finding {
-        Finding::Layer1(layer1) => json!({
-            "layer": 1,
-            "differences": layer1.differences.iter().map(layer1_difference).collect::<Vec<_>>(),
-        }),
-        Finding::Layer2(diff) => json!({ "layer": 2, "steps": changes(diff) }),
-        Finding::Unsafe(uncovered) => json!({ "uncovered": lost(uncovered) }),
-        Finding::NotRead { diff, hints } => json!({
-            "layer": 2,
-            "steps": changes(diff),
-            "hints": hints.iter().map(hint).collect::<Vec<_>>(),
-        }),
-        Finding::Supposed { uncovered, .. } => json!({ "supposed": lost(uncovered) }),
-        Finding::Known { page, uncovered } => {
-            json!({ "uncovered": lost(uncovered), "page": page.display().to_string() })
-        }
-        Finding::Gone { page } => json!({ "page": page.display().to_string() }),
-        Finding::SnapshotChanged { diff, pending } => {
-            json!({ "steps": changes(diff), "proposed": shown(pending.as_deref()) })
-        }
-        Finding::SnapshotNew { pending } => json!({ "proposed": shown(pending.as_deref()) }),
-        Finding::Varies { counts, diff } => json!({ "counts": counts, "steps": changes(diff) }),
-        Finding::KernelCrashed { what, log } | Finding::ProgramCorrupted { what, log } => {
-            json!({ "what": what, "log": log })
-        }
-        Finding::CouldNotRun { why } | Finding::Skipped { why } => json!({ "why": why }),
-    };
-    value["outcome"] = Value::from(finding.outcome().key());
-    value
+fn block(scenario: &Scenario, block: &Block) -> line::Block {
+    match block {
+        Block::Text(lines) => line::Block::Text {
+            lines: lines.clone(),
+        },
+        Block::Log(log) => line::Block::Log { log: log.clone() },
+        Block::Calls(calls) => line::Block::Calls {
+            calls: calls.iter().map(call_change).collect(),
+        },
+        Block::Steps { sides, diff, hints } => line::Block::Steps {
+            sides: match sides {
+                Sides::ModelKernel => "model_kernel",
+                Sides::SnapshotKernel => "snapshot_kernel",
+                Sides::MostNext => "most_next",
+            }
+            .to_owned(),
+            steps: changes(scenario, diff),
+            hints: hints.iter().map(hint).collect(),
+        },
+        Block::Ranges(ranges) => line::Block::Ranges {
+            ranges: ranges.iter().map(lost).collect(),
+        },
+        Block::Seen(seen) => line::Block::Seen {
+            lines: text::steps(scenario, &seen.0)
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+        },
+        Block::Counts(counts) => line::Block::Counts {
+            counts: counts.clone(),
+        },
+        Block::Page(page) => line::Block::Page {
+            page: page.display().to_string(),
+        },
+        Block::Proposed(pending) => line::Block::Proposed {
+            proposed: pending.display().to_string(),
+        },
+    }
 }
 
-fn hint(hint: &Hint) -> Value {
-    json!({
-        "release": hint.releases[0],
-        "nearest": hint.releases[1],
-        "functions": hint.functions,
-        "more": hint.more,
-        "why_not": hint.why_not,
-    })
+fn hint(hint: &Hint) -> line::Hint {
+    let [release, nearest] = hint.releases.clone();
+    line::Hint {
+        release,
+        nearest,
+        functions: hint.functions.clone(),
+        more: hint.more,
+        why_not: hint.why_not.clone(),
+    }
 }
 
-fn lost(uncovered: &[Uncovered]) -> Vec<Value> {
-    let lost = |lost: &Uncovered| {
-        json!({
-            "side": match lost.side { Side::Model => "model", Side::Kernel => "kernel" },
-            "step": lost.step + 1,
-            "mm": lost.mm,
-            "range": range(&lost.pages),
-        })
-    };
-    uncovered.iter().map(lost).collect()
+fn lost(lost: &Uncovered) -> line::Uncovered {
+    line::Uncovered {
+        side: match lost.side {
+            Side::Model => "model".to_owned(),
+            Side::Kernel => "kernel".to_owned(),
+        },
+        step: lost.step + 1,
+        mm: lost.mm,
+        range: range(&lost.pages),
+    }
 }
 
-fn shown(path: Option<&Path>) -> Option<String> {
-    path.map(|path| path.display().to_string())
-}
-
-fn layer1_difference(difference: &Layer1Difference) -> Value {
+fn call_change(difference: &Layer1Difference) -> line::CallChange {
     let record = &difference.record;
-    json!({
-        "seq": record.seq,
-        "step": difference.step.map(|step| step + 1),
-        "call": difference.entry.map(text::entry),
-        "record": record.kind.name(),
-        "mm": record.mm,
-        "cpumask": format!("{:#x}", record.cpumask),
-        "asid": record.asid,
-        "hart": record.hart,
-        "pid": record.pid,
-        "expected": effects(&difference.expected, Value::from(record.mm), &traced_mm),
-        "followed": effects(&difference.followed, Value::from(record.mm), &traced_mm),
-    })
+    let effects = |effects: &[Effect]| self::effects(effects, Some(record.mm), &traced_mm);
+    line::CallChange {
+        seq: Some(record.seq),
+        step: difference.step.map(|step| step + 1),
+        call: difference.entry.map(text::entry),
+        record: record.kind.name().to_owned(),
+        mm: record.mm,
+        cpumask: format!("{:#x}", record.cpumask),
+        asid: Some(record.asid),
+        hart: record.hart,
+        pid: Some(record.pid),
+        expected: effects(&difference.expected),
+        followed: effects(&difference.followed),
+    }
 }
 
-pub(super) fn changes(diff: &Diff) -> Value {
-    let steps = diff.steps.iter().map(|step| {
-        json!({
-            "step": step.step + 1,
-            "expected": step.expected.as_ref().map(text::StepText::all_lines),
-            "told": step.told.as_ref().map(text::StepText::all_lines),
-        })
+fn changes(scenario: &Scenario, diff: &Diff) -> Vec<line::StepChange> {
+    let steps = diff.steps.iter().map(|differs| {
+        let lines = |side: &Option<crate::steps::Step>| {
+            side.as_ref()
+                .map(|step| text::step(scenario, differs.step, step))
+        };
+        line::StepChange {
+            step: differs.step + 1,
+            expected: lines(&differs.expected),
+            seen: lines(&differs.seen),
+        }
     });
-    Value::from(steps.collect::<Vec<_>>())
+    steps.collect()
 }

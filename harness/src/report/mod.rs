@@ -6,14 +6,17 @@ pub mod compares;
 pub mod costs;
 mod drawing;
 pub mod drifts;
+pub mod groups;
 pub mod human;
 pub mod json;
 pub mod junit;
 pub mod kcidb;
 pub mod ktap;
 pub mod lava;
+pub mod line;
 mod lines;
 pub mod outputs;
+mod page;
 pub mod test;
 
 use crate::history::changes::Changes;

@@ -3,9 +3,10 @@
 
 use super::human;
 use super::{Rerun, Start};
+use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::text;
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::Verdict;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
@@ -77,18 +78,17 @@ impl Test {
     pub fn of(verdict: &Verdict, rerun: &Rerun) -> Test {
         let outcome = verdict.outcome();
         let status = Status::of(outcome);
-        let worst = worst(verdict);
         let elapsed = TimeDelta::from_std(verdict.elapsed).unwrap_or_default();
-        let counts = verdict.findings.iter().find_map(|finding| match finding {
-            Finding::Varies { counts, .. } => Some(counts.clone()),
-            _ => None,
-        });
+        let counts = verdict.findings.iter().find_map(Finding::counts);
+        // What is known is known by its page.
+        let known = verdict.worst().filter(|_| status == Status::Xfail);
+        let page = known.and_then(Finding::page);
         Test {
             name: verdict.scenario.name.clone(),
             about: verdict.scenario.about.clone(),
             status,
             outcome: outcome.name(),
-            why: worst.map(why).unwrap_or_default(),
+            why: why_of(verdict),
             text: match status {
                 Status::Pass => verdict
                     .unpredicted()
@@ -96,8 +96,8 @@ impl Test {
                     .unwrap_or_default(),
                 _ => human::page(verdict, rerun),
             },
-            counts: counts.unwrap_or_default(),
-            page: worst.and_then(page),
+            counts: counts.unwrap_or_default().to_vec(),
+            page: page.map(|page| page.display().to_string()),
             elapsed: verdict.elapsed,
             began: Utc::now() - elapsed,
         }
@@ -130,15 +130,12 @@ impl Test {
     }
 }
 
-fn worst(verdict: &Verdict) -> Option<&Finding> {
-    let outcome = verdict.outcome();
-    let mut findings = verdict.findings.iter();
-    findings.find(|finding| finding.outcome() == outcome)
-}
-
 /// Why a verdict is what it is, in a line; empty where all agree.
 pub fn why_of(verdict: &Verdict) -> String {
-    worst(verdict).map(why).unwrap_or_default()
+    verdict
+        .worst()
+        .map(|finding| finding.why.clone())
+        .unwrap_or_default()
 }
 
 /// The scenarios of a run that have no result, with the reason.
@@ -146,55 +143,6 @@ pub fn not_come_to(start: &Start, told: usize, stopped: Option<&str>) -> Vec<Tes
     let why = stopped.unwrap_or("the run ended before it");
     let left = start.names.iter().skip(told);
     left.map(|name| Test::missing(name, why)).collect()
-}
-
-/// Why it is what it is, in a line.
-pub fn why(finding: &Finding) -> String {
-    match finding {
-        Finding::Layer1(_) => "tlbflush.c did something else than its model".to_owned(),
-        Finding::Layer2(diff) | Finding::NotRead { diff, .. } => {
-            let steps: Vec<String> = diff
-                .steps
-                .iter()
-                .map(|step| (step.step + 1).to_string())
-                .collect();
-            let not_read = match finding {
-                Finding::NotRead { .. } => ", but the model was not read for this release",
-                _ => "",
-            };
-            format!(
-                "kernel and model tell different ranges in step {}{not_read}",
-                steps.join(", ")
-            )
-        }
-        Finding::Supposed { .. } => {
-            "secondary MMUs may not have been told of what was lost".to_owned()
-        }
-        Finding::Unsafe(_) => "secondary MMUs were not told of what was lost".to_owned(),
-        Finding::SnapshotChanged { .. } => "not as in the accepted snapshot".to_owned(),
-        Finding::SnapshotNew { .. } => "there is no accepted snapshot".to_owned(),
-        Finding::Varies { counts, .. } => {
-            let counts: Vec<String> = counts.iter().map(u32::to_string).collect();
-            format!("results vary: {} times", counts.join(", "))
-        }
-        Finding::KernelCrashed { what, .. } | Finding::ProgramCorrupted { what, .. } => {
-            what.clone()
-        }
-        Finding::CouldNotRun { why } | Finding::Skipped { why } => first_line(why),
-        Finding::Known { page, .. } => format!("known: {}", page.display()),
-        Finding::Gone { page } => format!("not wrong any more: {}", page.display()),
-    }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-fn page(finding: &Finding) -> Option<String> {
-    match finding {
-        Finding::Known { page, .. } => Some(page.display().to_string()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 //! What several tests need.
 #![allow(dead_code, reason = "each test uses a part")]
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tlbdiff::backend::recorded::Recorded;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::human::{Human, Style};
-use tlbdiff::report::{Event, Reporter, Start, Summary};
+use tlbdiff::report::{Start, Summary};
 use tlbdiff::run::{MakeBackend, Run, messages};
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;
@@ -28,23 +27,6 @@ pub fn all_scenarios() -> Vec<Arc<Scenario>> {
     scenarios.into_iter().map(Arc::new).collect()
 }
 
-/// Keeps what is told, as people would read it.
-#[derive(Default)]
-pub struct Kept {
-    /// Of verdicts that do not agree, and of the summary.
-    pub text: Vec<u8>,
-}
-
-impl Reporter for Kept {
-    fn tell(&mut self, event: &Event) -> io::Result<()> {
-        let style = Style {
-            quiet: true,
-            ..Style::default()
-        };
-        Human::new(&mut self.text, style).tell(event)
-    }
-}
-
 /// Judges scenarios and gives the summary, with what people would read.
 pub fn judge(
     scenarios: Vec<Arc<Scenario>>,
@@ -59,7 +41,13 @@ pub fn judge(
         profile: judge.profile.name,
         ..Start::default()
     };
-    let mut kept = Kept::default();
+    let style = Style {
+        quiet: true,
+        verbose: true,
+        ..Style::default()
+    };
+    let mut text = Vec::new();
+    let mut human = Human::new(&mut text, style);
     let run = Run {
         scenarios,
         judge,
@@ -70,9 +58,10 @@ pub fn judge(
     };
     let (sender, receiver) = messages();
     let summary = run
-        .run((&sender, &receiver), &mut kept)
+        .run((&sender, &receiver), &mut human)
         .expect("nothing can go wrong in memory");
-    (summary, String::from_utf8(kept.text).expect("text"))
+    drop(human);
+    (summary, String::from_utf8(text).expect("text"))
 }
 
 /// Accepted snapshots in place of a kernel.

@@ -2,10 +2,9 @@
 //! The steps of a scenario, each with the arena: what model and kernel told secondary
 //! MMUs, and which pages were lost.
 
-use super::array;
+use crate::report::line;
 use maud::{Markup, html};
 use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Most steps that are drawn.
@@ -34,25 +33,21 @@ struct Lane {
     told: Vec<Extent>,
 }
 
-/// All steps of a line of JSON.
-pub(super) fn steps(line: &Value) -> Markup {
-    let steps = array(&line["steps"]);
+/// All steps of a result.
+pub(super) fn steps(line: &line::Scenario) -> Markup {
+    let steps = &line.steps;
     html! {
-        ol { @for step in steps.iter().take(STEPS) { (self::step(&line["mms"], step)) } }
+        ol { @for step in steps.iter().take(STEPS) { (self::step(&line.mms, step)) } }
         @if steps.len() > STEPS { p.dim { "and " (steps.len() - STEPS) " more steps" } }
     }
 }
 
-fn step(mms: &Value, step: &Value) -> Markup {
+fn step(mms: &[String], step: &line::Step) -> Markup {
     let lanes = lanes(mms, step);
-    let named = array(&step["pages"]);
-    let named = match named {
-        [start, end] => start.as_u64().zip(end.as_u64()),
-        _ => None,
-    };
+    let named = step.pages.map(|[start, end]| (start, end));
     html! {
         li {
-            code { (step["operation"].as_str().unwrap_or_default()) }
+            code { (step.operation) }
             @if lanes.iter().any(|lane| !lane.told.is_empty()) {
                 (draw(named, &lanes))
             } @else {
@@ -63,34 +58,36 @@ fn step(mms: &Value, step: &Value) -> Markup {
 }
 
 /// Both sides of each mm of which something was told or lost.
-fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
+fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
+    let model = step.model.as_ref();
+    let kernel = step.kernel.as_ref();
+    let sides = [
+        ("model", told(model.map_or(&[], |step| &step.calls))),
+        ("kernel", told(kernel.map_or(&[], |step| &step.calls))),
+    ];
+    let lost = model.map_or(&[][..], |step| &step.lost);
     let mut touched: BTreeSet<u64> = BTreeSet::new();
-    for side in ["model", "kernel"] {
-        touched.extend(told(&step[side]).into_iter().filter_map(|(mm, _)| mm));
+    for (_, told) in &sides {
+        touched.extend(told.iter().filter_map(|(mm, _)| *mm));
     }
-    let lost = array(&step["model"]["lost"]);
-    touched.extend(lost.iter().filter_map(|lost| lost["mm"].as_u64()));
-    let several = array(mms).len() > 1;
+    touched.extend(lost.iter().map(|lost| lost.mm as u64));
     let mut lanes = Vec::new();
     for mm in touched {
-        let name = usize::try_from(mm)
-            .ok()
-            .and_then(|place| array(mms).get(place));
-        let whose = match name.and_then(Value::as_str) {
-            Some(name) if several => format!(" {name}"),
+        let name = usize::try_from(mm).ok().and_then(|index| mms.get(index));
+        let whose = match name {
+            Some(name) if mms.len() > 1 => format!(" {name}"),
             _ => String::new(),
         };
-        for side in ["model", "kernel"] {
-            let told = told(&step[side]).into_iter();
-            let own = told.filter(|(of, _)| *of == Some(mm));
+        for (side, told) in &sides {
+            let own = told.iter().filter(|(of, _)| *of == Some(mm));
             lanes.push(Lane {
                 class: side,
                 label: format!("{side}{whose}"),
-                told: own.map(|(_, extent)| extent).collect(),
+                told: own.map(|(_, extent)| *extent).collect(),
             });
         }
-        let own = lost.iter().filter(|lost| lost["mm"].as_u64() == Some(mm));
-        let told: Vec<Extent> = own.filter_map(|lost| extent(&lost["range"])).collect();
+        let own = lost.iter().filter(|lost| lost.mm as u64 == mm);
+        let told: Vec<Extent> = own.filter_map(|lost| extent(&lost.range)).collect();
         if !told.is_empty() {
             lanes.push(Lane {
                 class: "lost",
@@ -104,24 +101,22 @@ fn lanes(mms: &Value, step: &Value) -> Vec<Lane> {
 
 /// What a side told, each of the mm that the notification is about. Lines that were kept
 /// earlier have not said so: it is the call's then.
-fn told(side: &Value) -> Vec<(Option<u64>, Extent)> {
+fn told(calls: &[line::Call]) -> Vec<(Option<u64>, Extent)> {
     let mut told = Vec::new();
-    for call in array(&side["calls"]) {
-        for effect in array(&call["effects"]) {
-            let mm = effect.get("mm").unwrap_or(&call["mm"]).as_u64();
-            told.extend(extent(&effect["range"]).map(|extent| (mm, extent)));
+    for call in calls {
+        for effect in &call.effects {
+            let mm = effect.mm.or(call.mm.map(|mm| mm as u64));
+            let range = effect.range.as_ref().and_then(extent);
+            told.extend(range.map(|extent| (mm, extent)));
         }
     }
     told
 }
 
 /// In pages of the arena, as much of it as lies there.
-fn extent(range: &Value) -> Option<Extent> {
-    let bytes = |name: &str| {
-        let text = range[name].as_str()?.strip_prefix("0x")?;
-        u64::from_str_radix(text, 16).ok()
-    };
-    let (start, end) = (bytes("start")?, bytes("end")?);
+fn extent(range: &line::Range) -> Option<Extent> {
+    let bytes = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let (start, end) = (bytes(&range.start)?, bytes(&range.end)?);
     if (start, end) == (0, u64::MAX) {
         return Some(Extent::Everything);
     }
@@ -223,23 +218,53 @@ fn axis(window: &Window, spans: &[(u64, u64)]) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    fn range(start: u64, end: u64) -> Value {
+    fn range(start: u64, end: u64) -> line::Range {
         let byte = |page: u64| format!("{:#x}", ARENA_BASE + page * PAGE_SIZE);
-        json!({ "range": { "start": byte(start), "end": byte(end) } })
+        line::Range {
+            pages: format!("[{start},{end})"),
+            start: byte(start),
+            end: byte(end),
+        }
+    }
+
+    fn call(range: line::Range) -> Vec<line::Call> {
+        let effect = line::Effect {
+            range: Some(range),
+            ..line::Effect::default()
+        };
+        vec![line::Call {
+            mm: Some(0),
+            effects: vec![effect],
+            ..line::Call::default()
+        }]
     }
 
     #[test]
     fn both_sides_and_what_was_lost_are_drawn() {
-        let call = |effects: Vec<Value>| json!({ "calls": [{ "mm": 0, "effects": effects }] });
-        let mut model = call(vec![range(4, 6)]);
-        model["lost"] = json!([{ "mm": 0, "range": range(4, 6)["range"] }]);
-        let all = json!({ "range": { "start": "0x0", "end": "0xffffffffffffffff" } });
-        let step = json!({
-            "operation": "munmap [4,6)", "pages": [4, 6], "model": model, "kernel": call(vec![all]),
-        });
-        let drawn = self::step(&json!(["subject"]), &step).into_string();
+        let all = line::Range {
+            start: "0x0".to_owned(),
+            end: "0xffffffffffffffff".to_owned(),
+            ..line::Range::default()
+        };
+        let step = line::Step {
+            operation: "munmap [4,6)".to_owned(),
+            pages: Some([4, 6]),
+            model: Some(line::ModelStep {
+                calls: call(range(4, 6)),
+                lost: vec![line::Lost {
+                    mm: 0,
+                    range: range(4, 6),
+                }],
+                ..line::ModelStep::default()
+            }),
+            kernel: Some(line::KernelStep {
+                calls: call(all),
+                ..line::KernelStep::default()
+            }),
+            ..line::Step::default()
+        };
+        let drawn = self::step(&["subject".to_owned()], &step).into_string();
         for part in [
             "munmap [4,6)",
             "class=\"model\"",
@@ -253,8 +278,12 @@ mod tests {
 
     #[test]
     fn silence_is_told_in_words() {
-        let step = json!({ "operation": "touch <a>", "model": { "calls": [] }, "kernel": null });
-        let drawn = self::step(&json!(["subject"]), &step).into_string();
+        let step = line::Step {
+            operation: "touch <a>".to_owned(),
+            model: Some(line::ModelStep::default()),
+            ..line::Step::default()
+        };
+        let drawn = self::step(&["subject".to_owned()], &step).into_string();
         assert!(drawn.contains("nobody was told") && !drawn.contains("<svg"));
         assert!(drawn.contains("&lt;a&gt;"));
     }

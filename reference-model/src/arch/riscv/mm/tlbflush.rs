@@ -56,6 +56,26 @@ pub fn replay(
     effects
 }
 
+/// The file's function that fences and notifies, for an entry into it: most come to the same.
+pub fn worker(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::ArchTlbbatchAddPending { .. } | Entry::ArchTlbbatchAddPendingRange { .. } => {
+            "arch_tlbbatch_add_pending"
+        }
+        Entry::Release => "mmu_notifier_release",
+        Entry::FlushTlbAll => "flush_tlb_all",
+        Entry::FlushTlbMm
+        | Entry::FlushTlbMmRange { .. }
+        | Entry::FlushTlbPage { .. }
+        | Entry::FlushTlbRange { .. }
+        | Entry::FlushPmdTlbRange { .. }
+        | Entry::FlushPudTlbRange { .. }
+        | Entry::FlushTlbKernelRange { .. }
+        | Entry::ArchTlbbatchFlush
+        | Entry::ArchFlushTlbBatchedPending => "__flush_tlb_range",
+    }
+}
+
 /// [`replay`] into a list that the caller has.
 pub fn replay_into(
     profile: &Profile,

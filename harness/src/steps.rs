@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The one form in which both sides are compared: what each step came to, and what it did that
+//! a trace can show.
+//!
+//! An ASID is 0 here, for which number an address space has depends on what ran before; layer 1
+//! has the real one. Local fences and IPIs are left out where two sides are compared: no probe
+//! sees them.
+
+use crate::observe::{Observation, ObservedStep};
+use reference_model::{Call, Effect, Entry, Fence, MmId, Prediction, StepPrediction, StepResult};
+
+/// What a step came to and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it came to.
+    pub result: StepResult,
+    /// Its entries into `tlbflush.c`, in order.
+    pub calls: Vec<StepCall>,
+}
+
+/// An entry into `tlbflush.c`, and what followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepCall {
+    /// The mm that it is about; none for `arch_tlbbatch_flush`, and for one that is none of the
+    /// scenario's.
+    pub mm: Option<MmId>,
+    /// What was called; none where a notification followed no entry.
+    pub entry: Option<Entry>,
+    /// Notifications and fences.
+    pub effects: Vec<Effect>,
+}
+
+/// What the model, an accepted snapshot or the first of two kernels says. A type of its own, so
+/// that it cannot be swapped with [`Seen`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected(pub Vec<Step>);
+
+/// What a kernel was seen to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(pub Vec<Step>);
+
+/// Which fences of a prediction are of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fences {
+    /// Those that a trace shows.
+    Observable,
+    /// All of them, for people.
+    All,
+}
+
+impl Expected {
+    /// By the model.
+    pub fn of_prediction(prediction: &Prediction) -> Expected {
+        Expected(of_prediction(prediction, Fences::Observable))
+    }
+
+    /// By what was seen before: an accepted snapshot, another kernel, another run.
+    pub fn of_observation(observation: &Observation) -> Expected {
+        Expected(of_observation(observation))
+    }
+}
+
+impl Seen {
+    /// By a kernel.
+    pub fn of(observation: &Observation) -> Seen {
+        Seen(of_observation(observation))
+    }
+}
+
+/// What the model expects of each step.
+pub fn of_prediction(prediction: &Prediction, fences: Fences) -> Vec<Step> {
+    let step = |step: &StepPrediction| Step {
+        result: step.result,
+        calls: step
+            .calls
+            .iter()
+            .map(|call| predicted(call, fences))
+            .collect(),
+    };
+    prediction.steps.iter().map(step).collect()
+}
+
+fn predicted(call: &Call, fences: Fences) -> StepCall {
+    let shows = |effect: &&Effect| match effect {
+        Effect::Notify(..) | Effect::Fence(Fence::Sbi { .. }) => true,
+        Effect::Fence(_) => fences == Fences::All,
+        Effect::Enter(_) => false,
+    };
+    let effects = call.effects.iter().filter(shows).cloned();
+    StepCall {
+        mm: call.mm,
+        entry: Some(call.entry),
+        effects: effects.map(without_asid).collect(),
+    }
+}
+
+fn of_observation(observation: &Observation) -> Vec<Step> {
+    observation.steps.iter().map(seen).collect()
+}
+
+fn seen(step: &ObservedStep) -> Step {
+    let calls = step.calls.iter().map(|call| StepCall {
+        mm: call.mm,
+        entry: call.entry,
+        effects: call.effects.clone(),
+    });
+    Step {
+        result: step.result,
+        calls: calls.collect(),
+    }
+}
+
+/// With 0 for the ASID of a fence that has one.
+pub fn without_asid(mut effect: Effect) -> Effect {
+    if let Effect::Fence(fence) = &mut effect {
+        let (Fence::LocalAll { asid }
+        | Fence::LocalPages { asid, .. }
+        | Fence::Sbi { asid, .. }
+        | Fence::Ipi { asid, .. }) = fence;
+        *asid = asid.map(|_| 0);
+    }
+    effect
+}

@@ -46,6 +46,8 @@ pub struct Human<W: Write> {
     style: Style,
     bar: ProgressBar,
     several: bool,
+    /// All about each failure is told as it comes.
+    at_once: bool,
     groups: Groups,
 }
 
@@ -59,6 +61,7 @@ impl<W: Write> Human<W> {
         };
         Human {
             out,
+            at_once: style.verbose,
             style,
             several: false,
             bar: ProgressBar::with_draw_target(None, target),
@@ -74,6 +77,8 @@ impl<W: Write> Human<W> {
     fn started(&mut self, start: &Start) -> io::Result<()> {
         self.style.rerun = start.rerun.clone();
         self.several = start.several;
+        // Of a single one there is nothing to be put together.
+        self.at_once = self.style.verbose || start.scenarios == 1;
         self.groups = Groups::default();
         if start.several {
             let line = format!(
@@ -101,11 +106,11 @@ impl<W: Write> Human<W> {
         if fails {
             self.groups.add(verdict);
         }
-        if self.style.quiet && (outcome == Outcome::Agree || (fails && !self.style.verbose)) {
+        if self.style.quiet && (outcome == Outcome::Agree || (fails && !self.at_once)) {
             return Ok(());
         }
         let mut page = Page::new(&self.style);
-        let text = match fails && !self.style.verbose {
+        let text = match fails && !self.at_once {
             // All about it is told at the end, with those of the same cause.
             true => {
                 page.head(verdict);
@@ -120,7 +125,7 @@ impl<W: Write> Human<W> {
         self.bar.finish_and_clear();
         let mut text = String::new();
         for group in std::mem::take(&mut self.groups).into_sorted() {
-            text.push_str(&of_group(&self.style, &group));
+            text.push_str(&of_group(&self.style, &group, self.at_once));
         }
         text.push_str(&of_summary(&self.style, "", summary));
         self.print(&text)?;
@@ -164,8 +169,9 @@ impl<W: Write> Reporter for Human<W> {
     }
 }
 
-/// Failures of one cause: what it is, the smallest of them whole, and the others by name.
-fn of_group(style: &Style, group: &Group) -> String {
+/// Failures of one cause: what it is, the smallest of them whole, unless all are told, and the
+/// others by name.
+fn of_group(style: &Style, group: &Group, told: bool) -> String {
     let mut page = Page::new(style);
     let mut text = String::new();
     let count = group.names.len();
@@ -178,7 +184,7 @@ fn of_group(style: &Style, group: &Group) -> String {
         page.line(what);
     }
     text.push_str(&page.finish());
-    if !style.verbose {
+    if !told {
         let smallest = Page::new(style).verdict(&group.smallest);
         text.push_str(&match count {
             1 => smallest,

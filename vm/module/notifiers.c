@@ -35,8 +35,6 @@ static void notify_range(const struct mmu_notifier_range *range, u16 kind)
 		.arg = range->event,
 	};
 
-	if (kind == TLBDIFF_RANGE_START && mmu_notifier_range_blockable(range))
-		rec.flags |= TLBDIFF_F_BLOCKABLE;
 	ring_fill_mm(&rec, range->mm);
 	ring_add(&rec, range->mm);
 }

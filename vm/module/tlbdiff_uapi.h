@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
  * What the tracing module and the agent share. Fixed-width fields only; the
- * agent's mirror of this file is vm/protocol/src/record.rs.
+ * agent's mirror of this file is vm/protocol/src/uapi.rs, which a test compares.
  *
  * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
  * for its own mm, START, MARKs between the steps, STOP, read() until it
@@ -45,7 +45,6 @@ enum tlbdiff_kind {
 };
 
 #define TLBDIFF_F_ATTACHED	0x1u	/* this mm's notifications are traced */
-#define TLBDIFF_F_BLOCKABLE	0x2u	/* RANGE_START: mmu_notifier_range_blockable() */
 #define TLBDIFF_F_HUGETLB	0x4u	/* FLUSH_TLB_RANGE: the vma is hugetlb */
 #define TLBDIFF_F_ALL_HARTS	0x8u	/* SBI_RFENCE: cpu_mask was NULL */
 

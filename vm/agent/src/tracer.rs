@@ -3,68 +3,24 @@
 
 use anyhow::{Context, Result, bail};
 use protocol::message::Count;
-use protocol::record::{ABI_VERSION, Record};
+use protocol::record::Record;
+use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// `struct tlbdiff_hello`
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hello {
-    abi_version: u32,
-    record_size: u32,
-    buffer_records: u32,
-    facts: u32,
-}
-
-/// `struct tlbdiff_mark`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    /// From 0.
-    pub step: u64,
-    /// 0 begin, 1 end.
-    pub phase: u64,
-}
-
-/// `struct tlbdiff_status`
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Status {
-    /// Records made.
-    pub recorded: u64,
-    /// Records lost for want of room.
-    pub lost: u64,
-    /// The caller's mm, as records name it.
-    pub mm: u64,
-    /// How many mms are attached.
-    pub attached: u64,
-}
-
-/// `struct tlbdiff_count`
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counted {
-    phase: u64,
-    cycles: u64,
-    instructions: u64,
-    nanoseconds: u64,
-    calls: u64,
-}
-
 mod ioctl {
-    use super::{Counted, Hello, Mark, Status};
-    nix::ioctl_readwrite!(hello, b't', 0, Hello);
-    nix::ioctl_none!(attach, b't', 1);
-    nix::ioctl_none!(start, b't', 2);
-    nix::ioctl_none!(stop, b't', 3);
-    nix::ioctl_write_ptr!(mark, b't', 4, Mark);
-    nix::ioctl_read!(status, b't', 5, Status);
-    nix::ioctl_none!(flush_stats, b't', 6);
-    nix::ioctl_write_ptr!(subscribe, b't', 7, u32);
-    nix::ioctl_readwrite!(count, b't', 8, Counted);
-    nix::ioctl_none!(detach, b't', 9);
+    use protocol::uapi::{self, Counted, Hello, Mark, Status};
+    nix::ioctl_readwrite_bad!(hello, uapi::IOC_HELLO, Hello);
+    nix::ioctl_none_bad!(attach, uapi::IOC_ATTACH);
+    nix::ioctl_none_bad!(start, uapi::IOC_START);
+    nix::ioctl_none_bad!(stop, uapi::IOC_STOP);
+    nix::ioctl_write_ptr_bad!(mark, uapi::IOC_MARK, Mark);
+    nix::ioctl_read_bad!(status, uapi::IOC_STATUS, Status);
+    nix::ioctl_none_bad!(flush_stats, uapi::IOC_FLUSH_STATS);
+    nix::ioctl_write_ptr_bad!(subscribe, uapi::IOC_SUBSCRIBE, u32);
+    nix::ioctl_readwrite_bad!(count, uapi::IOC_COUNT, Counted);
+    nix::ioctl_none_bad!(detach, uapi::IOC_DETACH);
 }
 
 /// The open trace; closing it undoes all.

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod message;
 pub mod program;
 pub mod record;
+pub mod uapi;
 
 pub use message::{Reply, Request};
 pub use program::{Op, Program};

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The tracing module's records: the mirror of `vm/module/tlbdiff_uapi.h`.
+//! The tracing module's records, as they are read; how they lie in memory is in [`crate::uapi`].
 
+use crate::uapi::RawRecord;
+use std::mem::offset_of;
 use thiserror::Error;
-
-/// `TLBDIFF_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 6;
 
 /// Records that the trace buffer holds where nothing else is asked for.
 pub const DEFAULT_RECORDS: u32 = 65_536;
@@ -56,8 +55,6 @@ pub struct Record {
 
 /// This mm's notifications are traced (`TLBDIFF_F_ATTACHED`).
 pub const F_ATTACHED: u32 = 1 << 0;
-/// The range notification may sleep (`TLBDIFF_F_BLOCKABLE`).
-pub const F_BLOCKABLE: u32 = 1 << 1;
 /// The vma is hugetlb (`TLBDIFF_F_HUGETLB`).
 pub const F_HUGETLB: u32 = 1 << 2;
 /// The fence went to all harts (`TLBDIFF_F_ALL_HARTS`).
@@ -139,7 +136,7 @@ pub enum RecordError {
 
 impl Record {
     /// Size of a record in bytes.
-    pub const SIZE: usize = 80;
+    pub const SIZE: usize = size_of::<RawRecord>();
 
     /// Reads one record from exactly [`Record::SIZE`] bytes.
     ///
@@ -152,20 +149,23 @@ impl Record {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let (seq, kind) = (u64_at(0), u16_at(64));
+        let (seq, kind) = (
+            u64_at(offset_of!(RawRecord, seq)),
+            u16_at(offset_of!(RawRecord, kind)),
+        );
         Ok(Record {
             seq,
-            mm: u64_at(8),
-            start: u64_at(16),
-            end: u64_at(24),
-            arg: u64_at(32),
-            cpumask: u64_at(40),
-            asid: u64_at(48),
-            pid: u32_at(56) as i32,
-            tgid: u32_at(60) as i32,
+            mm: u64_at(offset_of!(RawRecord, mm)),
+            start: u64_at(offset_of!(RawRecord, start)),
+            end: u64_at(offset_of!(RawRecord, end)),
+            arg: u64_at(offset_of!(RawRecord, arg)),
+            cpumask: u64_at(offset_of!(RawRecord, cpumask)),
+            asid: u64_at(offset_of!(RawRecord, asid)),
+            pid: u32_at(offset_of!(RawRecord, pid)) as i32,
+            tgid: u32_at(offset_of!(RawRecord, tgid)) as i32,
             kind: Kind::from_number(kind).ok_or(RecordError::Kind { seq, kind })?,
-            hart: u16_at(66),
-            flags: u32_at(68),
+            hart: u16_at(offset_of!(RawRecord, hart)),
+            flags: u32_at(offset_of!(RawRecord, flags)),
         })
     }
 }

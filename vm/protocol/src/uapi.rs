@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `vm/module/tlbdiff_uapi.h`, once for all in Rust that speak to the module. A test compiles
+//! the header and compares sizes, offsets and numbers.
+
+use std::mem::size_of;
+
+/// `TLBDIFF_ABI_VERSION`
+pub const ABI_VERSION: u32 = 6;
+
+/// `struct tlbdiff_record`, as it lies in the trace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Global order, from 0, without gaps.
+    pub seq: u64,
+    /// Which mm; 0 where there is none.
+    pub mm: u64,
+    /// First byte, or the step of a mark.
+    pub start: u64,
+    /// End, exclusive, or the phase of a mark.
+    pub end: u64,
+    /// Page size, event type, or size of a fence.
+    pub arg: u64,
+    /// Harts, by Linux's numbers.
+    pub cpumask: u64,
+    /// ASID.
+    pub asid: u64,
+    /// The running task.
+    pub pid: i32,
+    /// Its process.
+    pub tgid: i32,
+    /// `enum tlbdiff_kind`
+    pub kind: u16,
+    /// The running hart.
+    pub hart: u16,
+    /// `TLBDIFF_F_*`
+    pub flags: u32,
+    /// Nothing.
+    pub reserved: u64,
+}
+
+/// `struct tlbdiff_hello`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// In: the caller's. Out: the module's.
+    pub abi_version: u32,
+    /// In: the caller's. Out: the module's.
+    pub record_size: u32,
+    /// In: how many records the buffer is to hold; 0 for the module's default.
+    pub buffer_records: u32,
+    /// Out: `TLBDIFF_FACT_*`
+    pub facts: u32,
+}
+
+/// `struct tlbdiff_mark`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// From 0.
+    pub step: u64,
+    /// 0 begin, 1 end.
+    pub phase: u64,
+}
+
+/// `struct tlbdiff_status`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Records made.
+    pub recorded: u64,
+    /// Records lost for want of room.
+    pub lost: u64,
+    /// The caller's mm, as records name it.
+    pub mm: u64,
+    /// How many mms are attached.
+    pub attached: u64,
+}
+
+/// `struct tlbdiff_count`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// In: 0 begin, 1 end.
+    pub phase: u64,
+    /// Cycles.
+    pub cycles: u64,
+    /// Instructions.
+    pub instructions: u64,
+    /// Time.
+    pub nanoseconds: u64,
+    /// Calls of subscribers.
+    pub calls: u64,
+}
+
+/// `_IOC()` of asm-generic/ioctl.h: 1 writes to the kernel, 2 reads from it.
+const fn ioc(direction: u32, number: u32, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | (b't' as u32) << 8 | number
+}
+
+/// `TLBDIFF_IOC_HELLO`
+pub const IOC_HELLO: u32 = ioc(3, 0, size_of::<Hello>());
+/// `TLBDIFF_IOC_ATTACH`
+pub const IOC_ATTACH: u32 = ioc(0, 1, 0);
+/// `TLBDIFF_IOC_START`
+pub const IOC_START: u32 = ioc(0, 2, 0);
+/// `TLBDIFF_IOC_STOP`
+pub const IOC_STOP: u32 = ioc(0, 3, 0);
+/// `TLBDIFF_IOC_MARK`
+pub const IOC_MARK: u32 = ioc(1, 4, size_of::<Mark>());
+/// `TLBDIFF_IOC_STATUS`
+pub const IOC_STATUS: u32 = ioc(2, 5, size_of::<Status>());
+/// `TLBDIFF_IOC_FLUSH_STATS`
+pub const IOC_FLUSH_STATS: u32 = ioc(0, 6, 0);
+/// `TLBDIFF_IOC_SUBSCRIBE`
+pub const IOC_SUBSCRIBE: u32 = ioc(1, 7, size_of::<u32>());
+/// `TLBDIFF_IOC_COUNT`
+pub const IOC_COUNT: u32 = ioc(3, 8, size_of::<Counted>());
+/// `TLBDIFF_IOC_DETACH`
+pub const IOC_DETACH: u32 = ioc(0, 9, 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{F_ALL_HARTS, F_ATTACHED, F_HUGETLB, Kind, Record, fact};
+    use std::fmt::Write as _;
+    use std::mem::offset_of;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Each expression of C, and what it has to be.
+    fn expected() -> Vec<(String, u64)> {
+        let mut all: Vec<(String, u64)> = Vec::new();
+        let mut add = |expression: &str, value: u64| all.push((expression.to_owned(), value));
+        macro_rules! layout {
+            ($c:literal, $rust:ty, $($field:ident),*) => {
+                add(concat!("sizeof(struct ", $c, ")"), size_of::<$rust>() as u64);
+                $(add(
+                    concat!("__builtin_offsetof(struct ", $c, ", ", stringify!($field), ")"),
+                    offset_of!($rust, $field) as u64,
+                );)*
+            };
+        }
+        layout!(
+            "tlbdiff_record",
+            RawRecord,
+            seq,
+            mm,
+            start,
+            end,
+            arg,
+            cpumask,
+            asid,
+            pid,
+            tgid,
+            kind,
+            hart,
+            flags,
+            reserved
+        );
+        layout!(
+            "tlbdiff_hello",
+            Hello,
+            abi_version,
+            record_size,
+            buffer_records,
+            facts
+        );
+        layout!("tlbdiff_mark", Mark, step, phase);
+        layout!("tlbdiff_status", Status, recorded, lost, mm, attached);
+        layout!(
+            "tlbdiff_count",
+            Counted,
+            phase,
+            cycles,
+            instructions,
+            nanoseconds,
+            calls
+        );
+        for (name, value) in [
+            ("ABI_VERSION", ABI_VERSION),
+            ("IOC_HELLO", IOC_HELLO),
+            ("IOC_ATTACH", IOC_ATTACH),
+            ("IOC_START", IOC_START),
+            ("IOC_STOP", IOC_STOP),
+            ("IOC_MARK", IOC_MARK),
+            ("IOC_STATUS", IOC_STATUS),
+            ("IOC_FLUSH_STATS", IOC_FLUSH_STATS),
+            ("IOC_SUBSCRIBE", IOC_SUBSCRIBE),
+            ("IOC_COUNT", IOC_COUNT),
+            ("IOC_DETACH", IOC_DETACH),
+            ("F_ATTACHED", F_ATTACHED),
+            ("F_HUGETLB", F_HUGETLB),
+            ("F_ALL_HARTS", F_ALL_HARTS),
+            ("FACT_KPROBES", fact::KPROBES),
+            ("FACT_FTRACE", fact::FTRACE),
+            ("FACT_SPARSEMEM", fact::SPARSEMEM),
+            ("FACT_ASIDS", fact::ASIDS),
+            ("FACT_SBI_RFENCE", fact::SBI_RFENCE),
+            ("FACT_SVNAPOT", fact::SVNAPOT),
+        ] {
+            add(&format!("TLBDIFF_{name}"), u64::from(value));
+        }
+        for (name, kind) in [
+            ("MARK", Kind::Mark),
+            ("NOTIFY", Kind::Notify),
+            ("RANGE_START", Kind::RangeStart),
+            ("RANGE_END", Kind::RangeEnd),
+            ("RELEASE", Kind::Release),
+            ("SBI_RFENCE", Kind::SbiRfence),
+            ("FLUSH_TLB_ALL", Kind::FlushTlbAll),
+            ("FLUSH_TLB_MM", Kind::FlushTlbMm),
+            ("FLUSH_TLB_MM_RANGE", Kind::FlushTlbMmRange),
+            ("FLUSH_TLB_PAGE", Kind::FlushTlbPage),
+            ("FLUSH_TLB_RANGE", Kind::FlushTlbRange),
+            ("FLUSH_PMD_TLB_RANGE", Kind::FlushPmdTlbRange),
+            ("FLUSH_PUD_TLB_RANGE", Kind::FlushPudTlbRange),
+            ("FLUSH_TLB_KERNEL_RANGE", Kind::FlushTlbKernelRange),
+            ("TLBBATCH_ADD_PENDING", Kind::TlbbatchAddPending),
+            ("TLBBATCH_FLUSH", Kind::TlbbatchFlush),
+            ("TLB_BATCHED_PENDING", Kind::TlbBatchedPending),
+        ] {
+            add(&format!("TLBDIFF_{name}"), u64::from(kind as u16));
+        }
+        all
+    }
+
+    /// What a C compiler says of the header.
+    fn compiled(expressions: &[(String, u64)]) -> Vec<u64> {
+        let header = concat!(env!("CARGO_MANIFEST_DIR"), "/../module/tlbdiff_uapi.h");
+        let mut program =
+            format!("#include <stdio.h>\n#include \"{header}\"\nint main(void)\n{{\n");
+        for (expression, _) in expressions {
+            let _ = writeln!(
+                program,
+                "\tprintf(\"%llu\\n\", (unsigned long long)(unsigned int)({expression}));"
+            );
+        }
+        program += "\treturn 0;\n}\n";
+        let folder = std::env::temp_dir().join(format!("tlbdiff-uapi-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (source, binary) = (folder.join("uapi.c"), folder.join("uapi"));
+        std::fs::write(&source, program).expect("a file");
+        let run = |program: &Path, arguments: &[&Path]| {
+            let output = Command::new(program).args(arguments).output();
+            let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{}: {said}", program.display());
+            String::from_utf8(output.stdout).expect("text")
+        };
+        run(Path::new("cc"), &[&source, Path::new("-o"), &binary]);
+        let told = run(&binary, &[]);
+        std::fs::remove_dir_all(&folder).expect("what was made");
+        let numbers = told.lines().map(|line| line.parse().expect("a number"));
+        numbers.collect()
+    }
+
+    #[test]
+    fn the_header_says_the_same() {
+        let expected = expected();
+        let compiled = compiled(&expected);
+        for ((expression, value), compiled) in expected.iter().zip(&compiled) {
+            assert_eq!(value, compiled, "{expression}");
+        }
+        assert_eq!(expected.len(), compiled.len());
+        // All kinds are among them, and a record is read at these offsets.
+        let kinds = (0..=u16::MAX).filter_map(Kind::from_number).count();
+        let compared = expected.iter().filter(|(name, _)| {
+            let constant = name.strip_prefix("TLBDIFF_");
+            constant.is_some_and(|name| {
+                !["IOC_", "F_", "FACT_", "ABI_"]
+                    .iter()
+                    .any(|p| name.starts_with(p))
+            })
+        });
+        assert_eq!(compared.count(), kinds);
+        assert_eq!(size_of::<RawRecord>(), Record::SIZE);
+    }
+}

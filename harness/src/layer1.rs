@@ -122,7 +122,7 @@ impl<'a> Layer1<'a> {
         effects.retain(|effect| match effect {
             Effect::Notify(..) => attached,
             Effect::Fence(Fence::Sbi { .. }) => true,
-            Effect::Fence(_) | Effect::Enter(_) => false,
+            Effect::Fence(_) => false,
         });
         effects
     }

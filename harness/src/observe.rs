@@ -91,7 +91,7 @@ pub fn told(
     let notified = effects.iter().filter_map(move |effect| match *effect {
         Effect::Notify(Whose::Own, range) => Some((mm, range)),
         Effect::Notify(Whose::Other(mm), range) => Some((mm, range)),
-        Effect::Fence(_) | Effect::Enter(_) => None,
+        Effect::Fence(_) => None,
     });
     notified.chain(released)
 }

@@ -84,7 +84,6 @@ fn predicted(call: &Call, fences: Fences) -> StepCall {
     let shows = |effect: &&Effect| match effect {
         Effect::Notify(..) | Effect::Fence(Fence::Sbi { .. }) => true,
         Effect::Fence(_) => fences == Fences::All,
-        Effect::Enter(_) => false,
     };
     let effects = call.effects.iter().filter(shows).cloned();
     StepCall {

@@ -180,7 +180,6 @@ pub fn effect(effect: &Effect, name: &dyn Fn(Option<MmId>) -> String) -> String 
         Effect::Notify(Whose::Own, told) => format!("told {}", range(*told)),
         Effect::Notify(Whose::Other(mm), told) => format!("{}: told {}", name(*mm), range(*told)),
         Effect::Fence(fence) => self::fence(fence),
-        Effect::Enter(entered) => format!("calls {}", entry(*entered)),
     }
 }
 

@@ -326,9 +326,6 @@ pub enum Effect {
     Notify(Whose, Range),
     /// A fence for the primary TLBs.
     Fence(Fence),
-    /// Another function of the file is called (as `arch_flush_tlb_batched_pending` calls
-    /// `flush_tlb_mm`).
-    Enter(Entry),
 }
 
 /// Whose secondary MMUs a notification tells.

@@ -331,7 +331,7 @@ fn effects(
 ) -> Vec<line::Effect> {
     let effects = effects.iter();
     effects
-        .filter_map(|effect| self::effect(effect, mm, name))
+        .map(|effect| self::effect(effect, mm, name))
         .collect()
 }
 
@@ -339,25 +339,24 @@ fn effect(
     effect: &Effect,
     own: Option<u64>,
     name: &dyn Fn(Option<MmId>) -> String,
-) -> Option<line::Effect> {
+) -> line::Effect {
     let kind = match effect {
         Effect::Notify(..) => "notify",
         Effect::Fence(Fence::Sbi { .. }) => "sbi_fence",
         Effect::Fence(Fence::Ipi { .. }) => "ipi_fence",
         Effect::Fence(Fence::LocalAll { .. } | Fence::LocalPages { .. }) => "local_fence",
-        Effect::Enter(_) => return None,
     };
     let (range, mm) = match effect {
         Effect::Notify(Whose::Own, told) => (Some(range(told)), own),
         Effect::Notify(Whose::Other(mm), told) => (Some(range(told)), of_mm(*mm)),
-        Effect::Fence(_) | Effect::Enter(_) => (None, None),
+        Effect::Fence(_) => (None, None),
     };
-    Some(line::Effect {
+    line::Effect {
         kind: kind.to_owned(),
         text: text::effect(effect, name),
         range,
         mm,
-    })
+    }
 }
 
 fn finding(scenario: &Scenario, found: &Finding) -> line::Finding {

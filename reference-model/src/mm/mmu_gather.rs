@@ -24,7 +24,6 @@ const MAX_TABLE_BATCH: usize = (4096 - 24) / 8;
 pub struct MmuGather {
     start: u64,
     end: u64,
-    fullmm: bool,
     freed_tables: bool,
     cleared_ptes: bool,
     cleared_pmds: bool,
@@ -49,7 +48,6 @@ pub fn tlb_gather_mmu(k: &mut Kernel) -> MmuGather {
     MmuGather {
         start: u64::MAX,
         end: 0,
-        fullmm: false,
         freed_tables: false,
         cleared_ptes: false,
         cleared_pmds: false,
@@ -225,7 +223,8 @@ fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
 
 /// `tlb_flush()` (`arch/riscv/include/asm/tlb.h`)
 fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
-    if tlb.fullmm || tlb.freed_tables {
+    // A gather for all of an mm (`fullmm`) is exit_mmap()'s, of which nobody is told.
+    if tlb.freed_tables {
         k.enter(Entry::FlushTlbMm);
     } else {
         let page_size = tlb_get_unmap_size(tlb);

@@ -23,9 +23,7 @@ pub fn facts() -> Result<System> {
         |name: &str| pages(&meminfo, name).with_context(|| format!("/proc/meminfo has no {name}"));
     Ok(System {
         release: text(uname.release()),
-        version: text(uname.version()),
         harts: harts()?,
-        isa: field(&cpuinfo, "isa").unwrap_or_default(),
         fault_around_bytes: fault_around_bytes()?,
         asids: module & fact::ASIDS != 0,
         sbi_rfence: module & fact::SBI_RFENCE != 0,

@@ -15,7 +15,7 @@ pub use program::{Op, Program};
 pub use record::{Kind, Record};
 
 /// Changes whenever a message, an operation or the framing changes.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// Size of a page, in bytes.
 pub const PAGE_SIZE: u64 = 4096;

@@ -90,12 +90,8 @@ pub enum Reply {
 pub struct System {
     /// `uname -r`.
     pub release: String,
-    /// `uname -v`.
-    pub version: String,
     /// Harts online.
     pub harts: u32,
-    /// The ISA string of hart 0, as /proc/cpuinfo has it.
-    pub isa: String,
     /// The MMU mode (`sv39`, `sv48`, `sv57`), as /proc/cpuinfo has it.
     pub mmu: String,
     /// `fault_around_bytes`.

@@ -157,7 +157,6 @@ pub struct Guest {
     machine: Machine,
     qmp: Qmp,
     system: System,
-    qemu: String,
     timeouts: Timeouts,
     programs: u64,
     spent: Option<String>,
@@ -178,11 +177,6 @@ impl Guest {
     /// What the agent found out about its machine.
     pub fn system(&self) -> &System {
         &self.system
-    }
-
-    /// QEMU's version, as it says it.
-    pub fn qemu_version(&self) -> &str {
-        &self.qemu
     }
 
     /// QEMU's process number.

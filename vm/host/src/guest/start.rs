@@ -5,7 +5,7 @@ use super::{
     Guest, GuestConfig, GuestError, GuestEvent, OLDEST_QEMU,
     arguments::{Begin, QEMU},
     machine::Machine,
-    qmp::{Greeting, Qmp},
+    qmp::Qmp,
     silent,
     state::{SavedState, Writing},
     timers,
@@ -226,7 +226,6 @@ fn uri(file: &Path) -> Result<String, GuestError> {
 struct Qemu {
     machine: Machine,
     qmp: Qmp,
-    greeting: Greeting,
 }
 
 impl Qemu {
@@ -246,11 +245,7 @@ impl Qemu {
                 found: greeting.text,
             });
         }
-        Ok(Qemu {
-            machine,
-            qmp,
-            greeting,
-        })
+        Ok(Qemu { machine, qmp })
     }
 
     fn into_guest(self, config: &GuestConfig, system: System) -> Guest {
@@ -258,7 +253,6 @@ impl Qemu {
             machine: self.machine,
             qmp: self.qmp,
             system,
-            qemu: self.greeting.text,
             timeouts: config.timeouts,
             programs: 0,
             spent: None,

@@ -43,8 +43,6 @@ struct Flush<'a> {
 }
 
 /// All that an entry into the file does, in order.
-///
-/// A call inside the file is told by [`Effect::Enter`], followed by what it does.
 pub fn replay(
     profile: &Profile,
     machine: &Machine,
@@ -289,7 +287,6 @@ impl Flush<'_> {
 
     /// `arch_flush_tlb_batched_pending()`
     fn arch_flush_tlb_batched_pending(&mut self) {
-        self.effects.push(Effect::Enter(Entry::FlushTlbMm));
         self.flush_tlb_mm();
     }
 
@@ -452,7 +449,7 @@ mod tests {
         );
         assert_eq!(
             told(Entry::ArchFlushTlbBatchedPending, ONE_HART),
-            [Effect::Enter(Entry::FlushTlbMm), all, notify(0, u64::MAX)]
+            [all, notify(0, u64::MAX)]
         );
     }
 

@@ -255,6 +255,33 @@ impl Profile {
         }
     }
 
+    /// The profile that speaks for a source tree, by what is in it: `text` has a file's text, from
+    /// the source's root, if there is such a file. What it speaks for may be another release's
+    /// code, with which this one has these in common.
+    pub fn of_source(text: &dyn Fn(&str) -> Option<String>) -> &'static Profile {
+        let says = |file: &str, words: &str| text(file).is_some_and(|text| text.contains(words));
+        let tlbflush = "arch/riscv/mm/tlbflush.c";
+        let tells = says(tlbflush, "mmu_notifier_arch_invalidate_secondary_tlbs");
+        // Of the two forms, "mm: support tlbbatch flush for a range of PTEs" made the later.
+        let takes_range = text(tlbflush).is_some_and(|text| {
+            let rest = text.split_once("void arch_tlbbatch_add_pending(");
+            let parameters = rest.and_then(|(_, rest)| rest.split_once(')'));
+            parameters.is_some_and(|(parameters, _)| parameters.contains("end"))
+        });
+        // try_to_unmap_one() had this for lazyfree huge pages from 6.12 on, until point
+        // releases of 6.12 and 7.3 took it out.
+        let discards = says("mm/rmap.c", "unmap_huge_pmd_locked");
+        let counts = says("include/linux/mmzone.h", "struct lru_cost");
+        match (tells, takes_range) {
+            (false, _) => &Profile::PREPATCH,
+            (true, false) if discards => &Profile::STABLE_107,
+            (true, false) => &Profile::STABLE,
+            (true, true) if counts && discards => &Profile::LINUX_7_3_RC7,
+            (true, true) if counts => &Profile::LINUX_7_3,
+            (true, true) => &Profile::NEXT,
+        }
+    }
+
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<&'static Profile> {
         Profile::ALL.iter().find(|profile| profile.name == name)
@@ -264,6 +291,31 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::Profile;
+
+    #[test]
+    fn a_source_has_a_profile() {
+        let of = |files: &[(&str, &str)]| {
+            let text = |wanted: &str| {
+                let found = files.iter().find(|(path, _)| *path == wanted);
+                found.map(|(_, text)| (*text).to_owned())
+            };
+            Profile::of_source(&text).name
+        };
+        let tlbflush = "arch/riscv/mm/tlbflush.c";
+        let call = "mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);";
+        let page = format!("void arch_tlbbatch_add_pending(batch, mm, uaddr) {{ {call} }}");
+        let range =
+            format!("void arch_tlbbatch_add_pending(batch, mm,\n\tstart, end) {{ {call} }}");
+        let discards = ("mm/rmap.c", "unmap_huge_pmd_locked()");
+        let counts = ("include/linux/mmzone.h", "struct lru_cost {");
+        assert_eq!(of(&[]), "prepatch");
+        assert_eq!(of(&[(tlbflush, "int x;")]), "prepatch");
+        assert_eq!(of(&[(tlbflush, &page)]), "stable");
+        assert_eq!(of(&[(tlbflush, &page), discards]), "6.12.107");
+        assert_eq!(of(&[(tlbflush, &range), discards]), "next");
+        assert_eq!(of(&[(tlbflush, &range), discards, counts]), "7.3-rc7");
+        assert_eq!(of(&[(tlbflush, &range), counts]), "7.3");
+    }
 
     #[test]
     fn a_release_has_a_profile() {

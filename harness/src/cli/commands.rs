@@ -7,7 +7,7 @@ use super::args::{
 };
 use super::config::{
     From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready, profile,
-    scenarios, settings, style,
+    profile_of, scenarios, settings, style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
@@ -191,7 +191,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
     let side = |choice: &KernelChoice| -> Result<(String, Side), Failure> {
         let artifacts = artifacts(choice)?;
         let name = artifacts.kernel.clone();
-        let profile = Profile::by_name(&artifacts.profile).unwrap_or(&Profile::STABLE);
+        let profile = profile_of(choice, &artifacts).unwrap_or(&Profile::STABLE);
         let from = From::Guest(Box::new(settings(&args.guest, artifacts)));
         let backend = backend(&from);
         Ok((name, Side { profile, backend }))

@@ -261,7 +261,7 @@ fn on_guest(
 ) -> Result<KernelRun, Failure> {
     let artifacts = artifacts(choice)?;
     let acted_on = scenarios.iter().map(|scenario| scenario.harts()).max();
-    let own = Profile::by_name(&artifacts.profile);
+    let own = profile_of(choice, &artifacts);
     let (_, read) = Profile::of_release(&artifacts.release);
     let read = read && own.is_some();
     let own = own.unwrap_or(&Profile::STABLE);
@@ -290,6 +290,17 @@ fn on_guest(
             ..settings(&args.guest, artifacts)
         })),
     })
+}
+
+/// The model's profile that speaks for a kernel: as vm/kernels.toml names it, or as its source
+/// tells. None for a name that the model does not know.
+pub fn profile_of(choice: &KernelChoice, artifacts: &Artifacts) -> Option<&'static Profile> {
+    if let Some(name) = &artifacts.profile {
+        return Profile::by_name(name);
+    }
+    let root = source(choice).ok()?;
+    let text = |file: &str| fs::read_to_string(root.join(file)).ok();
+    Some(Profile::of_source(&text))
 }
 
 fn not_read(release: &str, nearest: &Profile) -> String {

@@ -20,8 +20,9 @@ use crate::tree::Tree;
 pub struct Artifacts {
     /// What it was asked for by: a name, `tree:` and a path, or `image:` and a file.
     pub kernel: String,
-    /// The reference model's profile that speaks for it.
-    pub profile: String,
+    /// The reference model's profile that speaks for it, as vm/kernels.toml says; none for a
+    /// developer's kernel, of which its source tells.
+    pub profile: Option<String>,
     /// The kernel that it is a variant of, if it is one.
     pub base: Option<String>,
     /// Where its source was edited: a file and a function each.
@@ -96,7 +97,7 @@ pub fn source(kernel: &KernelChoice) -> Result<PathBuf, VmError> {
 /// What is asked for, before the cache is asked.
 struct Wanted {
     slug: String,
-    profile: String,
+    profile: Option<String>,
     base: Option<String>,
     root: Option<String>,
     board: Board,
@@ -122,7 +123,7 @@ impl Wanted {
                 Ok(Wanted {
                     slug: name,
                     from: From::Named(Overlay::of(&vm_dir, &spec)?),
-                    profile: spec.profile,
+                    profile: Some(spec.profile),
                     base: spec.base,
                     root: spec.root,
                     board: spec.board,
@@ -130,20 +131,19 @@ impl Wanted {
             }
             KernelChoice::Tree(path) => {
                 let tree = Tree::open(path)?;
-                Wanted::own(tree.slug(), tree.profile()?, From::Tree(tree.clone()))
+                Wanted::own(tree.slug(), From::Tree(tree.clone()))
             }
             KernelChoice::Image { image, build } => {
                 let own = OwnImage::open(image, build)?;
-                let profile = own.source().profile()?;
-                Wanted::own(own.slug(), profile, From::Image(own))
+                Wanted::own(own.slug(), From::Image(own))
             }
         }
     }
 
-    fn own(slug: String, profile: &str, from: From) -> Result<Wanted, VmError> {
+    fn own(slug: String, from: From) -> Result<Wanted, VmError> {
         Ok(Wanted {
             slug,
-            profile: profile.to_owned(),
+            profile: None,
             base: None,
             root: None,
             board: Board::default(),
@@ -349,7 +349,7 @@ profile = "stable"
             fs::write(release.join("kernel.release"), "6.12.107\n").unwrap();
             let manifest = Manifest {
                 kernel: kernel.to_owned(),
-                profile: kernel.to_owned(),
+                profile: Some(kernel.to_owned()),
                 base: None,
                 edits: Vec::new(),
                 facts,
@@ -386,7 +386,7 @@ profile = "stable"
     fn what_was_provisioned_is_found() {
         let artifacts = Fixture::new().locate().unwrap();
         assert_eq!(artifacts.kernel, "stable");
-        assert_eq!(artifacts.profile, "stable");
+        assert_eq!(artifacts.profile.as_deref(), Some("stable"));
         assert_eq!(artifacts.release, "6.12.107");
         assert_eq!(artifacts.vmlinux, None);
         assert!(artifacts.image.ends_with("arch/riscv/boot/Image"));
@@ -427,7 +427,7 @@ with = "b"
         let mutant = mutant.unwrap();
         assert_ne!(stable.image, mutant.image);
         assert_ne!(stable.key, mutant.key);
-        assert_eq!(mutant.profile, "own");
+        assert_eq!(mutant.profile.as_deref(), Some("own"));
         assert_eq!(mutant.base.as_deref(), Some("stable"));
         assert_eq!(mutant.edits, ["mm/a.c: f()"]);
         assert_eq!(mutant.board.cpu.as_deref(), Some("rv64,svinval=on"));
@@ -539,7 +539,7 @@ with = "b"
         cache.dir(format!("initramfs/{}", keys.initramfs)).unwrap();
         let manifest = Manifest {
             kernel: slug.to_owned(),
-            profile: "prepatch".to_owned(),
+            profile: None,
             base: None,
             edits: Vec::new(),
             facts,
@@ -574,7 +574,7 @@ with = "b"
         keep(&fixture, &own.slug(), &overlay, (None, Some(record)));
         let artifacts = locate().unwrap();
         assert_eq!(artifacts.release, "6.12.0-mine");
-        assert_eq!(artifacts.profile, "prepatch");
+        assert_eq!(artifacts.profile, None);
         assert!(artifacts.kernel.starts_with("image:/"));
         assert!(artifacts.image.starts_with(fixture.cache().root()));
         files.write("build/Module.symvers", "0x0 f vmlinux EXPORT_SYMBOL\n");

@@ -19,7 +19,7 @@ pub(crate) struct Manifest {
     /// The kernel, as people call it.
     pub(crate) kernel: String,
     /// The reference model's profile that spoke for it.
-    pub(crate) profile: String,
+    pub(crate) profile: Option<String>,
     /// The kernel that it is made from, if it is a variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,

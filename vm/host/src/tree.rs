@@ -96,36 +96,6 @@ impl Tree {
         )
     }
 
-    /// The model's profile that speaks for it, by what its source says.
-    pub(crate) fn profile(&self) -> Result<&'static str, VmError> {
-        let path = self.path.join("arch/riscv/mm/tlbflush.c");
-        let text = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
-        let tells = text.contains("mmu_notifier_arch_invalidate_secondary_tlbs");
-        // Of the two forms, "mm: support tlbbatch flush for a range of PTEs" made the later.
-        let takes_range = text
-            .split_once("void arch_tlbbatch_add_pending(")
-            .and_then(|(_, rest)| rest.split_once(')'))
-            .is_some_and(|(parameters, _)| parameters.contains("end"));
-        // try_to_unmap_one() had this for lazyfree huge pages from 6.12 on, until point
-        // releases of 6.12 and 7.3 took it out.
-        let discards = self.says("mm/rmap.c", "unmap_huge_pmd_locked");
-        let counts = self.says("include/linux/mmzone.h", "struct lru_cost");
-        Ok(match (tells, takes_range) {
-            (false, _) => "prepatch",
-            (true, false) if discards => "6.12.107",
-            (true, false) => "stable",
-            (true, true) if counts && discards => "7.3-rc7",
-            (true, true) if counts => "7.3",
-            (true, true) => "next",
-        })
-    }
-
-    /// Whether a file is there and has those words.
-    fn says(&self, file: &str, words: &str) -> bool {
-        let text = fs::read_to_string(self.path.join(file));
-        text.is_ok_and(|text| text.contains(words))
-    }
-
     /// A file that changed after `since`, if one of those that matter did.
     pub(crate) fn edited_since(&self, since: SystemTime) -> Option<PathBuf> {
         let mut folders: Vec<PathBuf> = WATCHED.iter().map(|name| self.path.join(name)).collect();
@@ -243,30 +213,5 @@ mod tests {
             assert!(edited.ends_with(name), "{}", edited.display());
             fs::remove_file(root.path().join(&edited)).unwrap();
         }
-    }
-
-    #[test]
-    fn the_profile_is_what_the_source_says() {
-        let root = tree(MAKEFILE);
-        let tree = Tree::open(root.path()).unwrap();
-        assert_eq!(tree.profile().unwrap(), "prepatch");
-        let call = "mmu_notifier_arch_invalidate_secondary_tlbs(mm, start, end);";
-        fs::write(root.path().join("arch/riscv/mm/tlbflush.c"), call).unwrap();
-        assert_eq!(tree.profile().unwrap(), "stable");
-        for folder in ["mm", "include/linux"] {
-            fs::create_dir_all(root.path().join(folder)).unwrap();
-        }
-        let rmap = root.path().join("mm/rmap.c");
-        fs::write(&rmap, "unmap_huge_pmd_locked()").unwrap();
-        assert_eq!(tree.profile().unwrap(), "6.12.107");
-        let later = "void arch_tlbbatch_add_pending(batch, mm,\n\tstart, unsigned long end)";
-        let text = format!("{later} {{ {call} }}");
-        fs::write(root.path().join("arch/riscv/mm/tlbflush.c"), text).unwrap();
-        assert_eq!(tree.profile().unwrap(), "next");
-        let mmzone = root.path().join("include/linux/mmzone.h");
-        fs::write(mmzone, "struct lru_cost {").unwrap();
-        assert_eq!(tree.profile().unwrap(), "7.3-rc7");
-        fs::remove_file(rmap).unwrap();
-        assert_eq!(tree.profile().unwrap(), "7.3");
     }
 }

@@ -236,7 +236,7 @@ fn state(name: String) -> String {
             format!(
                 "Linux {} is up to date; model profile {}{}{on}",
                 artifacts.release,
-                artifacts.profile,
+                artifacts.profile.unwrap_or_default(),
                 edits.collect::<String>()
             )
         }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub(super) fn config() -> GuestConfig {
     GuestConfig::new(Artifacts {
         kernel: "stable".into(),
-        profile: "stable".into(),
+        profile: Some("stable".into()),
         base: None,
         edits: Vec::new(),
         board: crate::Board::default(),

@@ -272,7 +272,7 @@ fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {
     let edits = overlay.edits.iter().map(Edit::place).collect();
     Manifest {
         kernel: provision.kernel.clone(),
-        profile: spec.profile.clone(),
+        profile: Some(spec.profile.clone()),
         base: spec.base.clone(),
         edits,
         facts,
@@ -341,7 +341,7 @@ fn own(provision: &mut Provision, tree: &Tree, wishes: &Wishes) -> Result<(), Vm
     };
     Manifest {
         kernel: provision.kernel.clone(),
-        profile: tree.profile()?.to_owned(),
+        profile: None,
         base: None,
         edits: Vec::new(),
         facts,
@@ -378,7 +378,7 @@ fn own_image(provision: &mut Provision, own: &OwnImage, wishes: &Wishes) -> Resu
     guest(provision, &kbuild, &rustc, &facts, &keys, Some(&folder))?;
     Manifest {
         kernel: provision.kernel.clone(),
-        profile: own.source().profile()?.to_owned(),
+        profile: None,
         base: None,
         edits: Vec::new(),
         facts,

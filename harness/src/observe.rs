@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From calls to an [`Observation`]: the subject's mm only, the arena only, by step.
+//! From calls to an [`Observation`]: the actors' mms only, the arena only, by step.
 
 use crate::convert::{address, hart};
 use crate::steps::without_asid;
@@ -96,7 +96,7 @@ pub fn told(
     notified.chain(released)
 }
 
-/// Gathers what may belong to an observation; which process was the subject is known at the end.
+/// Gathers what may belong to an observation; which processes were the actors is known at the end.
 #[derive(Debug, Default)]
 pub struct Observer {
     calls: Vec<TracedCall>,
@@ -279,7 +279,7 @@ fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
 
 impl ObservedCall {
     /// Its arguments, or what it told, touch the arena. A call for another
-    /// part of the subject (its stack, its data) is noise of the replay.
+    /// part of an actor (its stack, its data) is noise of the replay.
     fn concerns_arena(&self) -> bool {
         let told = told(self.mm, self.entry, &self.effects).map(|(_, range)| range);
         self.entry

@@ -4,7 +4,7 @@
 //! since then says where to look.
 
 use crate::drift::{Source, changed_lines, drift};
-use reference_model::mirrored::{self, Mirror, mirrors};
+use reference_model::mirrored::{self, mirrors};
 use reference_model::{Op, forms};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -28,6 +28,15 @@ pub enum Reading {
 }
 
 impl Reading {
+    /// What the kernel calls itself and the release that the model speaks for, where these are
+    /// not the same.
+    pub fn releases(&self) -> Option<[&str; 2]> {
+        match self {
+            Reading::Read => None,
+            Reading::NotRead(nearest) => Some([&nearest.release, &nearest.nearest]),
+        }
+    }
+
     /// What may explain that the model is wrong of a step; none where it speaks for it.
     pub fn hint(&self, op: &Op) -> Option<Hint> {
         match self {
@@ -107,6 +116,10 @@ impl Nearest {
         };
         let (old, new, mirrors) = (read(old)?, read(new)?, mirrors());
         let mut changed = Changed::default();
+        for mirror in &mirrors {
+            let calls = changed.calls.entry(mirror.name).or_default();
+            calls.extend(&mirror.calls);
+        }
         for drifted in drift(&old, &new, &mirrors).mirrored {
             if drifted.pair.only_moved() {
                 continue;
@@ -128,6 +141,8 @@ impl Nearest {
 /// What changed since the nearest release.
 #[derive(Debug, Default)]
 struct Changed {
+    /// What the model's functions call, by their names.
+    calls: BTreeMap<&'static str, BTreeSet<&'static str>>,
     /// The kernel's functions, by the model's function that mirrors them.
     by_mirror: BTreeMap<String, Vec<String>>,
     /// Those in which a line changed that is about flushing.
@@ -144,11 +159,6 @@ fn is_of_flushing(line: &str) -> bool {
 /// What changed of what a function of the model comes to: what is about flushing first, and
 /// then by how many calls away it is.
 fn reached(changed: &Changed, entry: &str) -> Vec<String> {
-    let mirrors = mirrors();
-    let mut by_name: BTreeMap<&str, Vec<&Mirror>> = BTreeMap::new();
-    for mirror in &mirrors {
-        by_name.entry(mirror.name).or_default().push(mirror);
-    }
     let (mut queue, mut seen) = (VecDeque::from([entry]), BTreeSet::from([entry]));
     let mut found = Vec::new();
     while let Some(name) = queue.pop_front() {
@@ -157,9 +167,8 @@ fn reached(changed: &Changed, entry: &str) -> Vec<String> {
                 found.push(kernel.clone());
             }
         }
-        let called = by_name.get(name).into_iter().flatten();
-        for next in called.flat_map(|mirror| &mirror.calls) {
-            if by_name.contains_key(next) && seen.insert(next) {
+        for &next in changed.calls.get(name).into_iter().flatten() {
+            if changed.calls.contains_key(next) && seen.insert(next) {
                 queue.push_back(next);
             }
         }

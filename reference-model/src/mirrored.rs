@@ -370,6 +370,55 @@ mod tests {
     }
 
     #[test]
+    fn each_operation_begins_with_a_function_of_the_model() {
+        let (addr, len, advice, mm, file) = (0, 0, 0, 0, 0);
+        let ops = [
+            Op::Mmap {
+                addr,
+                len,
+                prot: 0,
+                flags: 0,
+                file: None,
+                offset: 0,
+            },
+            Op::Munmap { addr, len },
+            Op::Mprotect { addr, len, prot: 0 },
+            Op::Madvise { addr, len, advice },
+            Op::Touch {
+                addr,
+                len,
+                every: 1,
+                write: false,
+            },
+            Op::Reclaim { bytes: 0 },
+            Op::Run,
+            Op::Fork { child: 0, mm },
+            Op::Exit,
+            Op::Exec { mm },
+            Op::Ftruncate { file, len },
+            Op::PunchHole {
+                file,
+                offset: 0,
+                len,
+            },
+            Op::ProcessMadvise {
+                of: 0,
+                addr,
+                len,
+                advice,
+            },
+        ];
+        for op in &ops {
+            let name = entry(op);
+            let found = mirrors().into_iter().find(|mirror| mirror.name == name);
+            assert!(
+                found.is_some(),
+                "{op:?} begins with {name}, which is not there"
+            );
+        }
+    }
+
+    #[test]
     fn no_file_of_the_model_is_missing() {
         // These mirror nothing of the kernel.
         let apart = [

@@ -21,32 +21,29 @@ pub(super) const CHECK: Check = Check {
 
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let Lost { certain, supposed } = lost(case)?;
-    let mut findings = Vec::new();
     let read = matches!(case.reading, Reading::Read);
-    if read && !certain.is_empty() && !known::is_met(case, &certain) {
-        findings.push(finding(
-            Outcome::Unsafe,
-            "unsafe: secondary MMUs were not notified of what was lost",
-            certain.clone(),
-        ));
+    let mut findings = Vec::new();
+    if !certain.is_empty() && !known::is_met(case, &certain) {
+        let (outcome, why) = match read {
+            true => (
+                Outcome::Unsafe,
+                "unsafe: secondary MMUs were not notified of what was lost",
+            ),
+            false => (
+                Outcome::ModelNotRead,
+                "perhaps unsafe: the model was not read for this release, so that this is a guess",
+            ),
+        };
+        findings.push(finding(outcome, why, certain));
     }
     if !supposed.is_empty() {
-        findings.push(finding(
-            if read {
-                Outcome::Differs
-            } else {
-                Outcome::ModelNotRead
-            },
-            "perhaps unsafe: the kernel did not do what the model expects, so that this is a guess",
-            supposed,
-        ));
-    }
-    if !read && !certain.is_empty() && !known::is_met(case, &certain) {
-        findings.push(finding(
-            Outcome::ModelNotRead,
-            "perhaps unsafe: the model was not read for this release, so that this is a guess",
-            certain,
-        ));
+        let outcome = match read {
+            true => Outcome::Differs,
+            false => Outcome::ModelNotRead,
+        };
+        let why =
+            "perhaps unsafe: the kernel did not do what the model expects, so that this is a guess";
+        findings.push(finding(outcome, why, supposed));
     }
     Some(findings)
 }
@@ -135,6 +132,7 @@ pub fn uncovered(
     }
     found
 }
+
 /// What is left of a range without the pages that others cover whole.
 fn subtract(range: Range, covers: &[Range]) -> Vec<Range> {
     let mut left = vec![range];

@@ -35,14 +35,18 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
         _ => "layer 2 differs, layer 1 agrees: the mm core, or the model of it",
     };
     let hints = hints(case, &diff);
-    let mut finding = Finding::new(CHECK.name, Outcome::Differs, whose)
-        .because(diff.steps.first().map(|step| cause(case, step)));
-    if let Some([release, nearest]) = hints.first().map(|hint| &hint.releases) {
-        finding.outcome = Outcome::ModelNotRead;
-        finding.blocks.push(Block::Text(vec![format!(
-            "the model was not read for Linux {release} but for {nearest}: what changed since may be right"
-        )]));
+    let cause = diff.steps.first().map(|step| cause(case, step));
+    let finding = match case.reading.releases() {
+        None => Finding::new(CHECK.name, Outcome::Differs, whose),
+        Some([release, nearest]) => {
+            let not_read = format!(
+                "the model was not read for Linux {release} but for {nearest}: what changed since may be right"
+            );
+            Finding::new(CHECK.name, Outcome::ModelNotRead, whose)
+                .with(Block::Text(vec![not_read]))
+        }
     }
+    .because(cause);
     let sides = Sides::ModelKernel;
     Some(vec![finding.with(Block::Steps { sides, diff, hints })])
 }

@@ -6,8 +6,8 @@ use super::args::{
     ProvisionArgs, RunArgs,
 };
 use super::config::{
-    From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready, profile,
-    profile_of, scenarios, settings, style,
+    From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready,
+    make_own_ready_for, profile, profile_of, scenarios, settings, style,
 };
 use super::{Failure, interrupt};
 use crate::backend::Backend;
@@ -37,7 +37,7 @@ use vm::KernelChoice;
 
 /// Runs scenarios on kernels and on the model, and compares.
 pub fn run(args: RunArgs) -> Result<u8, Failure> {
-    make_own_ready(&args.kernel, &args.selection)?;
+    make_own_ready_for(&args)?;
     let heard = listen()?;
     let mut outputs = outputs(&args)?;
     Ok(worst(&run_telling(args, &heard, &mut outputs)?))
@@ -179,7 +179,9 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         kernel_tree: args.kernel_tree.clone(),
         own_image: args.own_image.clone(),
     };
-    make_own_ready(&kernels, &args.selection)?;
+    if choices(&kernels)?.len() == 2 {
+        make_own_ready(&kernels, &args.selection)?;
+    }
     let (sender, interrupted) = messages();
     interrupt::listen(sender)?;
     let scenarios = scenarios(&args.selection)?;

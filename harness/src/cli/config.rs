@@ -537,6 +537,20 @@ pub fn choices(args: &KernelArgs) -> Result<Vec<KernelChoice>, Failure> {
 ///
 /// # Errors
 /// A tree or an image is none, or the only kernel does not build.
+pub fn make_own_ready_for(args: &RunArgs) -> Result<(), Failure> {
+    // What is wrong with the command line is told sooner, too, and where nothing is run in a
+    // guest nothing is built.
+    args.model_profile.as_deref().map(profile).transpose()?;
+    match places(args)?.is_empty() && !recorded(args) {
+        true => make_own_ready(&args.kernel, &args.selection),
+        false => Ok(()),
+    }
+}
+
+/// The same, of kernels that are run in guests.
+///
+/// # Errors
+/// The same.
 pub fn make_own_ready(args: &KernelArgs, selection: &Selection) -> Result<(), Failure> {
     let is_own = |choice: &&KernelChoice| !matches!(choice, KernelChoice::Named(_));
     let choices = choices(args)?;

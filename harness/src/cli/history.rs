@@ -4,7 +4,7 @@
 use super::Failure;
 use super::args::{HistoryArgs, NightlyArgs, RunArgs};
 use super::commands::{listen, outputs, run_telling, worst};
-use super::config::make_own_ready;
+use super::config::make_own_ready_for;
 use crate::history::recorder::{Recorder, Recording};
 use crate::history::show::{self, Choice};
 use crate::history::{self, HistoryError, Store, import};
@@ -22,7 +22,7 @@ pub fn database(named: Option<&PathBuf>) -> PathBuf {
 
 /// Runs scenarios, keeps their results, and says what changed.
 pub fn nightly(args: NightlyArgs) -> Result<u8, Failure> {
-    make_own_ready(&args.run.kernel, &args.run.selection)?;
+    make_own_ready_for(&args.run)?;
     let heard = listen()?;
     let mut recorder = Recorder::new(&database(args.history.as_ref()))?;
     // What agrees night after night is for the history to show.

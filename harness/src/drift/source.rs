@@ -34,7 +34,7 @@ const APART: &[&str] = &["tests", "kunit"];
 /// A kernel's source.
 #[derive(Debug)]
 pub struct Source {
-    /// As people call it: `7.2 (next)`.
+    /// As it was asked for by: a name, or a folder.
     pub name: String,
     files: Vec<File>,
     names: HashMap<String, Vec<Place>>,
@@ -70,7 +70,7 @@ impl Source {
     /// Reads a tree.
     ///
     /// # Errors
-    /// It cannot be read, or is no kernel's.
+    /// It cannot be read.
     pub fn read(name: String, root: &Path) -> io::Result<Source> {
         let mut files = Vec::new();
         for place in PLACES {

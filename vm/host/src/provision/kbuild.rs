@@ -90,11 +90,7 @@ impl<'a> Kbuild<'a> {
         if lost.needed.is_empty() {
             return Ok(());
         }
-        let needed: String = lost
-            .needed
-            .iter()
-            .map(|line| format!("\n  {line}"))
-            .collect();
+        let needed = lost.needed_lines();
         Err(stage.fail(format!(
             "these lines of the configuration are needed, and have no effect on this source (an \
              unmet dependency, or an option that is gone or has another name; \

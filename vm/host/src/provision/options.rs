@@ -48,6 +48,14 @@ pub(super) struct Lost {
     pub(super) missing: Vec<String>,
 }
 
+impl Lost {
+    /// What is needed, each on a line of its own behind a line break.
+    pub(super) fn needed_lines(&self) -> String {
+        let lines = self.needed.iter();
+        lines.map(|line| format!("\n  {line}")).collect()
+    }
+}
+
 impl Options {
     /// Reads the list of a checkout.
     pub(super) fn read(checkout: &Path) -> Result<Options, VmError> {

@@ -65,11 +65,7 @@ fn refuse(own: &OwnImage, lost: &Lost) -> Result<(), VmError> {
     if lost.needed.is_empty() {
         return Ok(());
     }
-    let needed: String = lost
-        .needed
-        .iter()
-        .map(|line| format!("\n  {line}"))
-        .collect();
+    let needed = lost.needed_lines();
     Err(VmError::BadTree {
         path: own.build().to_owned(),
         why: format!(

@@ -10,13 +10,14 @@
 mod common;
 
 use common::scenarios;
+use protocol::Tracing;
 use reference_model::Profile;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use tlbdiff::backend::guest::{GuestBackend, Settings};
-use tlbdiff::convert::{Tracing, to_program};
+use tlbdiff::convert::to_run;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::Reading;
@@ -105,8 +106,8 @@ fn steps(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
     let mut guest = Guest::start(&config(harts)?, &mut drop)?;
     let mut took = Vec::new();
     for _ in 0..ROUNDS {
-        let program = to_program(scenario, harts, Tracing::default()).ok_or("too few harts")?;
-        let report = guest.run(&program, TIMEOUT, &mut drop)?;
+        let run = to_run(scenario, harts, Tracing::default()).ok_or("too few harts")?;
+        let report = guest.run(&run, TIMEOUT, &mut drop)?;
         took.push(report.step_ns.iter().sum::<u64>() as f64 / 1e6);
     }
     took.sort_by(f64::total_cmp);
@@ -123,8 +124,8 @@ fn boot(scenario: &Scenario, harts: u32) -> Result<f64, Box<dyn Error>> {
     for _ in 0..BOOTS {
         let begin = Instant::now();
         let mut guest = Guest::start(&config, &mut drop)?;
-        let program = to_program(scenario, harts, Tracing::full(0)).ok_or("too few harts")?;
-        guest.run(&program, TIMEOUT, &mut drop)?;
+        let run = to_run(scenario, harts, Tracing::full(0)).ok_or("too few harts")?;
+        guest.run(&run, TIMEOUT, &mut drop)?;
         guest.stop();
         took.push(ms(begin.elapsed()));
     }

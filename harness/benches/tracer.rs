@@ -9,9 +9,10 @@
 mod common;
 
 use common::{root, scenarios};
+use protocol::Tracing;
 use std::error::Error;
 use std::time::Duration;
-use tlbdiff::convert::{Tracing, to_program};
+use tlbdiff::convert::to_run;
 use tlbdiff::scenario::Scenario;
 use vm::KernelChoice;
 use vm::guest::{Guest, GuestConfig};
@@ -67,8 +68,8 @@ fn measure(guest: &mut Guest, scenario: &Scenario) -> Result<Cost, Box<dyn Error
             ..Tracing::default()
         };
         let harts = guest.system().harts;
-        let program = to_program(scenario, harts, tracing).ok_or("too few harts")?;
-        let report = guest.run(&program, TIMEOUT, &mut drop)?;
+        let run = to_run(scenario, harts, tracing).ok_or("too few harts")?;
+        let report = guest.run(&run, TIMEOUT, &mut drop)?;
         took[usize::from(on)].push(report.step_ns.iter().sum::<u64>());
         records = report.recorded;
     }

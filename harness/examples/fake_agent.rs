@@ -61,7 +61,7 @@ fn system() -> System {
 /// The kernel warned of the steps, and warns of other things all the time.
 fn tainted() -> Report {
     Report {
-        steps: vec![protocol::program::StepResult::Ok; 3],
+        steps: vec![operations::StepResult::Ok; 3],
         taint_after: 1 << 9,
         kernel_warnings: vec!["WARNING: CPU: 1 at mm/memory.c".to_owned()],
         ..Report::default()

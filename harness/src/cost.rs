@@ -6,8 +6,8 @@ use crate::backend::Backend;
 use crate::finding::Finding;
 use crate::scenario::Scenario;
 use crate::scenario::describe::operation;
+use operations::Course;
 use protocol::message::{Count, Report};
-use protocol::program::Op;
 use std::collections::BTreeMap;
 
 /// How many subscribers there are, each time.
@@ -104,7 +104,7 @@ fn order(round: usize) -> [usize; SUBSCRIBERS.len()] {
 }
 
 fn check_whole(scenario: &Scenario, report: &Report) -> Result<(), Finding> {
-    let (done, all) = (report.step_counts.len(), scenario.steps.len());
+    let (done, all) = (report.step_counts.len(), scenario.program.steps.len());
     if done == all {
         return Ok(());
     }
@@ -113,10 +113,11 @@ fn check_whole(scenario: &Scenario, report: &Report) -> Result<(), Finding> {
 }
 
 fn countable(scenario: &Scenario) -> impl Iterator<Item = StepCost> {
-    let elsewhere = |op: &Op| matches!(op, Op::Exec { .. } | Op::Exit | Op::Run);
-    let steps = scenario.steps.iter().enumerate();
+    let elsewhere =
+        |course: Course| matches!(course, Course::Exec { .. } | Course::Exit | Course::Run);
+    let steps = scenario.program.steps.iter().enumerate();
     steps
-        .filter(move |(_, step)| !elsewhere(&step.op))
+        .filter(move |(_, step)| !elsewhere(step.op.course()))
         .map(|(step, written)| StepCost {
             step,
             operation: operation(scenario, &written.op),

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From calls to an [`Observation`]: the actors' mms only, the arena only, by step.
 
-use crate::convert::{address, hart};
+use crate::convert::hart;
 use crate::steps::without_asid;
 use crate::trace::{self, Traced, TracedCall};
+use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use protocol::message::Report;
-use protocol::program::StepResult as GuestResult;
 use protocol::record::{Kind, Record};
-use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Whose};
 use std::collections::HashMap;
 
@@ -215,9 +214,9 @@ impl<'a> Mms<'a> {
     }
 }
 
-fn empty_step(result: &GuestResult) -> ObservedStep {
+fn empty_step(result: &StepResult) -> ObservedStep {
     ObservedStep {
-        result: result_of(*result),
+        result: *result,
         calls: Vec::new(),
         context: Vec::new(),
     }
@@ -336,16 +335,4 @@ fn range_event(record: &Record, mms: &Mms<'_>) -> Option<RangeEvent> {
         range,
         event: record.arg,
     })
-}
-
-fn result_of(result: GuestResult) -> StepResult {
-    match result {
-        GuestResult::Ok => StepResult::Ok,
-        GuestResult::Errno(errno) => StepResult::Errno(errno),
-        GuestResult::Signal { signal, page } => StepResult::Signal {
-            signal,
-            addr: address(page),
-        },
-        GuestResult::Unborn => StepResult::Unborn,
-    }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From the text of an observation back to the observation: the inverse of [`crate::text`].
 
-use crate::convert::address;
 use crate::observe::{Observation, ObservedCall, ObservedStep};
 use crate::scenario::Scenario;
 use crate::text::{ANOTHER_MM, NO_CALL, UNBORN, UNITS, title};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use operations::address;
 use reference_model::{Effect, Entry, Fence, Range, StepResult, Whose};
 use thiserror::Error;
 
@@ -79,7 +79,7 @@ pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError>
             });
         }
     }
-    let (told, steps) = (observation.steps.len(), scenario.steps.len());
+    let (told, steps) = (observation.steps.len(), scenario.program.steps.len());
     if told < steps {
         Err(ParseError::TooFew { told, steps })
     } else {
@@ -101,7 +101,7 @@ fn parse_result(text: &str) -> Option<StepResult> {
         };
         return Some(StepResult::Signal {
             signal,
-            addr: parse_place(page)?,
+            page: page.parse().ok()?,
         });
     }
     let errno = match text.strip_prefix("errno ") {
@@ -253,7 +253,7 @@ fn parse_place(text: &str) -> Option<u64> {
         None => text
             .parse()
             .ok()
-            .filter(|page| *page <= protocol::ARENA_PAGES)
+            .filter(|page| *page <= operations::ARENA_PAGES)
             .map(address),
     }
 }

@@ -17,7 +17,7 @@ use crate::scenario::{Scenario, describe::describe};
 use crate::steps::{Step, StepCall};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Unpredicted, Whose};
 
 /// Says what each step came to and did, a line each.
@@ -49,6 +49,7 @@ pub fn unpredicted(unpredicted: Unpredicted) -> String {
 /// Says how a step begins, before its result.
 pub fn title(scenario: &Scenario, index: usize) -> String {
     let what = scenario
+        .program
         .steps
         .get(index)
         .map(|step| describe(scenario, step));
@@ -110,9 +111,9 @@ pub fn result(result: StepResult) -> String {
             Errno::UnknownErrno => format!("errno {errno}"),
             known => format!("{known:?}"),
         },
-        StepResult::Signal { signal, addr } => match Signal::try_from(signal) {
-            Ok(known) => format!("{known} at page {}", place(addr)),
-            Err(_) => format!("signal {signal} at page {}", place(addr)),
+        StepResult::Signal { signal, page } => match Signal::try_from(signal) {
+            Ok(known) => format!("{known} at page {page}"),
+            Err(_) => format!("signal {signal} at page {page}"),
         },
         StepResult::Unborn => UNBORN.to_owned(),
     }

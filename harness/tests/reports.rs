@@ -5,7 +5,7 @@
 mod history;
 
 use history::{History, page};
-use protocol::PAGE_SIZE;
+use operations::PAGE_SIZE;
 use protocol::record::Kind;
 use reference_model::{
     Call, Effect, Entry, Machine, Prediction, Profile, Range, StepPrediction, StepResult, Whose,
@@ -239,8 +239,8 @@ fn failures_of_one_cause_are_told_once() {
         let scenario = Arc::make_mut(&mut verdict.scenario);
         scenario.name = name.to_owned();
         scenario.path = format!("{name}.yaml").into();
-        let step = scenario.steps[0].clone();
-        scenario.steps.resize(steps, step);
+        let step = scenario.program.steps[0].clone();
+        scenario.program.steps.resize(steps, step);
         Event::Judged(Box::new(verdict))
     };
     let mut events: Vec<Event> = (0..20)

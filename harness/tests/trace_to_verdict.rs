@@ -6,8 +6,9 @@
 mod history;
 
 use history::{History, OTHER_PID, SUBJECT, page};
+use operations::PAGE_SIZE;
+use protocol::Record;
 use protocol::record::{F_HUGETLB, Kind};
-use protocol::{PAGE_SIZE, Record};
 use reference_model::{
     Call, Effect, Entry, Prediction, Profile, Range, StepPrediction, StepResult, Unpredicted, Whose,
 };
@@ -458,12 +459,9 @@ fn results_can_be_read_back() {
         StepResult::Unborn,
         StepResult::Signal {
             signal: 11,
-            addr: page(5),
+            page: 5,
         },
-        StepResult::Signal {
-            signal: 7,
-            addr: page(0),
-        },
+        StepResult::Signal { signal: 7, page: 0 },
     ] {
         let text = format!("1. munmap at 4 pages 2: {}\n", text::result(result));
         assert_eq!(

@@ -5,9 +5,8 @@
 //! the figure to look at is items (steps) per second, a million or more.
 
 use divan::counter::ItemsCount;
-use reference_model::{Machine, Op, PAGE_SIZE, Profile, Program, predict};
+use reference_model::{Machine, Op, Profile, Program, predict};
 
-const ARENA: u64 = 64 << 30;
 const PROT_RW: i32 = 3;
 const MAP_PRIVATE_ANON_FIXED: i32 = 0x2 | 0x20 | 0x10;
 
@@ -19,48 +18,44 @@ fn main() {
 fn program(rounds: u64) -> Program {
     let mut steps = Vec::new();
     for round in 0..rounds {
-        let addr = ARENA + round * 16 * PAGE_SIZE;
-        let len = 4 * PAGE_SIZE;
+        let (at, pages) = (round * 16, 4);
         steps.extend([
             Op::Mmap {
-                addr,
-                len: 16 * PAGE_SIZE,
+                at,
+                pages: 16,
                 prot: PROT_RW,
                 flags: MAP_PRIVATE_ANON_FIXED,
                 file: None,
                 offset: 0,
             },
             Op::Touch {
-                addr,
-                len,
+                at,
+                pages,
                 every: 1,
                 write: true,
             },
             Op::Mprotect {
-                addr,
-                len: PAGE_SIZE,
+                at,
+                pages: 1,
                 prot: 1,
             },
             Op::Mprotect {
-                addr,
-                len: PAGE_SIZE,
+                at,
+                pages: 1,
                 prot: PROT_RW,
             },
             Op::Madvise {
-                addr,
-                len,
+                at,
+                pages,
                 advice: 4,
             },
             Op::Touch {
-                addr,
-                len: PAGE_SIZE,
+                at,
+                pages: 1,
                 every: 1,
                 write: false,
             },
-            Op::Munmap {
-                addr,
-                len: 16 * PAGE_SIZE,
-            },
+            Op::Munmap { at, pages: 16 },
         ]);
     }
     Program::of_subject(Vec::new(), steps)

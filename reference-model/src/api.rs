@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What goes in and what comes out: the types that the harness sees.
+//! What goes in, in the words of [`operations`], and what comes out.
 
-/// Size of a base page, in bytes.
-pub const PAGE_SIZE: u64 = 4096;
+pub use operations::{
+    Actor, ActorKind, MemoryFile, MmId, Op, PAGE_SIZE, Program, Step, StepResult, address, bytes,
+};
 
 /// A half-open range of bytes; `end` may be `u64::MAX`, the kernel's `ULONG_MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,189 +63,6 @@ impl Default for Machine {
             swap_pages: (256 << 20) / PAGE_SIZE - 1,
         }
     }
-}
-
-/// A memfd made before the first step. Sizes in pages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryFile {
-    /// Its size in pages.
-    pub pages: u64,
-    /// All pages are in the page cache, written, beforehand.
-    pub filled: bool,
-    /// Mapped through a descriptor opened read-only.
-    pub read_only: bool,
-    /// Bits of `F_SEAL_*` in force.
-    pub seals: u32,
-}
-
-/// One step, as the subject's system call: bytes, and the numbers of riscv64's uapi.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// `mmap(2)`.
-    Mmap {
-        /// Address asked for.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-        /// Bits of `PROT_*`.
-        prot: i32,
-        /// Bits of `MAP_*`.
-        flags: i32,
-        /// Place in the list of files, or none for anonymous memory.
-        file: Option<usize>,
-        /// Offset in bytes.
-        offset: u64,
-    },
-    /// `munmap(2)`.
-    Munmap {
-        /// First byte.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-    /// `mprotect(2)`.
-    Mprotect {
-        /// First byte.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-        /// Bits of `PROT_*`.
-        prot: i32,
-    },
-    /// `madvise(2)`.
-    Madvise {
-        /// First byte.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-        /// `MADV_*`.
-        advice: i32,
-    },
-    /// One byte of each `every`th page is read or written, in ascending order;
-    /// stops at the first signal.
-    Touch {
-        /// First byte.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-        /// Distance between touched pages, in pages, at least 1.
-        every: u64,
-        /// Write instead of read.
-        write: bool,
-    },
-    /// `memory.reclaim` of the actors' cgroup, to which nothing was charged before the first step.
-    Reclaim {
-        /// How many bytes are asked for.
-        bytes: u64,
-    },
-    /// `fork(2)`: an actor of the kind [`ActorKind::Fork`] comes to life. It runs
-    /// for the first time on its parent's hart, and then moves to its own.
-    Fork {
-        /// Place in [`Program::actors`].
-        child: usize,
-        /// Its mm.
-        mm: MmId,
-    },
-    /// `exit_group(2)` of a process, `exit(2)` of a thread.
-    Exit,
-    /// `execve(2)`: the actor goes on with a new mm.
-    Exec {
-        /// That mm.
-        mm: MmId,
-    },
-    /// Runs in user mode, touching nothing, until its next step.
-    Run,
-    /// `ftruncate(2)`.
-    Ftruncate {
-        /// Place in the list of files.
-        file: usize,
-        /// The new size in bytes.
-        len: u64,
-    },
-    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
-    PunchHole {
-        /// Place in the list of files.
-        file: usize,
-        /// First byte in the file.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-    /// `process_madvise(2)` of one range.
-    ProcessMadvise {
-        /// The actor on whose process it acts: place in [`Program::actors`].
-        of: usize,
-        /// First byte.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-        /// `MADV_*`.
-        advice: i32,
-    },
-}
-
-/// A number for each mm that there is in a program; the subject's is 0.
-pub type MmId = usize;
-
-/// A process or thread that performs steps. Between its steps it sleeps, but for [`Op::Run`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// What it is.
-    pub kind: ActorKind,
-    /// Hart that it is pinned to. By the scenario's own numbers: the subject's is 0.
-    pub hart: u32,
-}
-
-/// What an actor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActorKind {
-    /// A process of its own, there before the first step, with this mm.
-    Process {
-        /// Its mm.
-        mm: MmId,
-    },
-    /// A thread of another actor's process, there before the first step.
-    Thread {
-        /// That actor: place in [`Program::actors`].
-        of: usize,
-    },
-    /// Made by an [`Op::Fork`].
-    Fork,
-}
-
-impl Actor {
-    /// The one actor of a program that has no other.
-    pub const SUBJECT: Actor = Actor {
-        kind: ActorKind::Process { mm: 0 },
-        hart: 0,
-    };
-}
-
-/// One step: who does what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Place in [`Program::actors`].
-    pub by: usize,
-    /// What.
-    pub op: Op,
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepResult {
-    /// It succeeded.
-    Ok,
-    /// Refused with this errno.
-    Errno(i32),
-    /// A touch was answered with this signal at this address.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// Page-aligned address touched.
-        addr: u64,
-    },
-    /// Not done: the fork that would have made its actor was refused.
-    Unborn,
 }
 
 /// An entry into `tlbflush.c`, with its arguments as the kernel passes them.
@@ -404,29 +222,6 @@ pub struct StepPrediction {
     /// Maximal ranges of pages that lost their mapping, a right or their frame (another one
     /// took its place) in this step: what the notifications to that mm have to cover.
     pub lost: Vec<(MmId, Range)>,
-}
-
-/// A program for the model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Program {
-    /// Memory files that mappings name by place.
-    pub files: Vec<MemoryFile>,
-    /// Who acts; the first is the subject.
-    pub actors: Vec<Actor>,
-    /// The steps.
-    pub steps: Vec<Step>,
-}
-
-impl Program {
-    /// A program of the subject alone.
-    pub fn of_subject(files: Vec<MemoryFile>, ops: impl IntoIterator<Item = Op>) -> Program {
-        let steps = ops.into_iter().map(|op| Step { by: 0, op });
-        Program {
-            files,
-            actors: vec![Actor::SUBJECT],
-            steps: steps.collect(),
-        }
-    }
 }
 
 /// What a program is predicted to do, step by step.

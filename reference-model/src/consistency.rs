@@ -4,8 +4,10 @@
 //! actors.
 
 use crate::api::{
-    Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Program, Range, Step,
+    Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Program, Range, Step, address,
 };
+use crate::errno;
+use crate::mm::vma::do_vmi_munmap;
 use crate::mm_types::{CacheEntry, FolioId, Pte};
 use crate::predict::{boot, step};
 use crate::profile::Profile;
@@ -13,7 +15,6 @@ use crate::state::Kernel;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const ARENA: u64 = 64 << 30;
 const PAGES: u64 = 1100;
 
 /// How often each folio is referred to, and mapped, by what there is.
@@ -124,7 +125,7 @@ fn area() -> impl Strategy<Value = (u64, u64)> {
     let whole = prop_oneof![Just((0, 512)), Just((512, 512)), Just((0, PAGES))];
     let part = (0..PAGES, 1..200u64).prop_map(|(at, pages)| (at, pages.min(PAGES - at)));
     let area = prop_oneof![whole, part];
-    area.prop_map(|(at, pages)| (ARENA + at * PAGE_SIZE, pages * PAGE_SIZE))
+    area
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -147,16 +148,16 @@ fn op() -> impl Strategy<Value = Op> {
         Just(102),
     ];
     prop_oneof![
-        2 => area().prop_map(|(addr, len)| Op::Mmap { addr, len, prot: 3, flags: PRIVATE, file: None, offset: 0 }),
+        2 => area().prop_map(|(at, pages)| Op::Mmap { at, pages, prot: 3, flags: PRIVATE, file: None, offset: 0 }),
         1 => (0..PAGES).prop_map(|at| Op::Mmap {
-            addr: ARENA + at * PAGE_SIZE, len: 16 * PAGE_SIZE, prot: 3, flags: SHARED, file: None, offset: 0,
+            at, pages: 16, prot: 3, flags: SHARED, file: None, offset: 0,
         }),
-        1 => area().prop_map(|(addr, len)| Op::Munmap { addr, len }),
-        2 => (area(), prot).prop_map(|((addr, len), prot)| Op::Mprotect { addr, len, prot }),
-        6 => (area(), advice).prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
+        1 => area().prop_map(|(at, pages)| Op::Munmap { at, pages }),
+        2 => (area(), prot).prop_map(|((at, pages), prot)| Op::Mprotect { at, pages, prot }),
+        6 => (area(), advice).prop_map(|((at, pages), advice)| Op::Madvise { at, pages, advice }),
         4 => (area(), 1..4u64, any::<bool>())
-            .prop_map(|((addr, len), every, write)| Op::Touch { addr, len, every, write }),
-        2 => (1..700u64).prop_map(|pages| Op::Reclaim { bytes: pages * PAGE_SIZE }),
+            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write }),
+        2 => (1..700u64).prop_map(|pages| Op::Reclaim { pages }),
         1 => Just(Op::Fork { child: 2, mm: 2 }),
         1 => Just(Op::Exit),
     ]
@@ -165,25 +166,25 @@ fn op() -> impl Strategy<Value = Op> {
 /// Two huge pages, of which some pages hold something.
 fn begin_with_huge_pages(every: u64) -> Vec<Step> {
     const COLLAPSE: i32 = 25;
-    let (addr, len) = (ARENA, PAGES * PAGE_SIZE);
+    let (at, pages) = (0, PAGES);
     let ops = [
         Op::Mmap {
-            addr,
-            len,
+            at,
+            pages,
             prot: 3,
             flags: 0x32,
             file: None,
             offset: 0,
         },
         Op::Touch {
-            addr,
-            len,
+            at,
+            pages,
             every,
             write: true,
         },
         Op::Madvise {
-            addr,
-            len,
+            at,
+            pages,
             advice: COLLAPSE,
         },
     ];
@@ -223,6 +224,16 @@ fn program() -> impl Strategy<Value = Program> {
             steps,
         }
     })
+}
+
+/// No step says so: what a scenario names are whole pages.
+#[test]
+fn an_unaligned_address_is_refused() {
+    let machine = Machine::default();
+    let program = Program::of_subject(Vec::new(), [Op::Run]);
+    let mut k = boot(&Profile::STABLE, &machine, &program);
+    let refused = do_vmi_munmap(&mut k, address(0) + 1, PAGE_SIZE);
+    assert_eq!(refused, Err(errno::EINVAL));
 }
 
 proptest! {

@@ -371,40 +371,40 @@ mod tests {
 
     #[test]
     fn each_operation_begins_with_a_function_of_the_model() {
-        let (addr, len, advice, mm, file) = (0, 0, 0, 0, 0);
+        let (at, pages, advice, mm, file) = (0, 0, 0, 0, 0);
         let ops = [
             Op::Mmap {
-                addr,
-                len,
+                at,
+                pages,
                 prot: 0,
                 flags: 0,
                 file: None,
                 offset: 0,
             },
-            Op::Munmap { addr, len },
-            Op::Mprotect { addr, len, prot: 0 },
-            Op::Madvise { addr, len, advice },
+            Op::Munmap { at, pages },
+            Op::Mprotect { at, pages, prot: 0 },
+            Op::Madvise { at, pages, advice },
             Op::Touch {
-                addr,
-                len,
+                at,
+                pages,
                 every: 1,
                 write: false,
             },
-            Op::Reclaim { bytes: 0 },
+            Op::Reclaim { pages },
             Op::Run,
             Op::Fork { child: 0, mm },
             Op::Exit,
             Op::Exec { mm },
-            Op::Ftruncate { file, len },
+            Op::Ftruncate { file, pages },
             Op::PunchHole {
                 file,
                 offset: 0,
-                len,
+                pages,
             },
             Op::ProcessMadvise {
                 of: 0,
-                addr,
-                len,
+                at,
+                pages,
                 advice,
             },
         ];

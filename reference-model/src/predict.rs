@@ -2,8 +2,8 @@
 //! A program played step by step: system calls in, predictions out.
 
 use crate::api::{
-    Actor, ActorKind, Machine, Op, PAGE_SIZE, Prediction, Program, Step, StepPrediction,
-    StepResult, Unpredicted,
+    Actor, ActorKind, Machine, Op, Prediction, Program, Step, StepPrediction, StepResult,
+    Unpredicted, address, bytes,
 };
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
@@ -46,10 +46,6 @@ pub(crate) fn boot<'a>(
     let tasks = program.actors.iter().map(|actor| task(actor, program));
     let tasks: Vec<Task> = tasks.collect();
     let mms = tasks.iter().filter_map(|task| task.mm).max().unwrap_or(0) + 1;
-    let reclaims = program.steps.iter();
-    let reclaims = reclaims
-        .map(|step| &step.op)
-        .any(|op| matches!(op, Op::Reclaim { .. }));
     let mut kernel = Kernel {
         profile,
         machine,
@@ -69,7 +65,7 @@ pub(crate) fn boot<'a>(
         nr_deferred: 0,
         fbatches: Vec::new(),
         tlb_ubc: Default::default(),
-        drained_after_steps: program.actors.len() > 1 && reclaims,
+        drained_after_steps: program.actors.len() > 1 && program.reclaims(),
         swap: Swap {
             on: machine.swap,
             ..Swap::default()
@@ -111,12 +107,8 @@ fn first_runs(actors: &[Actor]) -> Vec<usize> {
 /// An actor before the first step.
 fn task(actor: &Actor, program: &Program) -> Task {
     let mm = match actor.kind {
-        ActorKind::Process { mm } => Some(mm),
-        ActorKind::Thread { of } => program.actors.get(of).and_then(|of| match of.kind {
-            ActorKind::Process { mm } => Some(mm),
-            ActorKind::Thread { .. } | ActorKind::Fork => None,
-        }),
-        ActorKind::Fork => None,
+        ActorKind::Thread { of } => program.actors.get(of).and_then(|of| of.kind.mm()),
+        ActorKind::Process { .. } | ActorKind::Fork => actor.kind.mm(),
     };
     Task {
         hart: actor.hart,
@@ -156,8 +148,8 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
 fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
     match *op {
         Op::Mmap {
-            addr,
-            len,
+            at,
+            pages,
             prot,
             flags,
             file,
@@ -169,59 +161,63 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             do_mmap(
                 k,
                 &MmapArgs {
-                    addr,
-                    len,
+                    addr: address(at),
+                    len: bytes(pages),
                     prot,
                     flags,
                     file,
-                    offset,
+                    offset: bytes(offset),
                 },
             )?;
         }
-        Op::Munmap { addr, len } => do_vmi_munmap(k, addr, len)?,
-        Op::Mprotect { addr, len, prot } => mprotect::do_mprotect(k, addr, len, prot)?,
-        Op::Madvise { addr, len, advice } => madvise::do_madvise(k, addr, len, advice)?,
+        Op::Munmap { at, pages } => do_vmi_munmap(k, address(at), bytes(pages))?,
+        Op::Mprotect { at, pages, prot } => {
+            mprotect::do_mprotect(k, address(at), bytes(pages), prot)?;
+        }
+        Op::Madvise { at, pages, advice } => {
+            madvise::do_madvise(k, address(at), bytes(pages), advice)?;
+        }
         Op::Touch {
-            addr,
-            len,
+            at,
+            pages,
             every,
             write,
-        } => return Ok(touch(k, addr, len, every, write)),
-        Op::Reclaim { bytes } => memcontrol::memory_reclaim(k, bytes)?,
+        } => return Ok(touch(k, at, pages, every, write)),
+        Op::Reclaim { pages } => memcontrol::memory_reclaim(k, bytes(pages))?,
         Op::Run => {}
         Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
         Op::Exit => exit::do_exit(k),
         Op::Exec { mm } => exec::exec_mmap(k, mm),
-        Op::Ftruncate { file, len } => open::do_sys_ftruncate(k, file, len)?,
-        Op::PunchHole { file, offset, len } => open::vfs_fallocate(k, file, offset, len)?,
+        Op::Ftruncate { file, pages } => open::do_sys_ftruncate(k, file, bytes(pages))?,
+        Op::PunchHole {
+            file,
+            offset,
+            pages,
+        } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
         Op::ProcessMadvise {
             of,
-            addr,
-            len,
+            at,
+            pages,
             advice,
-        } => madvise::process_madvise(k, of, addr, len, advice)?,
+        } => madvise::process_madvise(k, of, address(at), bytes(pages), advice)?,
     }
     Ok(StepResult::Ok)
 }
 
 /// The subject's own accesses; the first signal ends them.
-fn touch(k: &mut Kernel, addr: u64, len: u64, every: u64, write: bool) -> StepResult {
-    let stride = every.max(1).saturating_mul(PAGE_SIZE);
-    let end = addr.saturating_add(len);
-    let mut addr = addr;
-    while addr < end {
-        if let Err(fault) = access(k, addr, write) {
+fn touch(k: &mut Kernel, at: u64, pages: u64, every: u64, write: bool) -> StepResult {
+    let end = at.saturating_add(pages);
+    let mut page = at;
+    while page < end {
+        if let Err(fault) = access(k, address(page), write) {
             let signal = if fault == Fault::Sigbus {
                 SIGBUS
             } else {
                 SIGSEGV
             };
-            return StepResult::Signal {
-                signal,
-                addr: addr & !(PAGE_SIZE - 1),
-            };
+            return StepResult::Signal { signal, page };
         }
-        addr = addr.saturating_add(stride);
+        page = page.saturating_add(every.max(1));
     }
     StepResult::Ok
 }

@@ -169,12 +169,12 @@ fn written_to_after_a_fork() {
 #[test]
 fn collapse_of_a_file_is_not_predicted() {
     let shared = |offset: u64| Op::Mmap {
-        addr: ARENA,
-        len: 512 * PAGE,
+        at: 0,
+        pages: 512,
         prot: READ | WRITE,
         flags: SHARED | FIXED,
         file: Some(0),
-        offset: offset * PAGE,
+        offset,
     };
     let file = || {
         vec![MemoryFile {
@@ -198,12 +198,12 @@ fn collapse_of_a_file_is_not_predicted() {
     assert_eq!(stops([gone, vec![collapse()]].concat()), None);
     // Two areas that merge are one.
     let half = |nth: u64| Op::Mmap {
-        addr: ARENA + nth * 256 * PAGE,
-        len: 256 * PAGE,
+        at: nth * 256,
+        pages: 256,
         prot: READ | WRITE,
         flags: SHARED | FIXED,
         file: Some(0),
-        offset: nth * 256 * PAGE,
+        offset: nth * 256,
     };
     assert_eq!(stops(vec![half(0), half(1), collapse()]), Some(2));
 }
@@ -214,8 +214,8 @@ fn out_to_full_swap(profile: &Profile, every: u64, pages: u64) -> String {
     const PAGES: u64 = 65000;
     const HUGE: u64 = 129 * 512;
     let given_back = Op::Touch {
-        addr: ARENA,
-        len: pages * PAGE,
+        at: 0,
+        pages,
         every,
         write: true,
     };

@@ -3,11 +3,12 @@
 
 use proptest::prelude::*;
 use reference_model::{
-    Effect, Machine, MemoryFile, Op, PAGE_SIZE, Profile, Program, Range, StepPrediction, predict,
+    Effect, Machine, MemoryFile, Op, PAGE_SIZE, Profile, Program, Range, StepPrediction, address,
+    predict,
 };
 
 /// 32 pages below a boundary of 1 GiB (and so of 2 MiB): programs play around it.
-const BASE: u64 = (65 << 30) - 32 * PAGE_SIZE;
+const BASE: u64 = (1 << 18) - 32;
 const PAGES: u64 = 64;
 const MAP_SHARED: i32 = 0x1;
 const MAP_PRIVATE: i32 = 0x2;
@@ -16,10 +17,9 @@ const MAP_ANONYMOUS: i32 = 0x20;
 const DONTNEED: i32 = 4;
 const REMOVE: i32 = 9;
 
-/// A range of pages: address and length in bytes.
+/// A range of pages: the first, and how many.
 fn area() -> impl Strategy<Value = (u64, u64)> {
-    (0..PAGES, 0..PAGES / 2)
-        .prop_map(|(at, pages)| (BASE + at * PAGE_SIZE, pages.min(PAGES - at) * PAGE_SIZE))
+    (0..PAGES, 0..PAGES / 2).prop_map(|(at, pages)| (BASE + at, pages.min(PAGES - at)))
 }
 
 fn mmap() -> impl Strategy<Value = Op> {
@@ -32,17 +32,17 @@ fn mmap() -> impl Strategy<Value = Op> {
     ];
     let file = prop_oneof![Just(None), (0..3usize).prop_map(Some)];
     (area(), 0..8i32, any::<bool>(), extra, file, 0..8u64).prop_map(
-        |((addr, len), prot, shared, extra, file, offset)| {
+        |((at, pages), prot, shared, extra, file, offset)| {
             let kind = if shared { MAP_SHARED } else { MAP_PRIVATE };
             let anonymous = if file.is_none() { MAP_ANONYMOUS } else { 0 };
             let flags = kind | MAP_FIXED | anonymous | extra;
             Op::Mmap {
-                addr,
-                len,
+                at,
+                pages,
                 prot,
                 flags,
                 file,
-                offset: offset * PAGE_SIZE,
+                offset,
             }
         },
     )
@@ -51,12 +51,12 @@ fn mmap() -> impl Strategy<Value = Op> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => mmap(),
-        2 => area().prop_map(|(addr, len)| Op::Munmap { addr, len }),
-        2 => (area(), 0..8i32).prop_map(|((addr, len), prot)| Op::Mprotect { addr, len, prot }),
-        4 => (area(), 0..27i32).prop_map(|((addr, len), advice)| Op::Madvise { addr, len, advice }),
+        2 => area().prop_map(|(at, pages)| Op::Munmap { at, pages }),
+        2 => (area(), 0..8i32).prop_map(|((at, pages), prot)| Op::Mprotect { at, pages, prot }),
+        4 => (area(), 0..27i32).prop_map(|((at, pages), advice)| Op::Madvise { at, pages, advice }),
         4 => (area(), 1..4u64, any::<bool>())
-            .prop_map(|((addr, len), every, write)| Op::Touch { addr, len, every, write }),
-        1 => (0..64u64).prop_map(|pages| Op::Reclaim { bytes: pages * PAGE_SIZE }),
+            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write }),
+        1 => (0..64u64).prop_map(|pages| Op::Reclaim { pages }),
     ]
 }
 
@@ -110,17 +110,10 @@ fn reach(op: &Op) -> Option<Range> {
         // Reclaim takes what it finds. A hole punched in a file is a hole in
         // all of its mappings.
         Op::Reclaim { .. } | Op::Madvise { advice: REMOVE, .. } => None,
-        Op::Mmap { addr, len, .. }
-        | Op::Munmap { addr, len }
-        | Op::Mprotect { addr, len, .. }
-        | Op::Madvise { addr, len, .. }
-        | Op::ProcessMadvise { addr, len, .. }
-        | Op::Touch { addr, len, .. } => Some(Range {
-            start: addr,
-            end: addr + len,
+        _ => op.pages().first().map(|pages| Range {
+            start: address(pages.start),
+            end: address(pages.end),
         }),
-        Op::Fork { .. } | Op::Exit | Op::Exec { .. } | Op::Run => None,
-        Op::Ftruncate { .. } | Op::PunchHole { .. } => None,
     }
 }
 
@@ -182,11 +175,11 @@ proptest! {
     }
 
     #[test]
-    fn dropping_untouched_memory_tells_no_range((addr, len) in area(), shared in any::<bool>(), unmap in any::<bool>()) {
+    fn dropping_untouched_memory_tells_no_range((at, pages) in area(), shared in any::<bool>(), unmap in any::<bool>()) {
         let kind = if shared { MAP_SHARED } else { MAP_PRIVATE };
         let flags = kind | MAP_FIXED | MAP_ANONYMOUS;
-        let drop = if unmap { Op::Munmap { addr, len } } else { Op::Madvise { addr, len, advice: DONTNEED } };
-        let steps = vec![Op::Mmap { addr, len, prot: 3, flags, file: None, offset: 0 }, drop];
+        let drop = if unmap { Op::Munmap { at, pages } } else { Op::Madvise { at, pages, advice: DONTNEED } };
+        let steps = vec![Op::Mmap { at, pages, prot: 3, flags, file: None, offset: 0 }, drop];
         let prediction = predict(&Profile::STABLE, &Machine::default(), &Program::of_subject(vec![], steps));
         prop_assert!(prediction.steps.iter().all(|step| step.calls.is_empty()));
     }
@@ -206,19 +199,19 @@ proptest! {
 
     #[test]
     fn any_numbers_have_an_answer(
-        (addr, len, offset) in any::<(u64, u64, u64)>(),
+        (at, pages, offset) in any::<(u64, u64, u64)>(),
         (prot, flags, advice) in any::<(i32, i32, i32)>(),
         file in prop::option::of(0..4usize),
-        small in 0..1u64 << 24,
+        small in 0..1u64 << 12,
     ) {
         let steps = vec![
-            Op::Mmap { addr, len, prot, flags, file, offset },
-            Op::Mmap { addr: BASE, len: PAGE_SIZE, prot: 3, flags: 0x32, file: None, offset: 0 },
-            Op::Madvise { addr, len, advice },
-            Op::Madvise { addr: BASE, len: small, advice },
-            Op::Mprotect { addr, len, prot },
-            Op::Munmap { addr, len },
-            Op::Touch { addr, len: small, every: len, write: prot > 0 },
+            Op::Mmap { at, pages, prot, flags, file, offset },
+            Op::Mmap { at: BASE, pages: 1, prot: 3, flags: 0x32, file: None, offset: 0 },
+            Op::Madvise { at, pages, advice },
+            Op::Madvise { at: BASE, pages: small, advice },
+            Op::Mprotect { at, pages, prot },
+            Op::Munmap { at, pages },
+            Op::Touch { at, pages: small, every: pages, write: prot > 0 },
         ];
         let files = vec![MemoryFile { pages: 4, filled: true, ..MemoryFile::default() }];
         let machine = Machine::default();

@@ -3,7 +3,6 @@
 
 use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
-use crate::convert::Tracing;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
@@ -11,9 +10,9 @@ use crate::outcome::Outcome;
 use crate::scenario::{Has, Scenario};
 use crate::trace::Calls;
 use nix::sys::signal::Signal;
-use protocol::Record;
 use protocol::message::{Report, System};
 use protocol::record::DEFAULT_RECORDS;
+use protocol::{Record, Tracing};
 use reference_model::Machine;
 
 /// Has a program replayed; records are handed on as they come.
@@ -110,7 +109,7 @@ pub(super) fn nr_cpus(config: &str) -> Option<u32> {
     lines.find_map(|line| line.strip_prefix("CONFIG_NR_CPUS=")?.parse().ok())
 }
 
-const PAGES_OF_A_MIB: u64 = (1 << 20) / protocol::PAGE_SIZE;
+const PAGES_OF_A_MIB: u64 = (1 << 20) / operations::PAGE_SIZE;
 
 /// Whole MiB in which so many pages have room.
 fn mib(pages: u64) -> u64 {
@@ -119,8 +118,8 @@ fn mib(pages: u64) -> u64 {
 
 /// Pages of files that are written before the first step.
 fn filled_pages(scenario: &Scenario) -> u64 {
-    let filled = scenario.files.iter().filter(|(_, file)| file.filled);
-    filled.map(|(_, file)| file.pages).sum()
+    let filled = scenario.program.files.iter().filter(|file| file.filled);
+    filled.map(|file| file.pages).sum()
 }
 
 /// A replay, observed. Where the trace buffer was too small, and nobody has said how large
@@ -218,7 +217,7 @@ fn memory_sufficed(
         return Ok(());
     }
     // On a board others run out of memory too, which is told where it ended the program.
-    let (done, all) = (report.steps.len(), scenario.steps.len());
+    let (done, all) = (report.steps.len(), scenario.program.steps.len());
     if warnings == Warnings::OfAnything && done == all {
         return Ok(());
     }
@@ -255,7 +254,7 @@ fn check_program(scenario: &Scenario, report: &Report, said: &Meaning) -> Result
     if let Some(crash) = complaint(report, said, Warnings::OfAnything) {
         return Err(crash);
     }
-    let (done, all) = (report.steps.len(), scenario.steps.len());
+    let (done, all) = (report.steps.len(), scenario.program.steps.len());
     let what = format!(
         "the program that replays the steps was killed by {signal} after {done} of {all} steps"
     );
@@ -289,7 +288,7 @@ fn check_whole(
             report.recorded
         ));
     }
-    let (done, all) = (report.steps.len(), scenario.steps.len());
+    let (done, all) = (report.steps.len(), scenario.program.steps.len());
     if let Some(signal) = report.killed_by {
         return cannot(format!(
             "the subject was killed by signal {signal} after {done} of {all} steps"
@@ -341,7 +340,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
 mod tests {
     use super::*;
     use crate::scenario::check;
-    use protocol::program::StepResult;
+    use operations::StepResult;
     use std::path::Path;
 
     /// What a report of a program comes to that was killed after a step of two.

@@ -5,13 +5,14 @@ use super::agent::{Warnings, observe, subject, too_few_harts};
 use super::guest::sabotage_of;
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
-use crate::convert::{Tracing, to_program};
+use crate::convert::to_run;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
 use protocol::Record;
+use protocol::Tracing;
 use protocol::message::Report;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -143,11 +144,11 @@ impl BoardBackend {
         let timeout = self.settings.timeout;
         let board = self.board()?;
         let (has, needs) = (board.system().harts, scenario.harts());
-        let Some(program) = to_program(scenario, has, tracing) else {
+        let Some(run) = to_run(scenario, has, tracing) else {
             let why = too_few_harts(has, needs, None);
             return Err(Finding::skipped(why));
         };
-        let result = board.run(&program, timeout, take);
+        let result = board.run(&run, timeout, take);
         result.map_err(|error| finding(&error))
     }
 }

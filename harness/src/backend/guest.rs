@@ -4,13 +4,14 @@
 use super::agent::{Warnings, nr_cpus, observe, subject, too_few_harts};
 use super::{Backend, Observed, Subject};
 use crate::cli::args::SabotageName;
-use crate::convert::{Tracing, to_program};
+use crate::convert::to_run;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::report::Event;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
 use protocol::Record;
+use protocol::Tracing;
 use protocol::message::{Report, Sabotage};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -174,11 +175,11 @@ impl GuestBackend {
         let timeout = self.settings.timeout;
         let guest = self.guest(scenario)?;
         let (has, needs) = (guest.system().harts, scenario.harts());
-        let Some(program) = to_program(scenario, has, tracing) else {
+        let Some(run) = to_run(scenario, has, tracing) else {
             let why = too_few_harts(has, needs, None);
             return Err(Finding::skipped(why));
         };
-        let result = guest.run(&program, timeout, take);
+        let result = guest.run(&run, timeout, take);
         result.map_err(|error| finding(&error))
     }
 }

@@ -11,7 +11,7 @@ use crate::finding::{Block, Finding, Side, Uncovered};
 use crate::observe::{Observation, ObservedCall, ObservedStep, told};
 use crate::outcome::Outcome;
 use crate::reading::Reading;
-use protocol::PAGE_SIZE;
+use operations::PAGE_SIZE;
 use reference_model::{Entry, MmId, Prediction, Range, StepPrediction};
 
 pub(super) const CHECK: Check = Check {

@@ -63,7 +63,7 @@ fn hints(case: &Case<'_>, diff: &Diff) -> Vec<Hint> {
 
 /// The first call of a step that differs, and how.
 fn cause(case: &Case<'_>, differs: &StepDiff) -> String {
-    let step = case.scenario.steps.get(differs.step);
+    let step = case.scenario.program.steps.get(differs.step);
     let operation = step.map_or_else(
         || "no such step".to_owned(),
         |step| operation(case.scenario, &step.op),

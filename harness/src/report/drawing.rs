@@ -7,7 +7,7 @@
 //!   kernel  ················
 //! ```
 
-use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE, Pages};
 use reference_model::Range;
 
 /// Most cells in a row.
@@ -22,20 +22,15 @@ pub struct Row<'a> {
 }
 
 /// Draws the rows over the part of the arena that any of them, or the step, names.
-pub fn draw(step: Option<(u64, u64)>, rows: &[Row<'_>]) -> Vec<String> {
-    let spans: Vec<(u64, u64)> = rows
-        .iter()
-        .flat_map(|row| &row.told)
-        .filter_map(span)
-        .collect();
-    let Some(window) = Window::around(step.into_iter().chain(spans.iter().copied())) else {
+pub fn draw(named: &[Pages], rows: &[Row<'_>]) -> Vec<String> {
+    let told = rows.iter().flat_map(|row| &row.told).filter_map(span);
+    let named = named.iter().map(|pages| (pages.start, pages.end));
+    let spans: Vec<(u64, u64)> = named.chain(told).collect();
+    let Some(window) = Window::around(spans.iter().copied()) else {
         return Vec::new();
     };
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let marks = step
-        .into_iter()
-        .chain(spans.iter().copied())
-        .flat_map(|(start, end)| [start, end]);
+    let marks = spans.iter().flat_map(|(start, end)| [*start, *end]);
     let mut lines = vec![format!("{:width$}  {}", "", window.axis(marks))];
     for row in rows {
         let cells: String = (0..window.cells)
@@ -142,6 +137,20 @@ mod tests {
         }
     }
 
+    fn named(start: u64, end: u64) -> Pages {
+        Pages { start, end }
+    }
+
+    #[test]
+    fn all_that_a_step_names_is_drawn() {
+        let rows = [Row {
+            name: "k",
+            told: vec![],
+        }];
+        let drawn = draw(&[named(4, 6), named(9, 10)], &rows);
+        assert_eq!(drawn, ["   2 4 6  9", "k  ··········"]);
+    }
+
     #[test]
     fn a_page_is_a_cell() {
         let rows = [
@@ -155,7 +164,7 @@ mod tests {
             },
         ];
         assert_eq!(
-            draw(Some((4, 6)), &rows),
+            draw(&[named(4, 6)], &rows),
             ["        2 4 6", "model   ··██··", "kernel  ······"]
         );
     }
@@ -166,7 +175,7 @@ mod tests {
             name: "k",
             told: vec![pages(0, 128), pages(200, 201)],
         }];
-        let drawn = draw(Some((0, 254)), &rows);
+        let drawn = draw(&[named(0, 254)], &rows);
         assert_eq!(
             drawn[1],
             format!("k  {}{}▒{}", "█".repeat(32), "·".repeat(18), "·".repeat(13))
@@ -183,7 +192,7 @@ mod tests {
                 end: u64::MAX,
             }],
         }];
-        assert_eq!(draw(Some((0, 1)), &rows)[1], "k  ███  everything");
-        assert!(draw(None, &rows).is_empty());
+        assert_eq!(draw(&[named(0, 1)], &rows)[1], "k  ███  everything");
+        assert!(draw(&[], &rows).is_empty());
     }
 }

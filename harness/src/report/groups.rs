@@ -73,5 +73,5 @@ pub fn cause(verdict: &Verdict) -> String {
 
 /// Less is easier to read.
 fn size(verdict: &Verdict) -> usize {
-    verdict.scenario.steps.len()
+    verdict.scenario.program.steps.len()
 }

@@ -3,7 +3,7 @@
 
 use super::groups::{Groups, cause};
 use super::line::{self, Line};
-use super::lines::{extent, traced_mm};
+use super::lines::traced_mm;
 use super::page::is_to_be_looked_at;
 use super::test;
 use super::{Event, Reporter, Rerun, Start, Summary};
@@ -15,7 +15,7 @@ use crate::layer1::Layer1Difference;
 use crate::observe::{ObservedCall, ObservedStep, RangeEvent};
 use crate::outcome::Outcome;
 use crate::reading::Hint;
-use crate::scenario::{Scenario, Step, describe::describe};
+use crate::scenario::{Scenario, Written, describe::describe};
 use crate::text;
 use crate::verdict::Verdict;
 use chrono::SecondsFormat;
@@ -159,7 +159,7 @@ fn changed(changes: &Changes) -> line::Changes {
 
 fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
     let scenario = &verdict.scenario;
-    let steps = 0..scenario.steps.len();
+    let steps = 0..scenario.written.len();
     let fails = is_to_be_looked_at(verdict.outcome());
     line::Scenario {
         scenario: scenario.path.display().to_string(),
@@ -191,10 +191,10 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
 
 /// What the model expects of a scenario, for `predict`.
 pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Prediction) -> Line {
-    let steps = scenario.steps.iter().zip(&prediction.steps).enumerate();
-    let steps = steps.map(|(index, (written, step))| line::Step {
+    let steps = prediction.steps.iter().enumerate();
+    let steps = steps.map(|(index, step)| line::Step {
         model: Some(predicted(scenario, step)),
-        ..named(scenario, index, written)
+        ..named(scenario, index)
     });
     Line::Prediction(line::Prediction {
         scenario: scenario.path.display().to_string(),
@@ -242,28 +242,32 @@ fn unpredicted(unpredicted: Unpredicted) -> line::Unpredicted {
     }
 }
 
-fn named(scenario: &Scenario, index: usize, written: &Step) -> line::Step {
+fn named(scenario: &Scenario, index: usize) -> line::Step {
+    let (step, written) = match scenario.step(index) {
+        Some((step, written)) => (Some(step), written.clone()),
+        None => (None, Written::default()),
+    };
+    let pages = step.map(|step| step.op.pages()).unwrap_or_default();
     line::Step {
         step: index + 1,
         line: written.line,
-        source: written.source.clone(),
-        operation: describe(scenario, written),
+        source: written.source,
+        operation: step.map_or_else(String::new, |step| describe(scenario, step)),
+        pages: pages.iter().map(|it| [it.start, it.end]).collect(),
         ..line::Step::default()
     }
 }
 
 fn step(verdict: &Verdict, index: usize) -> line::Step {
     let scenario = &verdict.scenario;
-    let written = &scenario.steps[index];
     let model = verdict.prediction.as_ref();
     let model = model.and_then(|prediction| prediction.steps.get(index));
     let kernel = verdict.observation.as_ref();
     let kernel = kernel.and_then(|observation| observation.steps.get(index));
     line::Step {
-        pages: extent(&written.op).map(|(start, end)| [start, end]),
         model: model.map(|step| predicted(scenario, step)),
         kernel: kernel.map(|step| observed(scenario, step)),
-        ..named(scenario, index, written)
+        ..named(scenario, index)
     }
 }
 

@@ -2,13 +2,15 @@
 //! The lines of `--format json`, which `harness/JSON.md` documents: one type for the writer and
 //! for all readers. A change of meaning changes [`SCHEMA`].
 
+mod earlier;
+
 use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Version of the schema, in every line.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -297,9 +299,9 @@ pub struct Step {
     pub source: String,
     /// In words.
     pub operation: String,
-    /// The pages that it names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pages: Option<[u64; 2]>,
+    /// The ranges of pages that it names, each its first page and the first after it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<[u64; 2]>,
     /// What the model expects.
     pub model: Option<ModelStep>,
     /// What the kernel did.
@@ -545,7 +547,7 @@ impl Line {
         }
     }
 
-    /// What a line says, of this schema or of the one before.
+    /// What a line says, of this schema or of an earlier one.
     ///
     /// # Errors
     /// It is no such line; why, for people.
@@ -557,7 +559,7 @@ impl Line {
         )?;
         let value = match u32::try_from(schema) {
             Ok(SCHEMA) => value,
-            Ok(2) => schema2::raised(value),
+            Ok(earlier @ 2..SCHEMA) => earlier::raised(value, earlier),
             _ => {
                 return Err(format!(
                     "its schema is {schema}, and up to {SCHEMA} is known: another version of tlbdiff wrote it"
@@ -569,68 +571,6 @@ impl Line {
             .map_err(|error| {
                 format!("{error}: it was not written by this version's `--format json`")
             })
-    }
-}
-
-/// Lines of the schema before: of scenarios only what findings look like was another.
-mod schema2 {
-    use super::SCHEMA;
-    use serde_json::{Value, json};
-
-    /// The same line in this schema.
-    pub(super) fn raised(mut line: Value) -> Value {
-        line["schema"] = Value::from(SCHEMA);
-        if let Some(findings) = line["findings"].as_array_mut() {
-            for finding in findings {
-                *finding = raised_finding(finding);
-            }
-        }
-        line
-    }
-
-    fn raised_finding(was: &Value) -> Value {
-        let outcome = was["outcome"].as_str().unwrap_or_default();
-        let check = match (outcome, was["layer"].as_u64()) {
-            (_, Some(1)) => "layer1",
-            (_, Some(2)) => "layer2",
-            ("unsafe" | "differs" | "model_not_read", None) => "coverage",
-            ("known" | "finding_gone", None) => "known",
-            ("snapshot_changed" | "snapshot_new", None) => "snapshot",
-            ("varies", None) => "variation",
-            ("kernel_crashed", None) => "kernel",
-            _ => "run",
-        };
-        let why = ["why", "what", "page"];
-        let why = why.iter().find_map(|name| was[name].as_str());
-        let mut blocks = Vec::new();
-        let mut block = |name: &str, kind: &str, field: &str| {
-            if !was[name].is_null() {
-                blocks.push(json!({ "type": kind, field: was[name] }));
-            }
-        };
-        block("differences", "calls", "calls");
-        block("uncovered", "ranges", "ranges");
-        block("supposed", "ranges", "ranges");
-        block("log", "log", "log");
-        block("counts", "counts", "counts");
-        block("page", "page", "page");
-        block("proposed", "proposed", "proposed");
-        if !was["steps"].is_null() {
-            let sides = match check {
-                "snapshot" => "snapshot_kernel",
-                "variation" => "most_next",
-                _ => "model_kernel",
-            };
-            let steps = json!({ "type": "steps", "sides": sides, "steps": was["steps"] });
-            blocks.push(steps);
-        }
-        json!({
-            "check": check,
-            "outcome": outcome,
-            "why": why.unwrap_or_default(),
-            "cause": null,
-            "blocks": blocks,
-        })
     }
 }
 
@@ -660,39 +600,10 @@ mod tests {
         let line = Line::Scenario(Box::new(scenario));
         let text = line.to_json().expect("JSON");
         assert!(
-            text.starts_with("{\"schema\":3,\"type\":\"scenario\""),
+            text.starts_with("{\"schema\":4,\"type\":\"scenario\""),
             "{text}"
         );
         assert_eq!(Line::parse(&text), Ok(line));
-    }
-
-    #[test]
-    fn lines_of_the_schema_before_are_read() {
-        let text = r#"{"schema":2,"type":"scenario","name":"a","outcome":"differs","why":"w",
-            "findings":[
-              {"outcome":"differs","layer":1,"differences":[{"seq":3,"call":"flush_tlb_mm","mm":1,"cpumask":"0x1","asid":2,"hart":0,"pid":9,"record":"flush_tlb_mm","step":1,"expected":[],"followed":[]}]},
-              {"outcome":"differs","layer":2,"steps":[{"step":2,"expected":["a"],"told":["b"]}]},
-              {"outcome":"unsafe","uncovered":[{"side":"kernel","step":2,"mm":0,"range":{"pages":"[5,6)","start":"0x1","end":"0x2"}}]},
-              {"outcome":"kernel_crashed","what":"oops","log":["x"]},
-              {"outcome":"snapshot_new","proposed":null}],
-            "runs":1,"elapsed_ms":5,"steps":[]}"#;
-        let Ok(Line::Scenario(scenario)) = Line::parse(&text.replace('\n', " ")) else {
-            panic!("{:?}", Line::parse(text));
-        };
-        let checks: Vec<&str> = scenario.findings.iter().map(|f| f.check.as_str()).collect();
-        assert_eq!(
-            checks,
-            ["layer1", "layer2", "coverage", "kernel", "snapshot"]
-        );
-        assert!(
-            matches!(&scenario.findings[0].blocks[0], Block::Calls { calls } if calls[0].asid == Some(2))
-        );
-        assert!(
-            matches!(&scenario.findings[1].blocks[0], Block::Steps { steps, .. }
-                if steps[0].seen == Some(vec!["b".to_owned()]))
-        );
-        assert_eq!(scenario.findings[3].why, "oops");
-        assert!(scenario.findings[4].blocks.is_empty());
     }
 
     #[test]
@@ -701,10 +612,10 @@ mod tests {
         assert!(wrong("{}").contains("schema"));
         assert!(wrong("{").contains("no JSON"));
         assert!(wrong(r#"{"schema":99,"type":"note"}"#).contains("99"));
-        assert!(wrong(r#"{"schema":3,"type":"start"}"#).contains("run"));
-        let fine = r#"{"schema":3,"type":"scenario","outcome":"fine"}"#;
+        assert!(wrong(r#"{"schema":4,"type":"start"}"#).contains("run"));
+        let fine = r#"{"schema":4,"type":"scenario","outcome":"fine"}"#;
         assert!(wrong(fine).contains("`fine`"), "{}", wrong(fine));
-        let later = r#"{"schema":3,"type":"weather","sunny":true}"#;
+        let later = r#"{"schema":4,"type":"weather","sunny":true}"#;
         assert_eq!(Line::parse(later), Ok(Line::Other));
     }
 }

@@ -1,30 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the kernel did, a line each, and the pages that a step names.
+//! What the kernel did, a line each.
 
 use crate::observe::{ObservedCall, RangeEvent};
 use crate::scenario::Scenario;
 use crate::text;
-use protocol::program::Op;
 use reference_model::MmId;
-
-/// The pages that an operation names.
-pub(super) fn extent(op: &Op) -> Option<(u64, u64)> {
-    match *op {
-        Op::Mmap { at, pages, .. }
-        | Op::Munmap { at, pages }
-        | Op::Mprotect { at, pages, .. }
-        | Op::Madvise { at, pages, .. }
-        | Op::ProcessMadvise { at, pages, .. }
-        | Op::Touch { at, pages, .. } => Some((at, at + pages)),
-        Op::Reclaim { .. }
-        | Op::Fork { .. }
-        | Op::Exit
-        | Op::Exec { .. }
-        | Op::Run
-        | Op::Ftruncate { .. }
-        | Op::PunchHole { .. } => None,
-    }
-}
 
 pub(super) fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String {
     let entry = text::call(scenario, call.mm, call.entry);

@@ -3,7 +3,7 @@
 
 use super::drawing::{Row, draw};
 use super::human::Style;
-use super::lines::{call_in_a_line, context_in_a_line, extent, traced_mm};
+use super::lines::{call_in_a_line, context_in_a_line, traced_mm};
 use crate::checks::model_told;
 use crate::diff::{Diff, StepDiff};
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
@@ -206,7 +206,7 @@ impl<'a> Page<'a> {
     /// Steps on which two kernels differ.
     pub(super) fn steps_of_kernels(&mut self, scenario: &Scenario, diff: &Diff) {
         for step in diff.steps.iter().take(SHOWN) {
-            if let Some(written) = scenario.steps.get(step.step) {
+            if let Some(written) = scenario.written.get(step.step) {
                 let at = format!("{}:{}", scenario.path.display(), written.line);
                 self.line(format!("  step {}, {at}:", step.step + 1));
             }
@@ -217,7 +217,7 @@ impl<'a> Page<'a> {
 
     fn step(&mut self, verdict: &Verdict, step: &StepDiff) {
         let scenario = &verdict.scenario;
-        if let Some(written) = scenario.steps.get(step.step) {
+        if let Some(written) = scenario.written.get(step.step) {
             let at = format!("{}:{}", scenario.path.display(), written.line);
             self.line(format!("  step {}, {at}:", step.step + 1));
             self.line(format!(
@@ -267,7 +267,8 @@ impl<'a> Page<'a> {
             .as_ref()
             .map(|observation| observation.told(step))
             .unwrap_or_default();
-        let named = scenario.steps.get(step).and_then(|step| extent(&step.op));
+        let named = scenario.program.steps.get(step);
+        let named = named.map(|step| step.op.pages()).unwrap_or_default();
         for mm in 0..scenario.mms.len() {
             let of = |told: &[(Option<MmId>, Range)]| -> Vec<Range> {
                 let told = told.iter().filter(|(of, _)| *of == Some(mm));
@@ -290,7 +291,7 @@ impl<'a> Page<'a> {
                     told: kernel,
                 },
             ];
-            for line in draw(named, &rows) {
+            for line in draw(&named, &rows) {
                 self.line(format!("      {line}"));
             }
         }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The part of checking that is about who acts: names, and who can do what when.
 
+use super::SUBJECT;
 use super::check::{Checked, Checker};
 use super::errors::did_you_mean;
 use super::file::{self, Count, Kind};
-use super::{Actor, SUBJECT};
-use protocol::program::{ActorKind, Op};
+use operations::{Actor, ActorKind, Course, Op};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 
@@ -27,6 +27,7 @@ enum State {
 /// The actors of a scenario, while its steps are checked one by one.
 pub(super) struct Cast {
     pub actors: Vec<Actor>,
+    pub names: Vec<String>,
     /// Whose each mm is.
     pub mms: Vec<String>,
     states: Vec<State>,
@@ -39,11 +40,8 @@ pub(super) struct Cast {
 
 impl Cast {
     fn add(&mut self, name: &str, kind: ActorKind, hart: u32, place: Location) {
-        self.actors.push(Actor {
-            name: name.to_owned(),
-            kind,
-            hart,
-        });
+        self.actors.push(Actor { kind, hart });
+        self.names.push(name.to_owned());
         self.states.push(match kind {
             ActorKind::Fork => State::Unborn,
             ActorKind::Process { .. } | ActorKind::Thread { .. } => State::Alive,
@@ -62,7 +60,7 @@ impl Cast {
     /// A new mm for an actor that has had another.
     pub fn exec(&mut self, by: usize) -> usize {
         self.execs[by] += 1;
-        let (name, execs) = (&self.actors[by].name, self.execs[by]);
+        let (name, execs) = (&self.names[by], self.execs[by]);
         // No actor's name has a prime.
         let name = match execs {
             1..=3 => format!("{name}{}", "'".repeat(execs)),
@@ -72,7 +70,7 @@ impl Cast {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.actors.iter().position(|actor| actor.name == name)
+        self.names.iter().position(|actor| actor == name)
     }
 
     /// An actor does something, or has something done to it: so has its process.
@@ -104,6 +102,7 @@ impl Checker<'_> {
     pub(super) fn cast(&self, written: BTreeMap<String, Spanned<file::Actor>>) -> Checked<Cast> {
         let mut cast = Cast {
             actors: Vec::new(),
+            names: Vec::new(),
             mms: Vec::new(),
             states: Vec::new(),
             running: Vec::new(),
@@ -183,7 +182,7 @@ impl Checker<'_> {
     /// An actor by name, in whatever state.
     pub(super) fn other(&self, name: &Spanned<String>, cast: &Cast) -> Checked<usize> {
         cast.position(&name.value).ok_or_else(|| {
-            let known = cast.actors.iter().map(|actor| actor.name.as_str());
+            let known = cast.names.iter().map(String::as_str);
             let hint = did_you_mean(&name.value, known);
             let message = format!("no actor `{}` under `actors`", name.value);
             self.error(name.referenced, message).with_hint(hint)
@@ -212,7 +211,7 @@ impl Checker<'_> {
             Some(by) => (self.other(by, cast)?, by.referenced),
             None => (0, step),
         };
-        let name = &cast.actors[actor].name;
+        let name = &cast.names[actor];
         match cast.states[actor] {
             State::Alive => Ok(actor),
             State::Unborn => Err(self.error(place, format!("`{name}` has not been forked yet"))),
@@ -249,33 +248,45 @@ impl Checker<'_> {
         cast: &mut Cast,
     ) -> Checked<()> {
         cast.involved(by);
-        if matches!(op, Op::Exec { .. }) && matches!(cast.actors[by].kind, ActorKind::Thread { .. })
-        {
+        let course = op.course();
+        let execs = matches!(course, Course::Exec { .. });
+        if execs && matches!(cast.actors[by].kind, ActorKind::Thread { .. }) {
             return Err(self.error(place, "`exec` is for processes, not for threads"));
         }
-        self.harts_are_free(by, op, place, cast)?;
-        cast.running[by] = *op == Op::Run;
-        match op {
-            Op::Exit => self.gone(by, cast),
+        self.harts_are_free(by, course, place, cast)?;
+        cast.running[by] = course == Course::Run;
+        match course {
+            Course::Exit => self.gone(by, cast),
             // All other threads of the process end with its old mm.
-            Op::Exec { .. } => {
+            Course::Exec { .. } => {
                 for thread in cast.threads_of(by) {
                     cast.states[thread] = State::Exited;
                     cast.running[thread] = false;
                 }
             }
-            _ => {}
+            Course::Returns
+            | Course::Reclaims
+            | Course::ActsOn(_)
+            | Course::Fork { .. }
+            | Course::Run => {}
         }
         Ok(())
     }
 
     /// Whoever runs has its hart for itself, so whatever a step needs has to be elsewhere:
     /// who does it, a child that comes to life, threads that have to die.
-    fn harts_are_free(&self, by: usize, op: &Op, place: Location, cast: &Cast) -> Checked<()> {
+    fn harts_are_free(
+        &self,
+        by: usize,
+        course: Course,
+        place: Location,
+        cast: &Cast,
+    ) -> Checked<()> {
         // They die at once who run themselves, and do not stand in each other's way.
-        let dying: Vec<usize> = match op {
-            Op::Exit | Op::Exec { .. } => cast.living_threads_of(by).collect(),
-            _ => Vec::new(),
+        let dies = matches!(course, Course::Exit | Course::Exec { .. });
+        let dying: Vec<usize> = match dies {
+            true => cast.living_threads_of(by).collect(),
+            false => Vec::new(),
         };
         let holder = |needed: usize, excepted: &[usize]| {
             let hart = cast.actors[needed].hart;
@@ -285,17 +296,23 @@ impl Checker<'_> {
             })
         };
         let own = holder(by, &[]).map(|holder| (by, holder));
-        let child = match op {
-            Op::Fork { child, .. } => holder(*child, &[]).map(|holder| (*child, holder)),
-            _ => None,
+        let born = match course {
+            Course::Fork { child, .. } => Some(child),
+            Course::Returns
+            | Course::Reclaims
+            | Course::ActsOn(_)
+            | Course::Exec { .. }
+            | Course::Exit
+            | Course::Run => None,
         };
+        let child = born.and_then(|child| Some((child, holder(child, &[])?)));
         let threads = dying
             .iter()
             .find_map(|thread| Some((*thread, holder(*thread, &dying)?)));
         let Some((needed, holder)) = own.or(child).or(threads) else {
             return Ok(());
         };
-        let name = |actor: usize| cast.actors[actor].name.as_str();
+        let name = |actor: usize| cast.names[actor].as_str();
         let mut message = format!(
             "`{}` runs on hart {} and gives it to nobody",
             name(holder),
@@ -328,7 +345,7 @@ impl Checker<'_> {
         let idle = cast.acted.iter().skip(1).position(|acted| !acted);
         idle.map_or(Ok(()), |place| {
             let actor = place + 1;
-            let message = format!("`{}` does nothing", cast.actors[actor].name);
+            let message = format!("`{}` does nothing", cast.names[actor]);
             Err(self.error(cast.places[actor], message))
         })
     }

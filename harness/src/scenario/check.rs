@@ -6,15 +6,14 @@ use super::errors::did_you_mean;
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names::{self, Table};
 use super::naming;
-use super::{InputError, KnownFinding, Requirement, Scenario, Step};
+use super::{InputError, KnownFinding, Requirement, Scenario, Written};
 use libc::c_int;
-use protocol::ARENA_PAGES;
-use protocol::program::{MemoryFile, Op};
+use operations::{ARENA_PAGES, MemoryFile, Op, PAGE_SIZE, Program, Step};
 use serde_saphyr::{Location, Spanned};
 use std::path::Path;
 
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
-const OFFSET_PAGES: u64 = i64::MAX as u64 / protocol::PAGE_SIZE;
+const OFFSET_PAGES: u64 = i64::MAX as u64 / PAGE_SIZE;
 
 /// The most steps: each may make two areas more, of which a process has 65530 at the most
 /// (`vm.max_map_count`), its own included.
@@ -97,7 +96,9 @@ impl Checker<'_> {
             .value
             .into_iter()
             .map(|step| self.step(step, &files, &mut cast))
-            .collect::<Checked<Vec<Step>>>()?;
+            .collect::<Checked<Vec<_>>>()?;
+        let (steps, written) = steps.into_iter().unzip();
+        let (names, files) = files.into_iter().unzip();
         self.all_act(&cast)?;
         Ok(Scenario {
             path: self.path.to_owned(),
@@ -110,10 +111,15 @@ impl Checker<'_> {
                 .join(" "),
             requires,
             finding,
-            actors: cast.actors,
+            program: Program {
+                files,
+                actors: cast.actors,
+                steps,
+            },
+            files: names,
+            actors: cast.names,
             mms: cast.mms,
-            steps,
-            files,
+            written,
         })
     }
 
@@ -184,18 +190,17 @@ impl Checker<'_> {
         step: Spanned<file::Written>,
         files: &[(String, MemoryFile)],
         cast: &mut Cast,
-    ) -> Checked<Step> {
+    ) -> Checked<(Step, Written)> {
         let line = step.referenced.line() as usize;
         let source = self.lines.get(line.saturating_sub(1)).unwrap_or(&"");
         let by = self.acting(step.value.0.by(), step.referenced, cast)?;
         let op = self.op(step.value.0, files, by, cast)?;
         self.acted(by, &op, step.referenced, cast)?;
-        Ok(Step {
-            by,
-            op,
+        let written = Written {
             line,
             source: source.trim().to_owned(),
-        })
+        };
+        Ok((Step { by, op }, written))
     }
 
     fn op(
@@ -410,6 +415,7 @@ mod tests {
         let text = format!("about: x\nfiles:\n  a: {{ pages: 4 }}\nsteps:\n  - {step}\n");
         check(Path::new("t.yaml"), &text)
             .expect("a good scenario")
+            .program
             .steps[0]
             .op
             .clone()
@@ -469,7 +475,10 @@ mod tests {
         let text = "about: >\n  two\n  lines\n\nsteps:\n  # a comment\n  - munmap:\n      at: 0\n      pages: 1\n";
         let scenario = check(Path::new("t.yaml"), text).expect("a good scenario");
         assert_eq!(
-            (scenario.steps[0].line, scenario.steps[0].source.as_str()),
+            (
+                scenario.written[0].line,
+                scenario.written[0].source.as_str()
+            ),
             (7, "- munmap:")
         );
         assert_eq!(scenario.about, "two lines");

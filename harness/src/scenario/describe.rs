@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A step in one line: `munmap at 4 pages 2`.
 
+use super::Scenario;
 use super::names::{self, Table};
-use super::{Scenario, Step};
 use libc::c_int;
-use protocol::program::Op;
+use operations::{Op, Step};
 use std::fmt::Write;
 
 /// The step as texts head it.
@@ -12,7 +12,7 @@ pub fn describe(scenario: &Scenario, step: &Step) -> String {
     let what = describe_op(scenario, &step.op);
     match step.by {
         0 => what,
-        by => format!("{what} by {}", scenario.actors[by].name),
+        by => format!("{what} by {}", scenario.actors[by]),
     }
 }
 
@@ -33,7 +33,7 @@ pub fn operation(scenario: &Scenario, op: &Op) -> String {
 }
 
 fn describe_op(scenario: &Scenario, op: &Op) -> String {
-    let actor = |place: usize| scenario.actors[place].name.as_str();
+    let actor = |place: usize| scenario.actors[place].as_str();
     match op {
         Op::Mmap {
             at,
@@ -50,7 +50,7 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             describe_mapping(
                 &mut text,
                 *flags,
-                file.map(|place| scenario.files[place].0.as_str()),
+                file.map(|place| scenario.files[place].as_str()),
                 *offset,
             );
             text
@@ -90,14 +90,14 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
         Op::Exec { .. } => "exec".to_owned(),
         Op::Run => "run".to_owned(),
         Op::Ftruncate { file, pages } => {
-            format!("ftruncate file {} pages {pages}", scenario.files[*file].0)
+            format!("ftruncate file {} pages {pages}", scenario.files[*file])
         }
         Op::PunchHole {
             file,
             offset,
             pages,
         } => {
-            let file = &scenario.files[*file].0;
+            let file = &scenario.files[*file];
             format!("punch_hole file {file} offset {offset} pages {pages}")
         }
         Op::ProcessMadvise {

@@ -15,7 +15,7 @@ pub use check::check;
 pub use errors::InputError;
 pub use requirement::{Has, Requirement};
 
-use protocol::program::{ActorKind, MemoryFile, Op};
+use operations::{ActorKind, Program, Step};
 use std::path::PathBuf;
 
 /// A checked scenario, in pages from the arena's start.
@@ -31,14 +31,17 @@ pub struct Scenario {
     pub requires: Vec<Requirement>,
     /// What is known of kernels that are wrong here.
     pub finding: Option<KnownFinding>,
-    /// Memory files, with their names.
-    pub files: Vec<(String, MemoryFile)>,
-    /// Who acts; the first is the subject.
-    pub actors: Vec<Actor>,
+    /// What is done: at least one step. Harts are by the scenario's own numbers, and a step on
+    /// another's process names the actor that is written there, be it a thread.
+    pub program: Program,
+    /// What memory files are called.
+    pub files: Vec<String>,
+    /// What actors are called; the first is the subject.
+    pub actors: Vec<String>,
     /// Whose mm each of the mms is that there will be; the first is the subject's.
     pub mms: Vec<String>,
-    /// At least one.
-    pub steps: Vec<Step>,
+    /// Where each step is written.
+    pub written: Vec<Written>,
 }
 
 /// What is known of kernels that are wrong in a scenario.
@@ -50,24 +53,9 @@ pub struct KnownFinding {
     pub kernels: Vec<String>,
 }
 
-/// A process or thread that performs steps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: ActorKind,
-    /// Hart that it is pinned to, by the scenario's own numbers.
-    pub hart: u32,
-}
-
-/// One step and where it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Who does it: place in [`Scenario::actors`].
-    pub by: usize,
-    /// What to do.
-    pub op: Op,
+/// Where a step is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
     /// Line of the file, from 1.
     pub line: usize,
     /// That line, without white space around it.
@@ -80,16 +68,21 @@ pub const SUBJECT: &str = "subject";
 impl Scenario {
     /// How many harts its actors are pinned to.
     pub fn harts(&self) -> u32 {
-        let last = self.actors.iter().map(|actor| actor.hart).max();
+        let last = self.program.actors.iter().map(|actor| actor.hart).max();
         last.unwrap_or(0) + 1
     }
 
     /// The actor that leads an actor's process: itself, unless it is a thread.
     pub fn process_of(&self, actor: usize) -> usize {
-        match self.actors.get(actor).map(|actor| actor.kind) {
+        match self.program.actors.get(actor).map(|actor| actor.kind) {
             Some(ActorKind::Thread { of }) => of,
-            _ => actor,
+            Some(ActorKind::Process { .. } | ActorKind::Fork) | None => actor,
         }
+    }
+
+    /// A step, and where it is written.
+    pub fn step(&self, index: usize) -> Option<(&Step, &Written)> {
+        self.program.steps.get(index).zip(self.written.get(index))
     }
 
     /// Whose an mm is, where there are several to be told apart.

@@ -2,10 +2,10 @@
 //! Records made by hand, as a kernel would make them.
 #![allow(dead_code, reason = "each test uses a part")]
 
+use operations::{ARENA_BASE, PAGE_SIZE, StepResult};
+use protocol::Record;
 use protocol::message::Report;
-use protocol::program::StepResult as GuestResult;
 use protocol::record::{F_ATTACHED, Kind};
-use protocol::{ARENA_BASE, PAGE_SIZE, Record};
 use reference_model::{Entry, Machine, Profile, tlbflush};
 use tlbdiff::layer1::{Layer1, Layer1Verdict};
 use tlbdiff::observe::{Observation, Observer};
@@ -112,7 +112,7 @@ impl History {
         }
         calls.finish(&mut take);
         let report = Report {
-            steps: vec![GuestResult::Ok; steps],
+            steps: vec![StepResult::Ok; steps],
             mms: mms.to_vec(),
             pids: vec![PID],
             ..Report::default()

@@ -31,13 +31,12 @@ pub const COLD: i32 = 20;
 pub const PAGEOUT: i32 = 21;
 
 pub fn map_with(at: u64, pages: u64, flags: i32, file: Option<usize>) -> Op {
-    let (addr, len) = (ARENA + at * PAGE, pages * PAGE);
     let anonymous = if file.is_none() { ANONYMOUS } else { 0 };
     let flags = flags | FIXED | anonymous;
     let prot = READ | WRITE;
     Op::Mmap {
-        addr,
-        len,
+        at,
+        pages,
         prot,
         flags,
         file,
@@ -54,10 +53,9 @@ pub fn share(at: u64, pages: u64) -> Op {
 }
 
 pub fn touch(at: u64, pages: u64, write: bool) -> Op {
-    let (addr, len) = (ARENA + at * PAGE, pages * PAGE);
     Op::Touch {
-        addr,
-        len,
+        at,
+        pages,
         every: 1,
         write,
     }
@@ -72,24 +70,19 @@ pub fn read(at: u64, pages: u64) -> Op {
 }
 
 pub fn advise(at: u64, pages: u64, advice: i32) -> Op {
-    let (addr, len) = (ARENA + at * PAGE, pages * PAGE);
-    Op::Madvise { addr, len, advice }
+    Op::Madvise { at, pages, advice }
 }
 
 pub fn protect(at: u64, pages: u64, prot: i32) -> Op {
-    let (addr, len) = (ARENA + at * PAGE, pages * PAGE);
-    Op::Mprotect { addr, len, prot }
+    Op::Mprotect { at, pages, prot }
 }
 
 pub fn unmap(at: u64, pages: u64) -> Op {
-    let (addr, len) = (ARENA + at * PAGE, pages * PAGE);
-    Op::Munmap { addr, len }
+    Op::Munmap { at, pages }
 }
 
 pub fn reclaim(pages: u64) -> Op {
-    Op::Reclaim {
-        bytes: pages * PAGE,
-    }
+    Op::Reclaim { pages }
 }
 
 /// One call, in pages.
@@ -174,8 +167,8 @@ pub fn words(step: &StepPrediction, several: bool) -> String {
     if let StepResult::Errno(errno) = step.result {
         calls.push(format!("!{errno}"));
     }
-    if let StepResult::Signal { signal, addr } = step.result {
-        calls.push(format!("!{signal}@{}", (addr - ARENA) / PAGE));
+    if let StepResult::Signal { signal, page } = step.result {
+        calls.push(format!("!{signal}@{page}"));
     }
     text(&calls)
 }

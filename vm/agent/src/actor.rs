@@ -3,25 +3,23 @@
 //! does nothing in its own mm but the step: no allocation, no stdio, no lazy
 //! binding; all that it has is populated beforehand. Between its steps it sleeps.
 
+use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::perform;
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{boot, files, populate, touch, tracer};
+use crate::{call, files, harts, populate, touch, tracer};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use operations::{ActorKind, Course, Op, Program, StepResult};
 use protocol::message::Count;
-use protocol::program::{ActorKind, Op, Program, StepResult};
-use serde::{Deserialize, Serialize};
+use protocol::{Run, Tracing};
 use std::ffi::CString;
 use std::hint::black_box;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock};
-
-/// How the agent calls itself to be an actor.
-pub const ARGUMENT: &str = "actor";
 
 /// Some ticks, in nanoseconds.
 const EVEN: u64 = 20_000_000;
@@ -29,105 +27,13 @@ const EVEN: u64 = 20_000_000;
 /// A thread's stack, in bytes.
 const THREAD_STACK: usize = 256 << 10;
 
-/// What an actor goes by.
-#[derive(Serialize, Deserialize)]
-pub struct Script {
-    /// What is to be done.
-    pub program: Program,
-    /// With what.
-    pub handed: Handed,
-}
-
-/// Descriptors that the agent hands down, by number; -1 for none.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Handed {
-    /// The open trace.
-    pub tracer: RawFd,
-    /// The cgroup's cgroup.procs.
-    pub procs: RawFd,
-    /// The cgroup.procs of the cgroup above.
-    pub outside: RawFd,
-    /// The cgroup's memory.reclaim.
-    pub reclaim: RawFd,
-    /// The cgroup's cpu.stat, of which a read flushes statistics.
-    pub stat: RawFd,
-    /// A pipe: [`Rung`]s for the agent.
-    pub bell: RawFd,
-    /// The program's memory files.
-    pub files: Vec<RawFd>,
-    /// The subject has to kill itself after its first step (a test of the harness).
-    pub sabotage: bool,
-}
-
-impl Handed {
-    /// Moves the calling process to where no program's memory is charged.
-    fn leave_cgroup(&self) -> Result<()> {
-        write_all(self.outside, b"0").context("cannot leave the cgroup")
-    }
-
-    /// Has what is executed next inherit them, and another one.
-    fn keep_over_exec(&self, other: RawFd) {
-        let fixed = [
-            self.tracer,
-            self.procs,
-            self.outside,
-            self.reclaim,
-            self.stat,
-            self.bell,
-            other,
-        ];
-        let all = fixed.iter().chain(&self.files).filter(|fd| **fd >= 0);
-        for fd in all {
-            // SAFETY: only clears the close-on-exec flag.
-            unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
-        }
-    }
-}
-
-/// What an actor tells the agent by the bell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// This actor was forked.
-    Born(usize),
-    /// This one is about to exit.
-    Exits(usize),
-    /// All steps are done.
-    Done,
-}
-
-impl Rung {
-    /// Bytes of one.
-    pub const SIZE: usize = 8;
-
-    fn to_bytes(self) -> [u8; Rung::SIZE] {
-        let number = match self {
-            Rung::Born(actor) => actor as u64 * 2,
-            Rung::Exits(actor) => actor as u64 * 2 + 1,
-            Rung::Done => u64::MAX,
-        };
-        number.to_ne_bytes()
-    }
-
-    /// What the bytes say.
-    pub fn from_bytes(bytes: [u8; Rung::SIZE]) -> Rung {
-        let number = u64::from_ne_bytes(bytes);
-        if number == u64::MAX {
-            return Rung::Done;
-        }
-        let actor = (number / 2) as usize;
-        if number % 2 == 0 {
-            Rung::Born(actor)
-        } else {
-            Rung::Exits(actor)
-        }
-    }
-}
-
 /// What all actors of a process know.
 struct Play {
     program: Program,
+    tracing: Tracing,
     shared: Shared,
     handed: Handed,
+    kill_subject: bool,
     region: Region,
     reclaims: bool,
 }
@@ -177,15 +83,18 @@ fn give_up(error: &anyhow::Error) -> ! {
 fn read_play(region: Region) -> Result<Arc<Play>> {
     // The agent has written it whole: a process that reads something else reads astray.
     let script: Script = postcard::from_bytes(&region.script()).expect("a script");
-    let Script { program, handed } = script;
+    let Run {
+        program, tracing, ..
+    } = script.run;
     let shared = Shared::of(&region, &program);
     let _ = SHARED.set(shared);
-    let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
     Ok(Arc::new(Play {
-        reclaims: program.steps.iter().any(|step| reclaims(&step.op)),
+        reclaims: program.reclaims(),
         program,
+        tracing,
         shared,
-        handed,
+        handed: script.handed,
+        kill_subject: script.kill_subject,
         region,
     }))
 }
@@ -239,21 +148,19 @@ impl Play {
     /// The mm that this process begins with.
     fn mm_of(&self, actor: usize, exec: Option<usize>) -> usize {
         let step = exec.and_then(|step| self.program.steps.get(step));
-        if let Some(Op::Exec { mm }) = step.map(|step| &step.op) {
-            return *mm;
+        if let Some(mm) = step.and_then(|step| step.op.made_mm()) {
+            return mm;
         }
-        match self.program.actors.get(actor).map(|actor| actor.kind) {
-            Some(ActorKind::Process { mm }) => mm,
-            _ => panic!("actor {actor} is no process"),
-        }
+        let actor = self.program.actors.get(actor).expect("an actor");
+        actor.kind.mm().expect("a process")
     }
 
     /// From now on this process's mm is watched, and it is known how records name it.
     fn attach(&self, mm: usize) -> Result<()> {
-        if let Some(subscribers) = self.program.subscribers {
+        if let Some(subscribers) = self.tracing.subscribers {
             tracer::subscribe(self.handed.tracer, subscribers)?;
         }
-        if self.program.trace {
+        if self.tracing.on {
             tracer::attach(self.handed.tracer)?;
             let number = tracer::status(self.handed.tracer)?.mm;
             self.shared.mm(mm).store(number, SeqCst);
@@ -275,10 +182,10 @@ impl Play {
     }
 
     fn mark(&self, step: usize, phase: u64) {
-        if self.program.subscribers.is_some() {
+        if self.tracing.subscribers.is_some() {
             self.count(step, phase);
         }
-        if self.program.trace {
+        if self.tracing.on {
             tracer::mark(self.handed.tracer, step as u64, phase);
         }
     }
@@ -335,7 +242,7 @@ impl Play {
                 .context("cannot start a thread")?;
             // It waits for this hart, and goes on another one without ever having run here:
             // a thread that runs is moved by the kernel's own, which takes longer.
-            boot::pin_thread(&started, thread.hart as usize)?;
+            harts::pin_thread(&started, thread.hart as usize)?;
             self.shared.sleep_until_ready(ready + 1);
         }
         Ok(())
@@ -349,7 +256,7 @@ impl Play {
             let actors = &self.program.actors;
             let initial = actors.iter().filter(|actor| there(actor.kind)).count();
             self.shared.sleep_until_ready(initial);
-            if self.program.trace {
+            if self.tracing.on {
                 tracer::start(self.handed.tracer)?;
             }
             self.shared.finish(&self.program, 0);
@@ -363,7 +270,7 @@ impl Play {
         let await_turn = |running: bool, step: usize| {
             if running {
                 self.shared.spin_until(step);
-                return keep_the_hart();
+                return harts::keep();
             }
             self.shared.sleep_until(actor, step);
             Ok(())
@@ -373,20 +280,24 @@ impl Play {
                 continue;
             }
             await_turn(running, number)?;
-            running = step.op == Op::Run;
+            let course = step.op.course();
+            running = course == Course::Run;
             if running {
-                share_the_hart()?;
+                harts::share()?;
             }
             if self.reclaims {
                 self.flush_statistics();
             }
-            match step.op {
-                Op::Fork { child, mm } => self.fork(number, child, mm)?,
-                Op::Exec { .. } => self.exec(number, actor)?,
-                Op::Exit => self.exit(number, actor),
-                ref op => self.perform(number, op),
+            match course {
+                Course::Fork { child, mm } => self.fork(number, child, mm)?,
+                Course::Exec { .. } => self.exec(number, actor)?,
+                Course::Exit => self.exit(number, actor),
+                Course::ActsOn(of) => self.perform(number, &step.op, self.pidfd(of)),
+                Course::Returns | Course::Reclaims | Course::Run => {
+                    self.perform(number, &step.op, None);
+                }
             }
-            if self.handed.sabotage {
+            if self.kill_subject {
                 // SAFETY: ends this process.
                 unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             }
@@ -395,19 +306,15 @@ impl Play {
             self.shared.spin_until(self.program.steps.len());
         }
         self.shared.sleep_until_end(actor);
-        if self.program.trace {
+        if self.tracing.on {
             // An end that is watched is waited for.
             let _ = tracer::detach(self.handed.tracer);
         }
         Ok(())
     }
 
-    /// One step between its marks.
-    fn perform(&self, number: usize, op: &Op) {
-        let target = match *op {
-            Op::ProcessMadvise { of, .. } => self.pidfd(of),
-            _ => None,
-        };
+    /// One step between its marks, on another process where it is about one.
+    fn perform(&self, number: usize, op: &Op, target: Option<RawFd>) {
         let begin = now();
         self.mark(number, 0);
         let result = perform(op, &self.handed, target);
@@ -434,7 +341,7 @@ impl Play {
     fn finish(&self, number: usize, result: StepResult, took: u64) {
         self.shared.store(number, result, took);
         let next = self.shared.pass_over_unborn(&self.program, number + 1);
-        if self.program.trace && next == self.program.steps.len() {
+        if self.tracing.on && next == self.program.steps.len() {
             // A trace that goes on holds more than it should, and is refused for that.
             let _ = tracer::stop(self.handed.tracer);
         }
@@ -494,7 +401,7 @@ impl Play {
             let hart = self.program.actors[child].hart;
             // Before another hart has seen its mm, and would have to be told.
             populate::populate_forked();
-            boot::pin(hart as usize)?;
+            harts::pin(hart as usize)?;
             self.attach(mm)?;
             self.enter_cgroup()?;
             files::drain_lru_batches()?;
@@ -516,7 +423,7 @@ impl Play {
     fn exec(&self, number: usize, actor: usize) -> Result<()> {
         let fd = self.region.fd();
         let numbers = [actor.to_string(), number.to_string(), fd.to_string()];
-        let words = ["tlbdiff-agent".to_owned(), ARGUMENT.to_owned()].into_iter();
+        let words = ["tlbdiff-agent".to_owned(), call::ACTOR.to_owned()].into_iter();
         let words = words.chain(numbers).map(CString::new);
         let words = words.collect::<Result<Vec<_>, _>>()?;
         self.handed.keep_over_exec(fd);
@@ -551,7 +458,7 @@ impl Play {
     /// Has the kernel add up its statistics. On 6.12 a read of cpu.stat does, and
     /// where the module cannot hook the kernel's timer nothing else does.
     fn flush_statistics(&self) {
-        if self.program.trace && tracer::flush_stats(self.handed.tracer).is_ok() {
+        if self.tracing.on && tracer::flush_stats(self.handed.tracer).is_ok() {
             return;
         }
         let mut text = [0u8; 1024];
@@ -565,7 +472,7 @@ impl Play {
 fn prepare_thread(play: &Play, actor: usize) -> Result<()> {
     touch::install_stack()?;
     populate::deepen_stack();
-    keep_the_hart()?;
+    harts::keep()?;
     files::drain_lru_batches()?;
     play.shared.tid(actor).store(tid(), SeqCst);
     play.shared.ready();
@@ -605,40 +512,4 @@ fn sleep_until_even() {
             std::ptr::null_mut(),
         )
     };
-}
-
-fn write_all(fd: RawFd, text: &[u8]) -> Result<()> {
-    // SAFETY: writes from a valid buffer.
-    let written = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
-    if written != text.len() as isize {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    Ok(())
-}
-
-/// Has the kernel's own threads run on the hart while the calling thread does nothing but
-/// run: others' steps wait for what they do there (`lru_add_drain_all()`), which would not
-/// come before the scheduler gives them their small share of each second (`fair_server`).
-fn share_the_hart() -> Result<()> {
-    schedule(libc::SCHED_OTHER, 0).context("cannot share the hart")
-}
-
-/// Has the calling thread preempted by nobody on its hart during the steps: where
-/// the scheduler wants the hart for another (`need_resched()`), `zap_pte_range()`
-/// flushes what it has and goes on behind, and one unmapping would be told in two
-/// parts, depending on when a timer came.
-///
-/// # Errors
-/// The kernel refuses it.
-pub fn keep_the_hart() -> Result<()> {
-    // SAFETY: only answers.
-    let highest = unsafe { libc::sched_get_priority_max(libc::SCHED_FIFO) };
-    schedule(libc::SCHED_FIFO, highest).context("cannot have the hart for the steps alone")
-}
-
-fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> nix::Result<()> {
-    let param = libc::sched_param { sched_priority };
-    // SAFETY: the parameters are valid and only read, and 0 is the caller itself.
-    let set = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
-    Errno::result(set).map(drop)
 }

@@ -5,9 +5,9 @@
 //! A keeper stays beside the agent that serves, and undoes what was done when that one
 //! ends, however it ends. What a killed keeper leaves behind is in the notes.
 
-use crate::undo::{self, Note};
+use crate::notes::{self, Note};
 use crate::zygote::Zygotes;
-use crate::{boot, cgroup, limits, serve, settings, swap, system};
+use crate::{boot, cgroup, harts, limits, serve, settings, swap, undo};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_child_subreaper;
@@ -17,11 +17,6 @@ use nix::unistd::{ForkResult, Uid, fork, getppid};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::path::Path;
-
-/// How the agent is called to serve on its standard input and output.
-pub const SERVE: &str = "board";
-/// How it is called to undo what an earlier run left behind.
-pub const RESTORE: &str = "restore";
 
 /// Folders in which it is brought to a board begin so (vm/host/src/boards/setup.rs).
 const FOLDERS: &str = "/var/tmp/tlbdiff.";
@@ -108,7 +103,7 @@ fn note_what_was_brought() -> Result<()> {
     let own = std::env::current_exe().context("cannot find this program")?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     if folder.to_string_lossy().starts_with(FOLDERS) {
-        undo::note(&Note::Folder(folder.to_owned()))?;
+        notes::note(&Note::Folder(folder.to_owned()))?;
     }
     Ok(())
 }
@@ -144,16 +139,16 @@ fn prepare(module: &Path) -> Result<()> {
     set_child_subreaper(true).context("prctl")?;
     limits::prepare()?;
     if !Path::new(DEBUGFS).join("fault_around_bytes").exists() {
-        undo::note(&Note::Mount(DEBUGFS.into()))?;
+        notes::note(&Note::Mount(DEBUGFS.into()))?;
         let kind = Some("debugfs");
         mount(kind, DEBUGFS, kind, MsFlags::empty(), None::<&str>).context("mount debugfs")?;
     }
-    undo::note(&Note::Module)?;
+    notes::note(&Note::Module)?;
     boot::load_module(module)?;
     swap::take_over()?;
     settings::make_still()?;
     settings::keep_active()?;
-    cgroup::take_harts(system::harts()?)?;
+    cgroup::take_harts(harts::online()?)?;
     // The agent stays off the harts on which subjects run.
-    boot::pin(0)
+    harts::pin(0)
 }

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What PID 1 has to do before there is anything to serve.
 
-use crate::{files, limits, settings};
+use crate::{files, harts, limits, settings};
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
-use std::thread::{JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Name of the virtio-serial port.
@@ -35,7 +31,7 @@ const MOUNTS: &[(&str, &str, Option<&str>)] = &[
 pub fn prepare() -> Result<()> {
     // The agent stays off the harts on which subjects run. From the start: a hart that has
     // once seen its mm is told of every change.
-    pin(0)?;
+    harts::pin(0)?;
     for (place, kind, options) in MOUNTS {
         fs::create_dir_all(place).ok();
         mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), *options)
@@ -45,40 +41,6 @@ pub fn prepare() -> Result<()> {
     load_module(Path::new("/tlbdiff.ko"))?;
     settings::make_still()?;
     settings::keep_active()
-}
-
-/// Pins the calling thread to one hart.
-///
-/// # Errors
-/// There is no such hart.
-pub fn pin(hart: usize) -> Result<()> {
-    let mut harts = CpuSet::new();
-    harts.set(hart)?;
-    sched_setaffinity(Pid::from_raw(0), &harts)
-        .with_context(|| format!("cannot pin to hart {hart}"))
-}
-
-/// Pins another thread of the calling process to one hart.
-///
-/// # Errors
-/// There is no such hart.
-pub fn pin_thread<T>(thread: &JoinHandle<T>, hart: usize) -> Result<()> {
-    // SAFETY: all zeroes are the empty set.
-    let mut harts: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    if hart >= libc::CPU_SETSIZE as usize {
-        bail!("hart {hart} is beyond what can be named");
-    }
-    // SAFETY: the number is one that a set has room for.
-    unsafe { libc::CPU_SET(hart, &mut harts) };
-    // SAFETY: the thread has not been waited for, and the set is only read.
-    let error = unsafe {
-        let size = size_of::<libc::cpu_set_t>();
-        libc::pthread_setaffinity_np(thread.as_pthread_t(), size, &raw const harts)
-    };
-    match error {
-        0 => Ok(()),
-        error => Err(Errno::from_raw(error)).context(format!("cannot pin to hart {hart}")),
-    }
 }
 
 /// Loads the tracing module.

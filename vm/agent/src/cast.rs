@@ -2,7 +2,7 @@
 //! The actors of one program, as the agent sees them: started one after the
 //! other, watched, and all gone in the end.
 
-use crate::actor::{Handed, Rung};
+use crate::handed::{Handed, Rung};
 use crate::shared::Shared;
 use crate::zygote::Zygotes;
 use crate::{files, tracer};
@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use protocol::program::{ActorKind, Program, StepResult};
+use operations::{ActorKind, Program, StepResult};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
@@ -58,6 +58,8 @@ struct Process {
 /// All actors of a program.
 pub struct Cast<'a> {
     program: &'a Program,
+    /// Steps are traced.
+    traced: bool,
     shared: Shared,
     tracer: RawFd,
     bell: File,
@@ -75,7 +77,7 @@ impl<'a> Cast<'a> {
     /// # Errors
     /// One cannot be started, or gives up before it is ready.
     pub fn start(
-        program: &'a Program,
+        (program, traced): (&'a Program, bool),
         zygotes: &mut Zygotes,
         handed: &Handed,
         bell: File,
@@ -83,6 +85,7 @@ impl<'a> Cast<'a> {
     ) -> Result<Cast<'a>> {
         let mut cast = Cast {
             program,
+            traced,
             shared: Shared::of(zygotes.region(), program),
             tracer: handed.tracer,
             bell,
@@ -227,12 +230,12 @@ impl<'a> Cast<'a> {
         let Some(step) = self.shared.finished() else {
             return Ok(());
         };
-        if self.program.trace {
+        if self.traced {
             tracer::mark(self.tracer, step as u64, 1);
         }
         self.shared.store(step, StepResult::Ok, 0);
         let next = self.shared.pass_over_unborn(self.program, step + 1);
-        if self.program.trace && next == self.program.steps.len() {
+        if self.traced && next == self.program.steps.len() {
             tracer::stop(self.tracer)?;
         }
         self.shared.finish(self.program, next);

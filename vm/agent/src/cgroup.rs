@@ -2,7 +2,7 @@
 //! Memory cgroups for subjects, and on a board the harts that are its alone.
 
 use crate::files;
-use crate::undo::{self, Note};
+use crate::notes::{self, Note};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ fn enable(cgroup: &Path, controller: &str) -> Result<()> {
         return Ok(());
     }
     if cgroup == Path::new(ROOT) {
-        undo::note(&Note::Controller(controller.to_owned()))?;
+        notes::note(&Note::Controller(controller.to_owned()))?;
     }
     fs::write(&control, format!("+{controller}"))
         .with_context(|| format!("cannot enable the {controller} controller"))

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use protocol::{PAGE_SIZE, program::MemoryFile};
+use operations::{MemoryFile, PAGE_SIZE};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -6,7 +6,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::kmsg::Kmsg;
 use crate::zygote::Zygotes;
 use anyhow::{Context, Result};
-use protocol::program::{Op, Program};
+use protocol::Run;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -75,8 +75,8 @@ impl Kept {
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn group(&mut self, id: u64, program: &Program) -> Result<Rc<Group>> {
-        if has_its_own(program) {
+    pub fn group(&mut self, id: u64, run: &Run) -> Result<Rc<Group>> {
+        if run.swap || run.program.reclaims() {
             if self.spent.len() >= SPENT {
                 self.spent.clear();
                 cgroup::await_offline()?;
@@ -91,11 +91,6 @@ impl Kept {
         let common = Rc::new(Group::new("common")?);
         Ok(Rc::clone(self.common.insert(common)))
     }
-}
-
-fn has_its_own(program: &Program) -> bool {
-    let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
-    program.swap || program.steps.iter().any(|step| reclaims(&step.op))
 }
 
 impl Group {

@@ -7,13 +7,17 @@
 mod actor;
 mod board;
 mod boot;
+mod call;
 mod cast;
 mod cgroup;
 mod files;
 mod futex;
+mod handed;
+mod harts;
 mod kept;
 mod kmsg;
 mod limits;
+mod notes;
 mod perform;
 mod populate;
 mod region;
@@ -43,12 +47,12 @@ fn main() {
         .collect::<Vec<_>>()
         .as_slice()
     {
-        [actor::ARGUMENT, ..] => actor::main(),
-        [board::SERVE, module] => {
+        [call::ACTOR, ..] => actor::main(),
+        [call::SERVE, module] => {
             fix_addresses(c"/proc/self/exe");
             std::process::exit(board::serve(Path::new(module)))
         }
-        [board::RESTORE] => std::process::exit(board::restore()),
+        [call::RESTORE] => std::process::exit(board::restore()),
         _ if std::process::id() != 1 => {
             eprintln!("tlbdiff-agent: started by tlbdiff, not by hand");
             std::process::exit(2);
@@ -82,7 +86,7 @@ fn fix_addresses(program: &CStr) {
 fn agent() -> Result<()> {
     boot::prepare()?;
     let mut zygotes = Zygotes::new()?;
-    zygotes.make(system::harts()?)?;
+    zygotes.make(harts::online()?)?;
     let port = boot::open_port()?;
     println!("tlbdiff-agent: ready");
     let output = port.try_clone()?;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The operations themselves. Nothing here allocates.
 
-use crate::actor::Handed;
+use crate::handed::Handed;
 use crate::touch;
-use protocol::program::{Op, StepResult};
-use protocol::{ARENA_BASE, PAGE_SIZE};
+use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
 /// The operation itself.
@@ -21,7 +20,7 @@ pub fn perform(op: &Op, handed: &Handed, target: Option<RawFd>) -> StepResult {
                 offset,
             } => call(libc::syscall(
                 libc::SYS_mmap,
-                addr(at),
+                address(at),
                 bytes(pages),
                 prot,
                 flags,
@@ -29,17 +28,17 @@ pub fn perform(op: &Op, handed: &Handed, target: Option<RawFd>) -> StepResult {
                 bytes(offset),
             )),
             Op::Munmap { at, pages } => {
-                call(libc::syscall(libc::SYS_munmap, addr(at), bytes(pages)))
+                call(libc::syscall(libc::SYS_munmap, address(at), bytes(pages)))
             }
             Op::Mprotect { at, pages, prot } => call(libc::syscall(
                 libc::SYS_mprotect,
-                addr(at),
+                address(at),
                 bytes(pages),
                 prot,
             )),
             Op::Madvise { at, pages, advice } => call(libc::syscall(
                 libc::SYS_madvise,
-                addr(at),
+                address(at),
                 bytes(pages),
                 advice,
             )),
@@ -97,19 +96,11 @@ fn file_of(handed: &Handed, file: Option<usize>) -> RawFd {
 /// One range; a part of it done is a success, as for the kernel.
 fn process_madvise(pidfd: RawFd, at: u64, pages: u64, advice: i32) -> StepResult {
     let range = libc::iovec {
-        iov_base: addr(at) as *mut libc::c_void,
+        iov_base: address(at) as *mut libc::c_void,
         iov_len: bytes(pages) as usize,
     };
     // SAFETY: the range is only named, and belongs to whoever is advised.
     call(unsafe { libc::syscall(libc::SYS_process_madvise, pidfd, &range, 1, advice, 0) })
-}
-
-fn addr(page: u64) -> u64 {
-    ARENA_BASE + page * PAGE_SIZE
-}
-
-fn bytes(pages: u64) -> u64 {
-    pages * PAGE_SIZE
 }
 
 fn call(result: libc::c_long) -> StepResult {
@@ -123,7 +114,7 @@ fn call(result: libc::c_long) -> StepResult {
 fn touch_pages(at: u64, pages: u64, every: u64, write: bool) -> StepResult {
     let mut page = at;
     while page < at + pages {
-        if let Some(signal) = touch::touch(addr(page), write) {
+        if let Some(signal) = touch::touch(address(page), write) {
             return StepResult::Signal { signal, page };
         }
         page += every.max(1);

@@ -5,7 +5,7 @@
 use crate::{files, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::hint::black_box;
 use std::path::Path;
 

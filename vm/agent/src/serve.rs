@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Requests in, replies out.
 
-use crate::actor::{Handed, Script};
 use crate::cast::{Cast, End};
+use crate::handed::{Handed, Script};
 use crate::kept::{self, Group, Kept};
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
-use crate::{files, swap, system, undo};
+use crate::{files, notes, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
+use operations::{Program, StepResult};
 use protocol::message::{Count, Report, Sabotage};
-use protocol::program::{Op, Program, StepResult};
-use protocol::{PROTOCOL_VERSION, Record, Reply, Request, frame};
+use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -96,7 +96,7 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
     let mut port = Port {
         input,
         output,
-        patience: undo::is_kept().then_some(SILENCE),
+        patience: notes::is_kept().then_some(SILENCE),
         ended: false,
     };
     let mut kept = Kept::new(zygotes)?;
@@ -117,12 +117,12 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
             }
             Request::Run {
                 id,
-                program,
+                run: asked,
                 timeout_ms,
             } => {
                 let limit = Duration::from_millis(timeout_ms);
                 let kill = std::mem::take(&mut kill_subject);
-                let end = run(&mut port, &mut kept, id, program, (limit, kill));
+                let end = run(&mut port, &mut kept, id, asked, (limit, kill));
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
                 frame::send(&mut port, &reply)?;
             }
@@ -149,44 +149,55 @@ fn run(
     port: &mut Port,
     kept: &mut Kept,
     id: u64,
-    program: Program,
+    run: Run,
     (limit, kill_subject): (Duration, bool),
 ) -> Result<Reply> {
-    if program.actors.is_empty() {
+    if run.program.actors.is_empty() {
         bail!("a program without a subject");
     }
-    let files = files::make(&program.files)?;
-    swap::set(&program)?;
-    let group = kept.group(id, &program)?;
+    let files = files::make(&run.program.files)?;
+    swap::set(&run)?;
+    let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();
     let taint_before = kept.taint()?;
-    let small = swap::is_small(&program);
+    let small = swap::is_small(&run.program);
     let scanned_before = if small { 0 } else { system::scanned()? };
-    let mut tracer = if program.trace || program.subscribers.is_some() {
-        Some(Tracer::open(program.buffer_records)?)
+    let mut tracer = if run.tracing.on || run.counts() {
+        Some(Tracer::open(run.tracing.buffer_records)?)
     } else {
         None
     };
-    let open = Open::new(&group, &program)?;
-    let handed = Handed {
-        sabotage: kill_subject,
-        ..open.handed(kept, &group, tracer.as_ref(), &files)
+    let open = Open::new(&group, &run.program)?;
+    let script = Script {
+        run,
+        handed: open.handed(kept, &group, tracer.as_ref(), &files),
+        kill_subject,
     };
-    let script = Script { program, handed };
     let region = *kept.zygotes.region();
     region.begin(
-        Shared::size(&script.program),
+        Shared::size(&script.run.program),
         &postcard::to_stdvec(&script)?,
     )?;
-    let Script { program, handed } = script;
+    let Script { run, handed, .. } = script;
+    let program = run.program;
     let mut fetch = |port: &mut Port, all: bool| match &mut tracer {
-        Some(tracer) if all || !program.keeps_all => send_trace(port, id, tracer),
+        Some(tracer) if all || !run.tracing.keeps_all => send_trace(port, id, tracer),
         _ => Ok(()),
     };
-    let end = Cast::start(&program, &mut kept.zygotes, &handed, open.bell, limit)
-        .and_then(|mut cast| cast.watch(&mut || fetch(port, false)));
-    let play = Played::take(Shared::of(&region, &program), &program);
+    let end = Cast::start(
+        (&program, run.tracing.on),
+        &mut kept.zygotes,
+        &handed,
+        open.bell,
+        limit,
+    )
+    .and_then(|mut cast| cast.watch(&mut || fetch(port, false)));
+    let play = Played::take(
+        Shared::of(&region, &program),
+        &program,
+        run.tracing.subscribers.is_some(),
+    );
     region.end();
     if let Some(why) = &play.gave_up {
         bail!("an actor gave up in {}: {why}", play.position(&program));
@@ -275,14 +286,12 @@ struct Open {
 
 impl Open {
     fn new(group: &Group, program: &Program) -> Result<Open> {
-        let reclaims = |op: &Op| matches!(op, Op::Reclaim { .. });
-        let reclaims = program.steps.iter().any(|step| reclaims(&step.op));
         let file = |name: &str, write: bool| kept::open(group.cgroup.file(name), write);
         let reclaim =
             || -> Result<_> { Ok((file("memory.reclaim", true)?, file("cpu.stat", false)?)) };
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
-            reclaim: reclaims.then(reclaim).transpose()?,
+            reclaim: program.reclaims().then(reclaim).transpose()?,
             bell: bell.into(),
             ring: ring.into(),
         })
@@ -307,7 +316,6 @@ impl Open {
             stat,
             bell: self.ring.as_raw_fd(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
-            sabotage: false,
         }
     }
 }
@@ -325,11 +333,11 @@ struct Played {
 
 impl Played {
     /// Reads it.
-    fn take(shared: Shared, program: &Program) -> Played {
+    fn take(shared: Shared, program: &Program, counts: bool) -> Played {
         let finished = shared.finished();
         let done = 0..finished.unwrap_or(0).min(program.steps.len());
         let (steps, step_ns) = done.clone().map(|step| shared.load(step)).unzip();
-        let counted = done.filter(|_| program.subscribers.is_some());
+        let counted = done.filter(|_| counts);
         Played {
             begun: finished.is_some(),
             gave_up: shared.gave_up(),

@@ -2,7 +2,7 @@
 //! Everything that scans or moves memory by itself is switched off.
 
 use crate::files;
-use crate::undo::{self, Note};
+use crate::notes::{self, Note};
 use anyhow::{Context, Result};
 use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
@@ -62,7 +62,7 @@ const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 /// # Errors
 /// A setting is there and refuses its value.
 pub fn make_still() -> Result<()> {
-    if !undo::is_kept() {
+    if !notes::is_kept() {
         for (path, value) in IN_A_GUEST {
             set(Path::new(path), value)?;
         }
@@ -99,7 +99,7 @@ fn set(path: &Path, wanted: &str) -> Result<()> {
     if before == wanted {
         return Ok(());
     }
-    undo::note(&Note::Setting(path.to_owned(), before))?;
+    notes::note(&Note::Setting(path.to_owned(), before))?;
     fs::write(path, wanted).with_context(|| format!("cannot write {wanted} to {}", path.display()))
 }
 

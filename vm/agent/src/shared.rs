@@ -4,8 +4,8 @@
 
 use crate::futex;
 use crate::region::Region;
+use operations::{ActorKind, Course, Program, StepResult};
 use protocol::message::Count;
-use protocol::program::{ActorKind, Op, Program, StepResult};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -83,17 +83,16 @@ impl Shared {
             if !living[step.by] {
                 continue;
             }
-            if let Op::Fork { child, .. } = step.op {
-                living[child] = self.tid(child).load(SeqCst) != UNBORN;
-            }
-            if step.op == Op::Exit {
-                living[step.by] = false;
-            }
-            if matches!(step.op, Op::Exit | Op::Exec { .. }) {
-                let thread = ActorKind::Thread { of: step.by };
-                for (other, actor) in program.actors.iter().enumerate() {
-                    living[other] &= actor.kind != thread;
+            match step.op.course() {
+                Course::Fork { child, .. } => {
+                    living[child] = self.tid(child).load(SeqCst) != UNBORN;
                 }
+                Course::Exit => {
+                    living[step.by] = false;
+                    end_threads(program, step.by, &mut living);
+                }
+                Course::Exec { .. } => end_threads(program, step.by, &mut living),
+                Course::Returns | Course::Reclaims | Course::ActsOn(_) | Course::Run => {}
             }
         }
         living
@@ -235,7 +234,7 @@ impl Shared {
             if self.tid(step.by).load(SeqCst) != UNBORN {
                 return number;
             }
-            if let Op::Fork { child, .. } = step.op {
+            if let Course::Fork { child, .. } = step.op.course() {
                 self.never_born(child);
             }
             self.store(number, StepResult::Unborn, 0);
@@ -282,6 +281,14 @@ impl Shared {
     fn step(&self, step: usize) -> &[AtomicU64] {
         let first = FIRST + self.mms + 2 * self.actors + step * STEP_WORDS;
         &self.words[first..first + STEP_WORDS]
+    }
+}
+
+/// A process has ended, or its old mm has: so have its threads.
+fn end_threads(program: &Program, leader: usize, living: &mut [bool]) {
+    let thread = ActorKind::Thread { of: leader };
+    for (other, actor) in program.actors.iter().enumerate() {
+        living[other] &= actor.kind != thread;
     }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Empty swap on zram for each program that needs it, and no other.
 
-use crate::undo::{self, Note};
-use crate::{files, system};
+use crate::notes::{self, Note};
+use crate::{files, harts};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use protocol::PAGE_SIZE;
-use protocol::program::{Op, Program};
+use operations::{Memory, PAGE_SIZE, Program};
+use protocol::Run;
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
@@ -54,7 +54,7 @@ pub fn take_over() -> Result<()> {
         load_zram()?;
     }
     for (path, priority) in in_order_of_priority(&files::read(Path::new("/proc/swaps"))?) {
-        undo::note(&Note::Swap(path.clone(), priority))?;
+        notes::note(&Note::Swap(path.clone(), priority))?;
         off(&path).with_context(|| format!("swapoff {}", path.display()))?;
     }
     Ok(())
@@ -70,7 +70,7 @@ fn load_zram() -> Result<()> {
     };
     let loaded = files::read(Path::new("/proc/modules"))?;
     for module in to_load(&String::from_utf8_lossy(&shown.stdout), &loaded) {
-        undo::note(&Note::OtherModule(module))?;
+        notes::note(&Note::OtherModule(module))?;
     }
     let _ = Command::new("modprobe").arg("zram").status();
     Ok(())
@@ -112,10 +112,10 @@ fn number() -> Result<u32> {
     if let Some(number) = DEVICE.get() {
         return Ok(*number);
     }
-    let number = if undo::is_kept() {
+    let number = if notes::is_kept() {
         let text = files::read(&Path::new(CONTROL).join("hot_add"))?;
         let number = text.trim().parse().context("zram's hot_add")?;
-        undo::note(&Note::Zram(number))?;
+        notes::note(&Note::Zram(number))?;
         number
     } else {
         0
@@ -171,16 +171,16 @@ const KEPT_BY_A_HART: u64 = 2 * 64 * 4;
 ///
 /// # Errors
 /// The device is missing, or refuses a step.
-pub fn set(program: &Program) -> Result<()> {
-    let small = is_small(program);
+pub fn set(run: &Run) -> Result<()> {
+    let small = is_small(&run.program);
     if ON.load(SeqCst) {
-        if program.swap && small && LIKE_NEW.load(SeqCst) && is_empty()? {
+        if run.swap && small && LIKE_NEW.load(SeqCst) && is_empty()? {
             return Ok(());
         }
         off(&device(number()?)).context("swapoff")?;
         ON.store(false, SeqCst);
     }
-    if program.swap {
+    if run.swap {
         if !MADE.load(SeqCst) {
             make()?;
             MADE.store(true, SeqCst);
@@ -194,25 +194,22 @@ pub fn set(program: &Program) -> Result<()> {
 
 /// Whether a program makes no huge page, and has by far less memory than swap has room for.
 pub fn is_small(program: &Program) -> bool {
-    let collapses = |op: &Op| {
-        matches!(op, Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
-            if *advice == libc::MADV_COLLAPSE)
-    };
-    let mapped = |op: &Op| match *op {
-        Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => pages,
-        _ => 0,
-    };
-    let steps = || program.steps.iter().map(|step| &step.op);
+    let steps = || program.steps.iter().map(|step| step.op.memory());
+    let grown = steps().map(|memory| match memory {
+        Memory::Pages(pages) => pages,
+        Memory::NoMore | Memory::HugePages => 0,
+    });
     let files = program.files.iter().map(|file| file.pages);
-    let pages: u64 = steps().map(mapped).chain(files).sum();
-    !steps().any(collapses) && pages * (program.mms() as u64) < SIZE / PAGE_SIZE / 8
+    let pages: u64 = grown.chain(files).sum();
+    !steps().any(|memory| memory == Memory::HugePages)
+        && pages * (program.mms() as u64) < SIZE / PAGE_SIZE / 8
 }
 
 /// Whether all slots were given back, but for those that harts keep.
 fn is_empty() -> Result<bool> {
     let swaps = files::read(Path::new("/proc/swaps"))?;
     let used = used(&swaps).context("/proc/swaps says nothing of our device")?;
-    Ok(used <= KEPT_BY_A_HART * u64::from(system::harts()?))
+    Ok(used <= KEPT_BY_A_HART * u64::from(harts::online()?))
 }
 
 /// The sum of what is used, in KiB.
@@ -315,15 +312,7 @@ mod tests {
 
     #[test]
     fn a_program_is_small_without_huge_pages_and_with_little_memory() {
-        use protocol::program::{Op, Program, Step};
-        let program = |ops: Vec<Op>| Program {
-            steps: ops.into_iter().map(|op| Step { by: 0, op }).collect(),
-            actors: vec![protocol::program::Actor {
-                kind: protocol::program::ActorKind::Process { mm: 0 },
-                hart: 0,
-            }],
-            ..Program::default()
-        };
+        use operations::{Op, Program};
         let advice = |advice: i32| Op::Madvise {
             at: 0,
             pages: 512,
@@ -337,7 +326,7 @@ mod tests {
             file: None,
             offset: 0,
         };
-        let is_small = |ops: Vec<Op>| super::is_small(&program(ops));
+        let is_small = |ops: Vec<Op>| super::is_small(&Program::of_subject(Vec::new(), ops));
         assert!(is_small(vec![map(1000), advice(libc::MADV_PAGEOUT)]));
         assert!(!is_small(vec![map(1000), advice(libc::MADV_COLLAPSE)]));
         assert!(!is_small(vec![map(9000)]));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{files, swap, tracer::Tracer};
+use crate::{files, harts, swap, tracer::Tracer};
 use anyhow::{Context, Result};
-use protocol::PAGE_SIZE;
+use operations::PAGE_SIZE;
 use protocol::message::System;
 use protocol::record::fact;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn facts() -> Result<System> {
         |name: &str| pages(&meminfo, name).with_context(|| format!("/proc/meminfo has no {name}"));
     Ok(System {
         release: text(uname.release()),
-        harts: harts()?,
+        harts: harts::online()?,
         fault_around_bytes: fault_around_bytes()?,
         asids: module & fact::ASIDS != 0,
         sbi_rfence: module & fact::SBI_RFENCE != 0,
@@ -44,27 +44,6 @@ fn tracing(facts: u32) -> String {
     used.map(|(_, name)| *name)
         .collect::<Vec<_>>()
         .join(" and ")
-}
-
-/// Harts online, which have to be those from 0 on.
-///
-/// # Errors
-/// There are gaps, or the kernel does not say.
-pub fn harts() -> Result<u32> {
-    let online = files::read(Path::new("/sys/devices/system/cpu/online"))?;
-    all_from_0(online.trim()).with_context(|| {
-        format!(
-            "the harts online are {}: it takes those from 0 on, without gaps",
-            online.trim()
-        )
-    })
-}
-
-/// How many harts a list like `0-3` has; none if it has gaps.
-fn all_from_0(online: &str) -> Option<u32> {
-    let last = online.strip_prefix("0-").unwrap_or(online);
-    let last: u32 = last.parse().ok()?;
-    (online == "0" || online.starts_with("0-")).then_some(last + 1)
 }
 
 /// The value of the first line `name : value`.
@@ -212,14 +191,5 @@ mod tests {
         let unlike = "isa\t: rv64im_svinval_svvptc\nmmu\t: sv39\nisa\t: rv64im_svvptc\n";
         assert!(all_have(unlike, "svvptc"));
         assert!(!all_have(unlike, "svinval"));
-    }
-
-    #[test]
-    fn harts_are_counted_where_there_are_no_gaps() {
-        assert_eq!(all_from_0("0"), Some(1));
-        assert_eq!(all_from_0("0-3"), Some(4));
-        assert_eq!(all_from_0("0-1,3"), None);
-        assert_eq!(all_from_0("2"), None);
-        assert_eq!(all_from_0("1-3"), None);
     }
 }

@@ -5,7 +5,7 @@
 //! another hart.
 
 use crate::region::Region;
-use crate::{actor, boot, cgroup, files, futex, limits, populate, touch};
+use crate::{actor, cgroup, files, futex, harts, limits, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -155,7 +155,7 @@ fn come_up(region: Region, hart: u32, agent: Pid) -> ! {
 
 fn move_to(hart: u32) -> Result<()> {
     fs::write(cgroup::outside(), "0").context("cannot leave the cgroup")?;
-    boot::pin(hart as usize)
+    harts::pin(hart as usize)
 }
 
 /// The whole life of a zygote.
@@ -181,7 +181,7 @@ fn serve(region: Region, hart: u32, agent: Pid) -> Result<()> {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     touch::install()?;
     populate::populate()?;
-    actor::keep_the_hart()?;
+    harts::keep()?;
     // What actors allocate is new memory, not what the zygote once used.
     // SAFETY: gives free memory back.
     unsafe { malloc_trim(0) };

@@ -295,7 +295,7 @@ fn difference(now: &Keys, built: &Keys) -> &'static str {
     } else if now.module != built.module {
         "vm/module has changed since it was built"
     } else if now.agent != built.agent {
-        "vm/agent, vm/protocol or what they depend on has changed since it was built"
+        "vm/agent, vm/protocol, reference-model/operations or what they depend on has changed since it was built"
     } else {
         "what was built is no longer in the cache"
     }

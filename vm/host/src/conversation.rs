@@ -2,10 +2,9 @@
 //! What is said to the agent, and what its answers mean.
 
 use protocol::{
-    PROTOCOL_VERSION, Record, Reply, Request,
+    PROTOCOL_VERSION, Record, Reply, Request, Run,
     frame::{self, FrameError},
     message::{Report, System},
-    program::Program,
 };
 use std::{
     io::{Read, Write},
@@ -118,14 +117,14 @@ pub(crate) fn greet<P: Peer>(peer: &mut P, deadline: Instant) -> Result<Greeting
 pub(crate) fn run<P: Peer>(
     peer: &mut P,
     id: u64,
-    program: &Program,
+    run: &Run,
     (timeout, silence): (Duration, Duration),
     on_record: &mut dyn FnMut(Record),
 ) -> Result<End, Broken> {
     let deadline = || Instant::now() + silence;
     let request = Request::Run {
         id,
-        program: program.clone(),
+        run: run.clone(),
         timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
     };
     send(peer, &request, deadline())?;

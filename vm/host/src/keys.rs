@@ -21,6 +21,7 @@ const RECIPE: &str = "2";
 const AGENT_CRATES: &[(&str, &str)] = &[
     ("tlbdiff-agent", "vm/agent"),
     ("tlbdiff-protocol", "vm/protocol"),
+    ("tlbdiff-operations", "reference-model/operations"),
 ];
 
 /// What the machine contributes to a build. Recorded when provisioning, so
@@ -303,6 +304,8 @@ pub(crate) mod tests {
             ("vm/module/README.md", "words"),
             ("vm/agent/Cargo.toml", "[package]"),
             ("vm/agent/src/main.rs", "fn main() {}"),
+            ("reference-model/operations/Cargo.toml", "[package]"),
+            ("reference-model/operations/src/lib.rs", ""),
             ("vm/protocol/Cargo.toml", "[package]"),
             ("vm/protocol/src/lib.rs", ""),
         ];
@@ -321,6 +324,10 @@ version = "0.1.0"
 dependencies = ["nix 1.0.0", "tlbdiff-protocol"]
 [[package]]
 name = "tlbdiff-protocol"
+version = "0.1.0"
+dependencies = ["tlbdiff-operations"]
+[[package]]
+name = "tlbdiff-operations"
 version = "0.1.0"
 [[package]]
 name = "nix"
@@ -372,10 +379,15 @@ checksum = "cc"
     }
 
     #[test]
-    fn the_protocol_s_text_reaches_the_agent() {
-        let (was, is) = (before(), after("vm/protocol/src/lib.rs", "//"));
-        assert_ne!(was.agent, is.agent);
-        assert_eq!(was.module, is.module);
+    fn what_the_agent_is_built_from_reaches_it() {
+        for source in [
+            "vm/protocol/src/lib.rs",
+            "reference-model/operations/src/lib.rs",
+        ] {
+            let (was, is) = (before(), after(source, "//"));
+            assert_ne!(was.agent, is.agent, "{source}");
+            assert_eq!(was.module, is.module, "{source}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A restored guest is as good as a booted one. Needs `./vm/provision`.
 
-use protocol::program::{Actor, ActorKind, Op, Program, Step};
+use operations::{ARENA_PAGES, Actor, ActorKind, Op, Program, Step};
+use protocol::{Run, Tracing};
 use std::time::Duration;
 use tlbdiff_vm::{
     KernelChoice,
@@ -29,8 +30,8 @@ fn restored() -> Guest {
 }
 
 /// Reads as much memory as takes emulated harts some seconds.
-fn takes_long() -> Program {
-    let (at, pages) = (0, protocol::ARENA_PAGES);
+fn takes_long() -> Run {
+    let (at, pages) = (0, ARENA_PAGES);
     let map = Op::Mmap {
         at,
         pages,
@@ -49,11 +50,14 @@ fn takes_long() -> Program {
         kind: ActorKind::Process { mm: 0 },
         hart: 1,
     };
-    Program {
-        actors: vec![subject],
-        steps: [map, touch].map(|op| Step { by: 0, op }).to_vec(),
-        trace: true,
-        ..Program::default()
+    Run {
+        program: Program {
+            files: Vec::new(),
+            actors: vec![subject],
+            steps: [map, touch].map(|op| Step { by: 0, op }).to_vec(),
+        },
+        tracing: Tracing::full(0),
+        ..Run::default()
     }
 }
 
@@ -67,10 +71,8 @@ fn its_timers_fire() {
         panic!("{result:?}");
     };
     assert!(guest.usable(), "{why}");
-    let short = Program {
-        steps: takes_long().steps[..1].to_vec(),
-        ..takes_long()
-    };
+    let mut short = takes_long();
+    short.program.steps.truncate(1);
     let report = guest.run(&short, Duration::from_secs(10), &mut |_| ());
     assert_eq!(report.expect("it is well").steps.len(), 1);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Messages over the agent's channel: the host asks, the agent answers in order.
 
-use crate::program::{Program, StepResult};
+use crate::run::Run;
+use operations::StepResult;
 use serde::{Deserialize, Serialize};
 
 /// From the host to the agent.
@@ -18,7 +19,7 @@ pub enum Request {
         /// Repeated in the answers.
         id: u64,
         /// What to replay.
-        program: Program,
+        run: Run,
         /// After this long the subject is killed and the run has failed.
         timeout_ms: u64,
     },
@@ -132,7 +133,7 @@ pub struct Report {
     pub steps: Vec<StepResult>,
     /// How long each finished step took by the guest's clock, in nanoseconds.
     pub step_ns: Vec<u64>,
-    /// What was counted in each finished step, where [`Program::subscribers`] asks for it.
+    /// What was counted in each finished step, where [`Tracing::subscribers`](crate::Tracing) asks for it.
     pub step_counts: Vec<Count>,
     /// The signal that ended the subject before its last step, if one did.
     pub killed_by: Option<i32>,

@@ -4,7 +4,7 @@
 
 use crate::report::line;
 use maud::{Markup, html};
-use protocol::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
+use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use std::collections::BTreeSet;
 
 /// Most steps that are drawn.
@@ -44,12 +44,12 @@ pub(super) fn steps(line: &line::Scenario) -> Markup {
 
 fn step(mms: &[String], step: &line::Step) -> Markup {
     let lanes = lanes(mms, step);
-    let named = step.pages.map(|[start, end]| (start, end));
+    let named = step.pages.iter().map(|[start, end]| (*start, *end));
     html! {
         li {
             code { (step.operation) }
             @if lanes.iter().any(|lane| !lane.told.is_empty()) {
-                (draw(named, &lanes))
+                (draw(named.collect(), &lanes))
             } @else {
                 span.dim { " – nobody was told anything" }
             }
@@ -160,7 +160,7 @@ impl Window {
     }
 }
 
-fn draw(named: Option<(u64, u64)>, lanes: &[Lane]) -> Markup {
+fn draw(named: Vec<(u64, u64)>, lanes: &[Lane]) -> Markup {
     let told = lanes.iter().flat_map(|lane| &lane.told);
     let spans: Vec<(u64, u64)> = told
         .filter_map(|extent| match extent {
@@ -249,7 +249,7 @@ mod tests {
         };
         let step = line::Step {
             operation: "munmap [4,6)".to_owned(),
-            pages: Some([4, 6]),
+            pages: vec![[4, 6]],
             model: Some(line::ModelStep {
                 calls: call(range(4, 6)),
                 lost: vec![line::Lost {

@@ -20,7 +20,7 @@ use crate::conversation::{self, Broken, End, Greeting, Stop};
 use crate::provision;
 use pipes::Pipes;
 use protocol::message::{Report, Sabotage, System};
-use protocol::{Program, Record, Request};
+use protocol::{Record, Request, Run};
 use setup::{AGENT, Facts, Folder};
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,7 @@ impl Board {
     /// where the program could not be run.
     pub fn run(
         &mut self,
-        program: &Program,
+        run: &Run,
         timeout: Duration,
         on_record: &mut dyn FnMut(Record),
     ) -> Result<Report, BoardError> {
@@ -168,7 +168,7 @@ impl Board {
         let end = conversation::run(
             &mut self.pipes,
             self.programs,
-            program,
+            run,
             (timeout, silence),
             on_record,
         );

@@ -33,7 +33,7 @@ use crate::conversation::{self, Broken, End};
 use diagnose::{Finding, diagnose};
 use machine::Machine;
 use protocol::{
-    Program, Record, Request,
+    Record, Request, Run,
     message::{Report, Sabotage, System},
 };
 use qmp::Qmp;
@@ -203,7 +203,7 @@ impl Guest {
     /// [`Fault::Run`] if the program could not be run.
     pub fn run(
         &mut self,
-        program: &Program,
+        run: &Run,
         timeout: Duration,
         on_record: &mut dyn FnMut(Record),
     ) -> Result<Report, GuestError> {
@@ -214,7 +214,7 @@ impl Guest {
         let end = conversation::run(
             &mut self.machine,
             self.programs,
-            program,
+            run,
             (timeout, silence),
             on_record,
         );

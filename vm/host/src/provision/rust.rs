@@ -17,7 +17,7 @@ use crate::error::VmError;
 pub(super) const TARGET: &str = "riscv64gc-unknown-linux-gnu";
 
 /// The Debian suite whose compiler is used where the host's cannot serve. The
-/// agent's and the protocol's crates keep to what it understands.
+/// agent's crate and those that it depends on keep to what it understands.
 const SUITE: &str = "trixie";
 
 /// What Debian's rustc loads.

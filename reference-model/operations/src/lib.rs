@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What actors can do, and what a step comes to: one vocabulary for scenarios, the model and
+//! the agent that replays them.
+//!
+//! `at`, `pages` and `offset` are in pages of 4 KiB, `at` from the arena's start; numbers such
+//! as `prot` are those of riscv64's uapi. Files, actors and mms are named by their index.
+//!
+//! Whoever tells operations apart names each of them: a new one has to be a compiler's error
+//! wherever something is to be decided about it.
+
+use serde::{Deserialize, Serialize};
+
+/// Size of a base page, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
+/// First byte of the arena: 64 GiB, 1 GiB-aligned, far from all else of a static program.
+pub const ARENA_BASE: u64 = 64 << 30;
+/// Size of the arena in pages: 4 GiB.
+pub const ARENA_PAGES: u64 = (4 << 30) / PAGE_SIZE;
+
+/// Address of a page of the arena.
+pub fn address(page: u64) -> u64 {
+    ARENA_BASE.wrapping_add(bytes(page))
+}
+
+/// Length of so many pages, in bytes.
+pub fn bytes(pages: u64) -> u64 {
+    pages.wrapping_mul(PAGE_SIZE)
+}
+
+/// A number for each mm that there is in a program; the subject's is 0.
+pub type MmId = usize;
+
+/// Steps, and what they are made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Memory files made before the first step.
+    pub files: Vec<MemoryFile>,
+    /// Who acts; the first is the subject.
+    pub actors: Vec<Actor>,
+    /// What they do, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Program {
+    /// A program of the subject alone.
+    pub fn of_subject(files: Vec<MemoryFile>, ops: impl IntoIterator<Item = Op>) -> Program {
+        let steps = ops.into_iter().map(|op| Step { by: 0, op });
+        Program {
+            files,
+            actors: vec![Actor::SUBJECT],
+            steps: steps.collect(),
+        }
+    }
+
+    /// How many mms there are in the end.
+    pub fn mms(&self) -> usize {
+        let initial = self.actors.iter().filter_map(|actor| actor.kind.mm());
+        let made = self.steps.iter().filter_map(|step| step.op.made_mm());
+        initial.chain(made).max().map_or(0, |last| last + 1)
+    }
+
+    /// Whether a step reclaims memory.
+    pub fn reclaims(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| step.op.course() == Course::Reclaims)
+    }
+}
+
+/// A process or thread that performs steps. Between its steps it sleeps, but for [`Op::Run`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// What it is.
+    pub kind: ActorKind,
+    /// Hart that it is pinned to: by the scenario's numbers, of which the subject's is 0, or
+    /// by Linux's where it is for the agent.
+    pub hart: u32,
+}
+
+impl Actor {
+    /// The one actor of a program that has no other.
+    pub const SUBJECT: Actor = Actor {
+        kind: ActorKind::Process { mm: 0 },
+        hart: 0,
+    };
+}
+
+/// What an actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActorKind {
+    /// A process of its own, there before the first step, with this mm.
+    Process {
+        /// Its mm.
+        mm: MmId,
+    },
+    /// A thread of another actor's process, there before the first step.
+    Thread {
+        /// That actor.
+        of: usize,
+    },
+    /// Made by an [`Op::Fork`]. It runs for the first time on its parent's hart, and then
+    /// moves to its own.
+    Fork,
+}
+
+impl ActorKind {
+    /// The mm that it brings with it before the first step.
+    pub fn mm(self) -> Option<MmId> {
+        match self {
+            ActorKind::Process { mm } => Some(mm),
+            ActorKind::Thread { .. } | ActorKind::Fork => None,
+        }
+    }
+}
+
+/// One step: who does what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which actor.
+    pub by: usize,
+    /// What.
+    pub op: Op,
+}
+
+/// A memfd made before the first step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFile {
+    /// Its size in pages.
+    pub pages: u64,
+    /// All pages are in the page cache, written, beforehand.
+    pub filled: bool,
+    /// Mapped through a descriptor opened read-only.
+    pub read_only: bool,
+    /// Bits of `F_SEAL_*`, set after filling.
+    pub seals: u32,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// `mmap(2)`.
+    Mmap {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+        /// Bits of `MAP_*`, whole (MAP_FIXED included).
+        flags: i32,
+        /// Which file; anonymous memory without.
+        file: Option<usize>,
+        /// Offset in the file.
+        offset: u64,
+    },
+    /// `munmap(2)`.
+    Munmap {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `mprotect(2)`.
+    Mprotect {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `PROT_*`.
+        prot: i32,
+    },
+    /// `madvise(2)`.
+    Madvise {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+    /// One byte of each `every`th page is read or written, in ascending order; stops at the
+    /// first signal.
+    Touch {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Distance between touched pages, at least 1.
+        every: u64,
+        /// Write instead of read.
+        write: bool,
+    },
+    /// `memory.reclaim` of the actors' cgroup, to which nothing was charged before the first
+    /// step.
+    Reclaim {
+        /// How many pages are asked for.
+        pages: u64,
+    },
+    /// `fork(2)`: an actor of the kind [`ActorKind::Fork`] comes to life.
+    Fork {
+        /// That actor.
+        child: usize,
+        /// Its mm.
+        mm: MmId,
+    },
+    /// `exit_group(2)` of a process, `exit(2)` of a thread. The step ends when it is gone.
+    Exit,
+    /// `execve(2)` of the replaying program itself: the actor goes on with a new mm.
+    Exec {
+        /// That mm.
+        mm: MmId,
+    },
+    /// Runs in user mode, touching nothing, until its next step.
+    Run,
+    /// `ftruncate(2)`.
+    Ftruncate {
+        /// Which file.
+        file: usize,
+        /// The new size.
+        pages: u64,
+    },
+    /// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
+    PunchHole {
+        /// Which file.
+        file: usize,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `process_madvise(2)` of one range.
+    ProcessMadvise {
+        /// The actor on whose process it acts.
+        of: usize,
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// `MADV_*`.
+        advice: i32,
+    },
+}
+
+/// Pages of the arena that a step names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pages {
+    /// First page.
+    pub start: u64,
+    /// First page after them.
+    pub end: u64,
+}
+
+impl Op {
+    /// The pages of the arena that it names, in the order of its arguments: none for what is
+    /// about a file, a whole mm or an actor.
+    pub fn pages(&self) -> Vec<Pages> {
+        match *self {
+            Op::Mmap { at, pages, .. }
+            | Op::Munmap { at, pages }
+            | Op::Mprotect { at, pages, .. }
+            | Op::Madvise { at, pages, .. }
+            | Op::ProcessMadvise { at, pages, .. }
+            | Op::Touch { at, pages, .. } => vec![Pages {
+                start: at,
+                end: at.saturating_add(pages),
+            }],
+            Op::Reclaim { .. }
+            | Op::Fork { .. }
+            | Op::Exit
+            | Op::Exec { .. }
+            | Op::Run
+            | Op::Ftruncate { .. }
+            | Op::PunchHole { .. } => Vec::new(),
+        }
+    }
+
+    /// What the replaying program, and whoever counts mms, has to know about it.
+    pub fn course(&self) -> Course {
+        match *self {
+            Op::Fork { child, mm } => Course::Fork { child, mm },
+            Op::Exec { mm } => Course::Exec { mm },
+            Op::Exit => Course::Exit,
+            Op::Run => Course::Run,
+            Op::Reclaim { .. } => Course::Reclaims,
+            Op::ProcessMadvise { of, .. } => Course::ActsOn(of),
+            Op::Mmap { .. }
+            | Op::Munmap { .. }
+            | Op::Mprotect { .. }
+            | Op::Madvise { .. }
+            | Op::Touch { .. }
+            | Op::Ftruncate { .. }
+            | Op::PunchHole { .. } => Course::Returns,
+        }
+    }
+
+    /// What it may make the actors' memory grow to.
+    pub fn memory(&self) -> Memory {
+        match *self {
+            Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => Memory::Pages(pages),
+            Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
+                if advice == MADV_COLLAPSE =>
+            {
+                Memory::HugePages
+            }
+            Op::Munmap { .. }
+            | Op::Mprotect { .. }
+            | Op::Madvise { .. }
+            | Op::Touch { .. }
+            | Op::Reclaim { .. }
+            | Op::Fork { .. }
+            | Op::Exit
+            | Op::Exec { .. }
+            | Op::Run
+            | Op::PunchHole { .. }
+            | Op::ProcessMadvise { .. } => Memory::NoMore,
+        }
+    }
+
+    /// The mm that it makes.
+    pub fn made_mm(&self) -> Option<MmId> {
+        match self.course() {
+            Course::Fork { mm, .. } | Course::Exec { mm } => Some(mm),
+            Course::Returns | Course::Reclaims | Course::ActsOn(_) | Course::Exit | Course::Run => {
+                None
+            }
+        }
+    }
+
+    /// The same on another actor's process, where it acts on one.
+    pub fn on(mut self, actor: usize) -> Op {
+        if let Op::ProcessMadvise { of, .. } = &mut self {
+            *of = actor;
+        }
+        self
+    }
+}
+
+/// `MADV_COLLAPSE` of include/uapi/asm-generic/mman-common.h
+const MADV_COLLAPSE: i32 = 25;
+
+/// By how much a step may make memory grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Not beyond what earlier steps have mapped.
+    NoMore,
+    /// By that many pages of an mm or a file.
+    Pages(u64),
+    /// By huge pages, which need room in one piece.
+    HugePages,
+}
+
+/// How a step goes, as seen from its actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// A call about the actor's own memory or a file, which returns.
+    Returns,
+    /// A call that returns, and may have taken any memory of the actors.
+    Reclaims,
+    /// A call on the process of this actor, which returns.
+    ActsOn(usize),
+    /// Another actor comes to life.
+    Fork {
+        /// Which one.
+        child: usize,
+        /// Its mm.
+        mm: MmId,
+    },
+    /// The actor goes on with another mm; the other threads of its process end.
+    Exec {
+        /// That mm.
+        mm: MmId,
+    },
+    /// The actor ends, and with a process its threads.
+    Exit,
+    /// The actor runs until its next step.
+    Run,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepResult {
+    /// It succeeded.
+    Ok,
+    /// Refused with this errno.
+    Errno(i32),
+    /// A touch was answered with a signal (SIGSEGV 11, SIGBUS 7) at this page of the arena.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// The page touched.
+        page: u64,
+    },
+    /// Not done: the fork that would have made its actor was refused.
+    Unborn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mms_are_counted_from_processes_and_from_what_steps_make() {
+        let steps = [Op::Exec { mm: 3 }, Op::Run];
+        let mut program = Program::of_subject(Vec::new(), steps);
+        assert_eq!(program.mms(), 4);
+        program.steps.clear();
+        assert_eq!(program.mms(), 1);
+        assert_eq!(Program::default().mms(), 0);
+    }
+
+    #[test]
+    fn addresses_are_the_arenas() {
+        assert_eq!(address(0), ARENA_BASE);
+        assert_eq!(address(ARENA_PAGES), ARENA_BASE + bytes(ARENA_PAGES));
+    }
+}

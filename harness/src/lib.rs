@@ -11,6 +11,7 @@ pub mod convert;
 pub mod cost;
 pub mod diff;
 pub mod drift;
+pub mod event;
 pub mod finding;
 pub mod history;
 pub mod judge;

@@ -2,8 +2,7 @@
 //! From calls to an [`Observation`]: the actors' mms only, the arena only, by step.
 
 use crate::convert::hart;
-use crate::steps::without_asid;
-use crate::trace::{self, Traced, TracedCall};
+use crate::trace::{self, Traced, TracedCall, without_asid};
 use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use protocol::message::Report;
 use protocol::record::{Kind, Record};

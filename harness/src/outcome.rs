@@ -157,3 +157,41 @@ mod tests {
         assert_eq!(worst.exit_code(), EXIT_MODEL_NOT_READ);
     }
 }
+
+/// What became of a scenario, in the words that test frameworks share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All agree.
+    Pass,
+    /// Something was found.
+    Fail,
+    /// Not every run gave the same. Neither a pass nor a plain failure.
+    Flaky,
+    /// Something was found that is known.
+    Xfail,
+    /// What it requires is missing.
+    Skip,
+    /// It says nothing about the kernel: it could not be run.
+    Error,
+}
+
+impl Status {
+    /// Of an outcome.
+    pub fn of(outcome: Outcome) -> Status {
+        match outcome {
+            Outcome::Agree => Status::Pass,
+            Outcome::Skipped => Status::Skip,
+            Outcome::Known => Status::Xfail,
+            Outcome::CouldNotRun => Status::Error,
+            Outcome::Varies => Status::Flaky,
+            Outcome::ModelNotRead
+            | Outcome::SnapshotNew
+            | Outcome::SnapshotChanged
+            | Outcome::FindingGone
+            | Outcome::Differs
+            | Outcome::Unsafe
+            | Outcome::ProgramCorrupted
+            | Outcome::KernelCrashed => Status::Fail,
+        }
+    }
+}

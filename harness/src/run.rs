@@ -2,8 +2,8 @@
 //! A run over many scenarios: workers judge them, one place tells of them, in order.
 
 use crate::backend::Backend;
+use crate::event::{Event, Reporter, Start, Summary};
 use crate::judge::{Judge, Runs};
-use crate::report::{Event, Reporter, Start, Summary};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
 use chrono::Utc;

@@ -7,6 +7,7 @@
 //! sees them.
 
 use crate::observe::{Observation, ObservedStep};
+use crate::trace::without_asid;
 use reference_model::{Call, Effect, Entry, Fence, MmId, Prediction, StepPrediction, StepResult};
 
 /// What a step came to and did.
@@ -107,16 +108,4 @@ fn seen(step: &ObservedStep) -> Step {
         result: step.result,
         calls: calls.collect(),
     }
-}
-
-/// With 0 for the ASID of a fence that has one.
-pub fn without_asid(mut effect: Effect) -> Effect {
-    if let Effect::Fence(fence) = &mut effect {
-        let (Fence::LocalAll { asid }
-        | Fence::LocalPages { asid, .. }
-        | Fence::Sbi { asid, .. }
-        | Fence::Ipi { asid, .. }) = fence;
-        *asid = asid.map(|_| 0);
-    }
-    effect
 }

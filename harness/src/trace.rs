@@ -187,3 +187,15 @@ pub fn effect(record: &Record, mm: u64) -> Option<Effect> {
         _ => None,
     }
 }
+
+/// With 0 for the ASID of a fence that has one.
+pub fn without_asid(mut effect: Effect) -> Effect {
+    if let Effect::Fence(fence) = &mut effect {
+        let (Fence::LocalAll { asid }
+        | Fence::LocalPages { asid, .. }
+        | Fence::Sbi { asid, .. }
+        | Fence::Ipi { asid, .. }) = fence;
+        *asid = asid.map(|_| 0);
+    }
+    effect
+}

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tlbdiff::diff::Diff;
+use tlbdiff::event::{Event, Reporter, Start, Summary};
 use tlbdiff::finding::{Block, Finding, Sides};
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::junit::Junit;
 use tlbdiff::report::kcidb::{Kcidb, Origin};
 use tlbdiff::report::ktap::Ktap;
 use tlbdiff::report::lava::Lava;
-use tlbdiff::report::{Event, Reporter, Start, Summary};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::verdict::Verdict;
 

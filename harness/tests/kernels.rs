@@ -21,7 +21,7 @@ use tlbdiff::outcome::Outcome;
 use tlbdiff::parse::parse;
 use tlbdiff::reading::{Nearest, Reading};
 use tlbdiff::report::compares::Compares;
-use tlbdiff::report::human::Style;
+use tlbdiff::report::style::Style;
 use tlbdiff::run::{MakeBackend, Stop, messages};
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::snapshot::{Place, Set};

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tlbdiff::backend::{Observed, Subject};
 use tlbdiff::checks::{self, Case};
+use tlbdiff::event::{Event, Reporter, Rerun, Summary};
 use tlbdiff::finding::Finding;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::Reading;
-use tlbdiff::report::human::{Human, Style};
-use tlbdiff::report::{Event, Reporter, Rerun, Summary};
+use tlbdiff::report::human::Human;
+use tlbdiff::report::style::Style;
 use tlbdiff::scenario::check;
 use tlbdiff::verdict::Verdict;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the kernel itself complained of during the steps.
 
-use super::{Case, Check};
+use super::case::{Case, Check};
 use crate::finding::Finding;
 
 pub(super) const CHECK: Check = Check {

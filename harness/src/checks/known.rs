@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Where a kernel is documented to be wrong, being so is what is expected of it.
 
-use super::coverage::{Lost, lost};
-use super::{Case, Check};
-use crate::finding::{Block, Finding, Side, Uncovered};
+use super::case::{Case, Check};
+use super::lost::{Lost, documented, is_met, lost};
+use crate::finding::{Block, Finding};
 use crate::outcome::Outcome;
-use crate::scenario::KnownFinding;
 
 pub(super) const CHECK: Check = Check {
     name: "known",
@@ -37,17 +36,4 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
         .with(Block::Text(revise))
         .with(Block::Page(page));
     Some(vec![finding])
-}
-
-/// What is known of this kernel in this scenario.
-fn documented<'a>(case: &Case<'a>) -> Option<&'a KnownFinding> {
-    let finding = case.scenario.finding.as_ref()?;
-    let of_it = finding.kernels.iter().any(|kernel| kernel == case.kernel);
-    of_it.then_some(finding)
-}
-
-/// Whether the kernel is wrong as is known of it.
-pub(super) fn is_met(case: &Case<'_>, certain: &[Uncovered]) -> bool {
-    let by_kernel = |lost: &Uncovered| lost.side == Side::Kernel;
-    documented(case).is_some() && certain.iter().any(by_kernel)
 }

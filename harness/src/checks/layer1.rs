@@ -2,7 +2,7 @@
 //! Whether what followed each call into `tlbflush.c` is what its model does, with the arguments
 //! that were really passed, on whatever mm.
 
-use super::{Case, Check};
+use super::case::{Case, Check};
 use crate::finding::{Block, Finding};
 use crate::layer1::Layer1Difference;
 use crate::outcome::Outcome;

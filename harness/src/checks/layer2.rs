@@ -2,7 +2,7 @@
 //! Whether the steps did what the model of the mm core expects: their results, their calls into
 //! `tlbflush.c` with the arguments, and what followed.
 
-use super::{Case, Check};
+use super::case::{Case, Check};
 use crate::convert::to_model;
 use crate::diff::{Diff, StepDiff, diff};
 use crate::finding::{Block, Finding, Sides};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether the kernel did what was accepted earlier. What differs is proposed beside it.
 
-use super::{Case, Check};
+use super::case::{Case, Check};
 use crate::diff::diff;
 use crate::finding::{Block, Finding, Sides};
 use crate::outcome::Outcome;

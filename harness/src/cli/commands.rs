@@ -9,20 +9,21 @@ use super::config::{
     From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready,
     make_own_ready_for, profile, profile_of, scenarios, settings, style,
 };
-use super::{Failure, interrupt};
+use super::failure::Failure;
+use super::interrupt;
 use crate::backend::Backend;
 use crate::backend::board::BoardBackend;
 use crate::backend::guest::GuestBackend;
 use crate::backend::recorded::Recorded;
 use crate::compare::{self, Comparison, Side};
+use crate::event::{Event, Reporter, Start, Summary};
 use crate::judge::{Judge, expect};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, Outcome};
 use crate::report::compares::Compares;
-use crate::report::human::Style;
 use crate::report::json;
 use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
-use crate::report::{Event, Reporter, Start, Summary};
+use crate::report::style::Style;
 use crate::run::{MakeBackend, Message, Run, messages};
 use crate::steps::{self, Fences};
 use crate::text;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the command line means: names looked up, defaults filled in.
 
-use super::Failure;
 use super::args::USUAL_MEMORY;
 use super::args::{BackendName, GuestArgs, KeptAs, KernelArgs, RunArgs, Selection};
+use super::failure::Failure;
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
+use crate::event::{Rerun, Start};
 use crate::outcome::Outcome;
 use crate::reading::{Nearest, Reading, TLBFLUSH, unknown_forms};
-use crate::report::human::Style;
-use crate::report::{Rerun, Start};
+use crate::report::style::Style;
 use crate::scenario::{Scenario, find, names, naming};
 use crate::snapshot::Set;
 use reference_model::Profile;

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cost`.
 
-use super::Failure;
 use super::args::{BackendName, CostArgs, Format};
 use super::commands::{backend, listen};
 use super::config::{
     From, artifacts, board, choices, line, line_of, make_own_ready, scenarios, settings,
 };
+use super::failure::Failure;
 use super::history::database;
 use crate::backend::Backend;
 use crate::backend::board::{self as boards, Boards};
 use crate::cost::{OperationCost, ScenarioCost, by_operation, measure};
+use crate::event::Event;
 use crate::history::costs::Occasion;
 use crate::history::{HistoryError, Store};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTED, Outcome};
-use crate::report::{Event, costs};
+use crate::report::costs;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
 use chrono::Utc;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What changed between two kernels.
 
-use super::Failure;
 use super::args::DriftArgs;
 use super::config::style;
+use super::failure::Failure;
 use crate::drift::{self, Source};
 use crate::report::drifts::Drifts;
 use reference_model::mirrored::mirrors;

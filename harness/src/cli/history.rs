@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `nightly` and `history`.
 
-use super::Failure;
 use super::args::{HistoryArgs, NightlyArgs, RunArgs};
 use super::commands::{listen, outputs, run_telling, worst};
 use super::config::make_own_ready_for;
+use super::failure::Failure;
 use crate::history::recorder::{Recorder, Recording};
 use crate::history::show::{self, Choice};
 use crate::history::{self, HistoryError, Store, import};
-use crate::history::{changes, costs};
+use crate::history::{costs, nightly};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN};
 use crate::scenario::naming;
 use std::io::{self, Write};
@@ -45,7 +45,7 @@ pub fn nightly(args: NightlyArgs) -> Result<u8, Failure> {
     let whole = outputs.is_whole() && recorder.is_whole();
     let code = match args.strict {
         true => worst(&summaries),
-        false => changes::exit_code(recorder.changes(), &summaries),
+        false => nightly::exit_code(recorder.changes(), &summaries),
     };
     Ok(match whole {
         false if code == EXIT_AGREE => EXIT_COULD_NOT_RUN,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command line as manual pages, and as what shells complete it with.
 
-use super::Failure;
 use super::args::{Cli, CompletionsArgs, ManArgs};
+use super::failure::Failure;
 use crate::outcome::EXIT_AGREE;
 use clap::CommandFactory;
 use std::fs;

@@ -6,56 +6,14 @@ mod commands;
 mod config;
 mod cost;
 mod drift;
+pub mod failure;
 mod history;
 mod interrupt;
 mod manual;
 
-use crate::outcome::{EXIT_COULD_NOT_RUN, EXIT_INVALID};
-use crate::scenario::InputError;
 use args::{Cli, Command};
 use clap::Parser;
-use std::io;
 use std::process::ExitCode;
-use thiserror::Error;
-
-/// Why a command ended without doing what it is for.
-#[derive(Debug, Error)]
-pub enum Failure {
-    /// Scenarios are wrong.
-    #[error("{}", listed(.0))]
-    Input(Vec<InputError>),
-    /// The command line is wrong.
-    #[error("{0}")]
-    Usage(String),
-    /// It cannot be done here and now.
-    #[error("{0}")]
-    Cannot(String),
-    /// What was found cannot be told.
-    #[error("output: {0}")]
-    Output(#[from] io::Error),
-}
-
-fn listed(errors: &[InputError]) -> String {
-    errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::Input(_) | Failure::Usage(_) => EXIT_INVALID,
-            Failure::Cannot(_) | Failure::Output(_) => EXIT_COULD_NOT_RUN,
-        }
-    }
-
-    /// Whoever read the output has had enough of it: no reason to complain.
-    fn is_closed_pipe(&self) -> bool {
-        matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-}
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {

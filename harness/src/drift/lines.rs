@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The lines in which two definitions differ.
 
-use super::{Definition, Pair};
+use super::pairs::Pair;
+use super::source::Definition;
 use similar::{Algorithm, ChangeTag, TextDiff};
 use vm::c_source;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which definition of the later source is which of the earlier one.
 
-use super::{Definition, Source};
+use super::source::{Definition, Source};
 use std::collections::HashMap;
 use vm::c_source::{self, Kind};
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a run changed against those before it on the same board and kernel line.
 
-use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTED, Outcome};
-use crate::report::Summary;
-use crate::report::test::Status;
+use crate::outcome::{Outcome, Status};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -185,7 +183,7 @@ impl Changes {
         changes
     }
 
-    fn add(&mut self, past: &Past, entry: &Entry) {
+    pub(super) fn add(&mut self, past: &Past, entry: &Entry) {
         match kind(past, entry.outcome) {
             Some(kind) => self.changes.push(Change {
                 kind,
@@ -239,22 +237,6 @@ fn new_causes(known: &BTreeSet<String>, entries: &[Entry]) -> Vec<(String, usize
     let mut causes: Vec<(String, usize)> = causes.collect();
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     causes
-}
-
-/// What a nightly run ends with: that something was found only where it got worse.
-pub fn exit_code(changes: &[Changes], summaries: &[(String, Summary)]) -> u8 {
-    let is = |wanted: fn(&Summary) -> bool| summaries.iter().any(|(_, summary)| wanted(summary));
-    if is(|summary| summary.interrupted) {
-        EXIT_INTERRUPTED
-    } else if changes.iter().any(Changes::worse) {
-        EXIT_FOUND
-    } else if is(|summary| {
-        summary.not_run > 0 || summary.counts.contains_key(&Outcome::CouldNotRun)
-    }) {
-        EXIT_COULD_NOT_RUN
-    } else {
-        EXIT_AGREE
-    }
 }
 
 fn says_something(outcome: Outcome) -> bool {
@@ -446,34 +428,5 @@ mod tests {
         assert_eq!(slower(&usual[..2], 60_000), 0);
         let quick = [(Outcome::Agree, 10); 3];
         assert_eq!(slower(&quick, 900), 0);
-    }
-
-    #[test]
-    fn only_what_got_worse_is_found() {
-        let summaries = |outcome| {
-            let mut summary = Summary::default();
-            summary.counts.insert(outcome, 1);
-            [("k".to_owned(), summary)]
-        };
-        let now = |before: &[Outcome], outcome| {
-            let before: Vec<_> = before.iter().map(|outcome| (*outcome, 1)).collect();
-            let mut changes = Changes::default();
-            let entry = Entry {
-                name: "a".to_owned(),
-                outcome,
-                why: String::new(),
-                cause: None,
-                elapsed_ms: 1,
-            };
-            changes.add(&past(&before), &entry);
-            exit_code(&[changes], &summaries(outcome))
-        };
-        assert_eq!(now(&[Outcome::Agree], Outcome::Differs), EXIT_FOUND);
-        assert_eq!(now(&[Outcome::Differs], Outcome::Differs), EXIT_AGREE);
-        assert_eq!(
-            now(&[Outcome::Differs], Outcome::CouldNotRun),
-            EXIT_COULD_NOT_RUN
-        );
-        assert_eq!(now(&[], Outcome::Agree), EXIT_AGREE);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What notifications cost, over time and kernels.
 
-use super::HistoryError;
+use super::error::HistoryError;
 use super::line::time;
 use super::show::{Choice, aligned};
 use super::store::Store;

@@ -4,13 +4,13 @@
 
 mod arena;
 
-use super::HistoryError;
+use super::error::HistoryError;
 use super::line::time;
 use super::show::{Choice, Run};
 use super::store::{Store, outcome};
 use crate::outcome::Outcome;
+use crate::outcome::Status;
 use crate::report::line::{self, Line};
-use crate::report::test::Status;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

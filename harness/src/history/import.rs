@@ -2,7 +2,7 @@
 //! Results from files: of partitions, of other machines, and of runs whose history could
 //! not be written.
 
-use super::HistoryError;
+use super::error::HistoryError;
 use super::line::Line;
 use super::store::{Place, Store};
 use crate::report::line::Line as Told;

@@ -7,66 +7,21 @@
 
 pub mod changes;
 pub mod costs;
+mod error;
 mod html;
 pub mod import;
 pub mod line;
+pub mod nightly;
 pub mod recorder;
 pub mod show;
 pub mod store;
 
+pub use error::HistoryError;
 pub use html::page;
 pub use store::Store;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use thiserror::Error;
-
-/// What can be wrong with kept results.
-#[derive(Debug, Error)]
-pub enum HistoryError {
-    /// A later version of this program wrote it.
-    #[error(
-        "{path}: a newer tlbdiff has written it (version {found} of its tables, known is {known}); \
-         use that one, or name another file with --history"
-    )]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// The version of its tables.
-        found: i64,
-        /// The last that is known here.
-        known: i64,
-    },
-    /// It cannot be read or written.
-    #[error("{path}: {source}")]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// A file cannot be read, made or moved.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// There is no database.
-    #[error("{0}: no results are kept there; `tlbdiff nightly` and `history --import` do that")]
-    None(PathBuf),
-    /// A line that is to be imported makes no sense.
-    #[error("{path}, line {line}: {why}")]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Its line, from 1.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-}
 
 /// Where results are kept if nothing else is said: in the folder of a service's state, else
 /// in that of the user's.

@@ -2,13 +2,13 @@
 //! Keeps the results of a run that is going on. It is told of everything before anybody
 //! else, so that what was printed is kept.
 
-use super::HistoryError;
 use super::changes::{Changes, Entry, Pasts};
+use super::error::HistoryError;
 use super::line::Line;
 use super::store::{Place, Store};
+use crate::event::{Event, Reporter};
 use crate::report::json::Lines;
 use crate::report::line::Line as Told;
-use crate::report::{Event, Reporter};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

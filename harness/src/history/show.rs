@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is kept, in lines for people.
 
-use super::HistoryError;
+use super::error::HistoryError;
 use super::line::time;
 use super::store::{Counts, Store, outcome};
 use crate::outcome::Outcome;

@@ -3,8 +3,8 @@
 //! all that was told of before; the journal is SQLite's ordinary one, for a write-ahead
 //! log can be read neither over NFS, which boards boot from, nor on a read-only disk.
 
-use super::HistoryError;
 use super::changes::{Past, Pasts};
+use super::error::HistoryError;
 use super::line::{Details, Line, Scenario, Start, time};
 use crate::outcome::Outcome;
 use crate::report::line::Summary;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What two kernels do differently, for people and programs.
 
-use super::human::{Style, comparison};
+use super::human::comparison;
 use super::json;
+use super::style::Style;
 use crate::cli::args::Format;
 use crate::compare::{Class, Compared, Comparison};
 use std::io::{self, Write};

@@ -3,9 +3,10 @@
 //! what they have in common.
 
 use super::groups::{Group, Groups};
-use super::page::{Colour, Page, colour_of, is_to_be_looked_at};
-use super::{Event, Reporter, Rerun, Start, Summary};
+use super::page::{Page, is_to_be_looked_at};
+use super::style::{Colour, Style, colour_of};
 use crate::compare::{Class, Comparison};
+use crate::event::{Event, Reporter, Start, Summary};
 use crate::outcome::Outcome;
 use crate::verdict::Verdict;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,30 +16,6 @@ use std::time::Duration;
 
 /// Most failures of one cause whose names are told.
 const NAMED: usize = 12;
-
-/// How it is printed.
-#[derive(Clone, Debug, Default)]
-pub struct Style {
-    /// With colours.
-    pub colour: bool,
-    /// With a progress bar.
-    pub bar: bool,
-    /// Without a line for each scenario.
-    pub quiet: bool,
-    /// All about each failure, and not of one only of each cause.
-    pub verbose: bool,
-    /// The command to run one scenario again.
-    pub rerun: Rerun,
-}
-
-/// All about a verdict, without colours.
-pub fn page(verdict: &Verdict, rerun: &Rerun) -> String {
-    let style = Style {
-        rerun: rerun.clone(),
-        ..Style::default()
-    };
-    Page::new(&style).verdict(verdict)
-}
 
 /// Prints for people.
 pub struct Human<W: Write> {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! JUnit XML, one test suite for each kernel. Written whole, at the end.
 
-use super::test::{Status, Test, not_come_to};
-use super::{Event, Reporter, Start, Summary};
+use super::test::{Test, not_come_to};
+use crate::event::{Event, Reporter, Start, Summary};
+use crate::outcome::Status;
 use crate::scenario::naming;
 use chrono::Utc;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};

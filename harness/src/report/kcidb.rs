@@ -2,8 +2,9 @@
 //! A report for KCIDB, schema 5: a checkout, a build and tests for each kernel, and for
 //! what is known an issue with incidents. Written whole, at the end.
 
-use super::test::{Status, Test, not_come_to};
-use super::{Event, Reporter, Start};
+use super::test::{Test, not_come_to};
+use crate::event::{Event, Reporter, Start};
+use crate::outcome::Status;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -4,8 +4,9 @@
 //! What could not be run has no result line, which readers of KTAP tell as missing: an
 //! error, and not a failure of the kernel.
 
-use super::test::{Status, Test};
-use super::{Event, Reporter, Start, Summary};
+use super::test::Test;
+use crate::event::{Event, Reporter, Start, Summary};
+use crate::outcome::Status;
 use crate::scenario::naming;
 use std::io::{self, Write};
 use std::path::PathBuf;

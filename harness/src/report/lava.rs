@@ -2,8 +2,9 @@
 //! LAVA's test case signals, which its dispatcher reads from the job's output. Each is a
 //! line; all else in the output is for people.
 
-use super::test::{Status, Test, not_come_to};
-use super::{Event, Reporter, Start};
+use super::test::{Test, not_come_to};
+use crate::event::{Event, Reporter, Start};
+use crate::outcome::Status;
 use crate::scenario::naming;
 use std::io::{self, Write};
 

@@ -559,7 +559,7 @@ impl Line {
         )?;
         let value = match u32::try_from(schema) {
             Ok(SCHEMA) => value,
-            Ok(earlier @ 2..SCHEMA) => earlier::raised(value, earlier),
+            Ok(earlier @ 2..SCHEMA) => earlier::raised(value, earlier, SCHEMA),
             _ => {
                 return Err(format!(
                     "its schema is {schema}, and up to {SCHEMA} is known: another version of tlbdiff wrote it"

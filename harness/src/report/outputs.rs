@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Several reporters at once, some of them into files.
 
-use super::human::{Human, Style};
+use super::human::Human;
 use super::json::Json;
 use super::junit::Junit;
 use super::kcidb::{Kcidb, Origin};
 use super::ktap::Ktap;
 use super::lava::Lava;
-use super::{Event, Reporter};
+use super::style::Style;
 use crate::cli::args::RunFormat;
+use crate::event::{Event, Reporter};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;

@@ -2,10 +2,11 @@
 //! All about one scenario, for people: a line for each finding, and its blocks.
 
 use super::drawing::{Row, draw};
-use super::human::Style;
 use super::lines::{call_in_a_line, context_in_a_line, traced_mm};
+use super::style::{Colour, Style, colour_of};
 use crate::checks::model_told;
 use crate::diff::{Diff, StepDiff};
+use crate::event::Rerun;
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
 use crate::layer1::Layer1Difference;
 use crate::outcome::Outcome;
@@ -20,32 +21,13 @@ use similar::{ChangeTag, TextDiff};
 /// Most calls, steps and ranges that are shown of one scenario; of logs four times as many lines.
 const SHOWN: usize = 8;
 
-/// Colours of a terminal, by their numbers.
-#[derive(Clone, Copy)]
-pub(super) enum Colour {
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-    Bold = 1,
-    Dim = 2,
-}
-
-pub(super) fn colour_of(outcome: Outcome) -> Colour {
-    match outcome {
-        Outcome::Agree => Colour::Green,
-        Outcome::Known
-        | Outcome::Skipped
-        | Outcome::CouldNotRun
-        | Outcome::ModelNotRead
-        | Outcome::SnapshotNew => Colour::Yellow,
-        Outcome::SnapshotChanged
-        | Outcome::Varies
-        | Outcome::FindingGone
-        | Outcome::Differs
-        | Outcome::Unsafe
-        | Outcome::ProgramCorrupted
-        | Outcome::KernelCrashed => Colour::Red,
-    }
+/// All about a verdict, without colours.
+pub fn page(verdict: &Verdict, rerun: &Rerun) -> String {
+    let style = Style {
+        rerun: rerun.clone(),
+        ..Style::default()
+    };
+    Page::new(&style).verdict(verdict)
 }
 
 /// Text being written about one thing.

@@ -1,52 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A verdict as other test frameworks know results: a name, a status, and a text.
 
-use super::human;
-use super::{Rerun, Start};
+use super::page;
+use crate::event::{Rerun, Start};
 use crate::finding::Finding;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Status};
 use crate::text;
 use crate::verdict::Verdict;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
-
-/// What became of a scenario, in the words that test frameworks share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// All agree.
-    Pass,
-    /// Something was found.
-    Fail,
-    /// Not every run gave the same. Neither a pass nor a plain failure.
-    Flaky,
-    /// Something was found that is known.
-    Xfail,
-    /// What it requires is missing.
-    Skip,
-    /// It says nothing about the kernel: it could not be run.
-    Error,
-}
-
-impl Status {
-    /// Of an outcome.
-    pub fn of(outcome: Outcome) -> Status {
-        match outcome {
-            Outcome::Agree => Status::Pass,
-            Outcome::Skipped => Status::Skip,
-            Outcome::Known => Status::Xfail,
-            Outcome::CouldNotRun => Status::Error,
-            Outcome::Varies => Status::Flaky,
-            Outcome::ModelNotRead
-            | Outcome::SnapshotNew
-            | Outcome::SnapshotChanged
-            | Outcome::FindingGone
-            | Outcome::Differs
-            | Outcome::Unsafe
-            | Outcome::ProgramCorrupted
-            | Outcome::KernelCrashed => Status::Fail,
-        }
-    }
-}
 
 /// One result.
 #[derive(Clone, Debug)]
@@ -94,7 +56,7 @@ impl Test {
                     .unpredicted()
                     .map(text::unpredicted)
                     .unwrap_or_default(),
-                _ => human::page(verdict, rerun),
+                _ => page::page(verdict, rerun),
             },
             counts: counts.unwrap_or_default().to_vec(),
             page: page.map(|page| page.display().to_string()),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The part of checking that is about who acts: names, and who can do what when.
 
-use super::SUBJECT;
-use super::check::{Checked, Checker};
+use super::checked::SUBJECT;
+use super::checker::{Checked, Checker};
 use super::errors::did_you_mean;
 use super::file::{self, Count, Kind};
 use operations::{Actor, ActorKind, Course, Op};

@@ -2,14 +2,16 @@
 //! From what is written to what is meant: the last place where input can be wrong.
 
 use super::actors::Cast;
-use super::errors::did_you_mean;
+use super::checked::{KnownFinding, Scenario, Written};
+use super::checker::{Checked, Checker};
+use super::errors::{InputError, did_you_mean};
 use super::file::{self, Access, Advice, Count, ScenarioFile};
-use super::names::{self, Table};
+use super::names;
 use super::naming;
-use super::{InputError, KnownFinding, Requirement, Scenario, Written};
+use super::requirement::Requirement;
 use libc::c_int;
 use operations::{ARENA_PAGES, MemoryFile, Op, PAGE_SIZE, Program, Step};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 use std::path::Path;
 
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
@@ -37,32 +39,7 @@ pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
     checker.scenario(file)
 }
 
-pub(super) struct Checker<'a> {
-    path: &'a Path,
-    text: &'a str,
-    lines: Vec<&'a str>,
-}
-
-pub(super) type Checked<T> = Result<T, InputError>;
-
 impl Checker<'_> {
-    pub(super) fn error(&self, at: Location, message: impl Into<String>) -> InputError {
-        let lines = self.text.lines().count();
-        // Where the text ends too early, the parser points behind its last line.
-        let at = match (at.line() as usize, at.column() as usize) {
-            (line, _) if line > lines => (
-                lines,
-                self.text
-                    .lines()
-                    .last()
-                    .map_or(0, |last| last.chars().count())
-                    + 1,
-            ),
-            place => place,
-        };
-        InputError::at(self.path, self.text, at, message)
-    }
-
     fn scenario(&self, file: ScenarioFile) -> Checked<Scenario> {
         if file.about.value.trim().is_empty() {
             return Err(self.error(file.about.referenced, "`about` says nothing"));
@@ -160,16 +137,6 @@ impl Checker<'_> {
             }
         };
         words.into_iter().map(check).collect()
-    }
-
-    /// Names of files and actors stand in texts between blanks and colons.
-    pub(super) fn good_name(&self, name: &str, at: Location) -> Checked<()> {
-        let good = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
-        if !name.is_empty() && name.chars().all(good) {
-            return Ok(());
-        }
-        let message = format!("{name:?} is no name: it takes letters, digits, `-`, `_` and `.`");
-        Err(self.error(at, message))
     }
 
     fn memory_file(&self, file: file::MemoryFile) -> Checked<MemoryFile> {
@@ -320,25 +287,6 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn at_most(&self, count: &Spanned<Count>, limit: u64, whose: &str) -> Checked<u64> {
-        let number = self.count(count)?;
-        if number > limit {
-            let message = format!("{number} is too large: {whose} {limit} pages");
-            return Err(self.error(count.referenced, message));
-        }
-        Ok(number)
-    }
-
-    fn count(&self, count: &Spanned<Count>) -> Checked<u64> {
-        match &count.value {
-            Count::Pages(number) => Ok(*number),
-            Count::Wrong(what) => {
-                let message = format!("expected a whole number of pages, found {what}");
-                Err(self.error(count.referenced, message))
-            }
-        }
-    }
-
     fn advice(&self, advice: &Spanned<Advice>) -> Checked<c_int> {
         match &advice.value {
             Advice::Number(number) => Ok(*number),
@@ -352,28 +300,6 @@ impl Checker<'_> {
             let hint = did_you_mean(&name.value, files.iter().map(|file| file.0.as_str()));
             let message = format!("no file `{}` under `files`", name.value);
             self.error(name.referenced, message).with_hint(hint)
-        })
-    }
-
-    fn named<N: Copy>(&self, what: &str, table: Table<N>, name: &Spanned<String>) -> Checked<N> {
-        self.look_up(what, table, &name.value, name.referenced)
-    }
-
-    fn look_up<N: Copy>(
-        &self,
-        what: &str,
-        table: Table<N>,
-        name: &str,
-        at: Location,
-    ) -> Checked<N> {
-        names::number(table, name).ok_or_else(|| {
-            let known: Vec<&str> = table.iter().map(|entry| entry.0).collect();
-            let message = format!(
-                "unknown {what} `{name}`, expected one of {}",
-                known.join(", ")
-            );
-            self.error(at, message)
-                .with_hint(did_you_mean(name, known.into_iter()))
         })
     }
 }

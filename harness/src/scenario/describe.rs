@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A step in one line: `munmap at 4 pages 2`.
 
-use super::Scenario;
+use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
 use operations::{Op, Step};

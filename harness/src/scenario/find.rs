@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Finds scenario files under the paths of the command line, and reads them.
 
-use super::{InputError, Scenario, check};
+use super::check::check;
+use super::checked::Scenario;
+use super::errors::InputError;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 
 mod actors;
 mod check;
+mod checked;
+mod checker;
 pub mod describe;
 mod errors;
 mod file;
@@ -12,95 +14,6 @@ pub mod naming;
 mod requirement;
 
 pub use check::check;
+pub use checked::{KnownFinding, SUBJECT, Scenario, Written};
 pub use errors::InputError;
 pub use requirement::{Has, Requirement};
-
-use operations::{ActorKind, Program, Step};
-use std::path::PathBuf;
-
-/// A checked scenario, in pages from the arena's start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scenario {
-    /// The file, as named on the command line.
-    pub path: PathBuf,
-    /// What results are called: no other scenario of the same run is called so.
-    pub name: String,
-    /// Which behaviour, and why it matters.
-    pub about: String,
-    /// Features that it needs.
-    pub requires: Vec<Requirement>,
-    /// What is known of kernels that are wrong here.
-    pub finding: Option<KnownFinding>,
-    /// What is done: at least one step. Harts are by the scenario's own numbers, and a step on
-    /// another's process names the actor that is written there, be it a thread.
-    pub program: Program,
-    /// What memory files are called.
-    pub files: Vec<String>,
-    /// What actors are called; the first is the subject.
-    pub actors: Vec<String>,
-    /// Whose mm each of the mms is that there will be; the first is the subject's.
-    pub mms: Vec<String>,
-    /// Where each step is written.
-    pub written: Vec<Written>,
-}
-
-/// What is known of kernels that are wrong in a scenario.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownFinding {
-    /// The page that tells of it.
-    pub page: PathBuf,
-    /// Names of the kernels that are wrong.
-    pub kernels: Vec<String>,
-}
-
-/// Where a step is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Line of the file, from 1.
-    pub line: usize,
-    /// That line, without white space around it.
-    pub source: String,
-}
-
-/// How the actor is called that every scenario has.
-pub const SUBJECT: &str = "subject";
-
-impl Scenario {
-    /// How many harts its actors are pinned to.
-    pub fn harts(&self) -> u32 {
-        let last = self.program.actors.iter().map(|actor| actor.hart).max();
-        last.unwrap_or(0) + 1
-    }
-
-    /// The actor that leads an actor's process: itself, unless it is a thread.
-    pub fn process_of(&self, actor: usize) -> usize {
-        match self.program.actors.get(actor).map(|actor| actor.kind) {
-            Some(ActorKind::Thread { of }) => of,
-            Some(ActorKind::Process { .. } | ActorKind::Fork) | None => actor,
-        }
-    }
-
-    /// A step, and where it is written.
-    pub fn step(&self, index: usize) -> Option<(&Step, &Written)> {
-        self.program.steps.get(index).zip(self.written.get(index))
-    }
-
-    /// Whose an mm is, where there are several to be told apart.
-    pub fn owner(&self, mm: usize) -> Option<&str> {
-        let several = self.mms.len() > 1;
-        self.mms.get(mm).map(String::as_str).filter(|_| several)
-    }
-
-    /// It runs with an empty swap device, else without any.
-    pub fn needs_swap(&self) -> bool {
-        let swap =
-            |what: &Requirement| matches!(what, Requirement::Feature(name) if name == "swap");
-        self.requires.iter().any(swap)
-    }
-
-    /// What a machine lacks that it needs.
-    pub fn missing(&self, has: &mut Has<'_>) -> Vec<String> {
-        let lacks = |what: &Requirement| what.lacks(has);
-        self.requires.iter().filter_map(lacks).collect()
-    }
-}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What scenarios are called in results: the same each time they are run.
 
-use super::Scenario;
+use super::checked::Scenario;
 use std::collections::HashMap;
 use std::path::Path;
 

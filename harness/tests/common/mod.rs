@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tlbdiff::backend::recorded::Recorded;
+use tlbdiff::event::{Start, Summary};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
-use tlbdiff::report::human::{Human, Style};
-use tlbdiff::report::{Start, Summary};
+use tlbdiff::report::human::Human;
+use tlbdiff::report::style::Style;
 use tlbdiff::run::{MakeBackend, Run, messages};
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Lines that earlier versions wrote.
 
-use super::SCHEMA;
 use serde_json::Value;
 
-/// A line of an earlier schema, in this one.
-pub(super) fn raised(mut line: Value, schema: u32) -> Value {
-    if schema < 3 {
+/// A line of an earlier schema, in the present one.
+pub(super) fn raised(mut line: Value, earlier: u32, present: u32) -> Value {
+    if earlier < 3 {
         line = schema2::raised(line);
     }
     line = several_ranges(line);
-    line["schema"] = Value::from(SCHEMA);
+    line["schema"] = Value::from(present);
     line
 }
 

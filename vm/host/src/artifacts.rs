@@ -12,7 +12,8 @@ use crate::kernels::{self, Board, KernelChoice, Overlay};
 use crate::keys::Keys;
 use crate::manifest::{Manifest, TreeRecord};
 use crate::own_image::{OwnImage, Stamp};
-use crate::provision::{BUILD, initramfs, kbuild};
+use crate::provision::view::BUILD;
+use crate::provision::{initramfs, kbuild};
 use crate::tree::Tree;
 
 /// A kernel ready to boot.

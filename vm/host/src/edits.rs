@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::c_source;
 use crate::error::VmError;
-use crate::kernels::nearest;
+use crate::near::nearest;
 
 /// One edit, as `kernels.toml` has it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]

@@ -10,7 +10,13 @@ use serde::Deserialize;
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::home;
-use crate::provision::{EDITED_CONFIG, TREE_CONFIG};
+use crate::near::nearest;
+
+/// The fragment laid over a developer's own tree.
+pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
+
+/// And over that, for what is built again after every edit.
+pub(crate) const EDITED_CONFIG: &str = "kernels/edited.config";
 
 /// Stands for every kernel where names are given, but for those that move from series to
 /// series: what is asked for every night should not become another thing by itself.
@@ -377,16 +383,6 @@ fn check_name(field: &str, value: &str) -> Result<(), String> {
 fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(plain) && text.chars().all(|c| plain(c) || "+.-_".contains(c))
-}
-
-/// The known name that was probably meant.
-pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
-    let close = |other: &&String| strsim::damerau_levenshtein(name, other) <= name.len().max(3) / 2;
-    known
-        .iter()
-        .filter(close)
-        .min_by_key(|other| strsim::damerau_levenshtein(name, other))
-        .cloned()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod home;
 pub mod kernels;
 mod keys;
 mod manifest;
+mod near;
 mod own_image;
 pub mod provision;
 mod tree;

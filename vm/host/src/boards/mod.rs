@@ -7,12 +7,14 @@
 //! behind undoes [`restore`].
 
 mod error;
+mod event;
 mod pipes;
 mod place;
 mod setup;
 mod wait;
 
 pub use error::BoardError;
+pub use event::BoardEvent;
 pub use place::Place;
 pub use setup::restore;
 
@@ -37,29 +39,6 @@ const GOODBYE: Duration = Duration::from_secs(60);
 const RETURN: Duration = Duration::from_secs(300);
 /// Between two such questions.
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// What happens while a board is made ready. For showing only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BoardEvent {
-    /// It is asked what it is.
-    Connecting {
-        /// Where it is.
-        place: String,
-    },
-    /// The tracing module is built there.
-    BuildingModule,
-    /// The agent has answered.
-    Ready {
-        /// Where.
-        place: String,
-        /// `uname -r` there.
-        release: String,
-        /// How functions are hooked.
-        tracing: String,
-        /// Since the start.
-        took: Duration,
-    },
-}
 
 /// `uname -r` of a board.
 ///

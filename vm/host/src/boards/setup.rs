@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use super::BoardEvent;
 use super::error::BoardError;
+use super::event::BoardEvent;
 use super::place::{Input, Place, last_line};
 use crate::cache::Cache;
 use crate::error::VmError;

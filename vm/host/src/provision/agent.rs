@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::Provision;
+use super::context::Provision;
 use super::rust::{Rustc, TARGET};
 use super::stage::BUILD_LIMIT;
 use super::toolchain::CROSS_COMPILE;

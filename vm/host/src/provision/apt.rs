@@ -216,7 +216,7 @@ fn config(dir: &Path, architectures: Architectures, host: &str) -> String {
         .map(|line| format!("{line}\n"))
         .collect();
     let dir = dir.display();
-    let native = super::rust::debian_architecture();
+    let native = debian_architecture();
     let architectures = match architectures {
         Architectures::Native => format!(r#""{native}";"#),
         Architectures::WithGuest => format!(r#""{native}"; "riscv64";"#),
@@ -248,6 +248,15 @@ fn candidate_in(policy: &str) -> Option<String> {
     let mut lines = policy.lines().map(str::trim);
     let version = lines.find_map(|line| line.strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
+}
+
+/// The host's architecture, as Debian calls it.
+pub(super) fn debian_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Provision;
+use super::context::Provision;
 use super::kbuild::Kbuild;
 use super::options::Options;
 use super::source::Source;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Provision;
+use super::context::Provision;
 use super::cpio::Cpio;
 use super::module;
 use crate::error::VmError;

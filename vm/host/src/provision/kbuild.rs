@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::options::{Options, holds};
+use super::options::{Options, holds, wanted_lines};
 use super::stage::{BUILD_LIMIT, Stage};
 use super::toolchain::Toolchain;
 use super::view;
@@ -129,21 +129,6 @@ fn lost_lines<'a>(fragments: &'a str, config: &str) -> Vec<&'a str> {
     let mut lines = wanted_lines(fragments);
     lines.retain(|line| !holds(line, config));
     lines
-}
-
-/// The fragments' lines. Of several for one option the last one counts.
-pub(super) fn wanted_lines(fragments: &str) -> Vec<&str> {
-    let lines: Vec<&str> = fragments.lines().map(str::trim).collect();
-    let option = |at: usize| lines[at].split_once('=').map(|(name, _)| name);
-    let counts = |at: &usize| {
-        let later = *at + 1..lines.len();
-        lines[*at].starts_with("CONFIG_")
-            && !later.clone().any(|later| option(later) == option(*at))
-    };
-    (0..lines.len())
-        .filter(counts)
-        .map(|at| lines[at])
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod apt;
+mod context;
 mod cpio;
 mod image;
 pub(crate) mod initramfs;
@@ -16,15 +17,14 @@ mod rust;
 mod source;
 mod stage;
 mod toolchain;
-mod view;
+pub(crate) mod view;
+mod wishes;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::artifacts::{Artifacts, locate_in};
-use crate::cache::{Cache, Lock, images};
+use crate::cache::{Cache, images};
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::{home, installed_agent, provision_command};
@@ -34,20 +34,13 @@ use crate::manifest::{ImageRecord, Manifest, TreeRecord};
 use crate::own_image::{OwnImage, slug};
 use crate::tree::Tree;
 
-use apt::{Apt, Architectures};
+use context::Provision;
 use image::Root;
 use kbuild::Kbuild;
 use rust::Rustc;
 use source::Source;
-use stage::Stage;
 use toolchain::{Hints, Toolchain};
-pub(crate) use view::BUILD;
-
-/// The fragment laid over a developer's own tree.
-pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
-
-/// And over that, for what is built again after every edit.
-pub(crate) const EDITED_CONFIG: &str = "kernels/edited.config";
+pub use wishes::Wishes;
 
 /// How many results that no kernel uses any more are kept, by kind: going back
 /// and forth between two edits should not build each time.
@@ -59,36 +52,6 @@ const KEPT: &[(&str, usize)] = &[
     ("sources", 1),
     ("states", 2),
 ];
-
-/// What is asked for beside a kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// Newer packages are looked for.
-    pub update: bool,
-    /// The value of LLVM=, by which kbuild is told to use clang. A kernel by name is built
-    /// with GCC all the same.
-    pub llvm: Option<String>,
-    /// The value of CROSS_COMPILE=, by which the compiler of an own image may be found.
-    pub cross_compile: Option<String>,
-    /// Fragments that are laid over the configuration of own trees; absolute paths.
-    pub config: Vec<PathBuf>,
-}
-
-impl Wishes {
-    /// What the environment says, as kbuild reads it.
-    pub fn of_environment() -> Wishes {
-        Wishes {
-            llvm: variable("LLVM"),
-            cross_compile: variable("CROSS_COMPILE"),
-            ..Wishes::default()
-        }
-    }
-}
-
-/// A variable of the environment, where it says something.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
 
 /// Provisions a kernel: builds what is missing or out of date, telling on
 /// standard error what it does. A variant wants the kernel that it begins with provisioned
@@ -103,19 +66,19 @@ pub fn provision(kernel: &KernelChoice, wishes: &Wishes) -> Result<Artifacts, Vm
             let kernel = &KernelChoice::Named(name.clone());
             let mut provision = Provision::begin(cache, checkout, kernel, name, update)?;
             named(&mut provision, &spec)?;
-            provision.end(kernel)
+            end(provision, kernel)
         }
         KernelChoice::Tree(path) => {
             let tree = Tree::open(path)?;
             let mut provision = Provision::begin(cache, checkout, kernel, tree.slug(), update)?;
             own(&mut provision, &tree, wishes)?;
-            provision.end(kernel)
+            end(provision, kernel)
         }
         KernelChoice::Image { image, build } => {
             let own = OwnImage::open(image, build)?;
             let mut provision = Provision::begin(cache, checkout, kernel, own.slug(), update)?;
             own_image(&mut provision, &own, wishes)?;
-            provision.end(kernel)
+            end(provision, kernel)
         }
     }
 }
@@ -161,83 +124,20 @@ pub fn agent_program() -> Result<PathBuf, VmError> {
     agent::ensure(&mut provision, &rustc, &facts, &key)
 }
 
-/// One kernel being provisioned.
-struct Provision {
-    cache: Cache,
-    checkout: PathBuf,
-    /// The kernel, as people call it.
-    kernel: String,
-    /// The kernel's name in the cache.
-    slug: String,
-    update: bool,
-    stages: usize,
-    apts: BTreeMap<(String, Architectures), Rc<Apt>>,
-    _lock: Lock,
-}
-
-impl Provision {
-    fn begin(
-        cache: Cache,
-        checkout: PathBuf,
-        kernel: &KernelChoice,
-        slug: String,
-        update: bool,
-    ) -> Result<Provision, VmError> {
-        let lock = cache.lock(|who| eprintln!("{who} is provisioning; waiting for it to end"))?;
-        let kernel = kernel.to_string();
-        let apts = BTreeMap::new();
-        Ok(Provision {
-            cache,
-            checkout,
-            kernel,
-            slug,
-            update,
-            stages: 0,
-            apts,
-            _lock: lock,
-        })
-    }
-
-    /// A stage that has something to do.
-    fn stage(&mut self, name: &'static str) -> Result<Stage, VmError> {
-        if self.stages == 0 {
-            eprintln!(
-                "{}: provisioning into {}",
-                self.kernel,
-                self.cache.root().display()
-            );
-        }
-        self.stages += 1;
-        Stage::begin(&self.cache, &self.slug, name)
-    }
-
-    /// The private apt of a suite, whose index is fetched once.
-    fn apt(
-        &mut self,
-        suite: &str,
-        architectures: Architectures,
-        stage: &mut Stage,
-    ) -> Result<Rc<Apt>, VmError> {
-        let key = (suite.to_owned(), architectures);
-        if let Some(apt) = self.apts.get(&key) {
-            return Ok(Rc::clone(apt));
-        }
-        let apt = Rc::new(Apt::open(&self.cache, suite, architectures, stage)?);
-        self.apts.insert(key, Rc::clone(&apt));
-        Ok(apt)
-    }
-
-    fn end(self, kernel: &KernelChoice) -> Result<Artifacts, VmError> {
-        prune(&self.cache)?;
-        let artifacts = locate_in(&self.cache, &self.checkout, kernel)?;
-        let state = if self.stages == 0 {
-            "up to date"
-        } else {
-            "ready"
-        };
-        eprintln!("{}: Linux {} is {state}", self.kernel, artifacts.release);
-        Ok(artifacts)
-    }
+/// Removes what is not needed any more, and gives what was made.
+fn end(provision: Provision, kernel: &KernelChoice) -> Result<Artifacts, VmError> {
+    prune(&provision.cache)?;
+    let artifacts = locate_in(&provision.cache, &provision.checkout, kernel)?;
+    let state = if provision.stages == 0 {
+        "up to date"
+    } else {
+        "ready"
+    };
+    eprintln!(
+        "{}: Linux {} is {state}",
+        provision.kernel, artifacts.release
+    );
+    Ok(artifacts)
 }
 
 fn named(provision: &mut Provision, spec: &KernelSpec) -> Result<(), VmError> {

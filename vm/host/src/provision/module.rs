@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Provision;
+use super::context::Provision;
 use super::kbuild::Kbuild;
 use super::stage::Stage;
 use crate::error::VmError;

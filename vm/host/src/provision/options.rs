@@ -9,7 +9,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::kbuild::wanted_lines;
 use crate::error::VmError;
 
 /// The list, below the checkout's `vm`.
@@ -176,6 +175,21 @@ fn said(config: &str, name: &str) -> String {
     }
 }
 
+/// The fragments' lines. Of several for one option the last one counts.
+pub(super) fn wanted_lines(fragments: &str) -> Vec<&str> {
+    let lines: Vec<&str> = fragments.lines().map(str::trim).collect();
+    let option = |at: usize| lines[at].split_once('=').map(|(name, _)| name);
+    let counts = |at: &usize| {
+        let later = *at + 1..lines.len();
+        lines[*at].starts_with("CONFIG_")
+            && !later.clone().any(|later| option(later) == option(*at))
+    };
+    (0..lines.len())
+        .filter(counts)
+        .map(|at| lines[at])
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +290,7 @@ mod tests {
     #[test]
     fn of_each_line_of_the_usual_fragment_it_is_said_who_needs_it() {
         let options = Options::read(&checkout()).unwrap();
-        let path = checkout().join("vm").join(crate::provision::TREE_CONFIG);
+        let path = checkout().join("vm").join(crate::kernels::TREE_CONFIG);
         let fragment = fs::read_to_string(path).unwrap();
         for line in wanted_lines(&fragment) {
             let name = name_of(line);

@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use super::context::Provision;
 use super::kbuild;
 use super::options::{Lost, Options};
 use super::toolchain::{Hints, Toolchain};
-use super::{Provision, TREE_CONFIG};
 use crate::cache::images;
 use crate::error::VmError;
+use crate::kernels::TREE_CONFIG;
 use crate::keys::Key;
 use crate::own_image::OwnImage;
 

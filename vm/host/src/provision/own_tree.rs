@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::context::Provision;
 use super::kbuild::{self, Kbuild};
 use super::options::Options;
 use super::stage::{QUERY_LIMIT, Stage};
 use super::toolchain::Toolchain;
-use super::{Provision, Wishes};
+use super::wishes::Wishes;
 use crate::cache::images;
 use crate::error::VmError;
 use crate::keys::Key;

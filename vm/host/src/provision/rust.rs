@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Provision;
-use super::apt::Architectures;
+use super::apt::{Architectures, debian_architecture};
+use super::context::Provision;
 use super::stage::{BUILD_LIMIT, QUERY_LIMIT};
 use crate::cache::Partial;
 use crate::error::VmError;
@@ -45,15 +45,6 @@ pub(super) struct Rustc {
     pub(super) id: String,
     /// For `RUSTC`.
     pub(super) path: PathBuf,
-}
-
-/// The host's architecture, as Debian calls it.
-pub(super) fn debian_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 /// Finds the compiler, or fetches it.

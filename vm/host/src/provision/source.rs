@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use super::Provision;
 use super::apt::{Apt, Architectures};
+use super::context::Provision;
 use super::stage::{BUILD_LIMIT, QUERY_LIMIT, Stage};
 use crate::error::VmError;
 use crate::kernels::KernelSpec;

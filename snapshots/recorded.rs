@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::Reading;
-use tlbdiff::snapshot::{Place, Set, Snapshot};
+use tlbdiff::snapshot::{SnapshotPath, Set, Snapshot};
 
 #[test]
 fn the_model_agrees_with_every_snapshot() {
@@ -45,7 +45,7 @@ fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
         kernel: "stable".to_owned(),
     };
     for scenario in all_scenarios() {
-        let place = Place::of(&scenario.path, &Set::Stable).expect("in scenarios/");
+        let place = SnapshotPath::of(&scenario.path, &Set::Stable).expect("in scenarios/");
         let snapshot = place.read().expect("readable").expect("accepted");
         // What the model does not speak for it cannot differ from.
         let predicted = expect(&Profile::PREPATCH, &Machine::default(), &scenario).steps;
@@ -96,7 +96,7 @@ fn every_snapshot_has_its_scenario() {
     snapshot_files(&root().join("snapshots"), &mut files);
     for scenario in all_scenarios() {
         for set in [Set::Stable, Set::Other("next".to_owned())] {
-            let place = Place::of(&scenario.path, &set).expect("in scenarios/");
+            let place = SnapshotPath::of(&scenario.path, &set).expect("in scenarios/");
             files.remove(&place.accepted);
         }
     }
@@ -106,7 +106,7 @@ fn every_snapshot_has_its_scenario() {
 #[test]
 fn snapshots_are_what_insta_takes_for_snapshots() {
     for scenario in all_scenarios() {
-        let place = Place::of(&scenario.path, &Set::Stable).expect("in scenarios/");
+        let place = SnapshotPath::of(&scenario.path, &Set::Stable).expect("in scenarios/");
         let snapshot = place.read().expect("readable").expect("accepted");
         assert_eq!(Snapshot::parse(&snapshot.print()).as_ref(), Ok(&snapshot));
 

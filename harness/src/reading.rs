@@ -9,7 +9,7 @@ use reference_model::{Op, forms};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use vm::c_source::{self, Kind};
+use vm::c_source::{self, DefinitionKind};
 
 /// The file of layer 1, from a source's root.
 pub const TLBFLUSH: &str = "arch/riscv/mm/tlbflush.c";
@@ -180,7 +180,7 @@ fn reached(changed: &Changed, entry: &str) -> Vec<String> {
 /// The functions that a text of C defines, with their own text.
 pub fn functions(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let all = c_source::all(text).into_iter();
-    all.filter(|definition| definition.kind == Kind::Function)
+    all.filter(|definition| definition.kind == DefinitionKind::Function)
         .map(|definition| (definition.name, &text[definition.whole]))
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Accepted observations, as files of insta: read, compared, and proposed.
+//! SnapshotPath observations, as files of insta: read, compared, and proposed.
 //!
 //! A snapshot is `---`, a YAML header, `---`, the text. Only the text is
 //! compared: the header tells where it came from. A text that differs is
@@ -133,7 +133,7 @@ impl Set {
 /// Where a scenario's snapshot is kept: for `R/scenarios/munmap/middle.yaml`,
 /// `R/snapshots/munmap/middle.snap`, or `middle@next.snap` beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SnapshotPath {
     /// The accepted snapshot.
     pub accepted: PathBuf,
     /// The one that speaks for this kernel too where there is none of its own.
@@ -142,9 +142,9 @@ pub struct Place {
     pub scenario: String,
 }
 
-impl Place {
+impl SnapshotPath {
     /// None for a scenario that is in no folder `scenarios`: none is kept for it.
-    pub fn of(scenario: &Path, set: &Set) -> Option<Place> {
+    pub fn of(scenario: &Path, set: &Set) -> Option<SnapshotPath> {
         let path = scenario.canonicalize().ok()?;
         let scenarios = path
             .ancestors()
@@ -163,7 +163,7 @@ impl Place {
                 (own, Some(stable))
             }
         };
-        Some(Place {
+        Some(SnapshotPath {
             accepted,
             common,
             scenario: format!("scenarios/{}", below.display()),

@@ -70,7 +70,7 @@ fn a_run_is_start_scenarios_and_summary() {
         types,
         ["start", "scenario", "scenario", "scenario", "summary"]
     );
-    assert!(told.iter().all(|line| line["schema"] == 3));
+    assert!(told.iter().all(|line| line["schema"] == 4));
     let outcomes: Vec<&Value> = told[1..4].iter().map(|line| &line["outcome"]).collect();
     assert_eq!(outcomes, ["agree", "unsafe", "snapshot_new"]);
     assert_eq!(told[4]["outcomes"]["agree"], 1);

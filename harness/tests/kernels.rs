@@ -24,7 +24,7 @@ use tlbdiff::report::compares::Compares;
 use tlbdiff::report::style::Style;
 use tlbdiff::run::{MakeBackend, Stop, messages};
 use tlbdiff::scenario::{Scenario, check};
-use tlbdiff::snapshot::{Place, Set};
+use tlbdiff::snapshot::{Set, SnapshotPath};
 use tlbdiff::steps::{Fences, of_prediction};
 use tlbdiff::text;
 
@@ -363,7 +363,7 @@ impl Checkout {
     /// As `cargo insta accept` does.
     fn accept(&self, kernel: &str) {
         let set = Set::of_kernel(kernel).expect("it has some");
-        let place = Place::of(&self.scenario, &set).expect("in scenarios/");
+        let place = SnapshotPath::of(&self.scenario, &set).expect("in scenarios/");
         fs::rename(place.pending(), &place.accepted).expect("a proposal");
     }
 }

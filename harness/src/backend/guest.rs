@@ -56,7 +56,7 @@ const GUESTS: usize = 4;
 
 /// What guests are kept apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
+struct GuestKind {
     harts: u32,
     /// To switch swap on and off takes longer than most scenarios do.
     swap: bool,
@@ -68,7 +68,7 @@ pub struct GuestBackend {
     sender: Sender<Message>,
     stop: Arc<Stop>,
     /// The one used last is the last.
-    guests: Vec<(Kind, Guest)>,
+    guests: Vec<(GuestKind, Guest)>,
     failed_starts: u32,
     /// The most that the kernel uses, as far as that is known.
     most_harts: u32,
@@ -112,7 +112,7 @@ impl GuestBackend {
 
     /// A guest that can run a scenario.
     fn guest(&mut self, scenario: &Scenario) -> Result<&mut Guest, Finding> {
-        let kind = Kind {
+        let kind = GuestKind {
             harts: self.harts(scenario),
             swap: scenario.needs_swap(),
         };

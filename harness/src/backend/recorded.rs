@@ -6,7 +6,7 @@ use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::parse::parse;
 use crate::scenario::Scenario;
-use crate::snapshot::{Place, Set, Snapshot};
+use crate::snapshot::{Set, Snapshot, SnapshotPath};
 use reference_model::Machine;
 
 /// What was accepted earlier, of which kernel.
@@ -43,7 +43,7 @@ impl Backend for Recorded {
 }
 
 fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
-    let place = Place::of(&scenario.path, set).ok_or_else(|| {
+    let place = SnapshotPath::of(&scenario.path, set).ok_or_else(|| {
         Finding::could_not_run(
             "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest",
         )

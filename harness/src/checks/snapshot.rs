@@ -6,7 +6,7 @@ use crate::diff::diff;
 use crate::finding::{Block, Finding, Sides};
 use crate::outcome::Outcome;
 use crate::parse::parse;
-use crate::snapshot::{Header, Info, MachineInfo, Place, Snapshot};
+use crate::snapshot::{Header, Info, MachineInfo, Snapshot, SnapshotPath};
 use crate::steps::{Expected, Seen};
 use crate::text;
 use std::io;
@@ -17,7 +17,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
-    let place = Place::of(&case.scenario.path, case.snapshots?)?;
+    let place = SnapshotPath::of(&case.scenario.path, case.snapshots?)?;
     match compare(case, &place) {
         Ok(finding) => finding.map(|found| found.into_iter().collect()),
         Err(error) => {
@@ -28,7 +28,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
 }
 
 /// What differs, if something does; none at all where the snapshot speaks of other machines.
-fn compare(case: &Case<'_>, place: &Place) -> io::Result<Option<Option<Finding>>> {
+fn compare(case: &Case<'_>, place: &SnapshotPath) -> io::Result<Option<Option<Finding>>> {
     let seen = Seen::of(&case.observed.observation);
     let accepted = place.read()?;
     // Without one, of the usual machine.
@@ -82,7 +82,7 @@ fn is_proposal(block: &Block) -> bool {
     matches!(block, Block::Proposed(_))
 }
 
-fn propose(case: &Case<'_>, place: &Place, seen: Seen) -> io::Result<Finding> {
+fn propose(case: &Case<'_>, place: &SnapshotPath, seen: Seen) -> io::Result<Finding> {
     place.propose(&snapshot(case, place, &seen))?;
     let why = "there is no accepted snapshot";
     Ok(Finding::new(CHECK.name, Outcome::SnapshotNew, why)
@@ -90,7 +90,7 @@ fn propose(case: &Case<'_>, place: &Place, seen: Seen) -> io::Result<Finding> {
         .with(Block::Proposed(place.pending())))
 }
 
-fn snapshot(case: &Case<'_>, place: &Place, seen: &Seen) -> Snapshot {
+fn snapshot(case: &Case<'_>, place: &SnapshotPath, seen: &Seen) -> Snapshot {
     let info = Info {
         scenario: place.scenario.clone(),
         kernel: case.subject.kernel.clone(),

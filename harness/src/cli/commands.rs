@@ -6,7 +6,7 @@ use super::args::{
     ProvisionArgs, RunArgs,
 };
 use super::config::{
-    From, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready,
+    BackendConfig, KernelRun, RunConfig, artifacts, choices, compare_again, make_own_ready,
     make_own_ready_for, profile, profile_of, scenarios, settings, style,
 };
 use super::failure::Failure;
@@ -160,16 +160,18 @@ pub fn worst(summaries: &[(String, Summary)]) -> u8 {
 }
 
 /// Makes what a worker runs scenarios on.
-pub fn backend(from: &From) -> Arc<MakeBackend> {
+pub fn backend(from: &BackendConfig) -> Arc<MakeBackend> {
     match from.clone() {
-        From::Guest(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
+        BackendConfig::Guest(settings) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
             Box::new(GuestBackend::new((*settings).clone(), sender, stop))
         }),
-        From::Boards(settings, boards) => Arc::new(move |sender, stop| -> Box<dyn Backend> {
-            let boards = Arc::clone(&boards);
-            Box::new(BoardBackend::new(settings.clone(), boards, sender, stop))
-        }),
-        From::Recorded(set) => Arc::new(move |_, _| Box::new(Recorded(set.clone()))),
+        BackendConfig::Boards(settings, boards) => {
+            Arc::new(move |sender, stop| -> Box<dyn Backend> {
+                let boards = Arc::clone(&boards);
+                Box::new(BoardBackend::new(settings.clone(), boards, sender, stop))
+            })
+        }
+        BackendConfig::Recorded(set) => Arc::new(move |_, _| Box::new(Recorded(set.clone()))),
     }
 }
 
@@ -195,7 +197,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         let artifacts = artifacts(choice)?;
         let name = artifacts.kernel.clone();
         let profile = profile_of(choice, &artifacts).unwrap_or(&Profile::STABLE);
-        let from = From::Guest(Box::new(settings(&args.guest, artifacts)));
+        let from = BackendConfig::Guest(Box::new(settings(&args.guest, artifacts)));
         let backend = backend(&from);
         Ok((name, Side { profile, backend }))
     };

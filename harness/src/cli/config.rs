@@ -51,7 +51,7 @@ pub struct KernelRun {
     /// Whether that was read for the kernel's release.
     pub reading: Reading,
     /// Where observations come from.
-    pub from: From,
+    pub from: BackendConfig,
     /// Which accepted snapshots are compared with.
     pub snapshots: Option<Set>,
     /// How the run is announced.
@@ -60,7 +60,7 @@ pub struct KernelRun {
 
 /// Where observations come from.
 #[derive(Clone)]
-pub enum From {
+pub enum BackendConfig {
     /// Guests like this.
     Guest(Box<Settings>),
     /// Snapshots that were accepted.
@@ -241,7 +241,7 @@ fn on_boards(
         reading,
         snapshots: None,
         start,
-        from: From::Boards(settings, Arc::new(Boards::new(places))),
+        from: BackendConfig::Boards(settings, Arc::new(Boards::new(places))),
     };
     Ok(RunConfig::of(
         args,
@@ -285,7 +285,7 @@ fn on_guest(
         reading,
         snapshots,
         start: start("guest", kernel_name(&artifacts), line, profile),
-        from: From::Guest(Box::new(Settings {
+        from: BackendConfig::Guest(Box::new(Settings {
             acted_on: acted_on.unwrap_or(0),
             ..settings(&args.guest, artifacts)
         })),
@@ -374,7 +374,7 @@ fn from_snapshots(
         reading: Reading::Read,
         snapshots: None,
         start: start("recorded", name, choice.to_string(), profile),
-        from: From::Recorded(set),
+        from: BackendConfig::Recorded(set),
     })
 }
 

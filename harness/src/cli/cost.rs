@@ -4,7 +4,7 @@
 use super::args::{BackendName, CostArgs, Format};
 use super::commands::{backend, listen};
 use super::config::{
-    From, artifacts, board, choices, line, line_of, make_own_ready, scenarios, settings,
+    BackendConfig, artifacts, board, choices, line, line_of, make_own_ready, scenarios, settings,
 };
 use super::failure::Failure;
 use super::history::database;
@@ -26,11 +26,11 @@ use std::time::Duration;
 use vm::KernelChoice;
 
 /// What is counted on.
-struct Machine {
+struct Target {
     /// Its name, as it is told.
     kernel: String,
     line: String,
-    from: From,
+    from: BackendConfig,
 }
 
 /// Counts scenarios on kernels.
@@ -38,24 +38,24 @@ pub fn cost(args: &CostArgs) -> Result<u8, Failure> {
     make_own_ready(&args.kernel, &args.selection)?;
     let (sender, heard) = listen()?;
     let scenarios = scenarios(&args.selection)?;
-    let machines = machines(args)?;
+    let targets = targets(args)?;
     let mut keeper = Keeper::new(args)?;
     let mut code = EXIT_AGREE;
-    for machine in machines {
+    for target in targets {
         let began_ms = Utc::now().timestamp_millis();
         let stop = Arc::new(Stop::default());
-        let backend = backend(&machine.from)(sender.clone(), Arc::clone(&stop));
+        let backend = backend(&target.from)(sender.clone(), Arc::clone(&stop));
         let counter = Counter {
             args,
-            kernel: &machine.kernel,
+            kernel: &target.kernel,
             backend,
             stop,
             heard: &heard,
         };
         let counted = counter.count(&scenarios)?;
         let costs = by_operation(&counted.costs);
-        tell(args.format, &machine.kernel, &costs)?;
-        keeper.keep(machine, began_ms, &costs);
+        tell(args.format, &target.kernel, &costs)?;
+        keeper.keep(target, began_ms, &costs);
         if counted.interrupted {
             return Ok(EXIT_INTERRUPTED);
         }
@@ -109,14 +109,14 @@ impl<'a> Keeper<'a> {
         self.code = EXIT_COULD_NOT_RUN;
     }
 
-    fn keep(&mut self, machine: Machine, began_ms: i64, costs: &[OperationCost]) {
+    fn keep(&mut self, target: Target, began_ms: i64, costs: &[OperationCost]) {
         let backends: Vec<BackendName> = self.args.backend.iter().cloned().collect();
         let cpu = self.args.guest.cpu.as_ref();
         let occasion = Occasion {
             began_ms,
             board: board(&self.args.kept_as, &backends, cpu),
-            line: self.args.kept_as.line.clone().unwrap_or(machine.line),
-            kernel: machine.kernel,
+            line: self.args.kept_as.line.clone().unwrap_or(target.line),
+            kernel: target.kernel,
         };
         let kept = self
             .store
@@ -128,7 +128,7 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn machines(args: &CostArgs) -> Result<Vec<Machine>, Failure> {
+fn targets(args: &CostArgs) -> Result<Vec<Target>, Failure> {
     let name = args.backend.clone().unwrap_or(BackendName::Guest);
     if let Some(place) = name.place(args.ssh_config.as_deref()) {
         let release = vm::boards::release(&place)
@@ -138,10 +138,10 @@ fn machines(args: &CostArgs) -> Result<Vec<Machine>, Failure> {
             sabotage: None,
             buffer_records: 0,
         };
-        return Ok(vec![Machine {
+        return Ok(vec![Target {
             line: line_of(&release),
             kernel: release,
-            from: From::Boards(settings, Arc::new(Boards::new(vec![place]))),
+            from: BackendConfig::Boards(settings, Arc::new(Boards::new(vec![place]))),
         }]);
     }
     if name == BackendName::Recorded {
@@ -154,16 +154,16 @@ fn machines(args: &CostArgs) -> Result<Vec<Machine>, Failure> {
         let line = line(&choice, &artifacts);
         let mut settings = settings(&args.guest, artifacts);
         settings.counted = true;
-        Ok(Machine {
+        Ok(Target {
             kernel,
             line,
-            from: From::Guest(Box::new(settings)),
+            from: BackendConfig::Guest(Box::new(settings)),
         })
     };
     choices(&args.kernel)?.into_iter().map(guest).collect()
 }
 
-/// Counts scenarios on a machine.
+/// Counts scenarios on a target.
 struct Counter<'a> {
     args: &'a CostArgs,
     kernel: &'a str,

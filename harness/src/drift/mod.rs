@@ -18,7 +18,7 @@ pub use source::{Definition, Source};
 use crate::outcome::{EXIT_AGREE, Outcome};
 use reference_model::mirrored::Mirror;
 use std::collections::{BTreeMap, BTreeSet};
-use vm::c_source::{self, Kind};
+use vm::c_source::{self, DefinitionKind};
 
 /// What changed, and what the model has of it.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ fn callees<'a>(
     }
     let mut callees = Vec::new();
     for (name, callers) in callers {
-        let is_called = |definition: &Definition<'_>| definition.kind != Kind::Type;
+        let is_called = |definition: &Definition<'_>| definition.kind != DefinitionKind::Type;
         let [before, after] = sources.map(|source| {
             let all = source.definitions(name).into_iter();
             all.filter(is_called).collect::<Vec<_>>()

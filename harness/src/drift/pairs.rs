@@ -3,7 +3,7 @@
 
 use super::source::{Definition, Source};
 use std::collections::HashMap;
-use vm::c_source::{self, Kind};
+use vm::c_source::{self, DefinitionKind};
 
 /// How much alike a function that is gone and a new one have to be to be told as the same
 /// under another name: twice the words in both, by all words.
@@ -87,7 +87,7 @@ impl<'a> Newcomers<'a> {
     /// The one that is most like a function.
     fn like(&self, one: &Definition<'_>) -> Option<(&'a str, Definition<'a>)> {
         let (_, body) = split(one);
-        if one.kind != Kind::Function || body.len() < FEWEST_WORDS {
+        if one.kind != DefinitionKind::Function || body.len() < FEWEST_WORDS {
             return None;
         }
         let counts = counted(&body);
@@ -172,7 +172,7 @@ fn split<'a>(definition: &Definition<'a>) -> (Vec<&'a str>, Vec<&'a str>) {
     let mut words = c_source::words(definition.text);
     let is_brace = |word: &&str| **word == *"{";
     let brace = words.iter().position(is_brace);
-    match brace.filter(|_| definition.kind == Kind::Function) {
+    match brace.filter(|_| definition.kind == DefinitionKind::Function) {
         Some(place) => {
             let body = words.split_off(place);
             (words, body)

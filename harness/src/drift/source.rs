@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use vm::c_source::{self, Kind};
+use vm::c_source::{self, DefinitionKind};
 
 /// Where what the model mirrors is defined, and what that calls.
 const PLACES: &[&str] = &[
@@ -37,7 +37,7 @@ pub struct Source {
     /// As it was asked for by: a name, or a folder.
     pub name: String,
     files: Vec<File>,
-    names: HashMap<String, Vec<Place>>,
+    names: HashMap<String, Vec<Located>>,
 }
 
 #[derive(Debug)]
@@ -47,9 +47,9 @@ struct File {
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct Located {
     file: usize,
-    kind: Kind,
+    kind: DefinitionKind,
     whole: Range<usize>,
 }
 
@@ -61,7 +61,7 @@ pub struct Definition<'a> {
     /// The line at which it begins, from 1.
     pub line: usize,
     /// What it is.
-    pub kind: Kind,
+    pub kind: DefinitionKind,
     /// All of it.
     pub text: &'a str,
 }
@@ -82,11 +82,11 @@ impl Source {
     }
 
     fn of(name: String, files: Vec<File>) -> Source {
-        let mut names: HashMap<String, Vec<Place>> = HashMap::new();
+        let mut names: HashMap<String, Vec<Located>> = HashMap::new();
         for (file, File { text, .. }) in files.iter().enumerate() {
             for definition in c_source::all(text) {
                 let (kind, whole) = (definition.kind, definition.whole);
-                let place = Place { file, kind, whole };
+                let place = Located { file, kind, whole };
                 let places = names.entry(definition.name.to_owned()).or_default();
                 places.push(place);
             }
@@ -122,12 +122,14 @@ impl Source {
     ) -> impl Iterator<Item = (&'a str, Definition<'a>)> {
         let beyond = self.names.iter().filter(|(name, _)| !other.defines(name));
         beyond.flat_map(|(name, places)| {
-            let functions = places.iter().filter(|place| place.kind == Kind::Function);
+            let functions = places
+                .iter()
+                .filter(|place| place.kind == DefinitionKind::Function);
             functions.map(|place| (name.as_str(), self.definition(place)))
         })
     }
 
-    fn definition(&self, place: &Place) -> Definition<'_> {
+    fn definition(&self, place: &Located) -> Definition<'_> {
         let File { path, text } = &self.files[place.file];
         let before = &text[..place.whole.start];
         Definition {

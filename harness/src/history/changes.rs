@@ -74,7 +74,7 @@ pub struct Entry {
 
 /// How a scenario's outcome changed. The first two are what got worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ChangeKind {
     /// It fails, and did not, or fails worse than it did.
     Failing,
     /// It varies, and did not.
@@ -87,35 +87,35 @@ pub enum Kind {
     New,
 }
 
-impl Kind {
+impl ChangeKind {
     /// All of them, in the order of telling.
-    pub const ALL: [Kind; 5] = [
-        Kind::Failing,
-        Kind::Varying,
-        Kind::Fixed,
-        Kind::NotRun,
-        Kind::New,
+    pub const ALL: [ChangeKind; 5] = [
+        ChangeKind::Failing,
+        ChangeKind::Varying,
+        ChangeKind::Fixed,
+        ChangeKind::NotRun,
+        ChangeKind::New,
     ];
 
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Failing => "newly failing",
-            Kind::Varying => "newly varying",
-            Kind::Fixed => "fixed",
-            Kind::NotRun => "not run any more",
-            Kind::New => "new",
+            ChangeKind::Failing => "newly failing",
+            ChangeKind::Varying => "newly varying",
+            ChangeKind::Fixed => "fixed",
+            ChangeKind::NotRun => "not run any more",
+            ChangeKind::New => "new",
         }
     }
 
     /// As programs read it.
     pub fn key(self) -> &'static str {
         match self {
-            Kind::Failing => "newly_failing",
-            Kind::Varying => "newly_varying",
-            Kind::Fixed => "fixed",
-            Kind::NotRun => "not_run_any_more",
-            Kind::New => "new",
+            ChangeKind::Failing => "newly_failing",
+            ChangeKind::Varying => "newly_varying",
+            ChangeKind::Fixed => "fixed",
+            ChangeKind::NotRun => "not_run_any_more",
+            ChangeKind::New => "new",
         }
     }
 }
@@ -124,7 +124,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// How.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// The scenario's name.
     pub name: String,
     /// What it came to before, where there is a before.
@@ -189,7 +189,7 @@ impl Changes {
                 kind,
                 name: entry.name.clone(),
                 from: past.last.and(match kind {
-                    Kind::NotRun => past.last,
+                    ChangeKind::NotRun => past.last,
                     _ => past.conclusive,
                 }),
                 to: entry.outcome,
@@ -212,7 +212,7 @@ impl Changes {
     }
 
     /// Those of a kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Change> {
+    pub fn of(&self, kind: ChangeKind) -> impl Iterator<Item = &Change> {
         self.changes
             .iter()
             .filter(move |change| change.kind == kind)
@@ -220,7 +220,8 @@ impl Changes {
 
     /// Whether something got worse.
     pub fn worse(&self) -> bool {
-        self.of(Kind::Failing).next().is_some() || self.of(Kind::Varying).next().is_some()
+        self.of(ChangeKind::Failing).next().is_some()
+            || self.of(ChangeKind::Varying).next().is_some()
     }
 }
 
@@ -247,17 +248,19 @@ fn fails(outcome: Outcome) -> bool {
     Status::of(outcome) == Status::Fail
 }
 
-fn kind(past: &Past, now: Outcome) -> Option<Kind> {
+fn kind(past: &Past, now: Outcome) -> Option<ChangeKind> {
     let before = past.conclusive;
     let failed = before.is_some_and(fails);
     match Status::of(now) {
-        Status::Fail if !failed || before < Some(now) => Some(Kind::Failing),
-        Status::Flaky if before != Some(Outcome::Varies) => Some(Kind::Varying),
+        Status::Fail if !failed || before < Some(now) => Some(ChangeKind::Failing),
+        Status::Flaky if before != Some(Outcome::Varies) => Some(ChangeKind::Varying),
         Status::Pass | Status::Xfail if failed || before == Some(Outcome::Varies) => {
-            Some(Kind::Fixed)
+            Some(ChangeKind::Fixed)
         }
-        Status::Skip | Status::Error if past.last.is_some_and(says_something) => Some(Kind::NotRun),
-        _ if past.last.is_none() => Some(Kind::New),
+        Status::Skip | Status::Error if past.last.is_some_and(says_something) => {
+            Some(ChangeKind::NotRun)
+        }
+        _ if past.last.is_none() => Some(ChangeKind::New),
         _ => None,
     }
 }
@@ -276,9 +279,9 @@ impl fmt::Display for Changes {
             }
         }
         let first = self.since.is_none();
-        for kind in Kind::ALL {
+        for kind in ChangeKind::ALL {
             // On the first run all of them are.
-            if !(first && kind == Kind::New) {
+            if !(first && kind == ChangeKind::New) {
                 self.list(f, kind)?;
             }
         }
@@ -314,7 +317,7 @@ impl fmt::Display for Changes {
 }
 
 impl Changes {
-    fn list(&self, f: &mut fmt::Formatter<'_>, kind: Kind) -> fmt::Result {
+    fn list(&self, f: &mut fmt::Formatter<'_>, kind: ChangeKind) -> fmt::Result {
         for change in self.of(kind) {
             let (label, name, to) = (kind.name(), &change.name, change.to.name());
             let why = match change.why.as_str() {
@@ -342,7 +345,7 @@ mod tests {
         past
     }
 
-    fn kind_of(before: &[Outcome], now: Outcome) -> Option<Kind> {
+    fn kind_of(before: &[Outcome], now: Outcome) -> Option<ChangeKind> {
         let before: Vec<(Outcome, u64)> = before.iter().map(|outcome| (*outcome, 1)).collect();
         kind(&past(&before), now)
     }
@@ -350,27 +353,30 @@ mod tests {
     #[test]
     fn what_changed_is_told_by_the_last_result_that_says_something() {
         use Outcome::{Agree, CouldNotRun, Differs, Known, Skipped, Unsafe, Varies};
-        assert_eq!(kind_of(&[], Agree), Some(Kind::New));
-        assert_eq!(kind_of(&[], Skipped), Some(Kind::New));
-        assert_eq!(kind_of(&[], Differs), Some(Kind::Failing));
+        assert_eq!(kind_of(&[], Agree), Some(ChangeKind::New));
+        assert_eq!(kind_of(&[], Skipped), Some(ChangeKind::New));
+        assert_eq!(kind_of(&[], Differs), Some(ChangeKind::Failing));
         assert_eq!(kind_of(&[Agree], Agree), None);
-        assert_eq!(kind_of(&[Agree], Differs), Some(Kind::Failing));
-        assert_eq!(kind_of(&[Known], Differs), Some(Kind::Failing));
+        assert_eq!(kind_of(&[Agree], Differs), Some(ChangeKind::Failing));
+        assert_eq!(kind_of(&[Known], Differs), Some(ChangeKind::Failing));
         assert_eq!(kind_of(&[Differs], Differs), None);
-        assert_eq!(kind_of(&[Differs], Unsafe), Some(Kind::Failing));
+        assert_eq!(kind_of(&[Differs], Unsafe), Some(ChangeKind::Failing));
         assert_eq!(kind_of(&[Unsafe], Differs), None);
-        assert_eq!(kind_of(&[Unsafe], Agree), Some(Kind::Fixed));
-        assert_eq!(kind_of(&[Unsafe], Known), Some(Kind::Fixed));
+        assert_eq!(kind_of(&[Unsafe], Agree), Some(ChangeKind::Fixed));
+        assert_eq!(kind_of(&[Unsafe], Known), Some(ChangeKind::Fixed));
         assert_eq!(kind_of(&[Varies], Varies), None);
-        assert_eq!(kind_of(&[Varies], Agree), Some(Kind::Fixed));
-        assert_eq!(kind_of(&[Agree], Varies), Some(Kind::Varying));
-        assert_eq!(kind_of(&[Varies], Differs), Some(Kind::Failing));
-        assert_eq!(kind_of(&[Agree], CouldNotRun), Some(Kind::NotRun));
+        assert_eq!(kind_of(&[Varies], Agree), Some(ChangeKind::Fixed));
+        assert_eq!(kind_of(&[Agree], Varies), Some(ChangeKind::Varying));
+        assert_eq!(kind_of(&[Varies], Differs), Some(ChangeKind::Failing));
+        assert_eq!(kind_of(&[Agree], CouldNotRun), Some(ChangeKind::NotRun));
         assert_eq!(kind_of(&[CouldNotRun, Agree], CouldNotRun), None);
         // A night without a machine neither fixes anything nor breaks it anew.
         assert_eq!(kind_of(&[CouldNotRun, Differs], Differs), None);
-        assert_eq!(kind_of(&[CouldNotRun, Agree], Differs), Some(Kind::Failing));
-        assert_eq!(kind_of(&[Skipped, Differs], Agree), Some(Kind::Fixed));
+        assert_eq!(
+            kind_of(&[CouldNotRun, Agree], Differs),
+            Some(ChangeKind::Failing)
+        );
+        assert_eq!(kind_of(&[Skipped, Differs], Agree), Some(ChangeKind::Fixed));
     }
 
     #[test]

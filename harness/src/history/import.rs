@@ -4,7 +4,7 @@
 
 use super::error::HistoryError;
 use super::line::Line;
-use super::store::{Place, Store};
+use super::store::{Store, Stream};
 use crate::report::line::Line as Told;
 use std::fs;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub fn import(store: &mut Store, path: &Path) -> Result<Imported, HistoryError> 
             why: "no run begins in this file: `tlbdiff run --format json` writes such".to_owned(),
         });
     }
-    let new = store.take(&mut Place::default(), &lines)?;
+    let new = store.take(&mut Stream::default(), &lines)?;
     Ok(Imported {
         runs,
         results,

@@ -5,7 +5,7 @@
 use super::changes::{Changes, Entry, Pasts};
 use super::error::HistoryError;
 use super::line::Line;
-use super::store::{Place, Store};
+use super::store::{Store, Stream};
 use crate::event::{Event, Reporter};
 use crate::report::json::Lines;
 use crate::report::line::Line as Told;
@@ -32,7 +32,7 @@ pub struct Recorder {
 /// Where results go.
 enum Keeper {
     /// To the database.
-    Store { store: Store, place: Place },
+    Store { store: Store, place: Stream },
     /// To a file, since the database cannot be written.
     File { file: File, path: PathBuf },
     /// Nowhere.
@@ -63,7 +63,7 @@ impl Recorder {
                 recorder.notes.extend(opened.note);
                 recorder.keeper = Keeper::Store {
                     store: opened.store,
-                    place: Place::default(),
+                    place: Stream::default(),
                 };
             }
             Err(error @ HistoryError::Newer { .. }) => return Err(error),

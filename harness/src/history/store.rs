@@ -36,9 +36,9 @@ pub struct Store {
     path: PathBuf,
 }
 
-/// Where a stream of lines is.
+/// How far a stream of lines has been taken.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct Stream {
     run: Option<i64>,
     seen: HashMap<String, u32>,
 }
@@ -231,7 +231,7 @@ impl Store {
     /// They cannot be written; then none is.
     pub fn take<'a>(
         &mut self,
-        place: &mut Place,
+        place: &mut Stream,
         lines: impl IntoIterator<Item = &'a Line>,
     ) -> Result<usize, HistoryError> {
         let said = self.saying();
@@ -322,10 +322,10 @@ impl Store {
     }
 }
 
-fn take(connection: &Connection, place: &mut Place, line: &Line) -> rusqlite::Result<usize> {
+fn take(connection: &Connection, place: &mut Stream, line: &Line) -> rusqlite::Result<usize> {
     match (line, place.run) {
         (Line::Start(start), _) => {
-            *place = Place {
+            *place = Stream {
                 run: Some(take_start(connection, start)?),
                 seen: HashMap::new(),
             };

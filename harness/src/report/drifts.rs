@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use vm::c_source::Kind;
+use vm::c_source::DefinitionKind;
 
 /// Prints what changed.
 pub struct Drifts<W: Write> {
@@ -150,7 +150,11 @@ fn at(definition: Option<&Definition<'_>>, name: &str, what: &str) -> String {
     else {
         return format!("{name}: {what}");
     };
-    let parentheses = if *kind == Kind::Function { "()" } else { "" };
+    let parentheses = if *kind == DefinitionKind::Function {
+        "()"
+    } else {
+        ""
+    };
     format!("{file}:{line}: {name}{parentheses}: {what}")
 }
 

@@ -10,7 +10,7 @@ use crate::compare::{Class, Compared, Comparison};
 use crate::diff::Diff;
 use crate::event::{Event, Reporter, Rerun, Start, Summary};
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
-use crate::history::changes::{Changes, Kind};
+use crate::history::changes::{ChangeKind, Changes};
 use crate::layer1::Layer1Difference;
 use crate::observe::{ObservedCall, ObservedStep, RangeEvent};
 use crate::outcome::Outcome;
@@ -123,7 +123,7 @@ fn finished(summary: &Summary, kernel: &str, groups: Groups) -> line::Summary {
 }
 
 fn changed(changes: &Changes) -> line::Changes {
-    let of = |kind: Kind| -> Vec<line::Change> {
+    let of = |kind: ChangeKind| -> Vec<line::Change> {
         let changes = changes.of(kind).map(|change| line::Change {
             name: change.name.clone(),
             from: change.from,
@@ -143,7 +143,7 @@ fn changed(changes: &Changes) -> line::Changes {
         scenarios: *scenarios,
     });
     let since = changes.since;
-    let kinds = Kind::ALL.into_iter();
+    let kinds = ChangeKind::ALL.into_iter();
     line::Changes {
         board: changes.board.clone(),
         line: changes.line.clone(),

@@ -4,7 +4,7 @@
 use super::checked::SUBJECT;
 use super::checker::{Checked, Checker};
 use super::errors::did_you_mean;
-use super::file::{self, Count, Kind};
+use super::file::{self, Count};
 use operations::{Actor, ActorKind, Course, Op};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ impl Checker<'_> {
         // Threads last: they name what they are threads of.
         let (threads, others): (Vec<_>, Vec<_>) = written
             .into_iter()
-            .partition(|(_, actor)| actor.value.kind == Kind::Thread);
+            .partition(|(_, actor)| actor.value.kind == file::ActorKind::Thread);
         for (name, actor) in others.into_iter().chain(threads) {
             self.actor(&name, actor, &mut cast)?;
         }
@@ -139,15 +139,15 @@ impl Checker<'_> {
             None => 0,
         };
         let kind = match (kind, of) {
-            (Kind::Thread, Some(of)) => self.thread_of(&of, cast)?,
-            (Kind::Thread, None) => {
+            (file::ActorKind::Thread, Some(of)) => self.thread_of(&of, cast)?,
+            (file::ActorKind::Thread, None) => {
                 return Err(self.error(place, "a thread says `of:`, whose it is"));
             }
             (_, Some(of)) => {
                 return Err(self.error(of.referenced, "`of` is for threads"));
             }
-            (Kind::Process, None) => ActorKind::Process { mm: cast.mm(name) },
-            (Kind::Fork, None) => ActorKind::Fork,
+            (file::ActorKind::Process, None) => ActorKind::Process { mm: cast.mm(name) },
+            (file::ActorKind::Fork, None) => ActorKind::Fork,
         };
         cast.add(name, kind, hart, place);
         Ok(())

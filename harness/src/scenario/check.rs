@@ -100,7 +100,7 @@ impl Checker<'_> {
         })
     }
 
-    fn finding(&self, finding: file::Finding) -> Checked<KnownFinding> {
+    fn finding(&self, finding: file::Documented) -> Checked<KnownFinding> {
         let beside = Path::new(&finding.page.value).file_name()
             == Some(std::ffi::OsStr::new(&finding.page.value));
         let page = self.path.with_file_name(&finding.page.value);

@@ -21,7 +21,7 @@ pub struct ScenarioFile {
     #[serde(default)]
     pub requires: Vec<Spanned<String>>,
     /// What is known of kernels that are wrong here.
-    pub finding: Option<Finding>,
+    pub finding: Option<Documented>,
     /// Memory files, by name.
     #[serde(default)]
     pub files: BTreeMap<String, Spanned<MemoryFile>>,
@@ -35,7 +35,7 @@ pub struct ScenarioFile {
 /// What is known of kernels that are wrong here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Finding {
+pub struct Documented {
     /// The page that tells of it, beside the scenario.
     pub page: Spanned<String>,
     /// Names of the kernels that are wrong.
@@ -64,7 +64,7 @@ pub struct MemoryFile {
 #[serde(deny_unknown_fields)]
 pub struct Actor {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ActorKind,
     /// Whose thread it is.
     pub of: Option<Spanned<String>>,
     /// Hart that it is pinned to; 0, the subject's, if nothing is said.
@@ -74,7 +74,7 @@ pub struct Actor {
 /// What an actor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ActorKind {
     /// A process of its own, there before the first step.
     Process,
     /// A thread of the subject or of a process, there before the first step.

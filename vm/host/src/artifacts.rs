@@ -8,7 +8,7 @@ use crate::cache::{Cache, images};
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::{home, provision_command};
-use crate::kernels::{self, Board, KernelChoice, Overlay};
+use crate::kernels::{self, GuestBoard, KernelChoice, Overlay};
 use crate::keys::Keys;
 use crate::manifest::{Manifest, TreeRecord};
 use crate::own_image::{OwnImage, Stamp};
@@ -29,7 +29,7 @@ pub struct Artifacts {
     /// Where its source was edited: a file and a function each.
     pub edits: Vec<String>,
     /// What it is run on, where that is not the usual.
-    pub board: Board,
+    pub board: GuestBoard,
     /// A developer's: after the next edit it is another one.
     pub own: bool,
     /// What was built, as the kernel itself says it: `6.12.107`.
@@ -81,9 +81,9 @@ pub fn source(kernel: &KernelChoice) -> Result<PathBuf, VmError> {
     let (cache, checkout) = (Cache::from_env()?, home()?);
     let wanted = Wanted::new(&checkout, kernel)?;
     match &wanted.from {
-        From::Named(_) => {}
-        From::Tree(tree) => return Ok(tree.path().to_owned()),
-        From::Image(own) => return Ok(own.source().path().to_owned()),
+        KernelOrigin::Named(_) => {}
+        KernelOrigin::Tree(tree) => return Ok(tree.path().to_owned()),
+        KernelOrigin::Image(own) => return Ok(own.source().path().to_owned()),
     }
     let manifest = Manifest::read(&cache, &wanted.slug)?;
     let key = manifest.as_ref().map(|manifest| &manifest.keys.kernel);
@@ -101,12 +101,12 @@ struct Wanted {
     profile: Option<String>,
     base: Option<String>,
     root: Option<String>,
-    board: Board,
-    from: From,
+    board: GuestBoard,
+    from: KernelOrigin,
 }
 
 /// What it is made from.
-enum From {
+enum KernelOrigin {
     /// Source by name, with what is laid over it.
     Named(Overlay),
     /// A developer's tree.
@@ -123,7 +123,7 @@ impl Wanted {
                 let (name, spec) = kernels::by_name(&vm_dir, name)?;
                 Ok(Wanted {
                     slug: name,
-                    from: From::Named(Overlay::of(&vm_dir, &spec)?),
+                    from: KernelOrigin::Named(Overlay::of(&vm_dir, &spec)?),
                     profile: Some(spec.profile),
                     base: spec.base,
                     root: spec.root,
@@ -132,22 +132,22 @@ impl Wanted {
             }
             KernelChoice::Tree(path) => {
                 let tree = Tree::open(path)?;
-                Wanted::own(tree.slug(), From::Tree(tree.clone()))
+                Wanted::own(tree.slug(), KernelOrigin::Tree(tree.clone()))
             }
             KernelChoice::Image { image, build } => {
                 let own = OwnImage::open(image, build)?;
-                Wanted::own(own.slug(), From::Image(own))
+                Wanted::own(own.slug(), KernelOrigin::Image(own))
             }
         }
     }
 
-    fn own(slug: String, from: From) -> Result<Wanted, VmError> {
+    fn own(slug: String, from: KernelOrigin) -> Result<Wanted, VmError> {
         Ok(Wanted {
             slug,
             profile: None,
             base: None,
             root: None,
-            board: Board::default(),
+            board: GuestBoard::default(),
             from,
         })
     }
@@ -155,25 +155,25 @@ impl Wanted {
     /// What is laid over it; over a tree, what was when it was last built.
     fn overlay(&self, checkout: &Path, manifest: &Manifest) -> Result<Overlay, VmError> {
         match &self.from {
-            From::Named(overlay) => Ok(overlay.clone()),
-            From::Tree(_) => {
+            KernelOrigin::Named(overlay) => Ok(overlay.clone()),
+            KernelOrigin::Tree(_) => {
                 let record = manifest.tree.as_ref();
                 let config = record.map_or(&[][..], |record| &record.config);
                 Overlay::of_tree(&checkout.join("vm"), config)
             }
-            From::Image(_) => Ok(Overlay::default()),
+            KernelOrigin::Image(_) => Ok(Overlay::default()),
         }
     }
 
     /// What of a developer's has changed since it was provisioned.
     fn changed(&self, manifest: &Manifest) -> Option<String> {
         match &self.from {
-            From::Named(_) => None,
-            From::Tree(tree) => {
+            KernelOrigin::Named(_) => None,
+            KernelOrigin::Tree(tree) => {
                 let file = edited(tree, manifest.tree.as_ref()?)?;
                 Some(format!("{} has changed since it was built", file.display()))
             }
-            From::Image(_) => {
+            KernelOrigin::Image(_) => {
                 let mut stamps = manifest.image.as_ref()?.stamps.iter();
                 let file = stamps.find_map(Stamp::changed)?.display();
                 Some(format!("{file} has changed since it was provisioned"))
@@ -184,16 +184,16 @@ impl Wanted {
     /// Where the cache keeps this kernel's images, by key.
     fn images(&self) -> String {
         match self.from {
-            From::Named(_) => "builds".to_owned(),
-            From::Tree(_) | From::Image(_) => images(&self.slug),
+            KernelOrigin::Named(_) => "builds".to_owned(),
+            KernelOrigin::Tree(_) | KernelOrigin::Image(_) => images(&self.slug),
         }
     }
 
     /// The build directory in what the cache keeps.
     fn build(&self, kept: PathBuf) -> PathBuf {
         match self.from {
-            From::Named(_) => kept.join(BUILD),
-            From::Tree(_) | From::Image(_) => kept,
+            KernelOrigin::Named(_) => kept.join(BUILD),
+            KernelOrigin::Tree(_) | KernelOrigin::Image(_) => kept,
         }
     }
 
@@ -201,8 +201,8 @@ impl Wanted {
     fn remedy(&self, checkout: &Path, manifest: Option<&Manifest>) -> String {
         let provision = provision_command(checkout);
         match &self.from {
-            From::Named(_) => format!("{provision} {}", self.slug),
-            From::Tree(tree) => {
+            KernelOrigin::Named(_) => format!("{provision} {}", self.slug),
+            KernelOrigin::Tree(tree) => {
                 let record = manifest.and_then(|manifest| manifest.tree.as_ref());
                 let llvm = record.and_then(|record| record.llvm.as_ref());
                 let llvm = llvm.map(|value| format!("LLVM={value} "));
@@ -217,7 +217,7 @@ impl Wanted {
                     config.collect::<String>()
                 )
             }
-            From::Image(own) => format!(
+            KernelOrigin::Image(own) => format!(
                 "{provision} --kernel-image {} --kernel-build {}",
                 own.image().display(),
                 own.build().display()
@@ -262,7 +262,7 @@ pub(crate) fn locate_in(
         base: wanted.base,
         edits: overlay.edits.iter().map(Edit::place).collect(),
         board: wanted.board,
-        own: !matches!(wanted.from, From::Named(_)),
+        own: !matches!(wanted.from, KernelOrigin::Named(_)),
         release: kbuild::release(&build)?,
         image: kbuild::image(&build),
         initramfs: root.join(initramfs::NAME),

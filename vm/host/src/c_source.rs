@@ -25,14 +25,14 @@ pub(crate) fn definitions(text: &str, name: &str) -> Vec<Range<usize>> {
 /// The names of all functions that are defined, in order.
 pub(crate) fn names(text: &str) -> Vec<&str> {
     let all = all(text).into_iter();
-    all.filter(|definition| definition.kind == Kind::Function)
+    all.filter(|definition| definition.kind == DefinitionKind::Function)
         .map(|definition| definition.name)
         .collect()
 }
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum DefinitionKind {
     /// A function, or a system call.
     Function,
     /// What `#define` defines.
@@ -45,7 +45,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub kind: DefinitionKind,
     /// Without the word `struct`, `union` or `enum`; of a system call, the name that user
     /// space knows.
     pub name: &'a str,
@@ -66,10 +66,18 @@ fn definition(text: &str, item: Item) -> Option<Definition<'_>> {
     let (kind, name, whole) = match item {
         Item::Function(function) => {
             let name = function_name(text, &function.names)?;
-            (Kind::Function, name, function.whole)
+            (DefinitionKind::Function, name, function.whole)
         }
-        Item::Macro(line) => (Kind::Macro, macro_name(&text[line.clone()])?, line),
-        Item::Type(whole) => (Kind::Type, type_name(&text[whole.clone()])?, whole),
+        Item::Macro(line) => (
+            DefinitionKind::Macro,
+            macro_name(&text[line.clone()])?,
+            line,
+        ),
+        Item::Type(whole) => (
+            DefinitionKind::Type,
+            type_name(&text[whole.clone()])?,
+            whole,
+        ),
     };
     Some(Definition { kind, name, whole })
 }
@@ -487,11 +495,11 @@ mod tests {
         let text = "#define A(x) \\\n\t((x) + 1)\n#define B\nstruct s {\n\tint a;\n} __packed;\ntypedef enum e { X } e_t;\nSYSCALL_DEFINE2(munmap, int, a)\n{\n}\nstatic struct s v = { 1 };\n";
         let found: Vec<_> = all(text).into_iter().map(|d| (d.kind, d.name)).collect();
         let expected = [
-            (Kind::Macro, "A"),
-            (Kind::Macro, "B"),
-            (Kind::Type, "s"),
-            (Kind::Type, "e"),
-            (Kind::Function, "munmap"),
+            (DefinitionKind::Macro, "A"),
+            (DefinitionKind::Macro, "B"),
+            (DefinitionKind::Type, "s"),
+            (DefinitionKind::Type, "e"),
+            (DefinitionKind::Function, "munmap"),
         ];
         assert_eq!(found, expected);
         assert!(text[all(text)[0].whole.clone()].ends_with("+ 1)"));

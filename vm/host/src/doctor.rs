@@ -25,7 +25,7 @@ const USUAL: &str = "stable";
 
 /// What was looked at, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Condition {
     /// What was looked at, and what was found.
     pub what: String,
     /// It will do.
@@ -34,7 +34,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.ok { "ok     " } else { "MISSING" };
         write!(f, "{mark}  {}", self.what)?;
@@ -46,16 +46,16 @@ impl fmt::Display for Finding {
     }
 }
 
-fn good(what: impl Into<String>) -> Finding {
-    Finding {
+fn good(what: impl Into<String>) -> Condition {
+    Condition {
         what: what.into(),
         ok: true,
         remedy: String::new(),
     }
 }
 
-fn bad(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
+fn bad(what: impl Into<String>, remedy: impl Into<String>) -> Condition {
+    Condition {
         what: what.into(),
         ok: false,
         remedy: remedy.into(),
@@ -64,7 +64,7 @@ fn bad(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
 
 /// Looks at all that provisioning and running need; on a RISC-V machine, at what running
 /// there (`--backend local`) needs. Changes nothing.
-pub fn doctor() -> Vec<Finding> {
+pub fn doctor() -> Vec<Condition> {
     if std::env::consts::ARCH == "riscv64" {
         return board();
     }
@@ -79,7 +79,7 @@ pub fn doctor() -> Vec<Finding> {
 }
 
 /// What a board needs to have for `--backend local`.
-fn board() -> Vec<Finding> {
+fn board() -> Vec<Condition> {
     let release = first_line(Command::new("uname").arg("-r")).unwrap_or_default();
     let headers = format!("/lib/modules/{release}/build/Makefile");
     let there = |path: &str, what: &str, remedy: &str| match Path::new(path).exists() {
@@ -120,7 +120,7 @@ fn board() -> Vec<Finding> {
 }
 
 /// What kernels, module and agent are made from.
-fn files() -> Finding {
+fn files() -> Condition {
     match home() {
         Ok(home) => good(format!("files: {}", home.display())),
         Err(error) => bad("files", error.to_string()),
@@ -128,7 +128,7 @@ fn files() -> Finding {
 }
 
 /// The agent where it was installed, else what builds it.
-fn agent() -> Finding {
+fn agent() -> Condition {
     match home().ok().and_then(|home| installed_agent(&home)) {
         Some(agent) => good(format!("agent: {}", agent.display())),
         None => cargo(),
@@ -146,7 +146,7 @@ fn wanted_packages() -> impl Iterator<Item = &'static str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn packages() -> Finding {
+fn packages() -> Condition {
     let wanted: Vec<&str> = wanted_packages().collect();
     let query = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${db:Status-Status} ${Package}\n"])
@@ -182,7 +182,7 @@ fn as_root() -> String {
     format!("{} as root", provision_command(&home))
 }
 
-fn qemu() -> Finding {
+fn qemu() -> Condition {
     let name = "qemu-system-riscv64";
     let need = format!("{}.{} or later", QEMU.0, QEMU.1);
     let remedy = as_root();
@@ -195,14 +195,14 @@ fn qemu() -> Finding {
     }
 }
 
-fn compiler() -> Finding {
+fn compiler() -> Condition {
     match first_line(Command::new(COMPILER).arg("--version")) {
         Some(text) => good(text),
         None => bad(format!("{COMPILER}: not found"), as_root()),
     }
 }
 
-fn cargo() -> Finding {
+fn cargo() -> Condition {
     match first_line(Command::new("cargo").arg("--version")) {
         Some(text) => good(text),
         None => bad("cargo: not found", "install Rust: https://rustup.rs"),
@@ -228,7 +228,7 @@ fn first_line(command: &mut Command) -> Option<String> {
         .then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn space(cache: &Path) -> Finding {
+fn space(cache: &Path) -> Condition {
     let existing = cache
         .ancestors()
         .find(|path| path.exists())
@@ -248,7 +248,7 @@ fn space(cache: &Path) -> Finding {
     }
 }
 
-fn provisioned() -> Vec<Finding> {
+fn provisioned() -> Vec<Condition> {
     let kernels = match kernels() {
         Ok(kernels) => kernels,
         Err(error) => return vec![bad("vm/kernels.toml", error.to_string())],

@@ -128,7 +128,7 @@ pub fn in_order(asked: &[KernelChoice]) -> Result<Vec<KernelChoice>, VmError> {
 
 /// What a kernel is run on, where it is not the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Board {
+pub struct GuestBoard {
     /// Properties of QEMU's board: `aia=aplic-imsic`.
     pub machine: Option<String>,
     /// QEMU's name of the harts, with properties.
@@ -137,7 +137,7 @@ pub struct Board {
     pub cmdline: Option<String>,
 }
 
-impl fmt::Display for Board {
+impl fmt::Display for GuestBoard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("machine", &self.machine),
@@ -170,7 +170,7 @@ pub(crate) struct KernelSpec {
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
     pub(crate) edits: Vec<Edit>,
-    pub(crate) board: Board,
+    pub(crate) board: GuestBoard,
 }
 
 /// One table of `kernels.toml`, as it is written.
@@ -293,7 +293,7 @@ fn resolve(
         edit.origin = format!("[[{name}.edit]] number {}", index + 1);
         edit.check().map_err(|why| format!("edit: {why}"))?;
     }
-    let board = Board {
+    let board = GuestBoard {
         machine: table.machine.clone(),
         cpu: table.cpu.clone(),
         cmdline: table.cmdline.clone(),
@@ -329,7 +329,7 @@ fn resolve(
         config: [parent.config, table.config.clone()].concat(),
         profile: table.profile.clone().unwrap_or(parent.profile),
         edits: [parent.edits, own].concat(),
-        board: Board {
+        board: GuestBoard {
             machine: board.machine.or(parent.board.machine),
             cpu: board.cpu.or(parent.board.cpu),
             cmdline: board.cmdline.or(parent.board.cmdline),
@@ -338,7 +338,7 @@ fn resolve(
 }
 
 /// A kernel that is made from nothing else.
-fn with_source(table: &Table, edits: Vec<Edit>, board: Board) -> Result<KernelSpec, String> {
+fn with_source(table: &Table, edits: Vec<Edit>, board: GuestBoard) -> Result<KernelSpec, String> {
     let lacks = |field: &str| format!("it has neither `base` nor `{field}`");
     let needed = |field: &str, value: &Option<String>| value.clone().ok_or_else(|| lacks(field));
     let spec = KernelSpec {

@@ -24,4 +24,6 @@ mod tree;
 
 pub use artifacts::{Artifacts, locate, source};
 pub use error::VmError;
-pub use kernels::{Board, EVERY, KernelChoice, KernelInfo, every, in_order, kernel_name, kernels};
+pub use kernels::{
+    EVERY, GuestBoard, KernelChoice, KernelInfo, every, in_order, kernel_name, kernels,
+};

@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_a_kernel_is_run_on_is_in_it() {
         let mut config = config();
-        config.artifacts.board = crate::Board {
+        config.artifacts.board = crate::GuestBoard {
             machine: Some("aia=aplic-imsic".into()),
             cpu: Some("rv64,svinval=on".into()),
             cmdline: Some("nosmp".into()),

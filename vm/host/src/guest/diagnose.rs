@@ -17,7 +17,7 @@
 //!
 //! If none of these holds, the kernel is idle and well, and the agent is silent.
 
-use super::{GuestError, machine::Machine, qmp::Qmp};
+use super::{GuestError, machine::QemuMachine, qmp::Qmp};
 use serde_json::{Value, json};
 use std::{
     fs, thread,
@@ -38,7 +38,7 @@ const KERNEL_HALF: u64 = 0xff00_0000_0000_0000;
 
 /// What was found out about a machine that does not answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum Diagnosis {
     /// The kernel hangs, and how that is known.
     KernelHangs(String),
     /// The kernel is well, as far as can be told.
@@ -48,18 +48,18 @@ pub(super) enum Finding {
 }
 
 /// Looks at a machine that did not answer in time.
-pub(super) fn diagnose(machine: &mut Machine, qmp: &mut Qmp) -> Result<Finding, GuestError> {
+pub(super) fn diagnose(machine: &mut QemuMachine, qmp: &mut Qmp) -> Result<Diagnosis, GuestError> {
     if let Some(error) = machine.broken() {
         return Err(error);
     }
     let status = ask(machine, qmp, "query-status", Value::Null)?;
     if status["running"] != Value::Bool(true) {
         let state = status["status"].as_str().unwrap_or("unknown");
-        return Ok(Finding::NotRunning(state.to_owned()));
+        return Ok(Diagnosis::NotRunning(state.to_owned()));
     }
     let answered = match blocked_tasks(machine, qmp)? {
         Sysrq::Blocked(task) => {
-            return Ok(Finding::KernelHangs(format!(
+            return Ok(Diagnosis::KernelHangs(format!(
                 "{task} is stuck in the kernel"
             )));
         }
@@ -68,17 +68,17 @@ pub(super) fn diagnose(machine: &mut Machine, qmp: &mut Qmp) -> Result<Finding, 
     };
     let harts = look_at_harts(machine, qmp)?;
     if let Some(hart) = harts.iter().find(|hart| hart.runs_in_circles()) {
-        return Ok(Finding::KernelHangs(format!("{hart}; {answered}")));
+        return Ok(Diagnosis::KernelHangs(format!("{hart}; {answered}")));
     }
     let harts: Vec<String> = harts.iter().map(ToString::to_string).collect();
-    Ok(Finding::KernelIsWell(format!(
+    Ok(Diagnosis::KernelIsWell(format!(
         "{answered}; {}",
         harts.join(", ")
     )))
 }
 
 fn ask(
-    machine: &mut Machine,
+    machine: &mut QemuMachine,
     qmp: &mut Qmp,
     command: &'static str,
     arguments: Value,
@@ -93,7 +93,7 @@ enum Sysrq {
 }
 
 /// Has the kernel list its blocked tasks; kernels without sysrq do not answer.
-fn blocked_tasks(machine: &mut Machine, qmp: &mut Qmp) -> Result<Sysrq, GuestError> {
+fn blocked_tasks(machine: &mut QemuMachine, qmp: &mut Qmp) -> Result<Sysrq, GuestError> {
     let from = machine.console.count();
     ask(
         machine,
@@ -161,7 +161,7 @@ impl std::fmt::Display for Hart {
     }
 }
 
-fn look_at_harts(machine: &mut Machine, qmp: &mut Qmp) -> Result<Vec<Hart>, GuestError> {
+fn look_at_harts(machine: &mut QemuMachine, qmp: &mut Qmp) -> Result<Vec<Hart>, GuestError> {
     let processors = ask(machine, qmp, "query-cpus-fast", Value::Null)?;
     let threads: Vec<(u64, u64)> = processors
         .as_array()

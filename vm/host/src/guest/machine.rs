@@ -41,7 +41,7 @@ pub(super) enum Channel {
 }
 
 /// A running QEMU.
-pub(super) struct Machine {
+pub(super) struct QemuMachine {
     // First, so that QEMU is gone before its channels are closed.
     process: Process,
     pub(super) console: Console,
@@ -56,9 +56,13 @@ pub(super) struct Machine {
     pub(super) turns: Turns,
 }
 
-impl Machine {
+impl QemuMachine {
     /// Starts QEMU.
-    pub(super) fn start(qemu: &Path, config: &GuestConfig, begin: Begin) -> io::Result<Machine> {
+    pub(super) fn start(
+        qemu: &Path,
+        config: &GuestConfig,
+        begin: Begin,
+    ) -> io::Result<QemuMachine> {
         let (console, console_qemu) = io::pipe()?;
         let (keyboard_qemu, keyboard) = io::pipe()?;
         // A guest whose console nobody reads has to go on all the same.
@@ -92,7 +96,7 @@ impl Machine {
             host.set_nonblocking(true)?;
         }
         let process = Process::start(command, &inherited)?;
-        Ok(Machine {
+        Ok(QemuMachine {
             turns: Turns::of(process.pid()),
             process,
             console: Console::new(console, keyboard)?,
@@ -209,7 +213,7 @@ impl Machine {
         &mut self,
         stop: Stop,
         during: &'static str,
-        timed_out: impl FnOnce(&mut Machine) -> GuestError,
+        timed_out: impl FnOnce(&mut QemuMachine) -> GuestError,
     ) -> GuestError {
         match stop {
             Stop::TimedOut => timed_out(self),
@@ -262,7 +266,7 @@ impl Machine {
 }
 
 /// Spoken to as an agent.
-impl Peer for Machine {
+impl Peer for QemuMachine {
     type Talk<'a> = Talk<'a>;
 
     fn talk_until(&mut self, deadline: Instant) -> Talk<'_> {
@@ -279,7 +283,7 @@ impl Peer for Machine {
 /// What ended it otherwise is kept in `stop`; the error that `Read` and
 /// `Write` can give says less.
 pub(super) struct Talk<'a> {
-    machine: &'a mut Machine,
+    machine: &'a mut QemuMachine,
     channel: Channel,
     deadline: Instant,
     pub(super) stop: Option<Stop>,
@@ -337,9 +341,9 @@ impl Write for Talk<'_> {
 }
 
 #[cfg(test)]
-impl Machine {
+impl QemuMachine {
     /// A machine whose QEMU only sleeps, and the guest's end of its agent channel.
-    pub(super) fn with_fake_agent() -> (Machine, UnixStream) {
+    pub(super) fn with_fake_agent() -> (QemuMachine, UnixStream) {
         let mut command = Command::new("sleep");
         command.arg("100");
         let pair = || UnixStream::pair().expect("sockets");
@@ -347,7 +351,7 @@ impl Machine {
         let (agent, guest) = pair();
         agent.set_nonblocking(true).expect("a socket");
         let process = Process::start(command, &[]).expect("sleep starts");
-        let machine = Machine {
+        let machine = QemuMachine {
             turns: Turns::of(process.pid()),
             process,
             console: Console::new(pipe().0, pipe().1).expect("a console"),

@@ -30,8 +30,8 @@ pub use error::{Fault, GuestError, OLDEST_QEMU};
 
 use crate::artifacts::Artifacts;
 use crate::conversation::{self, Broken, End};
-use diagnose::{Finding, diagnose};
-use machine::Machine;
+use diagnose::{Diagnosis, diagnose};
+use machine::QemuMachine;
 use protocol::{
     Record, Request, Run,
     message::{Report, Sabotage, System},
@@ -154,7 +154,7 @@ pub enum GuestEvent {
 
 /// A running guest whose agent has answered. Dropping it ends it.
 pub struct Guest {
-    machine: Machine,
+    machine: QemuMachine,
     qmp: Qmp,
     system: System,
     timeouts: Timeouts,
@@ -314,7 +314,7 @@ impl Guest {
 
 /// The error for an agent that does not answer in time.
 fn silent(
-    machine: &mut Machine,
+    machine: &mut QemuMachine,
     qmp: &mut Qmp,
     during: &'static str,
     after: Duration,
@@ -325,14 +325,14 @@ fn silent(
     };
     let console = machine.console.excerpt();
     match finding {
-        Finding::KernelHangs(evidence) => GuestError::KernelHung { evidence, console },
-        Finding::KernelIsWell(evidence) => GuestError::AgentSilent {
+        Diagnosis::KernelHangs(evidence) => GuestError::KernelHung { evidence, console },
+        Diagnosis::KernelIsWell(evidence) => GuestError::AgentSilent {
             during,
             after,
             evidence,
             console,
         },
-        Finding::NotRunning(state) => GuestError::Qmp {
+        Diagnosis::NotRunning(state) => GuestError::Qmp {
             why: format!("QEMU does not run the guest, it is in state `{state}`"),
         },
     }

@@ -8,7 +8,7 @@
 
 use super::{
     GuestError,
-    machine::{Channel, Machine},
+    machine::{Channel, QemuMachine},
 };
 use crate::conversation::Stop;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub(super) struct Greeting {
 impl Qmp {
     /// Reads the greeting and leaves capabilities negotiation.
     pub(super) fn connect(
-        machine: &mut Machine,
+        machine: &mut QemuMachine,
         deadline: Instant,
     ) -> Result<(Qmp, Greeting), GuestError> {
         let mut qmp = Qmp::default();
@@ -56,7 +56,7 @@ impl Qmp {
     /// Executes one command and gives back its result.
     pub(super) fn execute(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut QemuMachine,
         command: &'static str,
         arguments: Value,
         deadline: Instant,
@@ -92,7 +92,7 @@ impl Qmp {
     /// it was measured to be slower for a guest this small.
     pub(super) fn use_mapped_ram(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut QemuMachine,
         deadline: Instant,
     ) -> Result<(), GuestError> {
         let capabilities = json!({
@@ -106,7 +106,7 @@ impl Qmp {
     /// Waits until the migration, out or in, is complete.
     pub(super) fn wait_for_migration(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut QemuMachine,
         deadline: Instant,
     ) -> Result<(), GuestError> {
         loop {
@@ -126,7 +126,7 @@ impl Qmp {
 
     fn read(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut QemuMachine,
         during: &'static str,
         deadline: Instant,
     ) -> Result<Value, GuestError> {
@@ -155,7 +155,7 @@ impl Qmp {
     }
 }
 
-fn ended(machine: &mut Machine, stop: Option<Stop>, during: &'static str) -> GuestError {
+fn ended(machine: &mut QemuMachine, stop: Option<Stop>, during: &'static str) -> GuestError {
     machine.explain(stop.unwrap_or(Stop::Died), during, |_| GuestError::Qmp {
         why: format!("no answer in time: waited for {during}"),
     })

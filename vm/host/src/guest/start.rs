@@ -4,7 +4,7 @@
 use super::{
     Guest, GuestConfig, GuestError, GuestEvent, OLDEST_QEMU,
     arguments::{Begin, QEMU},
-    machine::Machine,
+    machine::QemuMachine,
     qmp::Qmp,
     silent,
     state::{SavedState, Writing},
@@ -224,7 +224,7 @@ fn uri(file: &Path) -> Result<String, GuestError> {
 
 /// A QEMU that has greeted, before anything is known of its guest.
 struct Qemu {
-    machine: Machine,
+    machine: QemuMachine,
     qmp: Qmp,
 }
 
@@ -236,7 +236,7 @@ impl Qemu {
         deadline: Instant,
         events: Events,
     ) -> Result<Qemu, GuestError> {
-        let machine = Machine::start(program, config, begin);
+        let machine = QemuMachine::start(program, config, begin);
         let mut machine = machine.map_err(GuestError::NotStarted)?;
         events(GuestEvent::Started { pid: machine.pid() });
         let (qmp, greeting) = Qmp::connect(&mut machine, deadline)?;
@@ -264,7 +264,7 @@ fn greet(
     qemu: &mut Qemu,
     deadline: Instant,
     during: &'static str,
-    timed_out: impl FnOnce(&mut Machine, &mut Qmp) -> GuestError,
+    timed_out: impl FnOnce(&mut QemuMachine, &mut Qmp) -> GuestError,
 ) -> Result<System, GuestError> {
     let Qemu { machine, qmp, .. } = qemu;
     match conversation::greet(machine, deadline) {
@@ -287,7 +287,7 @@ fn greet(
 }
 
 /// Why the agent never said that it is ready.
-fn not_booted(machine: &mut Machine, stop: Stop, limit: Duration) -> GuestError {
+fn not_booted(machine: &mut QemuMachine, stop: Stop, limit: Duration) -> GuestError {
     let during = "the guest to boot";
     let error = machine.explain(stop, during, |machine| {
         machine.broken().unwrap_or_else(|| GuestError::BootFailed {

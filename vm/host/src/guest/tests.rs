@@ -18,7 +18,7 @@ pub(super) fn config() -> GuestConfig {
         profile: Some("stable".into()),
         base: None,
         edits: Vec::new(),
-        board: crate::Board::default(),
+        board: crate::GuestBoard::default(),
         own: false,
         release: "6.12.0".into(),
         image: "/nowhere/Image".into(),
@@ -230,8 +230,8 @@ mod agent {
     use std::os::unix::net::UnixStream;
 
     /// Plays a machine whose agent is `agent`, and whose QEMU just sleeps.
-    fn with_agent(agent: impl FnOnce(&mut UnixStream) + Send, host: impl FnOnce(&mut Machine)) {
-        let (mut machine, mut guest) = Machine::with_fake_agent();
+    fn with_agent(agent: impl FnOnce(&mut UnixStream) + Send, host: impl FnOnce(&mut QemuMachine)) {
+        let (mut machine, mut guest) = QemuMachine::with_fake_agent();
         thread::scope(|scope| {
             scope.spawn(move || agent(&mut guest));
             host(&mut machine);
@@ -350,7 +350,7 @@ mod agent {
 
     #[test]
     fn silence_ends_with_the_deadline() {
-        let (mut machine, _guest) = Machine::with_fake_agent();
+        let (mut machine, _guest) = QemuMachine::with_fake_agent();
         let begin = Instant::now();
         let deadline = || begin + Duration::from_millis(200);
         let end = answer(&mut machine, 1, deadline, &mut |_| ());
@@ -361,7 +361,7 @@ mod agent {
 
     #[test]
     fn half_a_message_is_silence_too() {
-        let (mut machine, mut guest) = Machine::with_fake_agent();
+        let (mut machine, mut guest) = QemuMachine::with_fake_agent();
         io_write(&mut guest, b"tlbd\x05\0");
         let deadline = Instant::now() + Duration::from_millis(200);
         let end = greet(&mut machine, deadline);

@@ -13,7 +13,7 @@
 
 use super::{
     GuestError,
-    machine::{Channel, Machine},
+    machine::{Channel, QemuMachine},
     qmp::Qmp,
 };
 use crate::conversation::Stop;
@@ -34,7 +34,7 @@ const LONGEST_LIST: usize = 1 << 20;
 
 /// Arms the timer of every hart of a stopped guest.
 pub(super) fn rearm(
-    machine: &mut Machine,
+    machine: &mut QemuMachine,
     qmp: &mut Qmp,
     harts: u32,
     deadline: Instant,
@@ -55,7 +55,7 @@ pub(super) fn rearm(
 }
 
 fn monitor(
-    machine: &mut Machine,
+    machine: &mut QemuMachine,
     qmp: &mut Qmp,
     line: &str,
     deadline: Instant,
@@ -73,7 +73,7 @@ fn failed(why: &str) -> GuestError {
 
 /// The remote protocol of gdb, as much of it as is needed.
 struct Debugger<'a> {
-    machine: &'a mut Machine,
+    machine: &'a mut QemuMachine,
     deadline: Instant,
 }
 
@@ -123,7 +123,7 @@ impl Debugger<'_> {
 
     fn ended(&mut self, stop: Stop) -> GuestError {
         let during = "QEMU's debugger interface";
-        let late = |_: &mut Machine| failed("no answer in time");
+        let late = |_: &mut QemuMachine| failed("no answer in time");
         self.machine.explain(stop, during, late)
     }
 }

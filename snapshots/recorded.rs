@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::Reading;
-use tlbdiff::snapshot::{SnapshotPath, Set, Snapshot};
+use tlbdiff::snapshot::{Set, Snapshot, SnapshotPath};
 
 #[test]
 fn the_model_agrees_with_every_snapshot() {

@@ -131,14 +131,7 @@ impl Rerun {
     pub fn line(&self, verdict: &Verdict) -> String {
         let path = verdict.scenario.path.display().to_string();
         let words = self.command.iter().chain(std::iter::once(&path));
-        words.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        let quoted = words.map(|word| shlex::try_quote(word).unwrap_or_else(|_| word.into()));
+        quoted.collect::<Vec<_>>().join(" ")
     }
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

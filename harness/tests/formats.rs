@@ -17,6 +17,7 @@ use tlbdiff::report::junit::Junit;
 use tlbdiff::report::kcidb::{Kcidb, Origin};
 use tlbdiff::report::ktap::Ktap;
 use tlbdiff::report::lava::Lava;
+use tlbdiff::report::tests::Tests;
 use tlbdiff::scenario::{Scenario, check};
 use tlbdiff::verdict::Verdict;
 
@@ -168,9 +169,12 @@ fn kunit() -> PathBuf {
 fn other_tools_read_what_is_written_for_them() {
     let folder = TempDir::new().expect("a folder");
     let file = |name: &str| File::create(folder.path().join(name)).expect("a file");
-    tell(&mut Ktap::new(file("a.ktap")));
-    tell(&mut Junit::new(file("a.xml")));
-    tell(&mut Kcidb::new(file("a.json"), &Origin::default()));
+    tell(&mut Tests::new(Ktap::new(file("a.ktap"))));
+    tell(&mut Tests::new(Junit::new(file("a.xml"))));
+    tell(&mut Tests::new(Kcidb::new(
+        file("a.json"),
+        &Origin::default(),
+    )));
     let output = Command::new(python())
         .arg(test_file("consumers.py"))
         .args([kunit(), schema()])
@@ -241,7 +245,7 @@ fn check_kcidb(read: &Value) {
 #[test]
 fn a_lava_signal_is_a_line_and_only_ours_are() {
     let mut out = Vec::new();
-    tell(&mut Lava::new(&mut out));
+    tell(&mut Tests::new(Lava::new(&mut out)));
     let text = String::from_utf8(out).expect("text");
     let mut signals = text
         .lines()

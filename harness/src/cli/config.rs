@@ -12,6 +12,7 @@ use crate::reading::{Nearest, Reading, TLBFLUSH, unknown_forms};
 use crate::report::style::Style;
 use crate::scenario::{Scenario, find, names, naming};
 use crate::snapshot::Set;
+use anstream::{AutoStream, ColorChoice};
 use reference_model::Profile;
 use std::fs;
 use std::io::IsTerminal;
@@ -592,11 +593,11 @@ fn not_had(error: VmError) -> Failure {
     }
 }
 
-/// Colours and a bar on a terminal only, and colours not where they are unwanted.
+/// Colours and a bar on a terminal only, and colours not where they are unwanted (NO_COLOR).
 pub fn style() -> Style {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let choice = AutoStream::choice(&std::io::stdout());
     Style {
-        colour: std::io::stdout().is_terminal() && !unwanted,
+        colour: choice != ColorChoice::Never,
         bar: std::io::stderr().is_terminal(),
         ..Style::default()
     }

@@ -2,6 +2,7 @@
 //! What changed between two kernels of what the model mirrors, for people and programs.
 
 use super::line::SCHEMA;
+use super::style;
 use crate::cli::args::Format;
 use crate::drift::{Callee, Change, Definition, Drift, Drifted, Pair, Source, changed_lines};
 use serde::Serialize;
@@ -70,13 +71,12 @@ impl<W: Write> Drifts<W> {
             return Ok(());
         }
         for line in changed_lines(pair) {
-            let colour = match line.chars().next() {
-                Some('-') if self.colour => "\x1b[31m",
-                Some('+') if self.colour => "\x1b[32m",
-                _ => "",
+            let look = match line.chars().next() {
+                Some('-') if self.colour => style::RED,
+                Some('+') if self.colour => style::GREEN,
+                _ => anstyle::Style::new(),
             };
-            let end = if colour.is_empty() { "" } else { "\x1b[0m" };
-            writeln!(self.out, "    {colour}{line}{end}")?;
+            writeln!(self.out, "    {look}{line}{look:#}")?;
         }
         Ok(())
     }

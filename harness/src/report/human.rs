@@ -4,7 +4,7 @@
 
 use super::groups::{Group, Groups};
 use super::page::{Page, is_to_be_looked_at};
-use super::style::{Colour, Style, colour_of};
+use super::style::{self, Style};
 use crate::compare::{Class, Comparison};
 use crate::event::{Event, Reporter, Start, Summary};
 use crate::outcome::Outcome;
@@ -153,7 +153,7 @@ fn of_group(style: &Style, group: &Group, told: bool) -> String {
     let mut text = String::new();
     let count = group.names.len();
     if count > 1 {
-        let worst = page.coloured(colour_of(group.outcome), group.outcome.name());
+        let worst = page.coloured(style::of_outcome(group.outcome), group.outcome.name());
         let what = format!(
             "{count} with one cause, {worst} at the worst: {}",
             group.cause
@@ -195,10 +195,13 @@ fn of_summary(style: &Style, head: &str, summary: &Summary) -> String {
     let mut page = Page::new(style);
     let mut told: Vec<String> = Vec::new();
     for (&outcome, &count) in summary.counts.iter().filter(|count| *count.1 > 0) {
-        told.push(page.coloured(colour_of(outcome), &format!("{count} {}", outcome.name())));
+        told.push(page.coloured(
+            style::of_outcome(outcome),
+            &format!("{count} {}", outcome.name()),
+        ));
     }
     if summary.not_run > 0 {
-        told.push(page.coloured(Colour::Yellow, &format!("{} not run", summary.not_run)));
+        told.push(page.coloured(style::YELLOW, &format!("{} not run", summary.not_run)));
     }
     if let Some(why) = &summary.stopped {
         page.lines("", format!("stopped: {why}").lines());
@@ -225,9 +228,9 @@ fn of_summary(style: &Style, head: &str, summary: &Summary) -> String {
 pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Comparison) -> String {
     let class = comparison.class;
     let colour = match class {
-        Class::Same => Colour::Green,
-        Class::Calls | Class::CouldNotRun => Colour::Yellow,
-        Class::Told => Colour::Red,
+        Class::Same => style::GREEN,
+        Class::Calls | Class::CouldNotRun => style::YELLOW,
+        Class::Told => style::RED,
     };
     let scenario = &comparison.scenario;
     let mut page = Page::new(style);
@@ -235,8 +238,8 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
     page.line(format!("{name} {}", scenario.path.display()));
     let [one, other] = names;
     if !comparison.diff.steps.is_empty() {
-        let minus = page.coloured(Colour::Red, "-");
-        let plus = page.coloured(Colour::Green, "+");
+        let minus = page.coloured(style::RED, "-");
+        let plus = page.coloured(style::GREEN, "+");
         page.line(format!("  {minus} {one}, {plus} {other}"));
     }
     page.steps_of_kernels(scenario, &comparison.diff);
@@ -246,7 +249,7 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
         page.finding(&verdict, finding);
     }
     if class != Class::Same {
-        let line = page.coloured(Colour::Bold, &style.rerun.line(&verdict));
+        let line = page.coloured(style::BOLD, &style.rerun.line(&verdict));
         page.line(format!("  compare just this: {line}"));
         page.line("");
     }

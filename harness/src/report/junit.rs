@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! JUnit XML, one test suite for each kernel. Written whole, at the end.
 
-use super::test::{Test, not_come_to};
-use crate::event::{Event, Reporter, Start, Summary};
+use super::test::Test;
+use super::tests::TestFormat;
+use crate::event::{Start, Summary};
 use crate::outcome::Status;
-use crate::scenario::naming;
 use chrono::Utc;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use std::io::{self, Write};
@@ -13,9 +13,7 @@ use std::io::{self, Write};
 pub struct Junit<W: Write> {
     out: W,
     report: Report,
-    start: Option<Start>,
     suite: TestSuite,
-    told: usize,
 }
 
 impl<W: Write> Junit<W> {
@@ -24,14 +22,13 @@ impl<W: Write> Junit<W> {
         Junit {
             out,
             report: Report::new("tlbdiff"),
-            start: None,
             suite: TestSuite::new(""),
-            told: 0,
         }
     }
+}
 
-    fn started(&mut self, start: &Start) {
-        self.told = 0;
+impl<W: Write> TestFormat for Junit<W> {
+    fn began(&mut self, start: &Start) -> io::Result<()> {
         self.suite = TestSuite::new(format!("tlbdiff.{}", start.kernel));
         self.suite.set_timestamp(Utc::now());
         for (name, value) in [
@@ -41,42 +38,30 @@ impl<W: Write> Junit<W> {
         ] {
             self.suite.add_property(Property::new(name, value));
         }
-        self.start = Some(start.clone());
+        Ok(())
     }
 
-    fn finished(&mut self, summary: &Summary) {
-        let Some(start) = self.start.take() else {
-            return;
-        };
-        for test in not_come_to(&start, self.told, summary.stopped.as_deref()) {
-            self.suite.add_test_case(case(&test));
-        }
+    fn result(&mut self, _: &Start, test: &Test) -> io::Result<()> {
+        self.suite.add_test_case(case(test));
+        Ok(())
+    }
+
+    fn ended(&mut self, _: &Start, summary: &Summary, missing: &[Test]) -> io::Result<()> {
+        self.suite.add_test_cases(missing.iter().map(case));
         self.suite.set_time(summary.elapsed);
         let suite = std::mem::replace(&mut self.suite, TestSuite::new(""));
         self.report.add_test_suite(suite);
+        Ok(())
     }
-}
 
-impl<W: Write> Reporter for Junit<W> {
-    fn tell(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Started(start) => self.started(start),
-            Event::Judged(verdict) => {
-                self.told += 1;
-                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
-                let test = Test::of(verdict, &rerun.unwrap_or_default());
-                self.suite.add_test_case(case(&test));
-            }
-            Event::Finished(summary) => self.finished(summary),
-            Event::Invalid(files) => {
-                let mut suite = TestSuite::new("tlbdiff");
-                for (path, why) in files {
-                    suite.add_test_case(case(&Test::missing(&naming::of(path), why)));
-                }
-                self.report.add_test_suite(suite);
-            }
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
-        }
+    fn invalid(&mut self, files: &[Test]) -> io::Result<()> {
+        let mut suite = TestSuite::new("tlbdiff");
+        suite.add_test_cases(files.iter().map(case));
+        self.report.add_test_suite(suite);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 //! A report for KCIDB, schema 5: a checkout, a build and tests for each kernel, and for
 //! what is known an issue with incidents. Written whole, at the end.
 
-use super::test::{Test, not_come_to};
-use crate::event::{Event, Reporter, Start};
+use super::test::Test;
+use super::tests::TestFormat;
+use crate::event::{Start, Summary};
 use crate::outcome::Status;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -29,8 +30,6 @@ pub struct Kcidb<W: Write> {
     build: Option<String>,
     /// What tells this report's tests from those of others.
     unique: String,
-    start: Option<Start>,
-    told: usize,
     checkouts: Vec<Value>,
     builds: Vec<Value>,
     tests: Vec<Value>,
@@ -50,8 +49,6 @@ impl<W: Write> Kcidb<W> {
                 .unwrap_or_else(|| "tlbdiff".to_owned()),
             build: origin.build.clone(),
             unique,
-            start: None,
-            told: 0,
             checkouts: Vec::new(),
             builds: Vec::new(),
             tests: Vec::new(),
@@ -76,36 +73,11 @@ impl<W: Write> Kcidb<W> {
         }
     }
 
-    fn started(&mut self, start: &Start) {
-        self.told = 0;
-        self.start = Some(start.clone());
-        if self.build.is_some() {
-            return;
-        }
-        let checkout = self.id(&["checkout", &start.kernel]);
-        self.checkouts.push(json!({
-            "id": checkout,
-            "origin": self.origin,
-            "comment": start.kernel,
-        }));
-        self.builds.push(json!({
-            "id": self.build_id(start),
-            "checkout_id": checkout,
-            "origin": self.origin,
-            "architecture": "riscv64",
-            "comment": start.kernel,
-            "status": "PASS",
-        }));
-    }
-
-    fn test(&mut self, test: &Test) {
-        let Some(start) = self.start.clone() else {
-            return;
-        };
+    fn test(&mut self, start: &Start, test: &Test) {
         let id = self.id(&[&self.unique, &start.kernel, &test.name]);
         let mut value = json!({
             "id": id,
-            "build_id": self.build_id(&start),
+            "build_id": self.build_id(start),
             "origin": self.origin,
             "path": format!("tlbdiff.{}", test.dotted()),
             "comment": test.about,
@@ -159,26 +131,46 @@ impl<W: Write> Kcidb<W> {
     }
 }
 
-impl<W: Write> Reporter for Kcidb<W> {
-    fn tell(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Started(start) => self.started(start),
-            Event::Judged(verdict) => {
-                self.told += 1;
-                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
-                self.test(&Test::of(verdict, &rerun.unwrap_or_default()));
-            }
-            Event::Finished(summary) => {
-                if let Some(start) = self.start.clone() {
-                    for test in not_come_to(&start, self.told, summary.stopped.as_deref()) {
-                        self.test(&test);
-                    }
-                }
-            }
-            // They are of no build.
-            Event::Invalid(_) => {}
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
+impl<W: Write> TestFormat for Kcidb<W> {
+    fn began(&mut self, start: &Start) -> io::Result<()> {
+        if self.build.is_some() {
+            return Ok(());
         }
+        let checkout = self.id(&["checkout", &start.kernel]);
+        self.checkouts.push(json!({
+            "id": checkout,
+            "origin": self.origin,
+            "comment": start.kernel,
+        }));
+        self.builds.push(json!({
+            "id": self.build_id(start),
+            "checkout_id": checkout,
+            "origin": self.origin,
+            "architecture": "riscv64",
+            "comment": start.kernel,
+            "status": "PASS",
+        }));
+        Ok(())
+    }
+
+    fn result(&mut self, start: &Start, test: &Test) -> io::Result<()> {
+        self.test(start, test);
+        Ok(())
+    }
+
+    fn ended(&mut self, start: &Start, _: &Summary, missing: &[Test]) -> io::Result<()> {
+        for test in missing {
+            self.test(start, test);
+        }
+        Ok(())
+    }
+
+    /// They are of no build.
+    fn invalid(&mut self, _: &[Test]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 

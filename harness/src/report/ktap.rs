@@ -5,16 +5,14 @@
 //! error, and not a failure of the kernel.
 
 use super::test::Test;
-use crate::event::{Event, Reporter, Start, Summary};
+use super::tests::TestFormat;
+use crate::event::{Start, Summary};
 use crate::outcome::Status;
-use crate::scenario::naming;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 /// Prints KTAP.
 pub struct Ktap<W: Write> {
     out: W,
-    start: Option<Start>,
     runs: usize,
     results: usize,
     failed: bool,
@@ -25,14 +23,15 @@ impl<W: Write> Ktap<W> {
     pub fn new(out: W) -> Ktap<W> {
         Ktap {
             out,
-            start: None,
             runs: 0,
             results: 0,
             failed: false,
         }
     }
+}
 
-    fn started(&mut self, start: &Start) -> io::Result<()> {
+impl<W: Write> TestFormat for Ktap<W> {
+    fn began(&mut self, start: &Start) -> io::Result<()> {
         if self.runs == 0 {
             writeln!(self.out, "KTAP version 1\n1..{}", start.runs)?;
         }
@@ -40,12 +39,10 @@ impl<W: Write> Ktap<W> {
         (self.results, self.failed) = (0, false);
         writeln!(self.out, "    KTAP version 1")?;
         writeln!(self.out, "    # Subtest: {}", suite(start))?;
-        writeln!(self.out, "    1..{}", start.scenarios)?;
-        self.start = Some(start.clone());
-        Ok(())
+        writeln!(self.out, "    1..{}", start.scenarios)
     }
 
-    fn result(&mut self, test: &Test) -> io::Result<()> {
+    fn result(&mut self, _: &Start, test: &Test) -> io::Result<()> {
         for line in test.text.lines() {
             writeln!(self.out, "    # {}", plain(line))?;
         }
@@ -63,10 +60,8 @@ impl<W: Write> Ktap<W> {
         writeln!(self.out, "    {ok} {} {name}{directive}", self.results)
     }
 
-    fn finished(&mut self, summary: &Summary) -> io::Result<()> {
-        let Some(start) = self.start.take() else {
-            return Ok(());
-        };
+    /// What is missing has no line.
+    fn ended(&mut self, start: &Start, summary: &Summary, _: &[Test]) -> io::Result<()> {
         if let Some(why) = &summary.stopped {
             writeln!(self.out, "# stopped: {}", plain(why))?;
         }
@@ -76,40 +71,27 @@ impl<W: Write> Ktap<W> {
             false if self.results == start.scenarios => "ok",
             false => return Ok(()),
         };
-        writeln!(self.out, "{ok} {} {}", self.runs, suite(&start))
+        writeln!(self.out, "{ok} {} {}", self.runs, suite(start))
     }
 
     /// Files that are no scenarios are a run of their own, of which nothing came.
-    fn invalid(&mut self, files: &[(PathBuf, String)]) -> io::Result<()> {
+    fn invalid(&mut self, files: &[Test]) -> io::Result<()> {
         writeln!(self.out, "KTAP version 1\n1..1\n    KTAP version 1")?;
         writeln!(self.out, "    # Subtest: tlbdiff\n    1..{}", files.len())?;
-        for (path, why) in files {
-            for line in why.lines() {
-                writeln!(
-                    self.out,
-                    "    # {}: invalid: {}",
-                    plain(&naming::of(path)),
-                    plain(line)
-                )?;
+        for file in files {
+            let name = plain(&file.name);
+            for line in file.why.lines() {
+                writeln!(self.out, "    # {name}: invalid: {}", plain(line))?;
             }
         }
         writeln!(self.out, "not ok 1 tlbdiff")
     }
-}
 
-impl<W: Write> Reporter for Ktap<W> {
-    fn tell(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Started(start) => self.started(start)?,
-            Event::Judged(verdict) => {
-                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
-                self.result(&Test::of(verdict, &rerun.unwrap_or_default()))?;
-            }
-            Event::Finished(summary) => self.finished(summary)?,
-            Event::Invalid(files) => self.invalid(files)?,
-            Event::Note(note) => writeln!(self.out, "# note: {}", plain(note))?,
-            Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
-        }
+    fn note(&mut self, note: &str) -> io::Result<()> {
+        writeln!(self.out, "# note: {}", plain(note))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }

@@ -2,30 +2,24 @@
 //! LAVA's test case signals, which its dispatcher reads from the job's output. Each is a
 //! line; all else in the output is for people.
 
-use super::test::{Test, not_come_to};
-use crate::event::{Event, Reporter, Start};
+use super::test::Test;
+use super::tests::TestFormat;
+use crate::event::{Start, Summary};
 use crate::outcome::Status;
-use crate::scenario::naming;
 use std::io::{self, Write};
 
 /// Prints signals.
 pub struct Lava<W: Write> {
     out: W,
-    start: Option<Start>,
-    told: usize,
 }
 
 impl<W: Write> Lava<W> {
     /// Prints to `out`.
     pub fn new(out: W) -> Lava<W> {
-        Lava {
-            out,
-            start: None,
-            told: 0,
-        }
+        Lava { out }
     }
 
-    fn result(&mut self, test: &Test) -> io::Result<()> {
+    fn one(&mut self, test: &Test) -> io::Result<()> {
         // LAVA knows no expected failures, and `unknown` is what is neither.
         let result = match test.status {
             Status::Pass => "pass",
@@ -49,34 +43,25 @@ impl<W: Write> Lava<W> {
     }
 }
 
-impl<W: Write> Reporter for Lava<W> {
-    fn tell(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Started(start) => {
-                self.start = Some(start.clone());
-                self.told = 0;
-                writeln!(self.out, "<LAVA_SIGNAL_TESTSET START {}>", set(start))?;
-            }
-            Event::Judged(verdict) => {
-                self.told += 1;
-                let rerun = self.start.as_ref().map(|start| start.rerun.clone());
-                self.result(&Test::of(verdict, &rerun.unwrap_or_default()))?;
-            }
-            Event::Finished(summary) => {
-                if let Some(start) = self.start.take() {
-                    for test in not_come_to(&start, self.told, summary.stopped.as_deref()) {
-                        self.result(&test)?;
-                    }
-                    writeln!(self.out, "<LAVA_SIGNAL_TESTSET STOP>")?;
-                }
-            }
-            Event::Invalid(files) => {
-                for (path, why) in files {
-                    self.result(&Test::missing(&naming::of(path), why))?;
-                }
-            }
-            Event::Note(_) | Event::Progress(_) | Event::AllFinished(_) | Event::Changed(_) => {}
-        }
+impl<W: Write> TestFormat for Lava<W> {
+    fn began(&mut self, start: &Start) -> io::Result<()> {
+        writeln!(self.out, "<LAVA_SIGNAL_TESTSET START {}>", set(start))
+    }
+
+    fn result(&mut self, _: &Start, test: &Test) -> io::Result<()> {
+        self.one(test)
+    }
+
+    fn ended(&mut self, _: &Start, _: &Summary, missing: &[Test]) -> io::Result<()> {
+        self.invalid(missing)?;
+        writeln!(self.out, "<LAVA_SIGNAL_TESTSET STOP>")
+    }
+
+    fn invalid(&mut self, files: &[Test]) -> io::Result<()> {
+        files.iter().try_for_each(|test| self.one(test))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }

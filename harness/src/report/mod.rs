@@ -19,3 +19,4 @@ pub mod outputs;
 mod page;
 pub mod style;
 pub mod test;
+pub mod tests;

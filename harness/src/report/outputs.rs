@@ -8,6 +8,7 @@ use super::kcidb::{Kcidb, Origin};
 use super::ktap::Ktap;
 use super::lava::Lava;
 use super::style::Style;
+use super::tests::Tests;
 use crate::cli::args::RunFormat;
 use crate::event::{Event, Reporter};
 use std::io::{self, BufWriter, Write};
@@ -125,10 +126,10 @@ fn reporter(
     match format {
         RunFormat::Human => Box::new(Human::new(out, style)),
         RunFormat::Json => Box::new(Json::new(out)),
-        RunFormat::Ktap => Box::new(Ktap::new(out)),
-        RunFormat::Junit => Box::new(Junit::new(out)),
-        RunFormat::Kcidb => Box::new(Kcidb::new(out, origin)),
-        RunFormat::Lava => Box::new(Lava::new(out)),
+        RunFormat::Ktap => Box::new(Tests::new(Ktap::new(out))),
+        RunFormat::Junit => Box::new(Tests::new(Junit::new(out))),
+        RunFormat::Kcidb => Box::new(Tests::new(Kcidb::new(out, origin))),
+        RunFormat::Lava => Box::new(Tests::new(Lava::new(out))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::drawing::{Row, draw};
 use super::lines::{call_in_a_line, context_in_a_line, traced_mm};
-use super::style::{Colour, Style, colour_of};
+use super::style::{self, Style};
 use crate::checks::model_told;
 use crate::diff::{Diff, StepDiff};
 use crate::event::Rerun;
@@ -59,9 +59,9 @@ impl<'a> Page<'a> {
         }
     }
 
-    pub(super) fn coloured(&self, colour: Colour, text: &str) -> String {
+    pub(super) fn coloured(&self, look: anstyle::Style, text: &str) -> String {
         match self.style.colour {
-            true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            true => format!("{look}{text}{look:#}"),
             false => text.to_owned(),
         }
     }
@@ -69,7 +69,10 @@ impl<'a> Page<'a> {
     /// The outcome, and where the scenario is.
     pub(super) fn head(&mut self, verdict: &Verdict) {
         let outcome = verdict.outcome();
-        let name = self.coloured(colour_of(outcome), &format!("{:<16}", outcome.name()));
+        let name = self.coloured(
+            style::of_outcome(outcome),
+            &format!("{:<16}", outcome.name()),
+        );
         self.line(format!("{name} {}", verdict.scenario.path.display()));
         if let Some(unpredicted) = verdict.unpredicted() {
             self.line(format!("  {}", text::unpredicted(unpredicted)));
@@ -86,7 +89,7 @@ impl<'a> Page<'a> {
             let rerun = self.style.rerun.line(verdict);
             self.line(format!(
                 "  run just this: {}",
-                self.coloured(Colour::Bold, &rerun)
+                self.coloured(style::BOLD, &rerun)
             ));
             self.line("");
         }
@@ -145,7 +148,7 @@ impl<'a> Page<'a> {
         );
         self.line(format!("    #{} {call}  ({step})", record.seq));
         self.line(self.coloured(
-            Colour::Dim,
+            style::DIM,
             &format!(
                 "      mm {} cpumask {:#x} asid {} on hart {} by pid {}",
                 record.mm, record.cpumask, record.asid, record.hart, record.pid
@@ -204,14 +207,14 @@ impl<'a> Page<'a> {
             self.line(format!("  step {}, {at}:", step.step + 1));
             self.line(format!(
                 "      {}",
-                self.coloured(Colour::Bold, &written.source)
+                self.coloured(style::BOLD, &written.source)
             ));
         }
         self.drawing(verdict, step.step);
         self.line(format!(
             "    {} what the model expects, {} what the kernel did",
-            self.coloured(Colour::Red, "-"),
-            self.coloured(Colour::Green, "+")
+            self.coloured(style::RED, "-"),
+            self.coloured(style::GREEN, "+")
         ));
         self.step_changes(scenario, step);
         self.calls_after(verdict, step.step);
@@ -297,8 +300,8 @@ impl<'a> Page<'a> {
             let line = change.value();
             self.line(match change.tag() {
                 ChangeTag::Equal => format!("{indent}  {line}"),
-                ChangeTag::Delete => self.coloured(Colour::Red, &format!("{indent}- {line}")),
-                ChangeTag::Insert => self.coloured(Colour::Green, &format!("{indent}+ {line}")),
+                ChangeTag::Delete => self.coloured(style::RED, &format!("{indent}- {line}")),
+                ChangeTag::Insert => self.coloured(style::GREEN, &format!("{indent}+ {line}")),
             });
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::event::Rerun;
 use crate::outcome::Outcome;
+use anstyle::AnsiColor;
 
 /// How it is printed.
 #[derive(Clone, Debug, Default)]
@@ -19,30 +20,32 @@ pub struct Style {
     pub rerun: Rerun,
 }
 
-/// Colours of a terminal, by their numbers.
-#[derive(Clone, Copy)]
-pub(super) enum Colour {
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-    Bold = 1,
-    Dim = 2,
-}
+/// For what was there, or is wrong.
+pub(super) const RED: anstyle::Style = AnsiColor::Red.on_default();
+/// For what is there now, or is right.
+pub(super) const GREEN: anstyle::Style = AnsiColor::Green.on_default();
+/// For what says nothing yet.
+pub(super) const YELLOW: anstyle::Style = AnsiColor::Yellow.on_default();
+/// For what is to be seen first.
+pub(super) const BOLD: anstyle::Style = anstyle::Style::new().bold();
+/// For what is to be seen last.
+pub(super) const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
-pub(super) fn colour_of(outcome: Outcome) -> Colour {
+/// How an outcome's name is printed.
+pub(super) fn of_outcome(outcome: Outcome) -> anstyle::Style {
     match outcome {
-        Outcome::Agree => Colour::Green,
+        Outcome::Agree => GREEN,
         Outcome::Known
         | Outcome::Skipped
         | Outcome::CouldNotRun
         | Outcome::ModelNotRead
-        | Outcome::SnapshotNew => Colour::Yellow,
+        | Outcome::SnapshotNew => YELLOW,
         Outcome::SnapshotChanged
         | Outcome::Varies
         | Outcome::FindingGone
         | Outcome::Differs
         | Outcome::Unsafe
         | Outcome::ProgramCorrupted
-        | Outcome::KernelCrashed => Colour::Red,
+        | Outcome::KernelCrashed => RED,
     }
 }

@@ -2,7 +2,7 @@
 //! A verdict as other test frameworks know results: a name, a status, and a text.
 
 use super::page;
-use crate::event::{Rerun, Start};
+use crate::event::Rerun;
 use crate::finding::Finding;
 use crate::outcome::{Outcome, Status};
 use crate::text;
@@ -98,13 +98,6 @@ pub fn why_of(verdict: &Verdict) -> String {
         .worst()
         .map(|finding| finding.why.clone())
         .unwrap_or_default()
-}
-
-/// The scenarios of a run that have no result, with the reason.
-pub fn not_come_to(start: &Start, told: usize, stopped: Option<&str>) -> Vec<Test> {
-    let why = stopped.unwrap_or("the run ended before it");
-    let left = start.names.iter().skip(told);
-    left.map(|name| Test::missing(name, why)).collect()
 }
 
 #[cfg(test)]

@@ -2,43 +2,79 @@
 //! Provisions kernels. `vm/provision` runs this once the host's packages are
 //! there.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use tlbdiff_vm::provision::Wishes;
 use tlbdiff_vm::{EVERY, KernelChoice, VmError, doctor, in_order, kernels, locate, provision};
 
-const USAGE: &str = "\
-usage: ./vm/provision [KERNEL...] [--kernel-tree DIR] [--config FILE]
-                      [--kernel-image FILE --kernel-build DIR]
-                      [--update] [--check] [--list]
+/// Builds all that is needed to run scenarios on a kernel: its image, the tracing module, the
+/// guest's agent. What is built already is not built again.
+#[derive(Debug, Parser)]
+#[command(name = "provision", override_usage = USAGE, after_help = CACHE)]
+struct Arguments {
+    /// A kernel of vm/kernels.toml by its name or its series, or `all`; without any: `stable`.
+    /// A variant's base is provisioned before it
+    kernel: Vec<String>,
+    /// Your own kernel source, riscv, 6.12 or later; it is built outside of DIR, and run again
+    /// after every edit. With LLVM=1, LLVM=-19 or LLVM=/path/to/bin/ in the environment it is
+    /// built with clang, as kbuild has it
+    #[arg(long, value_name = "DIR")]
+    kernel_tree: Vec<PathBuf>,
+    /// Lay this fragment (as vm/kernels/debug.config) over the configuration of trees; may be
+    /// given several times. FILE is part of what is built until it is provisioned without it
+    #[arg(long, value_name = "FILE", requires = "kernel_tree")]
+    config: Vec<PathBuf>,
+    /// A kernel that you configured and built, with its modules: its arch/riscv/boot/Image.
+    /// Nothing is built but the tracing module, with the compiler that built it (LLVM or
+    /// CROSS_COMPILE say where, if need be). Run again after each build
+    #[arg(long, value_name = "FILE", requires = "kernel_build")]
+    kernel_image: Vec<PathBuf>,
+    /// The directory that it was built in; nothing is written there
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    kernel_build: Vec<PathBuf>,
+    /// Look for newer versions of Debian's packages
+    #[arg(long)]
+    update: bool,
+    /// Say what is missing on this machine, change nothing
+    #[arg(long)]
+    check: bool,
+    /// List the kernels, each with its state
+    #[arg(long)]
+    list: bool,
+}
 
-Builds all that is needed to run scenarios on a kernel: its image, the tracing
-module, the guest's agent. What is built already is not built again.
+const USAGE: &str = "./vm/provision [KERNEL]... [--kernel-tree DIR] [--config FILE]
+       ./vm/provision --kernel-image FILE --kernel-build DIR";
 
-  KERNEL             a kernel of vm/kernels.toml by its name or its series, or
-                     `all`; without any: `stable`. A variant's base is
-                     provisioned before it
-  --kernel-tree DIR  your own kernel source, riscv, 6.12 or later; it is built
-                     outside of DIR, and run again after every edit. With LLVM=1,
-                     LLVM=-19 or LLVM=/path/to/bin/ in the environment it is built
-                     with clang, as kbuild has it
-  --config FILE      lay this fragment (as vm/kernels/debug.config) over the
-                     configuration of trees; may be given several times. FILE is
-                     part of what is built until it is provisioned without it
-  --kernel-image FILE --kernel-build DIR
-                     a kernel that you configured and built, with its modules: its
-                     arch/riscv/boot/Image, and the directory that it was built
-                     in. Nothing is built but the tracing module, with the compiler
-                     that built DIR (LLVM or CROSS_COMPILE say where, if need be);
-                     nothing is written to DIR. Run again after each build
-  --update           look for newer versions of Debian's packages
-  --check            tell what is missing on this machine, change nothing
-  --list             list the kernels, each with its state
+const CACHE: &str = "Everything goes to ${TLBDIFF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tlbdiff}.";
 
-Everything goes to ${TLBDIFF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tlbdiff}.
-";
+impl Arguments {
+    /// All kernels that are asked for.
+    fn kernels(&self) -> Vec<KernelChoice> {
+        if self.kernel_image.len() != self.kernel_build.len() {
+            let message = "each --kernel-image wants its --kernel-build";
+            Arguments::command()
+                .error(ErrorKind::WrongNumberOfValues, message)
+                .exit();
+        }
+        let named = self.kernel.iter().cloned().map(KernelChoice::Named);
+        let trees = self.kernel_tree.iter().cloned().map(KernelChoice::Tree);
+        let images = self
+            .kernel_image
+            .iter()
+            .cloned()
+            .zip(self.kernel_build.iter().cloned());
+        let images = images.map(|(image, build)| KernelChoice::Image { image, build });
+        let all: Vec<KernelChoice> = named.chain(trees).chain(images).collect();
+        if all.is_empty() {
+            return vec![KernelChoice::Named("stable".to_owned())];
+        }
+        all
+    }
+}
 
 /// Bad command line.
 const INVALID: u8 = 2;
@@ -46,21 +82,11 @@ const INVALID: u8 = 2;
 const COULD_NOT: u8 = 69;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(why) => {
-            eprintln!("provision: {why}\n\n{USAGE}");
-            return ExitCode::from(INVALID);
-        }
-    };
-    let done = match arguments.task {
-        Task::Help => {
-            print!("{USAGE}");
-            Ok(ExitCode::SUCCESS)
-        }
-        Task::Check => return check(),
-        Task::List => list().map(|()| ExitCode::SUCCESS),
-        Task::Provision => provision_all(&arguments),
+    let arguments = Arguments::parse();
+    let done = match (arguments.check, arguments.list) {
+        (true, _) => return check(),
+        (false, true) => list().map(|()| ExitCode::SUCCESS),
+        (false, false) => provision_all(&arguments),
     };
     match done {
         Ok(code) => code,
@@ -74,14 +100,18 @@ fn main() -> ExitCode {
 /// One kernel that fails does not keep the others from being made. Where all are asked for,
 /// one whose source Debian has no more is no failure.
 fn provision_all(arguments: &Arguments) -> Result<ExitCode, VmError> {
-    let kernels = in_order(&arguments.kernels)?;
-    let everything = arguments
-        .kernels
-        .contains(&KernelChoice::Named(EVERY.to_owned()));
+    let asked = arguments.kernels();
+    let wishes = Wishes {
+        update: arguments.update,
+        config: arguments.config.clone(),
+        ..Wishes::of_environment()
+    };
+    let kernels = in_order(&asked)?;
+    let everything = asked.contains(&KernelChoice::Named(EVERY.to_owned()));
     let mut failed = Vec::new();
     let mut code = ExitCode::SUCCESS;
     for kernel in &kernels {
-        if let Err(error) = provision::provision(kernel, &arguments.wishes) {
+        if let Err(error) = provision::provision(kernel, &wishes) {
             eprintln!("provision: {error}");
             if everything && matches!(error, VmError::SourceGone { .. }) {
                 continue;
@@ -106,102 +136,6 @@ fn exit_code(error: &VmError) -> u8 {
         | VmError::Edit { .. }
         | VmError::EditUnused { .. } => INVALID,
         _ => COULD_NOT,
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Task {
-    Provision,
-    Check,
-    List,
-    Help,
-}
-
-#[derive(Debug)]
-struct Arguments {
-    task: Task,
-    kernels: Vec<KernelChoice>,
-    wishes: Wishes,
-}
-
-impl Arguments {
-    fn parse(given: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
-        let mut parsed = Arguments {
-            task: Task::Provision,
-            kernels: Vec::new(),
-            wishes: Wishes::of_environment(),
-        };
-        // An image whose build directory has not been named yet.
-        let mut image = None;
-        let mut given = given.flat_map(split);
-        while let Some(argument) = given.next() {
-            let mut path = |what: &str| {
-                let path = given.next().map(PathBuf::from);
-                path.ok_or(format!("{} wants {what}", argument.to_string_lossy()))
-            };
-            match argument.to_str() {
-                Some("--kernel-tree") => {
-                    let tree = path("a folder")?;
-                    parsed.kernels.push(KernelChoice::Tree(tree));
-                }
-                Some("--kernel-image") => {
-                    if image.replace(path("a file")?).is_some() {
-                        return Err(NO_BUILD.to_owned());
-                    }
-                }
-                Some("--kernel-build") => {
-                    let build = path("a folder")?;
-                    let image = image
-                        .take()
-                        .ok_or("--kernel-build wants --kernel-image before it")?;
-                    parsed.kernels.push(KernelChoice::Image { image, build });
-                }
-                Some("--config") => parsed.wishes.config.push(path("a file")?),
-                Some("--update") => parsed.wishes.update = true,
-                Some("--check") => parsed.task = Task::Check,
-                Some("--list") => parsed.task = Task::List,
-                Some("--help" | "-h") => parsed.task = Task::Help,
-                Some(text) if !text.starts_with('-') => {
-                    parsed.kernels.push(KernelChoice::Named(text.to_owned()));
-                }
-                _ => return Err(format!("unknown option {}", argument.to_string_lossy())),
-            }
-        }
-        if image.is_some() {
-            return Err(NO_BUILD.to_owned());
-        }
-        let is_tree = |kernel: &KernelChoice| matches!(kernel, KernelChoice::Tree(_));
-        if !parsed.wishes.config.is_empty() && !parsed.kernels.iter().any(is_tree) {
-            return Err("--config goes with --kernel-tree: what a kernel by name is configured with is in vm/kernels.toml".to_owned());
-        }
-        if parsed.kernels.is_empty() {
-            parsed
-                .kernels
-                .push(KernelChoice::Named("stable".to_owned()));
-        }
-        Ok(parsed)
-    }
-}
-
-const NO_BUILD: &str = "--kernel-image wants --kernel-build DIR after it";
-
-/// The options that name a file or a folder.
-const WITH_PATH: &[&str] = &[
-    "--config",
-    "--kernel-build",
-    "--kernel-image",
-    "--kernel-tree",
-];
-
-/// `--option=value` is `--option value`.
-fn split(argument: OsString) -> Vec<OsString> {
-    let parts = argument
-        .to_str()
-        .and_then(|text| text.split_once('='))
-        .filter(|(option, _)| WITH_PATH.contains(option));
-    match parts {
-        Some((option, value)) => vec![option.into(), value.into()],
-        None => vec![argument],
     }
 }
 
@@ -261,69 +195,55 @@ fn check() -> ExitCode {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Arguments, String> {
-        Arguments::parse(line.split_whitespace().map(Into::into))
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let words = line.split_whitespace();
+        Arguments::try_parse_from(std::iter::once("provision").chain(words))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
     }
 
     #[test]
     fn without_a_name_it_is_the_stable_kernel() {
         let arguments = parse("--update").unwrap();
-        assert_eq!(
-            arguments.kernels,
-            [KernelChoice::Named("stable".to_owned())]
-        );
-        assert!(arguments.wishes.update);
+        let stable = KernelChoice::Named("stable".to_owned());
+        assert_eq!(arguments.kernels(), [stable]);
+        assert!(arguments.update);
     }
 
     #[test]
-    fn names_and_trees_are_taken_in_order() {
-        let arguments = parse("stable --kernel-tree /a --kernel-tree=/b").unwrap();
+    fn all_that_is_asked_for_is_made() {
+        let line = "stable --kernel-tree /a --kernel-tree=/b --kernel-image /i --kernel-build /c";
         let tree = |path: &str| KernelChoice::Tree(PathBuf::from(path));
         let stable = KernelChoice::Named("stable".to_owned());
-        assert_eq!(arguments.kernels, [stable, tree("/a"), tree("/b")]);
+        let image = KernelChoice::Image {
+            image: "/i".into(),
+            build: "/c".into(),
+        };
+        let kernels = parse(line).unwrap().kernels();
+        assert_eq!(kernels, [stable, tree("/a"), tree("/b"), image]);
     }
 
     #[test]
-    fn an_image_goes_with_the_build_directory_behind_it() {
-        let line = "--kernel-image /i --kernel-build /b --kernel-image=/j --kernel-build=/c";
-        let image = |image: &str, build: &str| KernelChoice::Image {
-            image: image.into(),
-            build: build.into(),
-        };
-        assert_eq!(
-            parse(line).unwrap().kernels,
-            [image("/i", "/b"), image("/j", "/c")]
-        );
+    fn images_go_with_build_directories_and_fragments_with_trees() {
         for bad in [
             "--kernel-image /i",
             "--kernel-build /b",
-            "--kernel-image /i --kernel-image /j --kernel-build /b",
+            "--config /x",
+            "stable --config /x",
         ] {
-            assert!(parse(bad).unwrap_err().contains("wants --kernel-"), "{bad}");
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{bad}");
         }
-    }
-
-    #[test]
-    fn fragments_are_of_trees() {
         let arguments = parse("--kernel-tree /a --config /x --config=/y").unwrap();
-        assert_eq!(arguments.wishes.config, [PathBuf::from("/x"), "/y".into()]);
-        for bad in ["--config /x", "stable --config /x"] {
-            assert!(parse(bad).unwrap_err().contains("goes with --kernel-tree"));
-        }
+        assert_eq!(arguments.config, [PathBuf::from("/x"), "/y".into()]);
         assert!(
-            parse("--kernel-tree /a --config")
+            parse("--updat")
                 .unwrap_err()
-                .contains("wants a file")
-        );
-    }
-
-    #[test]
-    fn what_it_does_not_know_it_refuses() {
-        assert!(parse("--updat").unwrap_err().contains("--updat"));
-        assert!(
-            parse("--kernel-tree")
-                .unwrap_err()
-                .contains("wants a folder")
+                .to_string()
+                .contains("--update")
         );
     }
 }

@@ -36,7 +36,7 @@ fn the_model_agrees_with_every_snapshot() {
 }
 
 #[test]
-fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
+fn without_the_patch_the_model_differs_wherever_a_kernel_notified() {
     let by_model = Judge {
         profile: &Profile::PREPATCH,
         reading: Reading::Read,
@@ -49,12 +49,12 @@ fn without_the_patch_the_model_differs_wherever_a_kernel_told_anything() {
         let snapshot = place.read().expect("readable").expect("accepted");
         // What the model does not speak for it cannot differ from.
         let predicted = expect(&Profile::PREPATCH, &Machine::default(), &scenario).steps;
-        let told_something = steps_of(&snapshot.text)
+        let notified = steps_of(&snapshot.text)
             .take(predicted.len())
-            .any(|step| step.contains("     told "));
+            .any(|step| step.contains("     notified "));
         let path = scenario.path.clone();
         let (summary, _) = judge(vec![scenario], by_model.clone(), recorded());
-        let expected = if told_something {
+        let expected = if notified {
             Outcome::Differs
         } else {
             Outcome::Agree

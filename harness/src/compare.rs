@@ -25,17 +25,22 @@ use std::{io, thread};
 pub enum Class {
     /// Calls, notifications and results are the same.
     Same,
-    /// The calls differ, but secondary MMUs are told the same, in the same order.
+    /// The calls differ, but the same is notified, in the same order.
     Calls,
-    /// What secondary MMUs are told differs, or what a step comes to.
-    Told,
+    /// The notifications differ, or what a step comes to.
+    Notifications,
     /// One of the kernels could not be observed.
     CouldNotRun,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 4] = [Class::Same, Class::Calls, Class::Told, Class::CouldNotRun];
+    pub const ALL: [Class; 4] = [
+        Class::Same,
+        Class::Calls,
+        Class::Notifications,
+        Class::CouldNotRun,
+    ];
 
     /// As programs read it.
     pub fn key(self) -> String {
@@ -47,7 +52,7 @@ impl Class {
         match self {
             Class::Same => "same",
             Class::Calls => "calls differ",
-            Class::Told => "told differs",
+            Class::Notifications => "notifications differ",
             Class::CouldNotRun => "could not run",
         }
     }
@@ -92,7 +97,7 @@ impl Compared {
         let any = |class: Class| self.counts.get(&class).is_some_and(|count| *count > 0);
         match () {
             () if self.interrupted => EXIT_INTERRUPTED,
-            () if any(Class::Told) => EXIT_FOUND,
+            () if any(Class::Notifications) => EXIT_FOUND,
             () if any(Class::CouldNotRun) || self.not_run > 0 => EXIT_COULD_NOT_RUN,
             () => EXIT_AGREE,
         }
@@ -215,7 +220,7 @@ pub fn classify(one: &Observation, other: &Observation) -> (Class, Diff) {
     let class = match told_same {
         true if diff.steps.is_empty() => Class::Same,
         true => Class::Calls,
-        false => Class::Told,
+        false => Class::Notifications,
     };
     (class, diff)
 }
@@ -240,13 +245,13 @@ mod tests {
 
     #[test]
     fn what_is_told_matters_more_than_how() {
-        let range = "\n   flush_tlb_mm_range [0,4) stride 4K\n     told [0,4)";
-        let pages = "\n   flush_tlb_range [0,4)\n     told [0,4)";
-        let whole = "\n   flush_tlb_mm\n     told everything";
+        let range = "\n   flush_tlb_mm_range [0,4) stride 4K\n     notified [0,4)";
+        let pages = "\n   flush_tlb_range [0,4)\n     notified [0,4)";
+        let whole = "\n   flush_tlb_mm\n     notified whole mm";
         assert_eq!(class(range, range), Class::Same);
         assert_eq!(class(range, pages), Class::Calls);
-        assert_eq!(class(range, whole), Class::Told);
-        assert_eq!(class(range, ""), Class::Told);
+        assert_eq!(class(range, whole), Class::Notifications);
+        assert_eq!(class(range, ""), Class::Notifications);
     }
 
     #[test]
@@ -259,7 +264,10 @@ mod tests {
             .exit_code()
         };
         assert_eq!(code(&[(Class::Same, 3), (Class::Calls, 2)]), 0);
-        assert_eq!(code(&[(Class::Told, 1), (Class::CouldNotRun, 1)]), 1);
+        assert_eq!(
+            code(&[(Class::Notifications, 1), (Class::CouldNotRun, 1)]),
+            1
+        );
         assert_eq!(code(&[(Class::Same, 3), (Class::CouldNotRun, 1)]), 69);
     }
 }

@@ -43,7 +43,7 @@ pub enum Outcome {
     /// The kernel disagrees with the accepted snapshot.
     SnapshotChanged,
     /// A kernel that was known to be wrong there is not any more.
-    FindingGone,
+    NotReproduced,
     /// Kernel and model disagree.
     Differs,
     /// Repeated, it did not come to the same: what else was found was so in some runs only,
@@ -82,7 +82,7 @@ impl Outcome {
         Outcome::ModelNotRead,
         Outcome::SnapshotNew,
         Outcome::SnapshotChanged,
-        Outcome::FindingGone,
+        Outcome::NotReproduced,
         Outcome::Differs,
         Outcome::Varies,
         Outcome::Unsafe,
@@ -96,7 +96,7 @@ impl Outcome {
             Outcome::Agree => "agree",
             Outcome::Skipped => "skipped",
             Outcome::Known => "known",
-            Outcome::FindingGone => "finding gone",
+            Outcome::NotReproduced => "not reproduced",
             Outcome::CouldNotRun => "could not run",
             Outcome::ModelNotRead => "model not read",
             Outcome::SnapshotNew => "snapshot new",
@@ -116,6 +116,12 @@ impl Outcome {
 
     /// Of that key.
     pub fn from_key(key: &str) -> Option<Outcome> {
+        // As it was called until schema 3.
+        let key = if key == "finding_gone" {
+            "not_reproduced"
+        } else {
+            key
+        };
         Outcome::ALL
             .into_iter()
             .find(|outcome| outcome.key() == key)
@@ -130,7 +136,7 @@ impl Outcome {
             Outcome::SnapshotNew
             | Outcome::SnapshotChanged
             | Outcome::Varies
-            | Outcome::FindingGone
+            | Outcome::NotReproduced
             | Outcome::Differs
             | Outcome::Unsafe
             | Outcome::ProgramCorrupted
@@ -142,6 +148,16 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written_also_by_an_earlier_version() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::from_key(&outcome.key()), Some(outcome));
+        }
+        let earlier = Outcome::from_key("finding_gone");
+        assert_eq!(earlier, Some(Outcome::NotReproduced));
+        assert_eq!(Outcome::from_key("fine"), None);
+    }
 
     #[test]
     fn the_list_is_in_order_of_severity() {
@@ -187,7 +203,7 @@ impl Status {
             Outcome::ModelNotRead
             | Outcome::SnapshotNew
             | Outcome::SnapshotChanged
-            | Outcome::FindingGone
+            | Outcome::NotReproduced
             | Outcome::Differs
             | Outcome::Unsafe
             | Outcome::ProgramCorrupted

@@ -3,7 +3,7 @@
 
 use crate::observe::{Observation, ObservedCall, ObservedStep};
 use crate::scenario::Scenario;
-use crate::text::{ANOTHER_MM, NO_CALL, UNBORN, UNITS, title};
+use crate::text::{ANOTHER_MM, NO_CALL, UNBORN, UNITS, WHOLE_MM, title};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use operations::address;
@@ -14,7 +14,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseError {
     /// It was made from other steps.
-    #[error("line {line} tells of another step than the scenario's: `{text}`")]
+    #[error("line {line} is of another step than the scenario's: `{text}`")]
     OtherSteps {
         /// Its line, from 1.
         line: usize,
@@ -22,7 +22,7 @@ pub enum ParseError {
         text: String,
     },
     /// It tells of fewer steps.
-    #[error("it tells of {told} steps, the scenario has {steps}")]
+    #[error("it has {told} steps, the scenario {steps}")]
     TooFew {
         /// Steps told of.
         told: usize,
@@ -199,10 +199,10 @@ fn parse_entry(text: &str) -> Option<Entry> {
 }
 
 fn parse_effect(scenario: &Scenario, text: &str) -> Option<Effect> {
-    if let Some(told) = text.strip_prefix("told ") {
+    if let Some(told) = text.strip_prefix("notified ") {
         return Some(Effect::Notify(Whose::Own, parse_range(told)?));
     }
-    if let Some((name, told)) = text.split_once(": told ") {
+    if let Some((name, told)) = text.split_once(": notified ") {
         let mm = scenario.mms.iter().position(|owner| owner == name);
         let known = mm.is_some() || name == ANOTHER_MM;
         let told = parse_range(told).filter(|_| known)?;
@@ -234,7 +234,7 @@ fn parse_effect(scenario: &Scenario, text: &str) -> Option<Effect> {
 }
 
 fn parse_range(text: &str) -> Option<Range> {
-    if text == "everything" {
+    if text == WHOLE_MM {
         return Some(Range {
             start: 0,
             end: u64::MAX,

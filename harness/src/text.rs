@@ -4,7 +4,7 @@
 //! ```text
 //! 3. munmap at 4 pages 2: ok
 //!    flush_tlb_mm_range [4,6) stride 4K
-//!      told [4,6)
+//!      notified [4,6)
 //! ```
 //!
 //! Where there are several mms, a call is headed by whose it is about; and a
@@ -178,8 +178,10 @@ pub fn entry(entry: Entry) -> String {
 /// A notification or a fence. `name` says what an mm is called that is not the call's.
 pub fn effect(effect: &Effect, name: &dyn Fn(Option<MmId>) -> String) -> String {
     match effect {
-        Effect::Notify(Whose::Own, told) => format!("told {}", range(*told)),
-        Effect::Notify(Whose::Other(mm), told) => format!("{}: told {}", name(*mm), range(*told)),
+        Effect::Notify(Whose::Own, notified) => format!("notified {}", range(*notified)),
+        Effect::Notify(Whose::Other(mm), notified) => {
+            format!("{}: notified {}", name(*mm), range(*notified))
+        }
         Effect::Fence(fence) => self::fence(fence),
     }
 }
@@ -187,7 +189,7 @@ pub fn effect(effect: &Effect, name: &dyn Fn(Option<MmId>) -> String) -> String 
 fn fence(fence: &Fence) -> String {
     let whose = |asid: &Option<u64>| if asid.is_some() { "" } else { " all asids" };
     match fence {
-        Fence::LocalAll { asid } => format!("local fence everything{}", whose(asid)),
+        Fence::LocalAll { asid } => format!("local fence whole mm{}", whose(asid)),
         Fence::LocalPages {
             start,
             stride,
@@ -248,13 +250,16 @@ fn sized(start: u64, size: u64) -> String {
     })
 }
 
-/// `[4,6)`, or `everything`.
+/// What stands for all of an address space.
+pub const WHOLE_MM: &str = "whole mm";
+
+/// `[4,6)`, or `whole mm`.
 pub fn range(range: Range) -> String {
     match range {
         Range {
             start: 0,
             end: u64::MAX,
-        } => "everything".to_owned(),
+        } => WHOLE_MM.to_owned(),
         Range { start, end } => format!("[{},{})", place(start), place(end)),
     }
 }

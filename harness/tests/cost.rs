@@ -101,7 +101,7 @@ fn what_cannot_be_counted_is_told() {
     let (code, out, err) = tlbdiff(&folder, &["cost", &scenario.display().to_string()]);
     assert_eq!(code, Some(0), "{err}");
     assert!(
-        err.contains("skipped") && out.contains("no step told"),
+        err.contains("skipped") && out.contains("no step notified"),
         "{out}{err}"
     );
 }

@@ -65,7 +65,7 @@ fn findings() -> Vec<(&'static str, Vec<Finding>)> {
         ("known", vec![known]),
         (
             "gone",
-            vec![of(Outcome::FindingGone).with(Block::Page(page()))],
+            vec![of(Outcome::NotReproduced).with(Block::Page(page()))],
         ),
         ("new", vec![of(Outcome::SnapshotNew)]),
         ("changed", vec![of(Outcome::SnapshotChanged).with(steps())]),

@@ -69,7 +69,7 @@ fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
     let (summary, told) = judge(below("munmap"), by, guest());
     assert_eq!(summary.worst(), Outcome::Differs, "{told}");
     assert!(told.contains("layer 1 differs"), "{told}");
-    assert!(told.contains("+      told ["), "{told}");
+    assert!(told.contains("+      notified ["), "{told}");
 }
 
 /// Layer 1 goes by the form of tlbflush.c and not by the release, so that what it finds is a

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const STEPS: &str = "about: Middle.\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
                      - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 2 }\n";
 const TOO_SHORT: &str = "---\nsource: here\n---\n1. mmap at 0 pages 16: ok\n2. touch at 4 pages 2 write: ok\n\
-                         3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     told [4,5)\n";
+                         3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     notified [4,5)\n";
 
 fn checkout() -> TempDir {
     let folder = TempDir::new().expect("a folder");
@@ -101,8 +101,8 @@ fn both_sides_of_every_step_are_told_with_ranges_in_pages_and_bytes() {
         (&"differs".into(), &"layer2".into())
     );
     let changed = &findings[0]["blocks"][0]["steps"][0];
-    assert_eq!(changed["expected"][2], "     told [4,6)");
-    assert_eq!(changed["seen"][2], "     told [4,5)");
+    assert_eq!(changed["expected"][2], "     notified [4,6)");
+    assert_eq!(changed["seen"][2], "     notified [4,5)");
     let ranges = &findings[1]["blocks"][0]["ranges"];
     assert_eq!(ranges[0]["range"]["pages"], "[5,6)");
     assert_eq!(told[2]["checks"], serde_json::json!(["layer2", "coverage"]));
@@ -123,7 +123,7 @@ fn predictions_are_told_too() {
     assert_eq!(told[0]["type"], "prediction");
     assert_eq!(
         told[0]["steps"][2]["model"]["calls"][0]["effects"][1]["text"],
-        "told [4,6)"
+        "notified [4,6)"
     );
 }
 

@@ -125,7 +125,7 @@ fn any_other_kernel_that_does_so_is_unsafe() {
 #[test]
 fn a_kernel_that_is_no_longer_wrong_is_a_failure() {
     let (outcome, told) = of_finding("noasid", &Profile::FIXED, FIXED);
-    assert_eq!(outcome, Outcome::FindingGone, "{told}");
+    assert_eq!(outcome, Outcome::NotReproduced, "{told}");
     assert_eq!(outcome.exit_code(), 1);
     assert!(told.contains("empty-cpumask.md"), "{told}");
 }
@@ -250,7 +250,7 @@ fn forgets(what: fn(&str) -> bool) -> (Outcome, String) {
 #[test]
 fn a_kernel_that_calls_and_does_not_tell_is_unsafe() {
     assert_eq!(forgets(|_| false).0, Outcome::Agree);
-    let (outcome, told) = forgets(|line| line == "     told [4,5)");
+    let (outcome, told) = forgets(|line| line == "     notified [4,5)");
     assert_eq!(outcome, Outcome::Unsafe, "{told}");
     assert!(
         told.contains("  unsafe: secondary MMUs were not notified"),
@@ -263,7 +263,8 @@ fn a_kernel_that_calls_and_does_not_tell_is_unsafe() {
 
 #[test]
 fn a_kernel_that_does_something_else_differs_and_what_it_took_is_a_guess() {
-    let (outcome, told) = forgets(|line| line.contains("_page 4") || line.contains("told [4,5)"));
+    let (outcome, told) =
+        forgets(|line| line.contains("_page 4") || line.contains("notified [4,5)"));
     assert_eq!(outcome, Outcome::Differs, "{told}");
     assert!(told.contains("this is a guess"), "{told}");
     assert!(
@@ -275,7 +276,7 @@ fn a_kernel_that_does_something_else_differs_and_what_it_took_is_a_guess() {
 #[test]
 fn behind_a_difference_the_model_speaks_for_no_kernel() {
     // The calls of the last step are as expected, those of the step before it are not.
-    let other = |line: &str| line.ends_with("flush_tlb_page 5") || line == "     told [4,5)";
+    let other = |line: &str| line.ends_with("flush_tlb_page 5") || line == "     notified [4,5)";
     let (outcome, told) = forgets(other);
     assert_eq!(outcome, Outcome::Differs, "{told}");
 }
@@ -408,7 +409,10 @@ fn kernels_are_compared_by_what_they_tell() {
     let same = compared(2, STABLE.backend(), STABLE.backend());
     assert_eq!((same.counts[&Class::Same], same.exit_code()), (2, 0));
     let other = compared(2, STABLE.backend(), PREPATCH.backend());
-    assert_eq!((other.counts[&Class::Told], other.exit_code()), (2, 1));
+    assert_eq!(
+        (other.counts[&Class::Notifications], other.exit_code()),
+        (2, 1)
+    );
 }
 
 /// What is printed of two kernels.
@@ -454,9 +458,9 @@ fn comparisons_are_told_to_programs_as_documented() {
         panic!("two lines: {said}");
     };
     assert_eq!(told["type"], "comparison");
-    assert_eq!(told["class"], "told_differs");
+    assert_eq!(told["class"], "notifications_differ");
     assert_eq!(told["findings"][0]["kernel"], "prepatch");
-    assert_eq!(summary["classes"]["told_differs"], 1);
+    assert_eq!(summary["classes"]["notifications_differ"], 1);
     assert_eq!(
         (&summary["not_run"], &summary["exit_code"]),
         (&0.into(), &1.into())

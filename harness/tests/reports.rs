@@ -112,11 +112,11 @@ fn a_notification_that_is_too_short() {
         .end(0);
     insta::assert_snapshot!(told(&[judged(&history)], false), @"
     unsafe           a b.yaml
-      layer 1 differs: after 1 of 1 calls into tlbflush.c something else (+) followed than its model does (-)
+      layer 1 differs: 1 of 1 calls into tlbflush.c notified or fenced (+) other than the model of that file (-)
         #2 flush_tlb_mm_range [4,6) stride 4K  (step 1. munmap at 4 pages 2)
           mm 7 cpumask 0x1 asid 3 on hart 0 by pid 100
-          - told [4,6)
-          + told [4,5)
+          - notified [4,6)
+          + notified [4,5)
       layer 2 differs, maybe only because layer 1 does
       step 1, a b.yaml:3:
           - munmap: { at: 4, pages: 2 }
@@ -126,14 +126,14 @@ fn a_notification_that_is_too_short() {
         - what the model expects, + what the kernel did
           1. munmap at 4 pages 2: ok
              flush_tlb_mm_range [4,6) stride 4K
-        -      told [4,6)
-        +      told [4,5)
-        the kernel calls behind it, by their number in the trace:
+        -      notified [4,6)
+        +      notified [4,5)
+        the calls of the kernel, by their number in the trace:
           #1 invalidate_range_start [4,6) (unmap)
-          #2 flush_tlb_mm_range [4,6) stride 4K: told [4,5)
+          #2 flush_tlb_mm_range [4,6) stride 4K: notified [4,5)
           #4 invalidate_range_end [4,6) (unmap)
       unsafe: secondary MMUs were not notified of what was lost
-        pages [5,6) lost their mapping, a right or their frame in step 1. munmap at 4 pages 2, and secondary MMUs were not told by the kernel
+        pages [5,6) lost their mapping, a right or their frame in step 1. munmap at 4 pages 2, and secondary MMUs were not notified by the kernel
       run just this: tlbdiff run 'a b.yaml'
     ");
 }
@@ -154,16 +154,16 @@ fn a_call_more_than_expected() {
           - munmap: { at: 4, pages: 2 }
                   2 4 6
           model   ··██··
-          kernel  ██████  everything
+          kernel  ██████  whole mm
         - what the model expects, + what the kernel did
           1. munmap at 4 pages 2: ok
              flush_tlb_mm_range [4,6) stride 4K
-               told [4,6)
+               notified [4,6)
         +    flush_tlb_mm
-        +      told everything
-        the kernel calls behind it, by their number in the trace:
-          #1 flush_tlb_mm_range [4,6) stride 4K: told [4,6)
-          #3 flush_tlb_mm: told everything
+        +      notified whole mm
+        the calls of the kernel, by their number in the trace:
+          #1 flush_tlb_mm_range [4,6) stride 4K: notified [4,6)
+          #3 flush_tlb_mm: notified whole mm
       run just this: tlbdiff run 'a b.yaml'
     ");
 }

@@ -25,9 +25,9 @@ use tlbdiff::snapshot::Snapshot;
 const STEPS: &str = "about: Middle.\nsteps:\n  - mmap: { at: 0, pages: 16 }\n  \
                      - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 2 }\n";
 const AS_EXPECTED: &str = "1. mmap at 0 pages 16: ok\n2. touch at 4 pages 2 write: ok\n\
-                           3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n";
+                           3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     notified [4,6)\n";
 const TOO_WIDE: &str = "1. mmap at 0 pages 16: ok\n2. touch at 4 pages 2 write: ok\n\
-                        3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,7) stride 4K\n     told [4,7)\n";
+                        3. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,7) stride 4K\n     notified [4,7)\n";
 
 /// A kernel that does what is written, one text after the other, over and over.
 struct Script {

@@ -86,7 +86,7 @@ fn usual() -> History {
 fn a_call_and_what_followed_it_are_told_in_pages() {
     assert_eq!(
         lines(&usual()),
-        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n"
+        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm_range [4,6) stride 4K\n     notified [4,6)\n"
     );
     assert_eq!(layer1(&usual()), 0);
 }
@@ -118,7 +118,7 @@ fn whole_mm_calls_belong_to_the_step_they_occur_in() {
         .notify_everything();
     assert_eq!(
         lines(&history),
-        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm\n     told everything\n"
+        "1. munmap at 4 pages 2: ok\n   flush_tlb_mm\n     notified whole mm\n"
     );
 }
 
@@ -154,7 +154,7 @@ fn what_others_do_to_the_subjects_mm_counts() {
         .end(0);
     assert_eq!(
         lines(&history),
-        "1. munmap at 4 pages 2: ok\n   arch_tlbbatch_add_pending 4\n     told [4,5)\n"
+        "1. munmap at 4 pages 2: ok\n   arch_tlbbatch_add_pending 4\n     notified [4,5)\n"
     );
 }
 
@@ -172,7 +172,7 @@ fn effects_go_to_the_entry_of_their_own_task() {
         .add(Kind::Notify, 0x5000, 0x6000, other)
         .end(0);
     assert_eq!(layer1(&history), 0);
-    assert!(lines(&history).ends_with("     told [4,6)\n"));
+    assert!(lines(&history).ends_with("     notified [4,6)\n"));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_batched_flush_is_one_call_whether_or_not_its_inner_entry_is_seen() {
     assert_eq!(lines(&batched(true)), lines(&batched(false)));
     assert_eq!(
         lines(&batched(true)),
-        "1. munmap at 4 pages 2: ok\n   arch_flush_tlb_batched_pending\n     told everything\n"
+        "1. munmap at 4 pages 2: ok\n   arch_flush_tlb_batched_pending\n     notified whole mm\n"
     );
     assert_eq!((layer1(&batched(true)), layer1(&batched(false))), (0, 0));
 }
@@ -316,7 +316,7 @@ fn layer_2_does_not_compare_local_fences() {
         .insert(0, Effect::Fence(fence));
     assert_eq!(layer2(&prediction, &observation).steps.len(), 0);
     let told = text::steps(&scenario(), &of_prediction(&prediction, Fences::All));
-    assert!(told.contains("local fence everything"), "{told}");
+    assert!(told.contains("local fence whole mm"), "{told}");
 }
 
 #[test]
@@ -488,7 +488,7 @@ fn text_of_other_steps_or_of_nobody_is_refused() {
         ParseError::Line { line: 2, .. }
     ));
     assert!(matches!(
-        refused("     told [4,6)\n"),
+        refused("     notified [4,6)\n"),
         ParseError::Line { line: 1, .. }
     ));
     assert!(matches!(
@@ -538,7 +538,7 @@ fn each_call_is_of_its_mm_and_none_follows_a_release() {
     assert_eq!(
         text,
         "1. fork child: ok\n2. munmap at 4 pages 2 by child: ok\n   \
-         child: flush_tlb_mm_range [4,6) stride 4K\n     told [4,6)\n   child: release\n"
+         child: flush_tlb_mm_range [4,6) stride 4K\n     notified [4,6)\n   child: release\n"
     );
     let again = parse(&forked(), &text).expect("it was printed");
     assert_eq!(text::steps(&forked(), &Seen::of(&again).0), text);
@@ -588,10 +588,13 @@ fn telling_another_mm_than_was_passed_differs_in_both_layers() {
         (layer1.differences.len(), lines.collect::<Vec<_>>())
     };
     let call = "   child: arch_tlbbatch_add_pending 4";
-    assert_eq!(of(CHILD), (0, vec![call.into(), "     told [4,5)".into()]));
-    let subject = "     subject: told [4,5)";
+    assert_eq!(
+        of(CHILD),
+        (0, vec![call.into(), "     notified [4,5)".into()])
+    );
+    let subject = "     subject: notified [4,5)";
     assert_eq!(of(SUBJECT), (1, vec![call.into(), subject.into()]));
-    let another = "     another mm: told [4,5)";
+    let another = "     another mm: notified [4,5)";
     assert_eq!(of(99), (1, vec![call.into(), another.into()]));
 }
 
@@ -620,7 +623,7 @@ fn a_call_about_anothers_mm_that_tells_the_scenarios_is_told() {
     let told = text::steps(&forked(), &Seen::of(&observation).0);
     let lines: Vec<&str> = told.lines().skip(2).collect();
     let call = "   another mm: arch_tlbbatch_add_pending 4";
-    assert_eq!(lines, [call, "     child: told [4,5)"]);
+    assert_eq!(lines, [call, "     child: notified [4,5)"]);
     let again = parse(&forked(), &told).expect("it was printed");
     assert_eq!(again.told(1), observation.told(1));
 }
@@ -637,7 +640,7 @@ fn a_flush_without_mm_that_tells_somebody_differs() {
         assert_eq!(layer1(&history), 1, "{kind:?}");
         let (_, observation) = history.told(&Profile::STABLE, 1);
         let told = text::steps(&scenario(), &Seen::of(&observation).0);
-        assert!(told.ends_with("     subject: told [4,5)\n"), "{told}");
+        assert!(told.ends_with("     subject: notified [4,5)\n"), "{told}");
         let again = parse(&scenario(), &told).expect("it was printed");
         assert_eq!(again.told(0), observation.told(0));
     }
@@ -711,5 +714,5 @@ fn masks_are_turned_to_the_scenarios_harts() {
         })
         .notify_everything()
         .end(0);
-    assert!(lines(&history).contains("     sbi fence harts 0 everything\n"));
+    assert!(lines(&history).contains("     sbi fence harts 0 whole mm\n"));
 }

@@ -27,12 +27,15 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     if !predicted || !supposed.is_empty() {
         return Some(Vec::new());
     }
-    let why = format!("not wrong any more: {}", page.display());
+    let why = format!(
+        "the documented bug no longer reproduces: {}",
+        page.display()
+    );
     let revise = vec![
-        "the kernel that was known to be wrong here told everything".to_owned(),
+        "the kernel that was known to be wrong here notified all that was lost".to_owned(),
         format!("the page has to be revised: {}", page.display()),
     ];
-    let finding = Finding::new(CHECK.name, Outcome::FindingGone, why)
+    let finding = Finding::new(CHECK.name, Outcome::NotReproduced, why)
         .with(Block::Text(revise))
         .with(Block::Page(page));
     Some(vec![finding])

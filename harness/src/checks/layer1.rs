@@ -23,7 +23,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
         return Some(Vec::new());
     };
     let why = format!(
-        "layer 1 differs: after {} of {} calls into tlbflush.c something else (+) followed than its model does (-)",
+        "layer 1 differs: {} of {} calls into tlbflush.c notified or fenced (+) other than the model of that file (-)",
         layer1.differences.len(),
         layer1.checked
     );

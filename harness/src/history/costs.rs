@@ -80,7 +80,7 @@ fn rows(store: &Store, choice: &Choice) -> rusqlite::Result<Vec<[String; 9]>> {
         "line",
         "kernel",
         "operation",
-        "told",
+        "notified",
         "first",
         "further",
         "share",

@@ -67,7 +67,7 @@ pub fn page(store: &Store, choice: &Choice) -> Result<String, HistoryError> {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { "tlbdiff: what RISC-V kernels told secondary MMUs" }
+                h1 { "tlbdiff: what RISC-V kernels notified secondary MMUs of" }
                 (legend())
                 @for matrix in &matrices { (self::matrix(matrix)) }
                 @if !found.is_empty() { h2 { "What was found" } }
@@ -169,7 +169,7 @@ fn sign(outcome: Outcome) -> &'static str {
         Outcome::SnapshotNew => "n",
         Outcome::SnapshotChanged => "s",
         Outcome::Varies => "~",
-        Outcome::FindingGone => "g",
+        Outcome::NotReproduced => "g",
         Outcome::Differs => "D",
         Outcome::Unsafe => "U",
         Outcome::ProgramCorrupted => "C",
@@ -287,7 +287,7 @@ fn block(block: &line::Block) -> Markup {
         },
         line::Block::Ranges { ranges } => html! {
             @for lost in ranges {
-                p { "step " (lost.step) ": the " (lost.side) " told nobody of "
+                p { "step " (lost.step) ": the " (lost.side) " did not notify of "
                     code { (lost.range.pages) } }
             }
         },

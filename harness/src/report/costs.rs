@@ -11,14 +11,14 @@ use std::fmt::Write;
 pub fn tables(kernel: &str, costs: &[OperationCost]) -> String {
     let mut text = String::new();
     if costs.is_empty() {
-        let _ = writeln!(text, "{kernel}: no step told secondary MMUs anything");
+        let _ = writeln!(text, "{kernel}: no step notified secondary MMUs");
     }
     for costs in costs.chunk_by(|one, next| one.unit == next.unit) {
         let _ = writeln!(text, "{kernel}, in {}:", costs[0].unit.name());
         let _ = writeln!(
             text,
             "{:<26} {:>5} {:>6} {:>9} {:>7} {:>7} {:>7}",
-            "operation", "steps", "told", "a step", "first", "further", "share"
+            "operation", "steps", "notified", "a step", "first", "further", "share"
         );
         costs.iter().for_each(|cost| row(&mut text, cost));
     }

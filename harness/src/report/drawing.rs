@@ -37,7 +37,7 @@ pub fn draw(named: &[Pages], rows: &[Row<'_>]) -> Vec<String> {
             .map(|cell| window.cell(cell, &row.told))
             .collect();
         let remark = if row.told.iter().any(is_everything) {
-            "  everything"
+            "  whole mm"
         } else {
             ""
         };
@@ -46,7 +46,7 @@ pub fn draw(named: &[Pages], rows: &[Row<'_>]) -> Vec<String> {
     if window.pages_per_cell > 1 {
         let per_cell = window.pages_per_cell;
         lines.push(format!(
-            "{:width$}  (a cell is {per_cell} pages; ▒ is partly told)",
+            "{:width$}  (a cell is {per_cell} pages; ▒ is partly notified)",
             ""
         ));
     }
@@ -192,7 +192,7 @@ mod tests {
                 end: u64::MAX,
             }],
         }];
-        assert_eq!(draw(&[named(0, 1)], &rows)[1], "k  ███  everything");
+        assert_eq!(draw(&[named(0, 1)], &rows)[1], "k  ███  whole mm");
         assert!(draw(&[], &rows).is_empty());
     }
 }

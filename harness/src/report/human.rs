@@ -230,11 +230,11 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
     let colour = match class {
         Class::Same => style::GREEN,
         Class::Calls | Class::CouldNotRun => style::YELLOW,
-        Class::Told => style::RED,
+        Class::Notifications => style::RED,
     };
     let scenario = &comparison.scenario;
     let mut page = Page::new(style);
-    let name = page.coloured(colour, &format!("{:<14}", class.name()));
+    let name = page.coloured(colour, &format!("{:<20}", class.name()));
     page.line(format!("{name} {}", scenario.path.display()));
     let [one, other] = names;
     if !comparison.diff.steps.is_empty() {

@@ -12,7 +12,7 @@ pub(super) fn call_in_a_line(scenario: &Scenario, call: &ObservedCall) -> String
     let effects = call.effects.iter();
     let effects: Vec<String> = effects.map(|effect| text::effect(effect, &name)).collect();
     match effects.is_empty() {
-        true => format!("{entry}: nothing told"),
+        true => format!("{entry}: no notification"),
         false => format!("{entry}: {}", effects.join(", ")),
     }
 }

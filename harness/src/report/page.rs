@@ -225,7 +225,7 @@ impl<'a> Page<'a> {
         let nearest = &hint.releases[1];
         let more = match hint.more {
             0 => String::new(),
-            more => format!(" and {more} more (tlbdiff drift tells them all)"),
+            more => format!(" and {more} more (tlbdiff drift lists them all)"),
         };
         let functions = hint.functions.join(", ");
         let line = match &hint.why_not {
@@ -330,7 +330,7 @@ impl<'a> Page<'a> {
             return;
         }
         calls.sort();
-        self.line("    the kernel calls behind it, by their number in the trace:");
+        self.line("    the calls of the kernel, by their number in the trace:");
         for (seq, line) in calls.iter().take(4 * SHOWN) {
             self.line(format!("      #{seq} {line}"));
         }
@@ -347,7 +347,7 @@ impl<'a> Page<'a> {
             };
             let step = text::title(&verdict.scenario, lost.step);
             self.line(format!(
-                "    {}pages {} lost their mapping, a right or their frame in step {step}, and secondary MMUs were not told {side}",
+                "    {}pages {} lost their mapping, a right or their frame in step {step}, and secondary MMUs were not notified {side}",
                 text::whose(&verdict.scenario, Some(lost.mm)),
                 text::range(lost.pages)
             ));

@@ -42,7 +42,7 @@ pub(super) fn of_outcome(outcome: Outcome) -> anstyle::Style {
         | Outcome::SnapshotNew => YELLOW,
         Outcome::SnapshotChanged
         | Outcome::Varies
-        | Outcome::FindingGone
+        | Outcome::NotReproduced
         | Outcome::Differs
         | Outcome::Unsafe
         | Outcome::ProgramCorrupted

@@ -51,7 +51,7 @@ fn step(mms: &[String], step: &line::Step) -> Markup {
             @if lanes.iter().any(|lane| !lane.told.is_empty()) {
                 (draw(named.collect(), &lanes))
             } @else {
-                span.dim { " – nobody was told anything" }
+                span.dim { " – no notification" }
             }
         }
     }
@@ -189,7 +189,7 @@ fn lane(window: &Window, lane: &Lane, row: u64) -> Markup {
             @let (x, width) = window.bar(*extent);
             rect class=(lane.class) x=(x) y=(y) width=(width) height=(BAR) {
                 @match extent {
-                    Extent::Everything => title { "everything" },
+                    Extent::Everything => title { "whole mm" },
                     Extent::Pages(start, end) => title { "[" (start) "," (end) ")" },
                 }
             }
@@ -269,7 +269,7 @@ mod tests {
             "munmap [4,6)",
             "class=\"model\"",
             "[4,6)",
-            "everything",
+            "whole mm",
             "class=\"lost\"",
         ] {
             assert!(drawn.contains(part), "{part} in {drawn}");
@@ -284,7 +284,7 @@ mod tests {
             ..line::Step::default()
         };
         let drawn = self::step(&["subject".to_owned()], &step).into_string();
-        assert!(drawn.contains("nobody was told") && !drawn.contains("<svg"));
+        assert!(drawn.contains("no notification") && !drawn.contains("<svg"));
         assert!(drawn.contains("&lt;a&gt;"));
     }
 }

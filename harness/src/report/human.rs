@@ -234,7 +234,7 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
     };
     let scenario = &comparison.scenario;
     let mut page = Page::new(style);
-    let name = page.coloured(colour, &format!("{:<20}", class.name()));
+    let name = page.coloured(colour, &format!("{:<21}", class.name()));
     page.line(format!("{name} {}", scenario.path.display()));
     let [one, other] = names;
     if !comparison.diff.steps.is_empty() {

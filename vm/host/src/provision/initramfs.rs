@@ -2,10 +2,12 @@
 //! The guest's root file system: the agent, the module, and places to mount.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
+use cpio::newc::{Builder, ModeFileType, trailer};
+
 use super::context::Provision;
-use super::cpio::Cpio;
 use super::module;
 use crate::error::VmError;
 
@@ -25,23 +27,76 @@ pub(super) fn ensure(
     let stage = provision.stage("initramfs")?;
     let partial = provision.cache.begin("initramfs", key)?;
     let read = |path: &Path| fs::read(path).map_err(VmError::io("read", path));
-    let archive = pack(&read(agent)?, &read(module)?);
     let path = partial.path().join(NAME);
+    let archive = pack(&read(agent)?, &read(module)?).map_err(VmError::io("write", &path))?;
     fs::write(&path, &archive).map_err(VmError::io("write", &path))?;
     partial.finish()?;
     stage.done(&format!("{} KiB", archive.len() / 1024));
     Ok(())
 }
 
-fn pack(agent: &[u8], module: &[u8]) -> Vec<u8> {
-    let mut cpio = Cpio::default();
-    for directory in ["dev", "proc", "sys", "sys/fs", "tmp"] {
-        cpio.directory(directory);
+/// With fixed times and owners: the same files make the same archive.
+fn pack(agent: &[u8], module: &[u8]) -> io::Result<Vec<u8>> {
+    let mut archive = Vec::new();
+    for name in ["dev", "proc", "sys", "sys/fs", "tmp"] {
+        let directory = Builder::new(name).mode(0o755).nlink(2);
+        add(&mut archive, directory, ModeFileType::Directory, &[])?;
     }
     // The kernel gives these to init before any file system is mounted.
-    cpio.character_device("dev/console", 5, 1);
-    cpio.character_device("dev/null", 1, 3);
-    cpio.file("init", 0o755, agent);
-    cpio.file(module::NAME, 0o644, module);
-    cpio.finish()
+    for (name, major, minor) in [("dev/console", 5, 1), ("dev/null", 1, 3)] {
+        let device = Builder::new(name).mode(0o600);
+        let device = device.rdev_major(major).rdev_minor(minor);
+        add(&mut archive, device, ModeFileType::Char, &[])?;
+    }
+    for (name, mode, content) in [("init", 0o755, agent), (module::NAME, 0o644, module)] {
+        let file = Builder::new(name).mode(mode);
+        add(&mut archive, file, ModeFileType::Regular, content)?;
+    }
+    trailer(archive)
+}
+
+fn add(to: &mut Vec<u8>, entry: Builder, kind: ModeFileType, content: &[u8]) -> io::Result<()> {
+    let size = u32::try_from(content.len()).map_err(io::Error::other)?;
+    let mut entry = entry.set_mode_file_type(kind).write(to, size);
+    entry.write_all(content)?;
+    entry.finish().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpio::newc::Reader;
+
+    #[test]
+    fn all_that_init_needs_is_in_it() {
+        let archive = pack(b"#!/bin/true\n", b"12345").unwrap();
+        assert_eq!(archive, pack(b"#!/bin/true\n", b"12345").unwrap());
+        let mut entries = Vec::new();
+        let mut rest = archive.as_slice();
+        loop {
+            let mut reader = Reader::new(rest).unwrap();
+            let entry = reader.entry();
+            if entry.is_trailer() {
+                break;
+            }
+            let device = (entry.rdev_major(), entry.rdev_minor());
+            let (name, mode) = (entry.name().to_owned(), entry.mode());
+            let mut content = Vec::new();
+            io::copy(&mut reader, &mut content).unwrap();
+            entries.push((name, mode, device, content.len()));
+            rest = reader.finish().unwrap();
+        }
+        let has = |name: &str, mode, device, size| {
+            let wanted = (name.to_owned(), mode, device, size);
+            assert!(
+                entries.contains(&wanted),
+                "{wanted:?} is not in {entries:?}"
+            );
+        };
+        has("sys/fs", 0o040_755, (0, 0), 0);
+        has("dev/console", 0o020_600, (5, 1), 0);
+        has("dev/null", 0o020_600, (1, 3), 0);
+        has("init", 0o100_755, (0, 0), 12);
+        has(module::NAME, 0o100_644, (0, 0), 5);
+    }
 }

@@ -5,7 +5,6 @@
 mod agent;
 mod apt;
 mod context;
-mod cpio;
 mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kbuild;

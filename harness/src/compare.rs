@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Two kernels against each other: what each tells secondary MMUs in the same
+//! Two kernels against each other: what each notifies secondary MMUs of in the same
 //! scenarios. The model of the mm core is not asked; layer 1 is checked for each.
 
 use crate::backend::Backend;

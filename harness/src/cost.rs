@@ -42,7 +42,7 @@ pub struct StepCost {
     pub step: usize,
     /// Its kind.
     pub operation: String,
-    /// How often secondary MMUs were told.
+    /// How often secondary MMUs were notified.
     pub notifications: u64,
     /// What was counted, in the order of [`SUBSCRIBERS`].
     pub counts: [Count; SUBSCRIBERS.len()],
@@ -155,11 +155,11 @@ pub struct OperationCost {
     pub operation: String,
     /// How many steps that is.
     pub steps: usize,
-    /// How often secondary MMUs were told in them.
+    /// How often secondary MMUs were notified in them.
     pub notifications: u64,
     /// In what the rest is given.
     pub unit: Unit,
-    /// What a step costs that nobody is told of.
+    /// What a step costs that nobody is notified of.
     pub step: f64,
     /// What a notification costs more with one subscriber than with none.
     pub first: f64,

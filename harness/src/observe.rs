@@ -58,7 +58,7 @@ pub struct RangeEvent {
 }
 
 impl Observation {
-    /// What secondary MMUs were told in a step, of which mm; none for one that is none of
+    /// What secondary MMUs were notified of in a step, of which mm; none for one that is none of
     /// the scenario's.
     pub fn told(&self, step: usize) -> Vec<(Option<MmId>, Range)> {
         let calls = self
@@ -158,7 +158,7 @@ impl Observer {
 }
 
 /// Which mms are the scenario's, and until when: what follows a release concerns
-/// the replaying program's own memory as well, and nobody is told of it.
+/// the replaying program's own memory as well, and nobody is notified of it.
 struct Mms<'a> {
     report: &'a Report,
     released: HashMap<u64, u64>,
@@ -185,7 +185,7 @@ impl<'a> Mms<'a> {
         self.report.mms.iter().position(|mm| *mm == record.mm)
     }
 
-    /// A call that is the scenario's business: it is about an mm of the scenario or tells
+    /// A call that is the scenario's business: it is about an mm of the scenario or notifies
     /// of one. A batch has no mm and belongs to whichever actor flushes it.
     fn observed(&self, call: &TracedCall, harts: u32) -> Option<ObservedCall> {
         let mm = self.of(&call.record);
@@ -243,7 +243,7 @@ fn release(record: &Record, mm: usize) -> ObservedCall {
     }
 }
 
-/// What flushes the kernel's own memory does not, unless it tells of a process's.
+/// What flushes the kernel's own memory does not, unless it notifies of a process's.
 fn concerns_a_process(call: &TracedCall) -> bool {
     let kernels = matches!(
         call.record.kind,
@@ -276,7 +276,7 @@ fn by_the_scenarios_harts(effect: Effect, harts: u32) -> Effect {
 }
 
 impl ObservedCall {
-    /// Its arguments, or what it told, touch the arena. A call for another
+    /// Its arguments, or what it notified, touch the arena. A call for another
     /// part of an actor (its stack, its data) is noise of the replay.
     fn concerns_arena(&self) -> bool {
         let told = told(self.mm, self.entry, &self.effects).map(|(_, range)| range);

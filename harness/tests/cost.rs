@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What notifications cost, on the guest: the same each time, more with more subscribers,
-//! and nothing where nobody is told anything.
+//! and nothing where nobody is notified.
 
 mod common;
 
@@ -66,7 +66,7 @@ fn costs_are_the_same_each_time_and_grow_with_subscribers() {
         let counts = &middle["steps"][place]["instructions"];
         serde_json::from_value(counts.clone()).expect("numbers")
     };
-    // mmap tells nobody: subscribers make no difference but that of an allocator's mood.
+    // mmap notifies nobody: subscribers make no difference but that of an allocator's mood.
     let (mmap, munmap) = (step(0), step(2));
     assert_eq!(middle["steps"][0]["notifications"], 0);
     assert_eq!(middle["steps"][2]["notifications"], 1);

@@ -193,7 +193,7 @@ fn a_model_that_was_not_read_for_a_release_says_what_may_explain_it_and_accuses_
     ] {
         assert!(told.contains(wanted), "no {wanted} in {told}");
     }
-    // One that tells nobody would be unsafe, if the model spoke for it.
+    // One that notifies nobody would be unsafe, if the model spoke for it.
     let (outcome, told) = not_read(PREPATCH, "munmap/middle.yaml");
     assert_eq!(outcome, Outcome::ModelNotRead, "{told}");
     assert!(told.contains("perhaps unsafe"), "{told}");

@@ -133,7 +133,7 @@ pub enum Entry {
     /// `arch_flush_tlb_batched_pending(mm)`.
     ArchFlushTlbBatchedPending,
     /// No entry into the file, but the end of all: `mmu_notifier_release(mm)`. The mm
-    /// goes, secondary MMUs drop all of it, and of what follows they are not told.
+    /// goes, secondary MMUs drop all of it, and of what follows they are not notified.
     Release,
 }
 
@@ -146,10 +146,10 @@ pub enum Effect {
     Fence(Fence),
 }
 
-/// Whose secondary MMUs a notification tells.
+/// Whose secondary MMUs a notification reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Those of the mm that the call is about: `tlbflush.c` tells no other.
+    /// Those of the mm that the call is about: `tlbflush.c` notifies no other.
     Own,
     /// Those of another mm, as a broken kernel may do; by the number that whoever saw it has
     /// for that mm, if it has one.

@@ -281,7 +281,7 @@ pub struct Mm {
     pub locked_vm: u64,
     /// `tlb_flush_pending`: how many mmu_gathers are at work.
     pub tlb_flush_pending: u32,
-    /// `mmu_notifier_release()` is over: nobody is told of anything any more.
+    /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
     pub released: bool,
 }
 

@@ -6,10 +6,10 @@
 pub struct Profile {
     /// Its name, as `--model-profile` takes it.
     pub name: &'static str,
-    /// `__flush_tlb_range()` and `arch_tlbbatch_add_pending()` tell secondary MMUs (commit
+    /// `__flush_tlb_range()` and `arch_tlbbatch_add_pending()` notify secondary MMUs (commit
     /// d9be2b9b6049).
     pub notifies_secondary: bool,
-    /// `__flush_tlb_range()` tells secondary MMUs where the cpumask is empty, too: the
+    /// `__flush_tlb_range()` notifies secondary MMUs where the cpumask is empty, too: the
     /// fix of scenarios/findings/empty-cpumask.md.
     pub tells_with_empty_cpumask: bool,
     /// `arch_tlbbatch_add_pending()` is given a range and not a page ("mm: support
@@ -80,7 +80,7 @@ pub struct Profile {
     /// `__discard_anon_folio_pmd_locked()` and `try_to_unmap_one()` ("mm: set folio swapbacked
     /// iff folios are dirty in try_to_unmap_one"); else it is split.
     pub keeps_lazyfree_pmd: bool,
-    /// Reclaim tells of the PTEs of a lazyfree huge page in one range: `try_to_unmap_one()`
+    /// Reclaim notifies of the PTEs of a lazyfree huge page in one range: `try_to_unmap_one()`
     /// ("mm: support batched
     /// unmap for lazyfree large folios during reclamation").
     pub unmaps_lazyfree_in_batches: bool,

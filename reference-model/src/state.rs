@@ -139,7 +139,7 @@ impl Kernel<'_> {
     }
 
     /// Enters `tlbflush.c` and notes what it does. Of an mm that was released
-    /// nobody is told any more, and its end is nothing that a scenario looks at.
+    /// nobody is notified any more, and its end is nothing that a scenario looks at.
     pub fn enter(&mut self, entry: Entry) {
         let batch = entry == Entry::ArchTlbbatchFlush;
         if self.mm.released && !batch {

@@ -28,8 +28,8 @@ const POPULATE_WRITE: i32 = 23;
 const GUARD_INSTALL: i32 = 102;
 const GUARD_REMOVE: i32 = 103;
 
-/// Unmapping tells of what was mapped; when the last page goes, its page table
-/// goes too, and the whole mm is told.
+/// Unmapping notifies of what was mapped; when the last page goes, its page table
+/// goes too, and the whole mm is notified.
 #[test]
 fn a_hole_then_the_rest() {
     check(&[
@@ -82,7 +82,7 @@ fn a_pending_batch_is_paid_by_whoever_comes_next() {
     ]);
 }
 
-/// Rights given back are told like rights taken.
+/// Rights given back are notified like rights taken.
 #[test]
 fn mprotect_tells_both_ways() {
     check(&[

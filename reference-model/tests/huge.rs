@@ -39,7 +39,7 @@ fn whole() {
     check_both(&[(unmap(0, 1024), "range 0-512 mm")]);
 }
 
-/// `__split_huge_pmd()` tells of all of the huge page before its part is dealt with.
+/// `__split_huge_pmd()` notifies of all of the huge page before its part is dealt with.
 #[test]
 fn in_part() {
     check_both(&[
@@ -75,7 +75,7 @@ fn aging() {
 }
 
 /// MADV_COLD of a part makes small pages of a huge one. Where PTEs map it, migration
-/// entries take their place and each is told; the entries forget what was young.
+/// entries take their place and each is notified; the entries forget what was young.
 #[test]
 fn made_small() {
     check_both(&[(advise(0, 100, COLD), "pmd 0-512")]);
@@ -134,7 +134,7 @@ fn collapsing() {
 }
 
 /// `do_huge_pmd_wp_page()`: who is not alone with a huge page splits its PMD and copies
-/// one page; who is alone again takes it back, which tells of its first page only.
+/// one page; who is alone again takes it back, which notifies of its first page only.
 #[test]
 fn written_to_after_a_fork() {
     let actor = |kind| Actor { kind, hart: 1 };

@@ -104,7 +104,7 @@ fn told(step: &StepPrediction) -> Vec<Range> {
         .collect()
 }
 
-/// Where a step may tell of; none where it may be anywhere.
+/// Where a step may notify of; none where it may be anywhere.
 fn reach(op: &Op) -> Option<Range> {
     match *op {
         // Reclaim takes what it finds. A hole punched in a file is a hole in

@@ -148,7 +148,7 @@ fn shared_pages_mapped_twice() {
     );
 }
 
-/// No TLB can hold a page without rights, so reclaim has nothing to tell of
+/// No TLB can hold a page without rights, so reclaim has nothing to notify of
 /// it; but within MADV_PAGEOUT's own mmu_gather the kernel cannot be sure.
 #[test]
 fn pages_without_rights() {
@@ -175,7 +175,7 @@ fn locked_pages_are_refused() {
     ]);
 }
 
-/// MADV_COLD tells of young pages only, and first makes up for reclaim's flush.
+/// MADV_COLD notifies of young pages only, and first makes up for reclaim's flush.
 #[test]
 fn cold_pages() {
     check(&[
@@ -190,7 +190,7 @@ fn cold_pages() {
 }
 
 /// Lazily freed pages go without swap and without a write between them; those
-/// that were written again are told, but stay, and belong to swap again.
+/// that were written again are notified, but stay, and belong to swap again.
 #[test]
 fn lazyfree_pages() {
     check(&[

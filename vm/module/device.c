@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tlbdiff: tells what arch/riscv/mm/tlbflush.c was asked to flush and what
- * secondary MMUs were told about it.
+ * tlbdiff: records what arch/riscv/mm/tlbflush.c was asked to flush and what
+ * secondary MMUs were notified of.
  *
  * Three sources feed one ring of fixed-size records in one global order:
  * a hook at the entry of each function of tlbflush.c (and of the SBI remote
@@ -18,7 +18,7 @@
  * - The local sfence.vma is inline assembly and out of any hook's sight.
  * - An entry is recorded for every mm of the machine, a notification for
  *   attached ones only (TLBDIFF_F_ATTACHED).
- * - After TLBDIFF_RELEASE nobody is told about that mm any more: the core
+ * - After TLBDIFF_RELEASE nobody is notified about that mm any more: the core
  *   drops all notifiers before it unmaps the last pages.
  *
  * Everything that a trace needs hangs on the open file.
@@ -369,6 +369,6 @@ static void __exit tlbdiff_exit(void)
 module_init(tlbdiff_init);
 module_exit(tlbdiff_exit);
 
-MODULE_DESCRIPTION("Traces TLB flushes and what secondary MMUs are told");
+MODULE_DESCRIPTION("Traces TLB flushes and what secondary MMUs are notified of");
 MODULE_LICENSE("GPL");
 MODULE_INFO(test, "Y");

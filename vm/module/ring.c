@@ -140,7 +140,7 @@ void __kprobes ring_fill_mm(struct tlbdiff_record *rec, struct mm_struct *mm)
 	rec->asid = cntx2asid(atomic_long_read(&mm->context.id));
 }
 
-/* Nobody is told about @mm from now on. */
+/* Nobody is notified about @mm from now on. */
 void ring_mm_released(struct mm_struct *mm)
 {
 	struct tlbdiff_mm *tmm;

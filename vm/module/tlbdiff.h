@@ -7,7 +7,7 @@
  * device.c	/dev/tlbdiff: system calls, loading, unloading
  * hooks.c	entries of functions, into the ring
  * probe.c	how a function's entry is hooked
- * notifiers.c	what the attached mms' notifiers are told, into the ring
+ * notifiers.c	what the attached mms' notifiers get, into the ring
  * ring.c	the records, their order, and the numbers of the mms
  * still.c	the kernel's timers, kept out of the steps
  */

@@ -21,7 +21,7 @@
 #define TLBDIFF_ABI_VERSION	6
 #define TLBDIFF_DEVICE		"tlbdiff"
 
-/* What a record tells. Numbers are never reused. */
+/* What a record is about. Numbers are never reused. */
 enum tlbdiff_kind {
 	TLBDIFF_MARK				= 1,
 	TLBDIFF_NOTIFY				= 2,	/* arch_invalidate_secondary_tlbs */

@@ -60,7 +60,7 @@ pub fn model_told(step: &StepPrediction) -> Vec<(Option<MmId>, Range)> {
         .collect()
 }
 
-/// All pages that lost something, untold by the sides given.
+/// All pages that lost something, not notified by the sides given.
 pub fn uncovered(
     prediction: &Prediction,
     observation: &Observation,

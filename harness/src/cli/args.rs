@@ -10,8 +10,8 @@ use std::str::FromStr;
 use vm::boards::Place;
 use vm::guest::CpuFeatures;
 
-/// Tells, for sequences of memory operations on RISC-V Linux, what the kernel
-/// told secondary MMUs, what it should have told them, and where the two differ.
+/// Finds where Linux on RISC-V does not notify secondary MMUs as it should: runs the same memory
+/// operations on a real kernel and on a model of it, and says where the two differ.
 #[derive(Debug, Parser)]
 #[command(
     name = "tlbdiff",
@@ -42,7 +42,7 @@ share/tlbdiff beside the program's folder bin, else the checkout that it was bui
 pub enum Command {
     /// Run scenarios on a kernel and on the model, and compare (what `tlbdiff PATH…` does)
     Run(RunArgs),
-    /// Say what two kernels tell secondary MMUs differently
+    /// Say which notifications of two kernels differ
     Compare(CompareArgs),
     /// Say what changed between two kernels of what the model mirrors
     Drift(DriftArgs),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The arena as a row of cells for each side: what secondary MMUs were told in a step.
+//! The arena as a row of cells for each side: what secondary MMUs were notified of in a step.
 //!
 //! ```text
 //!           0   4 6         16
@@ -17,7 +17,7 @@ const CELLS: u64 = 64;
 pub struct Row<'a> {
     /// Whose.
     pub name: &'a str,
-    /// What it told.
+    /// What it notified of.
     pub told: Vec<Range>,
 }
 
@@ -84,7 +84,7 @@ struct Window {
 impl Window {
     fn around(spans: impl Iterator<Item = (u64, u64)>) -> Option<Window> {
         let (first, last) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
-        // A little of what is around shows that it was not told.
+        // A little of what is around shows that it was not notified.
         let (first, last) = (first.saturating_sub(2), (last + 2).min(ARENA_PAGES));
         let pages_per_cell = (last - first).div_ceil(CELLS).max(1);
         Some(Window {

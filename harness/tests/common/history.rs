@@ -75,12 +75,12 @@ impl History {
         })
     }
 
-    /// Pages are told.
+    /// Pages are notified.
     pub fn notify(self, first: u64, last: u64) -> History {
         self.add(Kind::Notify, page(first), page(last), |_| ())
     }
 
-    /// The whole address space is told.
+    /// The whole address space is notified.
     pub fn notify_everything(self) -> History {
         self.add(Kind::Notify, 0, u64::MAX, |_| ())
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/mmu_gather.c`, with the headers that go with it: what is unmapped is collected, told in
+//! `mm/mmu_gather.c`, with the headers that go with it: what is unmapped is collected, notified in
 //! one flush, and freed after it.
 
 use crate::api::{Entry, PAGE_SIZE};
@@ -223,7 +223,7 @@ fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
 
 /// `tlb_flush()` (`arch/riscv/include/asm/tlb.h`)
 fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
-    // A gather for all of an mm (`fullmm`) is exit_mmap()'s, of which nobody is told.
+    // A gather for all of an mm (`fullmm`) is exit_mmap()'s, of which nobody is notified.
     if tlb.freed_tables {
         k.enter(Entry::FlushTlbMm);
     } else {

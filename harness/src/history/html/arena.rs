@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The steps of a scenario, each with the arena: what model and kernel told secondary
+//! The steps of a scenario, each with the arena: what model and kernel notified secondary
 //! MMUs, and which pages were lost.
 
 use crate::report::line;
@@ -16,7 +16,7 @@ const LANE: u64 = 16;
 const BAR: u64 = 12;
 /// Room for a number on the axis.
 const NUMBER: u64 = 40;
-/// Pages around those that are named show what was not told.
+/// Pages around those that are named show what was not notified.
 const AROUND: u64 = 2;
 
 /// A range in pages of the arena, or all of an address space.
@@ -57,7 +57,7 @@ fn step(mms: &[String], step: &line::Step) -> Markup {
     }
 }
 
-/// Both sides of each mm of which something was told or lost.
+/// Both sides of each mm of which something was notified or lost.
 fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
     let model = step.model.as_ref();
     let kernel = step.kernel.as_ref();
@@ -99,7 +99,7 @@ fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
     lanes
 }
 
-/// What a side told, each of the mm that the notification is about. Lines that were kept
+/// What a side notified, each of the mm that the notification is about. Lines that were kept
 /// earlier have not said so: it is the call's then.
 fn told(calls: &[line::Call]) -> Vec<(Option<u64>, Extent)> {
     let mut told = Vec::new();
@@ -144,7 +144,7 @@ impl Window {
         }
     }
 
-    /// Where a page begins; at least a unit wide is what is told.
+    /// Where a page begins; at least a unit wide is what is notified.
     fn x(&self, page: u64) -> u64 {
         let page = page.clamp(self.first, self.last) - self.first;
         LABELS + page * (WIDTH - LABELS - NUMBER) / (self.last - self.first).max(1)

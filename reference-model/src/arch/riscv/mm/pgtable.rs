@@ -8,7 +8,7 @@ use crate::state::Kernel;
 
 /// `ptep_set_access_flags()`: with Svvptc a changed
 /// entry is flushed through tlbflush.c; without, by the caller's
-/// `update_mmu_cache()`, which is a local fence that tells nobody. A huge PMD is
+/// `update_mmu_cache()`, which is a local fence that notifies nobody. A huge PMD is
 /// changed by the same function.
 pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
     let changed = k.pte(addr) != entry;

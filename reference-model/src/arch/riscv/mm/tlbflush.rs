@@ -195,7 +195,7 @@ impl Flush<'_> {
 
     /// `__flush_tlb_range()`. `mm` says whether one is passed; `asid` is `get_mm_asid(mm)`.
     ///
-    /// Note the order: an empty mask returns before secondary MMUs are told.
+    /// Note the order: an empty mask returns before secondary MMUs are notified.
     fn __flush_tlb_range(&mut self, mm: bool, cmask: u64, start: u64, size: u64, stride: u64) {
         let asid = if mm { self.get_mm_asid() } else { None };
 
@@ -280,7 +280,7 @@ impl Flush<'_> {
         self.__flush_tlb_range(true, self.context.cpumask, start, size, PUD_SIZE);
     }
 
-    /// `arch_tlbbatch_add_pending()`: tells unconditionally, and fences later.
+    /// `arch_tlbbatch_add_pending()`: notifies unconditionally, and fences later.
     fn arch_tlbbatch_add_pending(&mut self, start: u64, end: u64) {
         self.notify(start, end);
     }
@@ -290,7 +290,7 @@ impl Flush<'_> {
         self.flush_tlb_mm();
     }
 
-    /// `arch_tlbbatch_flush()`: the mask is the batch's, and no mm is told.
+    /// `arch_tlbbatch_flush()`: the mask is the batch's, and no mm is notified.
     fn arch_tlbbatch_flush(&mut self) {
         self.__flush_tlb_range(
             false,

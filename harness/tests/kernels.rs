@@ -134,7 +134,7 @@ fn a_kernel_that_is_no_longer_wrong_is_a_failure() {
 fn a_model_that_is_still_wrong_is_told_of_with_the_page() {
     let (outcome, told) = of_finding("noasid", &Profile::NOASID, FIXED);
     assert_eq!(outcome, Outcome::Unsafe, "{told}");
-    assert!(told.contains("by the model's own telling"), "{told}");
+    assert!(told.contains("by the model"), "{told}");
     assert!(told.contains("has to be revised"), "{told}");
 }
 

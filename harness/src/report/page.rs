@@ -342,7 +342,7 @@ impl<'a> Page<'a> {
     fn ranges(&mut self, verdict: &Verdict, uncovered: &[Uncovered]) {
         for lost in uncovered.iter().take(SHOWN) {
             let side = match lost.side {
-                Side::Model => "by the model either",
+                Side::Model => "by the model",
                 Side::Kernel => "by the kernel",
             };
             let step = text::title(&verdict.scenario, lost.step);

@@ -7,6 +7,7 @@ pub mod guest;
 mod kernel_log;
 pub mod recorded;
 
+use crate::device::Reached;
 use crate::finding::Finding;
 use crate::layer1::{Layer1, Layer1Verdict};
 use crate::observe::Observation;
@@ -63,6 +64,8 @@ pub struct Observed {
     pub traced: bool,
     /// What layer 1 says of every call in the trace.
     pub layer1: Layer1Verdict,
+    /// What a device could reach that it must not; none where that was not looked at.
+    pub device: Option<Vec<Reached>>,
     /// What the kernel complained of.
     pub complaints: Vec<Finding>,
 }

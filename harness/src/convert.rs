@@ -45,6 +45,7 @@ mod tests {
 
     const TRACED: Tracing = Tracing {
         on: true,
+        tables: false,
         subscribers: None,
         buffer_records: 0,
         keeps_all: false,

@@ -2,6 +2,7 @@
 //! What a check found: its outcome, a sentence why, and blocks that can be printed. Who prints
 //! knows the blocks and none of the checks.
 
+use crate::device::Reached;
 use crate::diff::Diff;
 use crate::layer1::Layer1Difference;
 use crate::outcome::Outcome;
@@ -45,6 +46,8 @@ pub enum Block {
     },
     /// Pages of which secondary MMUs were not notified.
     Ranges(Vec<Uncovered>),
+    /// What a device could reach that it must not.
+    Reached(Vec<Reached>),
     /// What was seen, all of it.
     Seen(Seen),
     /// How often each result came, the most frequent first.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compare;
 pub mod convert;
 pub mod cost;
+pub mod device;
 pub mod diff;
 pub mod drift;
 pub mod event;

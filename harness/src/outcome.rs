@@ -49,8 +49,13 @@ pub enum Outcome {
     /// Repeated, it did not come to the same: what else was found was so in some runs only,
     /// or differently in each.
     Varies,
-    /// Pages lost their mapping, rights or frames, in steps in which the kernel did what the
-    /// model expects, and secondary MMUs were not told before the step ended.
+    /// A device's access is refused for good: it was not notified of a right that came.
+    Stuck,
+    /// Only a device that caches parts of larger pages reaches what it must not.
+    UnsafeByPieces,
+    /// A device reaches what it must not. Or pages lost their mapping, rights or frames, in
+    /// steps in which the kernel did what the model expects, and secondary MMUs were not
+    /// notified before the step ended.
     Unsafe,
     /// The program that replays the steps died of its own memory.
     ProgramCorrupted,
@@ -74,7 +79,7 @@ impl TryFrom<String> for Outcome {
 
 impl Outcome {
     /// All of them, the worst last.
-    pub const ALL: [Outcome; 13] = [
+    pub const ALL: [Outcome; 15] = [
         Outcome::Agree,
         Outcome::Skipped,
         Outcome::Known,
@@ -85,6 +90,8 @@ impl Outcome {
         Outcome::NotReproduced,
         Outcome::Differs,
         Outcome::Varies,
+        Outcome::Stuck,
+        Outcome::UnsafeByPieces,
         Outcome::Unsafe,
         Outcome::ProgramCorrupted,
         Outcome::KernelCrashed,
@@ -103,6 +110,8 @@ impl Outcome {
             Outcome::SnapshotChanged => "snapshot changed",
             Outcome::Varies => "varies",
             Outcome::Differs => "differs",
+            Outcome::Stuck => "stuck",
+            Outcome::UnsafeByPieces => "unsafe by pieces",
             Outcome::Unsafe => "unsafe",
             Outcome::ProgramCorrupted => "program corrupted",
             Outcome::KernelCrashed => "kernel crashed",
@@ -138,6 +147,8 @@ impl Outcome {
             | Outcome::Varies
             | Outcome::NotReproduced
             | Outcome::Differs
+            | Outcome::Stuck
+            | Outcome::UnsafeByPieces
             | Outcome::Unsafe
             | Outcome::ProgramCorrupted
             | Outcome::KernelCrashed => EXIT_FOUND,
@@ -205,6 +216,8 @@ impl Status {
             | Outcome::SnapshotChanged
             | Outcome::NotReproduced
             | Outcome::Differs
+            | Outcome::Stuck
+            | Outcome::UnsafeByPieces
             | Outcome::Unsafe
             | Outcome::ProgramCorrupted
             | Outcome::KernelCrashed => Status::Fail,

@@ -13,12 +13,14 @@
 //! Local fences are left out: no probe sees them, so they cannot be compared.
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
 
+use crate::device::Reached;
 use crate::scenario::{Scenario, describe::describe};
 use crate::steps::{Step, StepCall};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Unpredicted, Whose};
+use secondary_mmu::{Kept, Kind};
 
 /// Says what each step came to and did, a line each.
 pub fn steps(scenario: &Scenario, steps: &[Step]) -> String {
@@ -232,6 +234,55 @@ fn fence(fence: &Fence) -> String {
             )
         }
     }
+}
+
+/// What a device could reach that it must not, in a line.
+pub fn reached(scenario: &Scenario, reached: &Reached) -> String {
+    let Reached { kind, kept, .. } = reached;
+    let (pages, frame) = (range(reached.range), reached.frame);
+    let what = match (kind, kept) {
+        (Kind::Freed, _) => {
+            format!("pages {pages} are mapped to frames from {frame:#x}, which were given back")
+        }
+        (Kind::Walk, _) => {
+            format!("the table of pages {pages}, frame {frame:#x}, is referred to, which is gone")
+        }
+        (Kind::Stale, _) => format!(
+            "pages {pages} are mapped to frames from {frame:#x}, to which the page tables do not map them any more"
+        ),
+        (Kind::Right, Kept::Leaf { rights, .. }) => {
+            format!("pages {pages} have rights {rights}, of which the page tables took some back")
+        }
+        (Kind::Narrow, Kept::Leaf { rights, .. }) => {
+            format!("pages {pages} have rights {rights} alone, of which the page tables have more")
+        }
+        (Kind::Right | Kind::Narrow, Kept::Table { .. }) => format!("pages {pages}"),
+        (Kind::Dirty, _) => format!("pages {pages} are dirty, which the page tables have clean"),
+    };
+    let near = match reached.near {
+        Some(near) => {
+            let notified = range(Range {
+                start: near.start,
+                end: near.end,
+            });
+            format!(
+                "the last notification near was {notified} in step {}",
+                near.step + 1
+            )
+        }
+        None => "no notification came near".to_owned(),
+    };
+    let leaf = match kept {
+        Kept::Leaf { of, .. } if *of > 1 => format!(", of a leaf of {of} pages"),
+        Kept::Leaf { .. } | Kept::Table { .. } => String::new(),
+    };
+    format!(
+        "{}{}: {what}{leaf}: kept since step {}, wrong in step {}; {near}",
+        whose(scenario, Some(reached.mm)),
+        kind.name(),
+        reached.since + 1,
+        title(scenario, reached.step),
+    )
 }
 
 fn targets(harts: Option<u64>) -> String {

@@ -162,6 +162,10 @@ pub fn entry(record: &Record) -> Option<Entry> {
         | Kind::RangeStart
         | Kind::RangeEnd
         | Kind::Release
+        | Kind::Freed
+        | Kind::Tables
+        | Kind::Table
+        | Kind::Leaves
         | Kind::SbiRfence => return None,
     })
 }

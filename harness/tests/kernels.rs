@@ -64,6 +64,7 @@ impl Backend for As {
             observation: parse(scenario, text.trim_end()).expect("what is printed is read"),
             traced: false,
             layer1: layer1.finish(),
+            device: None,
             complaints: vec![],
         })
     }
@@ -224,6 +225,7 @@ impl Backend for Forgetful {
             observation: parse(scenario, &text).expect("what is printed is read"),
             traced: false,
             layer1: layer1.finish(),
+            device: None,
             complaints: vec![],
         })
     }

@@ -74,6 +74,7 @@ fn verdict(history: &History) -> Verdict {
         observation,
         traced: true,
         layer1,
+        device: None,
         complaints: Vec::new(),
     };
     let subject = Subject {

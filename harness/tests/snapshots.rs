@@ -50,6 +50,7 @@ impl Backend for Script {
             observation,
             traced: false,
             layer1: layer1.finish(),
+            device: None,
             complaints: vec![],
         })
     }

@@ -21,6 +21,9 @@
  * - After TLBDIFF_RELEASE nobody is notified about that mm any more: the core
  *   drops all notifiers before it unmaps the last pages.
  *
+ * - What page tables hold is recorded right after the mark that ends a step, of
+ *   all attached mms (tables.c); that a frame goes back, where it does (frames.c).
+ *
  * Everything that a trace needs hangs on the open file.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -207,6 +210,22 @@ static long ioctl_mark(const struct tlbdiff_mark __user *user)
 		local_flush_tlb_all();
 	still_step(!mark.phase);
 	ring_add(&rec, current->mm);
+	if (mark.phase)
+		tables_record();
+	return 0;
+}
+
+/* From the caller's mm on, all that attach are watched there. */
+static long ioctl_watch(const struct tlbdiff_watch __user *user)
+{
+	struct tlbdiff_watch watch;
+
+	if (copy_from_user(&watch, user, sizeof(watch)))
+		return -EFAULT;
+	if (watch.start > watch.end || watch.end > TASK_SIZE ||
+	    !PAGE_ALIGNED(watch.start) || !PAGE_ALIGNED(watch.end))
+		return -EINVAL;
+	tables_watch(watch.start, watch.end);
 	return 0;
 }
 
@@ -243,6 +262,8 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_count(user);
 	case TLBDIFF_IOC_DETACH:
 		return ioctl_detach();
+	case TLBDIFF_IOC_WATCH:
+		return ioctl_watch(user);
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:
@@ -306,6 +327,7 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 		return -EBUSY;
 
 	session.greeted = false;
+	tables_watch(0, 0);
 	session.missed_before = hooks_missed();
 	ring_reset();
 	return stream_open(inode, file);
@@ -362,6 +384,7 @@ static void __exit tlbdiff_exit(void)
 	misc_deregister(&tlbdiff_device);
 	still_remove();
 	hooks_remove();
+	frames_free();
 	notifiers_wait();
 	vfree(ring_replace(NULL, 0));
 }

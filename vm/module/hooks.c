@@ -221,21 +221,28 @@ int hooks_install(void)
 			return ret;
 		}
 	}
+	ret = frames_install();
+	if (ret) {
+		remove_first(ARRAY_SIZE(hooks));
+		return ret;
+	}
 	installed = true;
 	return 0;
 }
 
 void hooks_remove(void)
 {
-	if (installed)
+	if (installed) {
+		frames_remove();
 		remove_first(ARRAY_SIZE(hooks));
+	}
 	installed = false;
 }
 
 /* How many entries were not recorded, being made from another probe. */
 u64 hooks_missed(void)
 {
-	u64 missed = 0;
+	u64 missed = frames_missed();
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)

@@ -149,7 +149,7 @@ void ring_mm_released(struct mm_struct *mm)
 	flags = ring_lock();
 	tmm = ring_find_mm(mm);
 	if (tmm) {
-		tmm->released = true;
+		WRITE_ONCE(tmm->released, true);
 		ring.attached--;
 	}
 	ring_unlock(flags);
@@ -269,6 +269,18 @@ void ring_add_mm(struct tlbdiff_mm *tmm)
 	hash_add(ring.mms, &tmm->node, (unsigned long)tmm->mm);
 	ring.attached++;
 	ring_unlock(flags);
+}
+
+/* Those that are not released; as above. @fn may sleep. */
+void ring_for_each_mm(void (*fn)(struct mm_struct *mm))
+{
+	struct tlbdiff_mm *tmm;
+	int bucket;
+
+	hash_for_each(ring.mms, bucket, tmm, node) {
+		if (!READ_ONCE(tmm->released))
+			fn(tmm->mm);
+	}
 }
 
 /* Takes @mm, or any one, out of the table; NULL when there is none. */

@@ -5,11 +5,13 @@
  * count.c	what a step costs with so many subscribers
  * counters.c	the harts' counters
  * device.c	/dev/tlbdiff: system calls, loading, unloading
+ * frames.c	page frames that are given back, into the ring
  * hooks.c	entries of functions, into the ring
  * probe.c	how a function's entry is hooked
  * notifiers.c	what the attached mms' notifiers get, into the ring
  * ring.c	the records, their order, and the numbers of the mms
  * still.c	the kernel's timers, kept out of the steps
+ * tables.c	what page tables hold, into the ring
  */
 #ifndef TLBDIFF_H
 #define TLBDIFF_H
@@ -62,6 +64,7 @@ void ring_await_room(long ticks);
 bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm);
+void ring_for_each_mm(void (*fn)(struct mm_struct *mm));
 
 /* A callback of the function tracer has the function's arguments. */
 #if defined(CONFIG_FUNCTION_TRACER) && \
@@ -99,6 +102,16 @@ struct tlbdiff_probe {
 int probe_install(struct tlbdiff_probe *probe);
 void probes_remove(struct tlbdiff_probe **probes, size_t count);
 u64 probe_missed(const struct tlbdiff_probe *probe);
+
+int frames_install(void);
+void frames_remove(void);
+u64 frames_missed(void);
+void frames_note(unsigned long pfn, unsigned long count);
+void frames_forget(void);
+void frames_free(void);
+
+void tables_watch(unsigned long start, unsigned long end);
+void tables_record(void);
 
 int hooks_install(void);
 void hooks_remove(void);

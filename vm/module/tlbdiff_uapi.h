@@ -4,7 +4,7 @@
  * agent's mirror of this file is vm/protocol/src/uapi.rs, which a test compares.
  *
  * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
- * for its own mm, START, MARKs between the steps, STOP, read() until it
+ * for its own mm, WATCH where page tables are of interest, START, MARKs between the steps, STOP, read() until it
  * returns 0, close. Who ends after STOP may say DETACH before. Closing the
  * last descriptor of the open file undoes all.
  *
@@ -18,7 +18,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	6
+#define TLBDIFF_ABI_VERSION	7
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -29,6 +29,10 @@ enum tlbdiff_kind {
 	TLBDIFF_RANGE_END			= 4,	/* invalidate_range_end */
 	TLBDIFF_RELEASE				= 5,	/* the mm is going away */
 	TLBDIFF_SBI_RFENCE			= 6,	/* sbi_remote_sfence_vma_asid */
+	TLBDIFF_FREED				= 7,	/* page frames were given back */
+	TLBDIFF_TABLES				= 8,	/* of an mm, what follows; or the end */
+	TLBDIFF_TABLE				= 9,	/* an entry that refers to a table */
+	TLBDIFF_LEAVES				= 10,	/* leaf entries of one kind */
 
 	/* Entries into arch/riscv/mm/tlbflush.c. */
 	TLBDIFF_FLUSH_TLB_ALL			= 16,
@@ -47,6 +51,8 @@ enum tlbdiff_kind {
 #define TLBDIFF_F_ATTACHED	0x1u	/* this mm's notifications are traced */
 #define TLBDIFF_F_HUGETLB	0x4u	/* FLUSH_TLB_RANGE: the vma is hugetlb */
 #define TLBDIFF_F_ALL_HARTS	0x8u	/* SBI_RFENCE: cpu_mask was NULL */
+#define TLBDIFF_F_POOL		0x10u	/* FREED: to hugetlb's pool */
+#define TLBDIFF_F_SAME_FRAME	0x20u	/* LEAVES: all have the frame of the first */
 
 /*
  * One record: 80 bytes, little-endian.
@@ -56,6 +62,13 @@ enum tlbdiff_kind {
  * NOTIFY		start	end		0		mm_cpumask	ASID
  * RANGE_START/END	start	end		event type	mm_cpumask	ASID
  * SBI_RFENCE		start	start + size	size		target mask	asid as passed
+ * FREED		start	end		0		0		0
+ *	(physical addresses)
+ * TABLES		start	end		0 begin, 1 end	0		0
+ * TABLE		start	end		the entry	0		0
+ *	(of what it translates)
+ * LEAVES		start	end		the first entry	bytes of each	0
+ *	(each next one has the next frame; entries without A and RSW)
  * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
  * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
  * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID
@@ -117,6 +130,12 @@ struct tlbdiff_status {
 	__u64 attached;		/* mms attached now */
 };
 
+/* Bytes, whole pages. Empty: nothing is watched. */
+struct tlbdiff_watch {
+	__u64 start;
+	__u64 end;
+};
+
 /* COUNT: in phase 1, what was counted since phase 0; 0 for what does not count. */
 struct tlbdiff_count {
 	__u64 phase;		/* in: 0 begin, 1 end */
@@ -139,5 +158,10 @@ struct tlbdiff_count {
 #define TLBDIFF_IOC_COUNT	_IOWR('t', 8, struct tlbdiff_count)
 /* The caller's mm again: its end need not wait for notifiers to return. */
 #define TLBDIFF_IOC_DETACH	_IO('t', 9)
+/*
+ * After each step: what the attached mms' page tables hold there. And whatever of
+ * the frames that they were seen to refer to is given back.
+ */
+#define TLBDIFF_IOC_WATCH	_IOW('t', 10, struct tlbdiff_watch)
 
 #endif

@@ -3,6 +3,7 @@
 
 use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
+use crate::device::Device;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
@@ -165,11 +166,15 @@ fn observe_once(
 ) -> Result<Observed, Finding> {
     let mut calls = Calls::default();
     let mut observer = Observer::default();
+    let mut device = Device::default();
     let mut taken = 0;
     let mut in_order = true;
     let report = replay(&mut |record| {
         in_order &= record.seq == taken;
         taken += 1;
+        if device.push(&record) {
+            return;
+        }
         calls.push(record, &mut |traced| {
             layer1.push(&traced);
             observer.push(&traced);
@@ -194,6 +199,7 @@ fn observe_once(
         observation: observer.finish(&report, system.harts),
         traced: true,
         layer1: layer1.finish(),
+        device: device.finish(&report),
         complaints: complaint.into_iter().collect(),
     })
 }

@@ -37,6 +37,7 @@ impl Backend for Recorded {
             observation,
             traced: false,
             layer1: layer1.finish(),
+            device: None,
             complaints: Vec::new(),
         })
     }

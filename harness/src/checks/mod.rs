@@ -4,6 +4,7 @@
 
 pub mod case;
 mod coverage;
+mod device;
 mod kernel;
 mod known;
 mod layer1;
@@ -24,6 +25,7 @@ pub const CHECKS: &[Check] = &[
     layer1::CHECK,
     layer2::CHECK,
     coverage::CHECK,
+    device::CHECK,
     known::CHECK,
     snapshot::CHECK,
 ];

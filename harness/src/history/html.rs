@@ -171,6 +171,8 @@ fn sign(outcome: Outcome) -> &'static str {
         Outcome::Varies => "~",
         Outcome::NotReproduced => "g",
         Outcome::Differs => "D",
+        Outcome::Stuck => "s",
+        Outcome::UnsafeByPieces => "P",
         Outcome::Unsafe => "U",
         Outcome::ProgramCorrupted => "C",
         Outcome::KernelCrashed => "X",
@@ -290,6 +292,9 @@ fn block(block: &line::Block) -> Markup {
                 p { "step " (lost.step) ": the " (lost.side) " did not notify of "
                     code { (lost.range.pages) } }
             }
+        },
+        line::Block::Reached { reached } => html! {
+            @for one in reached { p { (one.text) } }
         },
         line::Block::Page { page } => html! { pre { (page) } },
         line::Block::Counts { .. } | line::Block::Proposed { .. } => html! {},

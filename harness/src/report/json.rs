@@ -7,6 +7,7 @@ use super::lines::traced_mm;
 use super::page::is_to_be_looked_at;
 use super::test;
 use crate::compare::{Class, Compared, Comparison};
+use crate::device::Reached;
 use crate::diff::Diff;
 use crate::event::{Event, Reporter, Rerun, Start, Summary};
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
@@ -22,6 +23,7 @@ use chrono::SecondsFormat;
 use reference_model::{
     Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Unpredicted, Whose,
 };
+use secondary_mmu::{Kept, Reading};
 use std::io::{self, Write};
 
 /// Prints for programs.
@@ -377,6 +379,28 @@ fn finding(scenario: &Scenario, found: &Finding) -> line::Finding {
     }
 }
 
+fn reached(scenario: &Scenario, one: &Reached) -> line::Reached {
+    let near = one.near.map(|near| Range {
+        start: near.start,
+        end: near.end,
+    });
+    line::Reached {
+        kind: one.kind.name().to_owned(),
+        by_piece: one.reading == Reading::ByPiece,
+        step: one.step + 1,
+        mm: one.mm,
+        range: range(&one.range),
+        frame: format!("{:#x}", one.frame),
+        since: one.since + 1,
+        rights: match one.kept {
+            Kept::Leaf { rights, .. } => Some(rights.to_string()),
+            Kept::Table { .. } => None,
+        },
+        near: near.map(|near| range(&near)),
+        text: text::reached(scenario, one),
+    }
+}
+
 fn block(scenario: &Scenario, block: &Block) -> line::Block {
     match block {
         Block::Text(lines) => line::Block::Text {
@@ -395,6 +419,9 @@ fn block(scenario: &Scenario, block: &Block) -> line::Block {
             .to_owned(),
             steps: changes(scenario, diff),
             hints: hints.iter().map(hint).collect(),
+        },
+        Block::Reached(all) => line::Block::Reached {
+            reached: all.iter().map(|one| reached(scenario, one)).collect(),
         },
         Block::Ranges(ranges) => line::Block::Ranges {
             ranges: ranges.iter().map(lost).collect(),

@@ -167,6 +167,11 @@ pub enum Block {
         /// Which.
         ranges: Vec<Uncovered>,
     },
+    /// What a device could reach that it must not.
+    Reached {
+        /// Which.
+        reached: Vec<Reached>,
+    },
     /// All that was seen.
     Seen {
         /// In lines.
@@ -245,6 +250,31 @@ pub struct Hint {
     pub more: usize,
     /// Why nothing is known of that.
     pub why_not: Option<String>,
+}
+
+/// Something that a device could reach that it must not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reached {
+    /// `freed`, `walk`, `stale`, `right`, `dirty` or `narrow`.
+    pub kind: String,
+    /// Devices that keep parts of larger pages, alone.
+    pub by_piece: bool,
+    /// The step, from 1.
+    pub step: usize,
+    /// Of which mm.
+    pub mm: usize,
+    /// The pages.
+    pub range: Range,
+    /// The first frame, or the table's.
+    pub frame: String,
+    /// Since which step it was kept, from 1.
+    pub since: usize,
+    /// Rights that were kept: of `r`, `w`, `x` and `u`; of a table null.
+    pub rights: Option<String>,
+    /// The last notification of that mm that came near.
+    pub near: Option<Range>,
+    /// All of that in a sentence.
+    pub text: String,
 }
 
 /// Pages of which secondary MMUs were not notified.

@@ -115,6 +115,12 @@ impl<'a> Page<'a> {
             }
             Block::Steps { sides, diff, hints } => self.steps(verdict, *sides, diff, hints),
             Block::Ranges(ranges) => self.ranges(verdict, ranges),
+            Block::Reached(all) => {
+                for one in all.iter().take(SHOWN) {
+                    self.line(format!("    {}", text::reached(&verdict.scenario, one)));
+                }
+                self.more(all.len(), "of them");
+            }
             Block::Seen(seen) => {
                 let text = text::steps(&verdict.scenario, &seen.0);
                 self.lines("    + ", text.lines());

@@ -44,6 +44,8 @@ pub(super) fn of_outcome(outcome: Outcome) -> anstyle::Style {
         | Outcome::Varies
         | Outcome::NotReproduced
         | Outcome::Differs
+        | Outcome::Stuck
+        | Outcome::UnsafeByPieces
         | Outcome::Unsafe
         | Outcome::ProgramCorrupted
         | Outcome::KernelCrashed => RED,

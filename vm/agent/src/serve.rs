@@ -163,11 +163,13 @@ fn run(
     let taint_before = kept.taint()?;
     let small = swap::is_small(&run.program);
     let scanned_before = if small { 0 } else { system::scanned()? };
-    let mut tracer = if run.tracing.on || run.counts() {
-        Some(Tracer::open(run.tracing.buffer_records)?)
-    } else {
-        None
+    let mut tracer = match run.tracing.on || run.counts() {
+        true => Some(Tracer::open(run.tracing.buffer_records)?),
+        false => None,
     };
+    if let Some(tracer) = tracer.as_ref().filter(|_| run.tracing.tables) {
+        tracer.watch_arena()?;
+    }
     let open = Open::new(&group, &run.program)?;
     let script = Script {
         run,

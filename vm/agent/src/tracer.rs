@@ -2,15 +2,16 @@
 //! /dev/tlbdiff: the agent's side of vm/module/tlbdiff_uapi.h.
 
 use anyhow::{Context, Result, bail};
+use operations::{ARENA_PAGES, address};
 use protocol::message::Count;
 use protocol::record::Record;
-use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status};
+use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, Watch};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
 
 mod ioctl {
-    use protocol::uapi::{self, Counted, Hello, Mark, Status};
+    use protocol::uapi::{self, Counted, Hello, Mark, Status, Watch};
     nix::ioctl_readwrite_bad!(hello, uapi::IOC_HELLO, Hello);
     nix::ioctl_none_bad!(attach, uapi::IOC_ATTACH);
     nix::ioctl_none_bad!(start, uapi::IOC_START);
@@ -21,6 +22,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(subscribe, uapi::IOC_SUBSCRIBE, u32);
     nix::ioctl_readwrite_bad!(count, uapi::IOC_COUNT, Counted);
     nix::ioctl_none_bad!(detach, uapi::IOC_DETACH);
+    nix::ioctl_write_ptr_bad!(watch, uapi::IOC_WATCH, Watch);
 }
 
 /// The open trace; closing it undoes all.
@@ -59,6 +61,21 @@ impl Tracer {
         greeted.context("the tracing module refused HELLO")?;
         let facts = hello.facts;
         Ok(Tracer { file, facts })
+    }
+
+    /// From now on it is recorded what page tables hold of the arena after each step.
+    ///
+    /// # Errors
+    /// The device refuses it.
+    pub fn watch_arena(&self) -> Result<()> {
+        let watch = Watch {
+            start: address(0),
+            end: address(ARENA_PAGES),
+        };
+        // SAFETY: watch is a valid struct tlbdiff_watch.
+        unsafe { ioctl::watch(self.fd(), &watch) }
+            .map(drop)
+            .context("WATCH")
     }
 
     /// What the module says of itself and of its kernel: bits of [`protocol::record::fact`].

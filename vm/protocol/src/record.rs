@@ -59,6 +59,10 @@ pub const F_ATTACHED: u32 = 1 << 0;
 pub const F_HUGETLB: u32 = 1 << 2;
 /// The fence went to all harts (`TLBDIFF_F_ALL_HARTS`).
 pub const F_ALL_HARTS: u32 = 1 << 3;
+/// The frames went to hugetlb's pool (`TLBDIFF_F_POOL`).
+pub const F_POOL: u32 = 1 << 4;
+/// All leaves have the frame of the first (`TLBDIFF_F_SAME_FRAME`).
+pub const F_SAME_FRAME: u32 = 1 << 5;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -94,6 +98,14 @@ kinds! {
     Release = 5, "release";
     /// `sbi_remote_sfence_vma_asid`.
     SbiRfence = 6, "sbi_remote_sfence_vma_asid";
+    /// Page frames were given back.
+    Freed = 7, "freed";
+    /// What an mm's page tables hold follows (arg = 0), or ends (arg = 1).
+    Tables = 8, "page tables";
+    /// An entry that refers to a table.
+    Table = 9, "table";
+    /// Leaf entries of one kind.
+    Leaves = 10, "leaves";
     /// Entry of `flush_tlb_all`.
     FlushTlbAll = 16, "flush_tlb_all";
     /// Entry of `flush_tlb_mm`.

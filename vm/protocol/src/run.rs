@@ -31,6 +31,8 @@ pub struct Tracing {
     pub subscribers: Option<u32>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// Record what page tables hold after each step, and which of their frames are given back.
+    pub tables: bool,
     /// The buffer is not emptied while the steps run, and never replaced by a larger one: for
     /// trying what overflows.
     pub keeps_all: bool,
@@ -41,6 +43,7 @@ impl Tracing {
     pub fn full(buffer_records: u32) -> Tracing {
         Tracing {
             on: true,
+            tables: true,
             buffer_records,
             keeps_all: buffer_records != 0,
             ..Tracing::default()

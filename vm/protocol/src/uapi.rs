@@ -5,7 +5,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -77,6 +77,16 @@ pub struct Status {
     pub attached: u64,
 }
 
+/// `struct tlbdiff_watch`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// First byte.
+    pub start: u64,
+    /// First byte after it.
+    pub end: u64,
+}
+
 /// `struct tlbdiff_count`
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,11 +128,15 @@ pub const IOC_SUBSCRIBE: u32 = ioc(1, 7, size_of::<u32>());
 pub const IOC_COUNT: u32 = ioc(3, 8, size_of::<Counted>());
 /// `TLBDIFF_IOC_DETACH`
 pub const IOC_DETACH: u32 = ioc(0, 9, 0);
+/// `TLBDIFF_IOC_WATCH`
+pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{F_ALL_HARTS, F_ATTACHED, F_HUGETLB, Kind, Record, fact};
+    use crate::record::{
+        F_ALL_HARTS, F_ATTACHED, F_HUGETLB, F_POOL, F_SAME_FRAME, Kind, Record, fact,
+    };
     use std::fmt::Write as _;
     use std::mem::offset_of;
     use std::path::Path;
@@ -167,6 +181,7 @@ mod tests {
             facts
         );
         layout!("tlbdiff_mark", Mark, step, phase);
+        layout!("tlbdiff_watch", Watch, start, end);
         layout!("tlbdiff_status", Status, recorded, lost, mm, attached);
         layout!(
             "tlbdiff_count",
@@ -189,6 +204,9 @@ mod tests {
             ("IOC_SUBSCRIBE", IOC_SUBSCRIBE),
             ("IOC_COUNT", IOC_COUNT),
             ("IOC_DETACH", IOC_DETACH),
+            ("IOC_WATCH", IOC_WATCH),
+            ("F_POOL", F_POOL),
+            ("F_SAME_FRAME", F_SAME_FRAME),
             ("F_ATTACHED", F_ATTACHED),
             ("F_HUGETLB", F_HUGETLB),
             ("F_ALL_HARTS", F_ALL_HARTS),
@@ -208,6 +226,10 @@ mod tests {
             ("RANGE_END", Kind::RangeEnd),
             ("RELEASE", Kind::Release),
             ("SBI_RFENCE", Kind::SbiRfence),
+            ("FREED", Kind::Freed),
+            ("TABLES", Kind::Tables),
+            ("TABLE", Kind::Table),
+            ("LEAVES", Kind::Leaves),
             ("FLUSH_TLB_ALL", Kind::FlushTlbAll),
             ("FLUSH_TLB_MM", Kind::FlushTlbMm),
             ("FLUSH_TLB_MM_RANGE", Kind::FlushTlbMmRange),

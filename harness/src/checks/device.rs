@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a secondary MMU could still reach after each step, by the kernel's own page tables and
+//! frames. Needs no model.
+
+use super::case::{Case, Check};
+use crate::device::Reached;
+use crate::finding::{Block, Finding};
+use crate::outcome::Outcome;
+use crate::scenario::describe::operation;
+use secondary_mmu::{Kind, Reading};
+
+pub(super) const CHECK: Check = Check {
+    name: "device",
+    judge,
+};
+
+fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
+    let reached = case.observed.device.as_ref()?;
+    // A kernel without the patch promises nothing: there is no promise to break.
+    if !case.profile.notifies_secondary {
+        return None;
+    }
+    let outcomes = [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck];
+    let findings = outcomes.into_iter().filter_map(|outcome| {
+        let of_it = |one: &&Reached| outcome_of(one) == outcome;
+        let reached: Vec<Reached> = reached.iter().filter(of_it).cloned().collect();
+        finding(case, outcome, reached)
+    });
+    Some(findings.collect())
+}
+
+fn outcome_of(reached: &Reached) -> Outcome {
+    match (reached.reading, reached.kind) {
+        (Reading::ByPiece, _) => Outcome::UnsafeByPieces,
+        (Reading::ByLeaf, Kind::Narrow) => Outcome::Stuck,
+        (Reading::ByLeaf, _) => Outcome::Unsafe,
+    }
+}
+
+fn finding(case: &Case<'_>, outcome: Outcome, reached: Vec<Reached>) -> Option<Finding> {
+    let worst = reached.iter().max_by_key(|one| one.kind)?;
+    let why = match outcome {
+        Outcome::Stuck => "stuck: a device's access is refused for good",
+        Outcome::UnsafeByPieces => {
+            "unsafe by pieces: a device that caches parts of a larger page reaches what it must not"
+        }
+        _ => "unsafe: a device reaches what it must not",
+    };
+    let step = case.scenario.program.steps.get(worst.step);
+    let operation = step.map(|step| operation(case.scenario, &step.op));
+    let cause = format!(
+        "device: {} after {}",
+        worst.kind.name(),
+        operation.unwrap_or_default()
+    );
+    let finding = Finding::new(CHECK.name, outcome, why).because(Some(cause));
+    Some(finding.with(Block::Reached(reached)))
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From records to facts for the secondary MMU, and from its verdicts to the scenario's words.
+
+use operations::MmId;
+use protocol::message::Report;
+use protocol::record::{F_SAME_FRAME, Kind as RecordKind, Record};
+use reference_model::Range;
+use secondary_mmu::{Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Table};
+
+/// Bits of a riscv64 page-table entry (arch/riscv/include/asm/pgtable-bits.h).
+mod entry {
+    pub const R: u64 = 1 << 1;
+    pub const W: u64 = 1 << 2;
+    pub const X: u64 = 1 << 3;
+    pub const U: u64 = 1 << 4;
+    pub const D: u64 = 1 << 7;
+
+    /// The frame that an entry refers to.
+    pub fn frame(entry: u64) -> u64 {
+        entry >> 10 & ((1 << 44) - 1)
+    }
+}
+
+const PAGE_SHIFT: u32 = operations::PAGE_SIZE.trailing_zeros();
+
+/// Something that a device could still reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// In which way that is wrong.
+    pub kind: Kind,
+    /// For which devices.
+    pub reading: Reading,
+    /// In which mm.
+    pub mm: MmId,
+    /// Which addresses.
+    pub range: Range,
+    /// The first frame, or the table's.
+    pub frame: u64,
+    /// What was kept.
+    pub kept: Kept,
+    /// Since which step, from 0.
+    pub since: usize,
+    /// In which step it became wrong.
+    pub step: usize,
+    /// The last notification of the mm that came near.
+    pub near: Option<Near>,
+}
+
+/// The secondary MMU, and what of a walk has come so far.
+#[derive(Debug, Default)]
+pub struct Device {
+    mmu: SecondaryMmu,
+    walk: PageTables,
+    walks: usize,
+}
+
+impl Device {
+    /// Takes the next record. Those that are facts for it alone are no part of any call:
+    /// whether it was one.
+    pub fn push(&mut self, record: &Record) -> bool {
+        let (mm, start, end) = (record.mm, record.start, record.end);
+        match record.kind {
+            RecordKind::Mark if end == 0 => self.mmu.begin(start as usize),
+            RecordKind::Notify => self.mmu.notify(mm, start, end),
+            RecordKind::Release => self.mmu.release(mm),
+            RecordKind::Freed => {
+                let (first, last) = (start >> PAGE_SHIFT, end >> PAGE_SHIFT);
+                self.mmu.freed(first, last.saturating_sub(first));
+                return true;
+            }
+            RecordKind::Tables if record.arg == 0 => {
+                self.walk = PageTables::default();
+                return true;
+            }
+            RecordKind::Tables => {
+                self.walks += 1;
+                self.mmu.walked(mm, &std::mem::take(&mut self.walk));
+                return true;
+            }
+            RecordKind::Table => {
+                self.walk.tables.push(Table {
+                    page: start >> PAGE_SHIFT,
+                    pages: end.saturating_sub(start) >> PAGE_SHIFT,
+                    frame: entry::frame(record.arg),
+                });
+                return true;
+            }
+            RecordKind::Leaves => {
+                self.walk.leaves.extend(leaves(record));
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// All that could be reached and must not be; none where page tables were never looked at.
+    pub fn finish(self, report: &Report) -> Option<Vec<Reached>> {
+        if self.walks == 0 {
+            return None;
+        }
+        let verdicts = self.mmu.into_verdicts().into_iter();
+        let reached = verdicts.filter_map(|verdict| {
+            Some(Reached {
+                kind: verdict.kind,
+                reading: verdict.reading,
+                mm: report.mms.iter().position(|mm| *mm == verdict.mm)?,
+                range: Range {
+                    start: verdict.pages.start << PAGE_SHIFT,
+                    end: verdict.pages.end << PAGE_SHIFT,
+                },
+                frame: verdict.frame,
+                kept: verdict.kept,
+                since: verdict.since,
+                step: verdict.step,
+                near: verdict.near,
+            })
+        });
+        Some(reached.collect())
+    }
+}
+
+/// The leaves of a run.
+fn leaves(record: &Record) -> impl Iterator<Item = Leaf> {
+    let (size, first, pte) = (record.cpumask.max(1), record.start, record.arg);
+    let (pages, frame) = (size >> PAGE_SHIFT, entry::frame(pte));
+    let stride = match record.flags & F_SAME_FRAME {
+        0 => pages,
+        _ => 0,
+    };
+    let rights = [
+        (entry::R, Rights::R),
+        (entry::W, Rights::W),
+        (entry::X, Rights::X),
+        (entry::U, Rights::U),
+    ];
+    let rights = rights
+        .into_iter()
+        .filter(|(bit, _)| pte & bit != 0)
+        .fold(Rights::default(), |all, (_, right)| all.and(right));
+    let count = record.end.saturating_sub(first) / size;
+    (0..count).map(move |number| Leaf {
+        page: (first + number * size) >> PAGE_SHIFT,
+        pages,
+        frame: frame + number * stride,
+        rights,
+        dirty: pte & entry::D != 0,
+    })
+}

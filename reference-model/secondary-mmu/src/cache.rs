@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is cached of one mm.
+
+use crate::facts::{Leaf, Mm, PAGE_SIZE, PageTables, Rights};
+use crate::verdict::{Kept, Kind, Near, Reading, Verdict};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+
+/// So many notifications are remembered, for verdicts to name one.
+const REMEMBERED: usize = 64;
+
+/// References to frames, of all mms.
+pub(crate) type References = HashMap<u64, u32>;
+
+/// The translation of one page. Of a larger leaf there is one for each page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    frame: u64,
+    rights: Rights,
+    dirty: bool,
+    /// The leaf: its first page, and how many.
+    leaf: (u64, u64),
+    since: usize,
+    /// Whether devices that drop whole leaves still have it; those that keep pieces do.
+    by_leaf: bool,
+    by_piece: bool,
+    /// Kinds of verdicts that it was named in.
+    named: u8,
+}
+
+impl Piece {
+    fn reading(&self) -> Reading {
+        match self.by_leaf {
+            true => Reading::ByLeaf,
+            false => Reading::ByPiece,
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::Leaf {
+            rights: self.rights,
+            dirty: self.dirty,
+            of: self.leaf.1,
+        }
+    }
+
+    /// In which way it contradicts what the page tables hold; the worst of them.
+    fn contradicts(&self, page: u64, leaf: Option<&Leaf>) -> Option<Kind> {
+        let Some(leaf) = leaf else {
+            return Some(Kind::Stale);
+        };
+        if leaf.frame + (page - leaf.page) != self.frame {
+            return Some(Kind::Stale);
+        }
+        if !self.rights.without(leaf.rights).is_none() {
+            return Some(Kind::Right);
+        }
+        if self.dirty && !leaf.dirty {
+            return Some(Kind::Dirty);
+        }
+        (!leaf.rights.without(self.rights).is_none()).then_some(Kind::Narrow)
+    }
+}
+
+/// A reference to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Walk {
+    frame: u64,
+    since: usize,
+    named: bool,
+}
+
+/// What is cached of one mm.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    /// By page. A page may have several, of times at which the page tables held something
+    /// else: a cache that has one of them answers by it.
+    pieces: BTreeMap<u64, Vec<Piece>>,
+    /// By how many pages they translate, and the first of them.
+    tables: BTreeMap<(u64, u64), Vec<Walk>>,
+    /// The largest leaf that was ever cached.
+    largest: u64,
+    /// The last notifications, the newest last.
+    notified: VecDeque<Near>,
+}
+
+impl Cache {
+    /// Drops all.
+    pub(crate) fn clear(&mut self, references: &mut References) {
+        let pieces = self.pieces.values().flatten().map(|piece| piece.frame);
+        let tables = self.tables.values().flatten().map(|walk| walk.frame);
+        pieces
+            .chain(tables)
+            .for_each(|frame| unrefer(references, frame));
+        self.pieces.clear();
+        self.tables.clear();
+    }
+
+    /// Drops leaf entries of a range, in bytes.
+    pub(crate) fn drop_range(&mut self, start: u64, end: u64, references: &mut References) {
+        if start >= end {
+            return;
+        }
+        // A leaf that reaches into the range may begin before it, and end after it.
+        let margin = self.largest.max(1);
+        let first = (start / PAGE_SIZE).saturating_sub(margin);
+        let last = end.div_ceil(PAGE_SIZE).saturating_add(margin);
+        let mut emptied = Vec::new();
+        for (page, pieces) in self.pieces.range_mut(first..last) {
+            let bytes = |page: u64| page.saturating_mul(PAGE_SIZE);
+            let wholly = start <= bytes(*page) && bytes(*page + 1) <= end;
+            pieces.retain_mut(|piece| {
+                let (leaf, pages) = piece.leaf;
+                let touched = start < bytes(leaf + pages) && bytes(leaf) < end;
+                piece.by_leaf &= !touched;
+                piece.by_piece &= !wholly;
+                let stays = piece.by_leaf || piece.by_piece;
+                if !stays {
+                    unrefer(references, piece.frame);
+                }
+                stays
+            });
+            if pieces.is_empty() {
+                emptied.push(*page);
+            }
+        }
+        for page in emptied {
+            self.pieces.remove(&page);
+        }
+    }
+
+    /// Remembers a notification.
+    pub(crate) fn note(&mut self, notification: Near) {
+        if self.notified.len() == REMEMBERED {
+            self.notified.pop_front();
+        }
+        self.notified.push_back(notification);
+    }
+
+    /// The last notification that came near pages: that touches them, or else the last one.
+    fn near(notified: &VecDeque<Near>, pages: &Range<u64>) -> Option<Near> {
+        let bytes = |page: u64| page.saturating_mul(PAGE_SIZE);
+        let touches = |near: &&Near| near.start < bytes(pages.end) && bytes(pages.start) < near.end;
+        let newest = || notified.iter().rev();
+        newest().find(touches).or_else(|| newest().next()).copied()
+    }
+
+    /// Frames were given back.
+    pub(crate) fn freed(
+        &mut self,
+        mm: Mm,
+        frames: Range<u64>,
+        step: usize,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let notified = &self.notified;
+        for (page, pieces) in &mut self.pieces {
+            for piece in pieces.iter_mut() {
+                if !frames.contains(&piece.frame) || piece.named & Kind::Freed.bit() != 0 {
+                    continue;
+                }
+                piece.named |= Kind::Freed.bit();
+                let (leaf, of) = piece.leaf;
+                verdicts.push(Verdict {
+                    kind: Kind::Freed,
+                    reading: piece.reading(),
+                    mm,
+                    pages: *page..*page + 1,
+                    frame: piece.frame,
+                    kept: piece.kept(),
+                    since: piece.since,
+                    step,
+                    near: Cache::near(notified, &(leaf..leaf + of)),
+                });
+            }
+        }
+        for ((pages, first), walks) in &mut self.tables {
+            for walk in walks.iter_mut() {
+                if frames.contains(&walk.frame) && !walk.named {
+                    walk.named = true;
+                    let range = *first..*first + *pages;
+                    verdicts.push(of_walk(mm, range, walk, step, notified));
+                }
+            }
+        }
+    }
+
+    /// Compares what is cached with what the page tables hold now.
+    pub(crate) fn compare(
+        &mut self,
+        mm: Mm,
+        now: &PageTables,
+        step: usize,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let notified = &self.notified;
+        for (page, pieces) in &mut self.pieces {
+            let leaf = now.leaf_of(*page);
+            for piece in pieces.iter_mut() {
+                let Some(kind) = piece.contradicts(*page, leaf) else {
+                    continue;
+                };
+                if piece.named & kind.bit() != 0 {
+                    continue;
+                }
+                piece.named |= kind.bit();
+                let (first, of) = piece.leaf;
+                verdicts.push(Verdict {
+                    kind,
+                    reading: piece.reading(),
+                    mm,
+                    pages: *page..*page + 1,
+                    frame: piece.frame,
+                    kept: piece.kept(),
+                    since: piece.since,
+                    step,
+                    near: Cache::near(notified, &(first..first + of)),
+                });
+            }
+        }
+        let there: HashMap<(u64, u64), u64> = now
+            .tables
+            .iter()
+            .map(|table| ((table.pages, table.page), table.frame))
+            .collect();
+        for (key, walks) in &mut self.tables {
+            let frame = there.get(key);
+            for walk in walks.iter_mut() {
+                if frame != Some(&walk.frame) && !walk.named {
+                    walk.named = true;
+                    let range = key.1..key.1 + key.0;
+                    verdicts.push(of_walk(mm, range, walk, step, notified));
+                }
+            }
+        }
+    }
+
+    /// Caches all that the page tables hold.
+    pub(crate) fn load(&mut self, now: &PageTables, step: usize, references: &mut References) {
+        for leaf in &now.leaves {
+            self.load_leaf(leaf, step, references);
+        }
+        for table in &now.tables {
+            let walks = self.tables.entry((table.pages, table.page)).or_default();
+            if walks.iter().all(|walk| walk.frame != table.frame) {
+                refer(references, table.frame);
+                walks.push(Walk {
+                    frame: table.frame,
+                    since: step,
+                    named: false,
+                });
+            }
+        }
+    }
+
+    /// Caches a leaf, whatever else is cached of its pages.
+    pub(crate) fn load_leaf(&mut self, leaf: &Leaf, step: usize, references: &mut References) {
+        self.largest = self.largest.max(leaf.pages);
+        for number in 0..leaf.pages {
+            let new = Piece {
+                frame: leaf.frame + number,
+                rights: leaf.rights,
+                dirty: leaf.dirty,
+                leaf: (leaf.page, leaf.pages),
+                since: step,
+                by_leaf: true,
+                by_piece: true,
+                named: 0,
+            };
+            let pieces = self.pieces.entry(leaf.page + number).or_default();
+            let same = |piece: &&mut Piece| {
+                (piece.frame, piece.rights, piece.dirty, piece.leaf)
+                    == (new.frame, new.rights, new.dirty, new.leaf)
+            };
+            match pieces.iter_mut().find(same) {
+                // Loaded again by devices that had dropped it; what it was named in is over.
+                Some(piece) if piece.by_leaf && piece.by_piece => {}
+                Some(piece) => *piece = new,
+                None => {
+                    refer(references, new.frame);
+                    pieces.push(new);
+                }
+            }
+        }
+    }
+
+    /// Runs of pages, each with what is kept of it; of a page with several, each.
+    pub(crate) fn held(&self) -> Vec<(Range<u64>, Kept)> {
+        let mut held: Vec<(Range<u64>, Kept)> = Vec::new();
+        for (page, pieces) in &self.pieces {
+            for piece in pieces {
+                match held.last_mut() {
+                    Some((pages, kept)) if pages.end == *page && *kept == piece.kept() => {
+                        pages.end = page + 1;
+                    }
+                    _ => held.push((*page..page + 1, piece.kept())),
+                }
+            }
+        }
+        held
+    }
+}
+
+fn of_walk(
+    mm: Mm,
+    pages: Range<u64>,
+    walk: &Walk,
+    step: usize,
+    notified: &VecDeque<Near>,
+) -> Verdict {
+    Verdict {
+        kind: Kind::Walk,
+        reading: Reading::ByLeaf,
+        mm,
+        frame: walk.frame,
+        kept: Kept::Table {
+            pages: pages.end - pages.start,
+        },
+        since: walk.since,
+        step,
+        near: Cache::near(notified, &pages),
+        pages,
+    }
+}
+
+fn refer(references: &mut References, frame: u64) {
+    *references.entry(frame).or_default() += 1;
+}
+
+fn unrefer(references: &mut References, frame: u64) {
+    if let Some(count) = references.get_mut(&frame) {
+        *count -= 1;
+        if *count == 0 {
+            references.remove(&frame);
+        }
+    }
+}

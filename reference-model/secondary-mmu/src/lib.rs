@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The adversarial secondary MMU: what an IOMMU or a device that shares a process's page tables
+//! could still reach. It knows the rules and nothing of Linux.
+//!
+//! It caches everything that it may, keeps it as long as it may, and drops only what it is told
+//! to. Facts drive it, in their order: what page tables hold at the end of a step,
+//! notifications, frames that were given back. Where it holds what it must not hold, it says so.
+//!
+//! The rules, and where they are from:
+//!
+//! - A notification of a range drops *leaf* entries (RISC-V IOMMU specification, "IOTINVAL.VMA"
+//!   with AV=1; issue 468 of its repository: leaf entries only, as `sfence.vma` with an
+//!   address). What is above leaves stays, and is dropped where all of the address space is
+//!   notified, by [0, `ULONG_MAX`]: IOTINVAL.VMA with AV=0.
+//! - *By leaf*, an address in the range drops the whole leaf that translates it (the same
+//!   section). *By piece*, a device that caches translations in pieces of its own size (an
+//!   address translation cache: PCI Express, ATS; a GPU) drops the pages that lie wholly in the
+//!   range, and keeps the others of a larger leaf.
+//! - An entry that is not valid is never cached (the specification, "Caching in-memory data
+//!   structures"), and nothing is due when one becomes valid. Entries that were cached when a
+//!   right was missing may be used until they are invalidated, and the access is refused.
+//! - A notification is due before a page is given back, and where a translation goes or
+//!   loses a right (Documentation/mm/mmu_notifier.rst; `mmu_notifier_arch_invalidate_secondary_tlbs()`
+//!   in include/linux/mmu_notifier.h).
+//! - `release` ends all (`mmu_notifier_release()`): the device is detached from the mm.
+
+mod cache;
+mod facts;
+mod verdict;
+
+pub use facts::{Leaf, Mm, PageTables, Rights, Table, WHOLE_MM};
+pub use verdict::{Kept, Kind, Near, Reading, Verdict};
+
+use cache::Cache;
+use std::collections::{BTreeMap, HashMap};
+
+/// A secondary MMU with all mms that it is bound to.
+#[derive(Debug, Default)]
+pub struct SecondaryMmu {
+    caches: BTreeMap<Mm, Cache>,
+    /// How many cached entries refer to a frame, so that most frames that are given back need
+    /// no search.
+    references: HashMap<u64, u32>,
+    step: usize,
+    verdicts: Vec<Verdict>,
+}
+
+impl SecondaryMmu {
+    /// Step `step`, from 0, begins.
+    pub fn begin(&mut self, step: usize) {
+        self.step = step;
+    }
+
+    /// The bytes `[start, end)` of an mm are to be dropped; [`WHOLE_MM`] is all of it.
+    pub fn notify(&mut self, mm: Mm, start: u64, end: u64) {
+        let step = self.step;
+        let Some(cache) = self.caches.get_mut(&mm) else {
+            return;
+        };
+        if (start, end) == WHOLE_MM {
+            cache.clear(&mut self.references);
+        } else {
+            cache.drop_range(start, end, &mut self.references);
+        }
+        cache.note(Near { step, start, end });
+    }
+
+    /// The mm goes: the device is detached from it.
+    pub fn release(&mut self, mm: Mm) {
+        if let Some(mut cache) = self.caches.remove(&mm) {
+            cache.clear(&mut self.references);
+        }
+    }
+
+    /// Frames went back to whoever gives them out anew.
+    pub fn freed(&mut self, frame: u64, frames: u64) {
+        let referred = |frame: &u64| self.references.contains_key(frame);
+        let Some(last) = frame.checked_add(frames) else {
+            return;
+        };
+        if !(frame..last).any(|frame| referred(&frame)) {
+            return;
+        }
+        for (mm, cache) in &mut self.caches {
+            cache.freed(*mm, frame..last, self.step, &mut self.verdicts);
+        }
+    }
+
+    /// What the page tables of an mm hold when a step has ended. First what is cached is
+    /// compared with it, and then all of it is cached.
+    pub fn walked(&mut self, mm: Mm, tables: &PageTables) {
+        let cache = self.caches.entry(mm).or_default();
+        cache.compare(mm, tables, self.step, &mut self.verdicts);
+        cache.load(tables, self.step, &mut self.references);
+    }
+
+    /// A translation that was there for a moment, as soon as a fault has set it.
+    pub fn loaded(&mut self, mm: Mm, leaf: Leaf) {
+        let cache = self.caches.entry(mm).or_default();
+        cache.load_leaf(&leaf, self.step, &mut self.references);
+    }
+
+    /// What it holds of an mm: runs of pages, each with what is kept of it.
+    pub fn held(&self, mm: Mm) -> Vec<(std::ops::Range<u64>, Kept)> {
+        self.caches.get(&mm).map(Cache::held).unwrap_or_default()
+    }
+
+    /// All that was wrong, with pages that follow each other told as one.
+    pub fn into_verdicts(self) -> Vec<Verdict> {
+        verdict::merged(self.verdicts)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the page tables of the attached mms hold, into the ring: entry by entry, as
+ * an MMU reads them. No walker of the kernel is exported to modules.
+ *
+ * The mm's lock is held as by any fault, and of each last table its own lock: what
+ * is recorded was there at one time, table by table.
+ */
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/pgtable.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
+#include <linux/spinlock.h>
+
+#include "tlbdiff.h"
+
+#define ENTRIES		512
+#define ENTRY_BITS	9
+
+/* What entries of a run have in common: all but the frame, and what is software's. */
+#define SAME_BITS	(~(_PAGE_PFN_MASK | _PAGE_SOFT | _PAGE_ACCESSED))
+
+/* Leaves of one size and one kind that follow one another. */
+struct run {
+	unsigned long start;
+	unsigned long end;	/* 0 where there is none */
+	unsigned long entry;	/* the first */
+	unsigned long size;	/* of a leaf */
+	unsigned long next;	/* the frame that would go on */
+	bool same;		/* all have the first one's frame */
+};
+
+struct walk {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+	struct run run;
+};
+
+/* Of all attached mms. Empty: nothing is recorded. */
+static unsigned long watched_start, watched_end;
+
+static unsigned long frame_of(unsigned long entry)
+{
+	return (entry & _PAGE_PFN_MASK) >> _PAGE_PFN_SHIFT;
+}
+
+static void end_run(struct walk *walk)
+{
+	struct run *run = &walk->run;
+	struct tlbdiff_record rec = {
+		.kind = TLBDIFF_LEAVES,
+		.start = run->start,
+		.end = run->end,
+		.arg = run->entry,
+		.cpumask = run->size,
+		.flags = run->same ? TLBDIFF_F_SAME_FRAME : 0,
+	};
+
+	if (run->end)
+		ring_add(&rec, walk->mm);
+	run->end = 0;
+}
+
+static bool goes_on(struct run *run, unsigned long addr, unsigned long size,
+		    unsigned long entry, unsigned long frame)
+{
+	bool first = run->end - run->start == run->size;
+
+	if (!run->end || run->end != addr || run->size != size ||
+	    (run->entry ^ entry) & SAME_BITS)
+		return false;
+	if (first && frame == frame_of(run->entry))
+		run->same = true;
+	if (run->same)
+		return frame == frame_of(run->entry);
+	return frame == run->next;
+}
+
+static void add_leaf(struct walk *walk, unsigned long addr, unsigned long size,
+		     unsigned long entry)
+{
+	unsigned long frames, frame = frame_of(entry);
+	struct run *run = &walk->run;
+
+	/* One translation in several entries, which say so by their frame. */
+	if (entry & _PAGE_NAPOT) {
+		size <<= __ffs(frame) + 1;
+		if (addr & (size - 1))
+			return;
+		frame &= frame - 1;
+		entry = (entry & ~_PAGE_PFN_MASK) | frame << _PAGE_PFN_SHIFT;
+	}
+	frames = size >> PAGE_SHIFT;
+	frames_note(frame, frames);
+
+	if (!goes_on(run, addr, size, entry, frame)) {
+		end_run(walk);
+		run->start = addr;
+		run->entry = entry & ~(_PAGE_SOFT | _PAGE_ACCESSED);
+		run->size = size;
+		run->same = false;
+	}
+	run->end = addr + size;
+	run->next = frame + frames;
+}
+
+static void add_table(struct walk *walk, unsigned long addr, unsigned long size,
+		      unsigned long entry)
+{
+	struct tlbdiff_record rec = {
+		.kind = TLBDIFF_TABLE,
+		.start = addr,
+		.end = addr + size,
+		.arg = entry,
+	};
+
+	frames_note(frame_of(entry), 1);
+	ring_add(&rec, walk->mm);
+}
+
+static const unsigned long *table_of(unsigned long entry)
+{
+	return pfn_to_virt(frame_of(entry));
+}
+
+/* The last table: its pages come and go under its own lock. */
+static void walk_last(struct walk *walk, const unsigned long *above,
+		      unsigned long entry, unsigned long base)
+{
+	const unsigned long *table = table_of(entry);
+	pmd_t pmd = __pmd(entry);
+	unsigned long addr, pte;
+	spinlock_t *lock;
+	int i;
+
+	/* It may go under the mm's lock too; then it is freed by RCU. */
+	rcu_read_lock();
+	lock = pte_lockptr(walk->mm, &pmd);
+	spin_lock(lock);
+	if (READ_ONCE(*above) == entry) {
+		for (i = 0; i < ENTRIES; i++) {
+			pte = READ_ONCE(table[i]);
+			addr = base + i * PAGE_SIZE;
+			if (pte & _PAGE_PRESENT && addr >= walk->start &&
+			    addr < walk->end)
+				add_leaf(walk, addr, PAGE_SIZE, pte);
+		}
+	}
+	spin_unlock(lock);
+	rcu_read_unlock();
+}
+
+/* @level of 0 would be the last. */
+static void walk_table(struct walk *walk, const unsigned long *table,
+		       unsigned int level, unsigned long base)
+{
+	unsigned int shift = PAGE_SHIFT + ENTRY_BITS * level;
+	unsigned long addr, entry, size = 1UL << shift;
+	int i;
+
+	for (i = 0; i < ENTRIES; i++) {
+		addr = base + ((unsigned long)i << shift);
+		if (addr >= walk->end)
+			break;
+		if (addr + size <= walk->start)
+			continue;
+		entry = READ_ONCE(table[i]);
+		if (!(entry & _PAGE_PRESENT))
+			continue;
+		if (entry & _PAGE_LEAF) {
+			add_leaf(walk, addr, size, entry);
+			continue;
+		}
+		add_table(walk, addr, size, entry);
+		if (level == 1)
+			walk_last(walk, &table[i], entry, addr);
+		else
+			walk_table(walk, table_of(entry), level - 1, addr);
+	}
+}
+
+static void add_bound(struct mm_struct *mm, bool end)
+{
+	struct tlbdiff_record rec = {
+		.kind = TLBDIFF_TABLES,
+		.start = watched_start,
+		.end = watched_end,
+		.arg = end,
+	};
+
+	ring_add(&rec, mm);
+}
+
+static void walk_mm(struct mm_struct *mm)
+{
+	struct walk walk = {
+		.mm = mm,
+		.start = watched_start,
+		.end = watched_end,
+	};
+	unsigned int levels = pgtable_l5_enabled ? 5 : pgtable_l4_enabled ? 4 : 3;
+
+	/* It is on its way out: secondary MMUs have dropped all of it. */
+	if (!mmget_not_zero(mm))
+		return;
+	mmap_read_lock(mm);
+	add_bound(mm, false);
+	walk_table(&walk, (const unsigned long *)mm->pgd, levels - 1, 0);
+	end_run(&walk);
+	add_bound(mm, true);
+	mmap_read_unlock(mm);
+	mmput(mm);
+}
+
+/* From now on, what is in this range is recorded. */
+void tables_watch(unsigned long start, unsigned long end)
+{
+	watched_start = start;
+	watched_end = end;
+	frames_forget();
+}
+
+/* A step has ended. */
+void tables_record(void)
+{
+	if (watched_start < watched_end)
+		ring_for_each_mm(walk_mm);
+}

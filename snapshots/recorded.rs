@@ -12,6 +12,7 @@ use reference_model::{Machine, Profile};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tlbdiff::checks::Chosen;
 use tlbdiff::judge::{Judge, expect};
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::Reading;
@@ -24,6 +25,7 @@ fn the_model_agrees_with_every_snapshot() {
         (&Profile::NEXT, Set::Other("next".to_owned())),
     ] {
         let by_model = Judge {
+            checks: Chosen::default(),
             profile,
             reading: Reading::Read,
             repeat: 1,
@@ -38,6 +40,7 @@ fn the_model_agrees_with_every_snapshot() {
 #[test]
 fn without_the_patch_the_model_differs_wherever_a_kernel_notified() {
     let by_model = Judge {
+        checks: Chosen::default(),
         profile: &Profile::PREPATCH,
         reading: Reading::Read,
         repeat: 1,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use tlbdiff::backend::guest::{GuestBackend, Settings};
+use tlbdiff::checks::Chosen;
 use tlbdiff::convert::to_run;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
@@ -66,6 +67,7 @@ fn ms(time: Duration) -> f64 {
 /// What it takes to have it judged, again and again.
 fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     let judge = Judge {
+        checks: Chosen::default(),
         profile: &Profile::STABLE,
         reading: Reading::Read,
         repeat: 1,

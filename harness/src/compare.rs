@@ -3,7 +3,7 @@
 //! scenarios. The model of the mm core is not asked; layer 1 is checked for each.
 
 use crate::backend::Backend;
-use crate::checks::{self, Case};
+use crate::checks::{self, Case, Chosen};
 use crate::diff::{Diff, diff};
 use crate::finding::Finding;
 use crate::judge::online;
@@ -172,7 +172,7 @@ fn observe_one(
     let replay =
         |entry: &_, context: &_| tlbflush::replay(profile, &subject.machine, entry, context);
     let observed = backend.observe(scenario, Layer1::new(&replay, online(&subject.machine)))?;
-    let (findings, _) = checks::judge(&Case {
+    let case = Case {
         scenario,
         subject: &subject,
         kernel: "",
@@ -181,7 +181,8 @@ fn observe_one(
         prediction: None,
         observed: &observed,
         snapshots: None,
-    });
+    };
+    let (findings, _) = checks::judge(&case, &Chosen::default());
     Ok((observed.observation, findings))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::backend::Backend;
 use crate::checks::variation::Results;
-use crate::checks::{self, Case};
+use crate::checks::{self, Case, Chosen};
 use crate::convert::to_model;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
@@ -22,6 +22,8 @@ pub struct Judge {
     pub profile: &'static Profile,
     /// Whether that was read for the kernel's release.
     pub reading: Reading,
+    /// By which checks.
+    pub checks: Chosen,
     /// How often each scenario is run.
     pub repeat: u32,
     /// Which accepted snapshots observations are compared with, and proposed for
@@ -62,23 +64,25 @@ impl Judge {
         verdict: &mut Verdict,
     ) -> Result<(), Finding> {
         let subject = backend.prepare(scenario)?;
-        let prediction = expect(self.profile, &subject.machine, scenario);
-        let prediction = verdict.prediction.insert(prediction);
+        if self.checks.predict() {
+            verdict.prediction = Some(expect(self.profile, &subject.machine, scenario));
+        }
         let replay = |entry: &_, context: &_| {
             tlbflush::replay(self.profile, &subject.machine, entry, context)
         };
         let layer1 = Layer1::new(&replay, online(&subject.machine));
         let observed = backend.observe(scenario, layer1)?;
-        let (findings, checks) = checks::judge(&Case {
+        let case = Case {
             scenario,
             subject: &subject,
             kernel: &self.kernel,
             profile: self.profile,
             reading: &self.reading,
-            prediction: Some(prediction),
+            prediction: verdict.prediction.as_ref(),
             observed: &observed,
             snapshots: self.snapshots.as_ref(),
-        });
+        };
+        let (findings, checks) = checks::judge(&case, &self.checks);
         verdict.findings = findings;
         verdict.checks = checks;
         verdict.checked = observed.layer1.checked;

@@ -10,6 +10,7 @@ use reference_model::Profile;
 use std::sync::Arc;
 use std::time::Duration;
 use tlbdiff::backend::guest::{GuestBackend, Settings};
+use tlbdiff::checks::Chosen;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::reading::{Nearest, Reading};
@@ -46,6 +47,7 @@ fn below(folder: &str) -> Vec<Arc<Scenario>> {
 #[test]
 fn kernel_model_and_snapshots_agree_on_every_scenario() {
     let by = Judge {
+        checks: Chosen::default(),
         profile: &Profile::STABLE,
         reading: Reading::Read,
         repeat: 1,
@@ -60,6 +62,7 @@ fn kernel_model_and_snapshots_agree_on_every_scenario() {
 #[test]
 fn a_model_without_the_patch_differs_from_a_kernel_with_it() {
     let by = Judge {
+        checks: Chosen::default(),
         profile: &Profile::PREPATCH,
         reading: Reading::Read,
         repeat: 1,
@@ -80,6 +83,7 @@ fn a_model_that_was_not_read_for_a_release_finds_in_layer_1_what_it_is() {
         let sources = Err("no source".to_owned());
         let nearest = Nearest::new("6.13".to_owned(), "6.12".to_owned(), sources);
         let by = Judge {
+            checks: Chosen::default(),
             profile,
             reading: Reading::NotRead(Arc::new(nearest)),
             repeat: 1,
@@ -109,6 +113,7 @@ fn a_model_that_was_not_read_for_a_release_finds_in_layer_1_what_it_is() {
 #[test]
 fn results_do_not_vary() {
     let by = Judge {
+        checks: Chosen::default(),
         profile: &Profile::STABLE,
         reading: Reading::Read,
         repeat: 5,

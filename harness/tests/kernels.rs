@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tlbdiff::backend::{Backend, Observed, Subject};
+use tlbdiff::checks::Chosen;
 use tlbdiff::cli::args::Format;
 use tlbdiff::compare::{Class, Compared, Side, compare};
 use tlbdiff::finding::Finding;
@@ -96,6 +97,7 @@ fn scenario(path: &str) -> Arc<Scenario> {
 /// Of the scenario of a known finding, which names kernel `noasid`.
 fn of_finding(kernel: &str, profile: &'static Profile, does: As) -> (Outcome, String) {
     let by = Judge {
+        checks: Chosen::default(),
         profile,
         reading: Reading::Read,
         repeat: 2,
@@ -149,6 +151,7 @@ fn what_is_known_excuses_no_difference() {
 fn only_where_a_promise_was_made_can_it_be_broken() {
     let outcome = |profile: &'static Profile| {
         let by = Judge {
+            checks: Chosen::default(),
             profile,
             reading: Reading::Read,
             repeat: 1,
@@ -172,6 +175,7 @@ fn not_read(does: As, scenario_name: &str) -> (Outcome, String) {
     let sources = Ok([source("7.2"), source("6.12")]);
     let nearest = Nearest::new("7.1.0".to_owned(), "next".to_owned(), sources);
     let by = Judge {
+        checks: Chosen::default(),
         profile: &Profile::NEXT,
         reading: Reading::NotRead(Arc::new(nearest)),
         repeat: 1,
@@ -238,6 +242,7 @@ fn forgets(what: fn(&str) -> bool) -> (Outcome, String) {
                 - touch: { at: 4, pages: 2, access: write }\n  - munmap: { at: 4, pages: 1 }\n";
     let scenario = check(Path::new("x.yaml"), text).expect("well-formed");
     let by = Judge {
+        checks: Chosen::default(),
         profile: &Profile::STABLE,
         reading: Reading::Read,
         repeat: 1,
@@ -340,6 +345,7 @@ impl Checkout {
         let text = fs::read_to_string(&self.scenario).expect("a file");
         let scenario = check(&self.scenario, &text).expect("well-formed");
         let by = Judge {
+            checks: Chosen::default(),
             profile: does.profile,
             reading: Reading::Read,
             repeat: 1,

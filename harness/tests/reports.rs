@@ -82,16 +82,19 @@ fn verdict(history: &History) -> Verdict {
         kernel: "6.12.1".to_owned(),
     };
     let mut verdict = Verdict::new(&scenario);
-    (verdict.findings, verdict.checks) = checks::judge(&Case {
-        scenario: &scenario,
-        subject: &subject,
-        kernel: "stable",
-        profile: &Profile::STABLE,
-        reading: &Reading::Read,
-        prediction: Some(&prediction),
-        observed: &observed,
-        snapshots: None,
-    });
+    (verdict.findings, verdict.checks) = checks::judge(
+        &Case {
+            scenario: &scenario,
+            subject: &subject,
+            kernel: "stable",
+            profile: &Profile::STABLE,
+            reading: &Reading::Read,
+            prediction: Some(&prediction),
+            observed: &observed,
+            snapshots: None,
+        },
+        &checks::Chosen::default(),
+    );
     verdict.checked = observed.layer1.checked;
     verdict.prediction = Some(prediction);
     verdict.observation = Some(observed.observation);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tlbdiff::backend::{Backend, Observed, Subject};
+use tlbdiff::checks::Chosen;
 use tlbdiff::finding::Finding;
 use tlbdiff::judge::Judge;
 use tlbdiff::layer1::Layer1;
@@ -83,6 +84,7 @@ impl Checkout {
         assert_eq!(errors, []);
         let scenarios = scenarios.into_iter().map(Arc::new).collect();
         let by = Judge {
+            checks: Chosen::default(),
             profile: &Profile::STABLE,
             reading: Reading::Read,
             repeat,

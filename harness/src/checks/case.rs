@@ -34,6 +34,8 @@ pub struct Case<'a> {
 pub struct Check {
     /// Its name in results.
     pub name: &'static str,
+    /// It judges by what the model expects of the steps.
+    pub predicts: bool,
     /// What it finds; none where the case has nothing that it could look at.
     pub judge: fn(&Case<'_>) -> Option<Vec<Finding>>,
 }

@@ -14,6 +14,7 @@ use crate::reading::Reading;
 
 pub(super) const CHECK: Check = Check {
     name: "coverage",
+    predicts: true,
     judge,
 };
 

@@ -3,14 +3,18 @@
 //! frames. Needs no model.
 
 use super::case::{Case, Check};
+use super::{documented, lost};
 use crate::device::Reached;
 use crate::finding::{Block, Finding};
 use crate::outcome::Outcome;
 use crate::scenario::describe::operation;
 use secondary_mmu::{Kind, Reading};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 pub(super) const CHECK: Check = Check {
     name: "device",
+    predicts: false,
     judge,
 };
 
@@ -20,13 +24,39 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     if !case.profile.notifies_secondary {
         return None;
     }
-    let outcomes = [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck];
-    let findings = outcomes.into_iter().filter_map(|outcome| {
+    let mut findings = Vec::new();
+    let mut unknown = Vec::new();
+    for one in reached {
+        // A page that documents this kernel in this scenario speaks of what devices reach.
+        let page = documented::page_of(case, one)
+            .or_else(|| lost::documented(case).map(|known| known.page.clone()));
+        match page {
+            Some(page) => findings.push((page, one.clone())),
+            None => unknown.push(one.clone()),
+        }
+    }
+    let mut findings = known(findings);
+    for outcome in [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck] {
         let of_it = |one: &&Reached| outcome_of(one) == outcome;
-        let reached: Vec<Reached> = reached.iter().filter(of_it).cloned().collect();
-        finding(case, outcome, reached)
-    });
-    Some(findings.collect())
+        let reached: Vec<Reached> = unknown.iter().filter(of_it).cloned().collect();
+        findings.extend(finding(case, outcome, reached));
+    }
+    Some(findings)
+}
+
+/// What pages document, by page.
+fn known(reached: Vec<(PathBuf, Reached)>) -> Vec<Finding> {
+    let mut by_page: BTreeMap<PathBuf, Vec<Reached>> = BTreeMap::new();
+    for (page, one) in reached {
+        by_page.entry(page).or_default().push(one);
+    }
+    let finding = |(page, reached): (PathBuf, Vec<Reached>)| {
+        let why = format!("known: {}", page.display());
+        Finding::new(CHECK.name, Outcome::Known, why)
+            .with(Block::Reached(reached))
+            .with(Block::Page(page))
+    };
+    by_page.into_iter().map(finding).collect()
 }
 
 fn outcome_of(reached: &Reached) -> Outcome {

@@ -6,6 +6,7 @@ use crate::finding::Finding;
 
 pub(super) const CHECK: Check = Check {
     name: "kernel",
+    predicts: false,
     judge,
 };
 

@@ -8,6 +8,7 @@ use crate::outcome::Outcome;
 
 pub(super) const CHECK: Check = Check {
     name: "known",
+    predicts: true,
     judge,
 };
 

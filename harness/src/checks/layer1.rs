@@ -11,6 +11,7 @@ use reference_model::{Effect, Fence};
 
 pub(super) const CHECK: Check = Check {
     name: "layer1",
+    predicts: false,
     judge,
 };
 

@@ -14,6 +14,7 @@ use crate::text;
 
 pub(super) const CHECK: Check = Check {
     name: "layer2",
+    predicts: true,
     judge,
 };
 

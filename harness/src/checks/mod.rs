@@ -5,6 +5,7 @@
 pub mod case;
 mod coverage;
 mod device;
+mod documented;
 mod kernel;
 mod known;
 mod layer1;
@@ -30,10 +31,38 @@ pub const CHECKS: &[Check] = &[
     snapshot::CHECK,
 ];
 
-/// What all checks find, and which of them had something to look at.
-pub fn judge(case: &Case<'_>) -> (Vec<Finding>, Vec<&'static str>) {
+/// Which checks are asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen(Option<Vec<&'static str>>);
+
+impl Chosen {
+    /// Those of these names; all where none is named.
+    pub fn of(names: &[String]) -> Chosen {
+        let named = CHECKS.iter().map(|check| check.name);
+        let named = named.filter(|name| names.iter().any(|chosen| chosen == name));
+        Chosen((!names.is_empty()).then(|| named.collect()))
+    }
+
+    fn checks(&self) -> impl Iterator<Item = &'static Check> + use<'_> {
+        let chosen = |check: &&Check| self.0.as_ref().is_none_or(|it| it.contains(&check.name));
+        CHECKS.iter().filter(chosen)
+    }
+
+    /// Whether one of them judges by what the model expects of the steps.
+    pub fn predict(&self) -> bool {
+        self.checks().any(|check| check.predicts)
+    }
+
+    /// Their names; none where all are asked.
+    pub fn names(&self) -> &[&'static str] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// What these checks find, and which of them had something to look at.
+pub fn judge(case: &Case<'_>, chosen: &Chosen) -> (Vec<Finding>, Vec<&'static str>) {
     let (mut findings, mut names) = (Vec::new(), Vec::new());
-    for check in CHECKS {
+    for check in chosen.checks() {
         if let Some(found) = (check.judge)(case) {
             findings.extend(found);
             names.push(check.name);

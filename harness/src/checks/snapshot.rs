@@ -13,6 +13,7 @@ use std::io;
 
 pub(super) const CHECK: Check = Check {
     name: "snapshot",
+    predicts: false,
     judge,
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command line as it is typed.
 
+use crate::checks::CHECKS;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -149,6 +150,11 @@ pub struct RunArgs {
     /// each other can run: `hash:M/N`, with M from 1 to N
     #[arg(long, value_name = "hash:M/N")]
     pub partition: Option<Partition>,
+    /// Judge by these checks alone: `kernel`, `layer1`, `layer2`, `coverage`, `device`, `known`,
+    /// `snapshot` (default: all). Without `layer2`, `coverage` and `known` the model of the mm
+    /// core is not asked
+    #[arg(long, value_name = "CHECK,...", value_delimiter = ',', value_parser = check_names())]
+    pub checks: Vec<String>,
     /// Run each scenario this often; results that vary are reported as such
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
@@ -525,6 +531,15 @@ impl Partition {
         });
         hash % self.of + 1 == self.part
     }
+}
+
+/// What `--checks` takes.
+fn check_names() -> clap::builder::PossibleValuesParser {
+    CHECKS
+        .iter()
+        .map(|check| check.name)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// What a run is told in.

@@ -128,6 +128,7 @@ pub fn outputs(args: &RunArgs) -> Result<Outputs, Failure> {
 fn one_run(config: &RunConfig, kernel: &KernelRun) -> Run {
     Run {
         judge: Judge {
+            checks: config.checks.clone(),
             profile: kernel.profile,
             reading: kernel.reading.clone(),
             repeat: config.repeat,

@@ -6,6 +6,7 @@ use super::args::{BackendName, GuestArgs, KeptAs, KernelArgs, RunArgs, Selection
 use super::failure::Failure;
 use crate::backend::board::{self, Boards};
 use crate::backend::guest::Settings;
+use crate::checks::Chosen;
 use crate::event::{Rerun, Start};
 use crate::outcome::Outcome;
 use crate::reading::{Nearest, Reading, TLBFLUSH, unknown_forms};
@@ -33,6 +34,8 @@ pub struct RunConfig {
     pub scenarios: Vec<Arc<Scenario>>,
     /// On which kernels, in the order of running; or which one cannot be had, and why.
     pub kernels: Vec<Result<KernelRun, Missing>>,
+    /// By which checks.
+    pub checks: Chosen,
     /// How often each scenario is run.
     pub repeat: u32,
     /// How many at once.
@@ -152,6 +155,7 @@ impl RunConfig {
         RunConfig {
             scenarios,
             kernels,
+            checks: Chosen::of(&args.checks),
             repeat: args.repeat,
             jobs,
             shuffle: args.shuffle,
@@ -653,6 +657,9 @@ fn rerun(args: &RunArgs, choice: &KernelChoice) -> Rerun {
     }
     if let Some(profile) = &args.model_profile {
         option("--model-profile", profile.clone());
+    }
+    if !args.checks.is_empty() {
+        option("--checks", args.checks.join(","));
     }
     if args.repeat > 1 {
         option("--repeat", args.repeat.to_string());

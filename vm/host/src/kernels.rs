@@ -19,7 +19,8 @@ pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
 pub(crate) const EDITED_CONFIG: &str = "kernels/edited.config";
 
 /// Stands for every kernel where names are given, but for those that move from series to
-/// series: what is asked for every night should not become another thing by itself.
+/// series, and those that are broken on purpose: what is asked for every night should not
+/// become another thing by itself.
 pub const EVERY: &str = "all";
 
 /// Which kernel to run on.
@@ -83,7 +84,8 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
 /// # Errors
 /// The list of kernels cannot be read.
 pub fn every() -> Result<Vec<String>, VmError> {
-    let stays = |(name, spec): (String, KernelSpec)| spec.series.map(|_| name);
+    let stays =
+        |(name, spec): (String, KernelSpec)| spec.series.filter(|_| !spec.broken).map(|_| name);
     Ok(read(&vm_dir()?)?.into_iter().filter_map(stays).collect())
 }
 
@@ -170,6 +172,8 @@ pub(crate) struct KernelSpec {
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
     pub(crate) edits: Vec<Edit>,
+    /// Broken on purpose, to try the checks with.
+    pub(crate) broken: bool,
     pub(crate) board: GuestBoard,
 }
 
@@ -188,6 +192,8 @@ struct Table {
     profile: Option<String>,
     #[serde(default, rename = "edit")]
     edits: Vec<Edit>,
+    #[serde(default)]
+    broken: bool,
     machine: Option<String>,
     cpu: Option<String>,
     cmdline: Option<String>,
@@ -329,6 +335,7 @@ fn resolve(
         config: [parent.config, table.config.clone()].concat(),
         profile: table.profile.clone().unwrap_or(parent.profile),
         edits: [parent.edits, own].concat(),
+        broken: parent.broken || table.broken,
         board: GuestBoard {
             machine: board.machine.or(parent.board.machine),
             cpu: board.cpu.or(parent.board.cpu),
@@ -352,6 +359,7 @@ fn with_source(table: &Table, edits: Vec<Edit>, board: GuestBoard) -> Result<Ker
         config: table.config.clone(),
         profile: needed("profile", &table.profile)?,
         edits,
+        broken: table.broken,
         board,
     };
     check_name("package", &spec.package)?;

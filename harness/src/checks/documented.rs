@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What kernels are known to do wrong whatever the scenario, by scenarios/findings/known.toml.
+
+use super::case::Case;
+use crate::device::Reached;
+use crate::scenario::describe::operation;
+use secondary_mmu::Reading;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// One thing that is known.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    page: String,
+    kind: String,
+    by_piece: bool,
+    svvptc: Option<bool>,
+    operations: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    known: Vec<Known>,
+}
+
+/// As the program was built with: it says which kinds there are.
+const TEXT: &str = include_str!("../../../scenarios/findings/known.toml");
+
+/// A test reads it.
+static TABLE: LazyLock<Vec<Known>> = LazyLock::new(|| parse(TEXT).unwrap_or_default());
+
+fn parse(text: &str) -> Result<Vec<Known>, toml::de::Error> {
+    toml::from_str::<Table>(text).map(|table| table.known)
+}
+
+/// The page that documents what a device reaches, if one does.
+pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
+    let step = case.scenario.program.steps.get(reached.step)?;
+    let operation = operation(case.scenario, &step.op);
+    let svvptc = case.subject.machine.svvptc;
+    let known = TABLE.iter().find(|known| {
+        known.kind == reached.kind.name()
+            && known.by_piece == (reached.reading == Reading::ByPiece)
+            && known.svvptc.is_none_or(|wanted| wanted == svvptc)
+            && known.operations.contains(&operation)
+    });
+    known.map(|known| PathBuf::from("scenarios/findings").join(&known.page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TEXT, parse};
+    use secondary_mmu::Kind;
+    use std::path::Path;
+
+    #[test]
+    fn each_has_a_page_and_a_kind() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/findings");
+        let table = parse(TEXT).expect("a table");
+        assert!(!table.is_empty());
+        for known in table {
+            assert!(folder.join(&known.page).is_file(), "{}", known.page);
+            let kind = Kind::ALL.iter().any(|kind| kind.name() == known.kind);
+            assert!(kind, "{}", known.kind);
+        }
+    }
+}

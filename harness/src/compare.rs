@@ -67,7 +67,7 @@ pub struct Comparison {
     pub class: Class,
     /// The steps on which they do.
     pub diff: Diff,
-    /// What was found on either of them besides: by its place, 0 or 1.
+    /// What was found on either of them besides: by its index, 0 or 1.
     pub findings: Vec<(usize, Finding)>,
 }
 

@@ -38,7 +38,7 @@ impl Unit {
 /// A step, the least of all rounds with each number of subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepCost {
-    /// Its place in the scenario, from 0.
+    /// Its index in the scenario, from 0.
     pub step: usize,
     /// Its kind.
     pub operation: String,
@@ -127,7 +127,7 @@ fn countable(scenario: &Scenario) -> impl Iterator<Item = StepCost> {
 }
 
 impl StepCost {
-    /// Another count, of so many subscribers by their place; whether it is the first. Says
+    /// Another count, of so many subscribers by their index; whether it is the first. Says
     /// whether it is the least.
     fn take(&mut self, place: usize, count: Count, first: bool) -> bool {
         let least = &mut self.counts[place];
@@ -227,7 +227,7 @@ impl OperationCost {
 }
 
 impl StepCost {
-    /// With so many subscribers, by their place.
+    /// With so many subscribers, by their index.
     fn cost(&self, place: usize, unit: Unit) -> f64 {
         in_unit(self.counts[place], unit) as f64
     }

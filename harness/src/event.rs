@@ -49,7 +49,7 @@ pub struct Start {
     pub names: Vec<String>,
     /// How many kernels are run on, one after the other.
     pub runs: usize,
-    /// `guest` or `recorded`.
+    /// `guest`, `recorded` or `board`.
     pub backend: &'static str,
     /// Which kernel.
     pub kernel: String,

@@ -30,7 +30,7 @@ pub struct ObservedStep {
 /// An entry into `tlbflush.c` and what followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedCall {
-    /// Its place in the trace; 0 where only its text was kept.
+    /// Its number in the trace; 0 where only its text was kept.
     pub seq: u64,
     /// The mm that it is about, by the scenario's numbers; none for `arch_tlbbatch_flush`,
     /// and where it is about an mm that is none of the scenario's.
@@ -45,7 +45,7 @@ pub struct ObservedCall {
 /// One of the pair of calls that surround a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeEvent {
-    /// Its place in the trace.
+    /// Its number in the trace.
     pub seq: u64,
     /// The mm that it is about.
     pub mm: usize,

@@ -20,7 +20,7 @@ use std::time::Instant;
 pub enum Message {
     /// Something to be told at once.
     Event(Event),
-    /// A scenario, by its place, has its verdict.
+    /// A scenario, by its index, has its verdict.
     Judged(usize, Box<Verdict>),
     /// A worker has nothing left to do.
     Done,
@@ -174,7 +174,7 @@ impl Plan {
         }
     }
 
-    /// The place of the scenario that is to be run now; none at the end.
+    /// The index of the scenario that is to be run now; none at the end.
     fn next(&self) -> Option<usize> {
         loop {
             let next = self.next.fetch_add(1, Ordering::SeqCst);

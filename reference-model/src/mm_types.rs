@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 pub use crate::folio::{Folio, Folios, Large, Lru, LruList};
 
-/// Place in [`Folios`].
+/// Index into [`Folios`].
 pub type FolioId = u32;
-/// Place in [`crate::state::Kernel::files`]; anonymous shared mappings get a file of their own.
+/// Index into [`crate::state::Kernel::files`]; anonymous shared mappings get a file of their own.
 pub type FileId = usize;
 /// A slot of the swap device.
 pub type SwapEntry = u32;
-/// Place in [`crate::state::Kernel::anon_vmas`].
+/// Index into [`crate::state::Kernel::anon_vmas`].
 pub type AnonVmaId = u32;
 
 /// Bits of a vma's `vm_flags`, by the kernel's names and values (`include/linux/mm.h`).

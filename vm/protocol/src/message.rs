@@ -13,14 +13,14 @@ pub enum Request {
         /// The host's [`crate::PROTOCOL_VERSION`].
         version: u32,
     },
-    /// Replay a program in a fresh subject; answered by any number of
+    /// Replay a program with fresh actors; answered by any number of
     /// [`Reply::Trace`], then one [`Reply::Done`] or [`Reply::Failed`].
     Run {
         /// Repeated in the answers.
         id: u64,
         /// What to replay.
         run: Run,
-        /// After this long the subject is killed and the run has failed.
+        /// After this long the actors are killed and the run has failed.
         timeout_ms: u64,
     },
     /// Break something on purpose: for the tests of the harness.
@@ -60,7 +60,7 @@ pub enum Reply {
         #[serde(with = "serde_bytes")]
         records: Vec<u8>,
     },
-    /// The program has been replayed to its end, or the subject died on the way.
+    /// The program has been replayed to its end, or an actor died on the way.
     Done {
         /// The run it belongs to.
         id: u64,
@@ -74,14 +74,14 @@ pub enum Reply {
         /// What happened, where, in one line.
         why: String,
     },
-    /// A step did not return in time and its subject cannot be killed, though
+    /// A step did not return in time and its actor cannot be killed, though
     /// the agent is well: the kernel hangs. This guest is of no more use.
     Stuck {
         /// The run it belongs to.
         id: u64,
         /// The step, from 0.
         step: u64,
-        /// What is known about it (the subject's kernel stack, say), in one line.
+        /// What is known about it (the actor's kernel stack, say), in one line.
         why: String,
     },
 }
@@ -135,13 +135,13 @@ pub struct Report {
     pub step_ns: Vec<u64>,
     /// What was counted in each finished step, where [`Tracing::subscribers`](crate::Tracing) asks for it.
     pub step_counts: Vec<Count>,
-    /// The signal that ended the subject before its last step, if one did.
+    /// The signal that ended an actor before its last step, if one did.
     pub killed_by: Option<i32>,
     /// The mms that there were, as records name them; 0 for one that was not made.
     pub mms: Vec<u64>,
     /// The actors' thread ids; 0 for one that was not made.
     pub pids: Vec<i32>,
-    /// Records that were made, and lost for want of room.
+    /// Records that were made.
     pub recorded: u64,
     /// Records lost for want of room.
     pub lost: u64,

@@ -15,8 +15,12 @@
 
 #include <linux/bitmap.h>
 #include <linux/mm.h>
-#include <linux/pagevec.h>
 #include <linux/xarray.h>
+#ifdef HAS_FOLIO_BATCH_H
+#include <linux/folio_batch.h>
+#else
+#include <linux/pagevec.h>
+#endif
 
 #include "tlbdiff.h"
 

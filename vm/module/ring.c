@@ -271,15 +271,15 @@ void ring_add_mm(struct tlbdiff_mm *tmm)
 	ring_unlock(flags);
 }
 
-/* Those that are not released; as above. @fn may sleep. */
-void ring_for_each_mm(void (*fn)(struct mm_struct *mm))
+/* Of those that are not released; as above. */
+void ring_record_tables(void)
 {
 	struct tlbdiff_mm *tmm;
 	int bucket;
 
 	hash_for_each(ring.mms, bucket, tmm, node) {
 		if (!READ_ONCE(tmm->released))
-			fn(tmm->mm);
+			tables_record_mm(tmm->mm);
 	}
 }
 

@@ -193,7 +193,8 @@ static void add_bound(struct mm_struct *mm, bool end)
 	ring_add(&rec, mm);
 }
 
-static void walk_mm(struct mm_struct *mm)
+/* May sleep. */
+void tables_record_mm(struct mm_struct *mm)
 {
 	struct walk walk = {
 		.mm = mm,
@@ -226,5 +227,5 @@ void tables_watch(unsigned long start, unsigned long end)
 void tables_record(void)
 {
 	if (watched_start < watched_end)
-		ring_for_each_mm(walk_mm);
+		ring_record_tables();
 }

@@ -64,7 +64,7 @@ void ring_await_room(long ticks);
 bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm);
-void ring_for_each_mm(void (*fn)(struct mm_struct *mm));
+void ring_record_tables(void);
 
 /* A callback of the function tracer has the function's arguments. */
 #if defined(CONFIG_FUNCTION_TRACER) && \
@@ -112,6 +112,7 @@ void frames_free(void);
 
 void tables_watch(unsigned long start, unsigned long end);
 void tables_record(void);
+void tables_record_mm(struct mm_struct *mm);
 
 int hooks_install(void);
 void hooks_remove(void);

@@ -132,7 +132,7 @@ static void walk_last(struct walk *walk, const unsigned long *above,
 	const unsigned long *table = table_of(entry);
 	pmd_t pmd = __pmd(entry);
 	unsigned long addr, pte;
-	spinlock_t *lock;
+	spinlock_t *lock;	/* of the table */
 	int i;
 
 	/* It may go under the mm's lock too; then it is freed by RCU. */

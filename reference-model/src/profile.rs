@@ -12,6 +12,10 @@ pub struct Profile {
     /// `__flush_tlb_range()` notifies secondary MMUs where the cpumask is empty, too: the
     /// fix of scenarios/findings/empty-cpumask.md.
     pub tells_with_empty_cpumask: bool,
+    /// `ptep_set_access_flags()` flushes what it changed without Svvptc, too, and
+    /// `pmdp_set_access_flags()` flushes all of the huge page: the fix of
+    /// scenarios/findings/upgrade-in-place.md.
+    pub upgrades_flush: bool,
     /// `arch_tlbbatch_add_pending()` is given a range and not a page ("mm: support
     /// tlbbatch flush for a range of PTEs").
     pub batch_pending_takes_range: bool,
@@ -112,6 +116,7 @@ impl Profile {
         name: "stable",
         notifies_secondary: true,
         tells_with_empty_cpumask: false,
+        upgrades_flush: false,
         batch_pending_takes_range: false,
         batched_pending_in_arch: true,
         dontneed_frees_page_tables: false,
@@ -160,6 +165,7 @@ impl Profile {
         name: "next",
         notifies_secondary: true,
         tells_with_empty_cpumask: false,
+        upgrades_flush: false,
         batch_pending_takes_range: true,
         batched_pending_in_arch: false,
         dontneed_frees_page_tables: true,
@@ -219,6 +225,12 @@ impl Profile {
         tells_with_empty_cpumask: true,
         ..Profile::STABLE
     };
+    /// Stable with the fix of scenarios/findings/upgrade-in-place.md.
+    pub const UPGRADES_FIXED: Profile = Profile {
+        name: "upgrades-fixed",
+        upgrades_flush: true,
+        ..Profile::STABLE
+    };
     /// All of them.
     pub const ALL: &'static [Profile] = &[
         Profile::STABLE,
@@ -230,6 +242,7 @@ impl Profile {
         Profile::NOASID,
         Profile::NOSBI,
         Profile::FIXED,
+        Profile::UPGRADES_FIXED,
     ];
 
     /// The profile that speaks for a kernel of which only `uname -r` is known, and whether

@@ -4,9 +4,10 @@
  * agent's mirror of this file is vm/protocol/src/uapi.rs, which a test compares.
  *
  * Life of a trace: open /dev/tlbdiff, HELLO, each traced process says ATTACH
- * for its own mm, WATCH where page tables are of interest, START, MARKs between the steps, STOP, read() until it
- * returns 0, close. Who ends after STOP may say DETACH before. Closing the
- * last descriptor of the open file undoes all.
+ * for its own mm, WATCH where page tables are of interest, START, MARKs
+ * between the steps, STOP, read() until it returns 0, close. Who ends after
+ * STOP may say DETACH before. Closing the last descriptor of the open file
+ * undoes all.
  *
  * Or steps are counted: open, HELLO, each process says SUBSCRIBE for its own
  * mm, COUNT on both sides of a step, close. From SUBSCRIBE to the next START

@@ -2,6 +2,7 @@
 //! `arch/riscv/mm/pgtable.c`, and of `arch/riscv/include/asm/pgtable.h` what goes with it.
 
 use crate::api::Entry;
+use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm::huge_memory::haddr;
 use crate::mm_types::{HugePmd, Pte};
 use crate::state::Kernel;
@@ -15,13 +16,10 @@ pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
     if changed {
         set_leaf(k, addr, entry);
     }
-    if !k.machine.svvptc {
-        return true;
-    }
-    if changed {
+    if changed && (k.machine.svvptc || k.profile.upgrades_flush) {
         k.enter(Entry::FlushTlbPage { addr });
     }
-    changed
+    changed || !k.machine.svvptc
 }
 
 /// A leaf of whatever level changes its bits: a PTE, or a huge PMD.
@@ -48,7 +46,18 @@ pub fn set_leaf(k: &mut Kernel, addr: u64, leaf: Pte) {
 /// `pmdp_set_access_flags()` (`arch/riscv/include/asm/pgtable.h`): as of a PTE, down
 /// to the flush of one small page.
 pub fn pmdp_set_access_flags(k: &mut Kernel<'_>, addr: u64, entry: HugePmd) {
-    ptep_set_access_flags(k, haddr(addr), entry.leaf());
+    let addr = haddr(addr);
+    if !k.profile.upgrades_flush {
+        ptep_set_access_flags(k, addr, entry.leaf());
+        return;
+    }
+    if k.pte(addr) != entry.leaf() {
+        set_leaf(k, addr, entry.leaf());
+        k.enter(Entry::FlushPmdTlbRange {
+            start: addr,
+            end: addr + PMD_SIZE,
+        });
+    }
 }
 
 /// `ptep_test_and_clear_young()`

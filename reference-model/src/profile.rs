@@ -39,6 +39,10 @@ pub struct Profile {
     /// `madvise_free_single_vma()` and `madvise_dontneed_single_vma()` ("mm/madvise: batch
     /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
     pub madvise_one_gather: bool,
+    /// `wp_can_reuse_anon_folio()` first looks whether a folio has no more references than
+    /// can be dropped (of an LRU batch, of the swap cache); before, whether it has three at
+    /// the most.
+    pub reuse_counts_references: bool,
     /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE: `madvise_guard_install()`,
     /// `madvise_guard_remove()` ("mm: madvise: implement lightweight guard page mechanism").
     pub guard_pages: bool,
@@ -124,6 +128,7 @@ impl Profile {
         swapin_always_cached: false,
         read_fault_maps_dirty: false,
         madvise_one_gather: false,
+        reuse_counts_references: false,
         guard_pages: false,
         merge_faulted_into_unfaulted: false,
         lazyfree_extra_ref_makes_swapbacked: true,
@@ -173,6 +178,7 @@ impl Profile {
         swapin_always_cached: true,
         read_fault_maps_dirty: true,
         madvise_one_gather: true,
+        reuse_counts_references: false,
         guard_pages: true,
         merge_faulted_into_unfaulted: true,
         lazyfree_extra_ref_makes_swapbacked: false,
@@ -199,6 +205,7 @@ impl Profile {
     pub const LINUX_7_3_RC7: Profile = Profile {
         name: "7.3-rc7",
         costs_are_counted: true,
+        reuse_counts_references: true,
         ..Profile::NEXT
     };
     /// 7.3.4, which deals with huge pages as 6.12.117 does, in which point release between

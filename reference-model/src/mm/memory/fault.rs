@@ -289,10 +289,18 @@ fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
     if k.folios[id].large.is_some() {
         return k.profile.reuses_large_anon && wp_can_reuse_large_anon_folio(k, id);
     }
-    if k.folios[id].refcount > 3 {
+    let maybe_in_lru_cache = !k.folios[id].lru;
+    let expected = match k.profile.reuse_counts_references {
+        true => {
+            let in_swapcache = k.folios[id].swap.is_some();
+            1 + u32::from(maybe_in_lru_cache) + u32::from(in_swapcache)
+        }
+        false => 3,
+    };
+    if k.folios[id].refcount > expected {
         return false;
     }
-    if !k.folios[id].lru {
+    if maybe_in_lru_cache {
         swap::lru_add_drain(k);
     }
     let folio = &k.folios[id];

@@ -10,6 +10,7 @@ use crate::event::{Event, Reporter, Start, Summary};
 use crate::outcome::Outcome;
 use crate::verdict::Verdict;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Human<W: Write> {
     /// All about each failure is told as it comes.
     at_once: bool,
     groups: Groups,
+    /// How many scenarios came to what a page documents, by that.
+    known: BTreeMap<String, usize>,
 }
 
 impl<W: Write> Human<W> {
@@ -43,6 +46,7 @@ impl<W: Write> Human<W> {
             several: false,
             bar: ProgressBar::with_draw_target(None, target),
             groups: Groups::default(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -83,12 +87,18 @@ impl<W: Write> Human<W> {
         if fails {
             self.groups.add(verdict);
         }
-        if self.style.quiet && (outcome == Outcome::Agree || (fails && !self.at_once)) {
+        let known = outcome == Outcome::Known;
+        if known {
+            let why = verdict.worst().map(|finding| finding.why.clone());
+            *self.known.entry(why.unwrap_or_default()).or_default() += 1;
+        }
+        // All about it is said at the end, with those of the same cause, or on its page.
+        let later = (fails || known) && !self.at_once;
+        if self.style.quiet && (outcome == Outcome::Agree || later) {
             return Ok(());
         }
         let mut page = Page::new(&self.style);
-        let text = match fails && !self.at_once {
-            // All about it is told at the end, with those of the same cause.
+        let text = match later {
             true => {
                 page.head(verdict);
                 page.finish()
@@ -103,6 +113,11 @@ impl<W: Write> Human<W> {
         let mut text = String::new();
         for group in std::mem::take(&mut self.groups).into_sorted() {
             text.push_str(&of_group(&self.style, &group, self.at_once));
+        }
+        for (why, count) in std::mem::take(&mut self.known) {
+            if !self.at_once {
+                let _ = writeln!(text, "{count} {why}");
+            }
         }
         text.push_str(&of_summary(&self.style, "", summary));
         self.print(&text)?;

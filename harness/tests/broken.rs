@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Kernels that are broken on purpose, and what each check says of them. Provisions them, which
+//! takes some seconds each, the first time.
+
+mod common;
+
+use common::root;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use vm::KernelChoice;
+use vm::provision::{Wishes, provision};
+
+/// A broken kernel, a scenario that shows it, and what is found.
+struct Broken {
+    kernel: &'static str,
+    scenario: &'static str,
+    /// Whether layer 1 and layer 2 differ.
+    layers: [bool; 2],
+    /// What the device check says.
+    device: &'static [&'static str],
+}
+
+const TABLE: &[Broken] = &[
+    Broken {
+        kernel: "broken-empty-range",
+        scenario: "munmap/across-1-gib",
+        layers: [true, true],
+        device: &["freed", "stale"],
+    },
+    // Every range is right, and comes too late.
+    Broken {
+        kernel: "broken-free-first",
+        scenario: "munmap/across-1-gib",
+        layers: [false, false],
+        device: &["freed"],
+    },
+    Broken {
+        kernel: "broken-table-at-once",
+        scenario: "munmap/after-dontneed-frees-page-table",
+        layers: [false, false],
+        device: &["walk"],
+    },
+    Broken {
+        kernel: "broken-freed-tables",
+        scenario: "munmap/after-dontneed-frees-page-table",
+        layers: [false, true],
+        device: &["walk"],
+    },
+    Broken {
+        kernel: "broken-fork",
+        scenario: "fork/across-page-tables",
+        layers: [false, true],
+        device: &["right"],
+    },
+    Broken {
+        kernel: "broken-cow",
+        scenario: "munmap/private-file-partly-copied",
+        layers: [false, true],
+        device: &["stale"],
+    },
+    Broken {
+        kernel: "broken-mprotect",
+        scenario: "munmap/area-split-by-rights",
+        layers: [false, true],
+        device: &["right"],
+    },
+    Broken {
+        kernel: "broken-lazyfree",
+        scenario: "munmap/lazyfree-pages",
+        layers: [false, true],
+        device: &["dirty"],
+    },
+    // No harm for a secondary MMU: arch_tlbbatch_add_pending() notifies as soon as a page is
+    // unmapped. It is harts that may use what was freed, and no trace shows their fences.
+    Broken {
+        kernel: "broken-reclaim-first",
+        scenario: "reclaim/then-pageout",
+        layers: [false, false],
+        device: &[],
+    },
+];
+
+/// What was found, by the name of the check: of the device check its kinds, of others their
+/// outcome.
+fn found(kernel: &str, scenario: &str, checks: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let path = root()
+        .join("scenarios")
+        .join(scenario)
+        .with_extension("yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
+        .args([
+            "run", "--format", "json", "--kernel", kernel, "--checks", checks,
+        ])
+        .arg(&path)
+        .output()
+        .expect("it can be started");
+    let out = String::from_utf8(output.stdout).expect("text");
+    let lines = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let line = lines.filter(|line| line["type"] == "scenario").last();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = line.unwrap_or_else(|| panic!("{kernel}: {said}"));
+    let words = |value: &Value| value.as_str().expect("text").to_owned();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for finding in line["findings"].as_array().expect("a list") {
+        let of_check = found.entry(words(&finding["check"])).or_default();
+        let blocks = finding["blocks"].as_array().into_iter().flatten();
+        let reached = blocks.flat_map(|block| block["reached"].as_array().into_iter().flatten());
+        let kinds: Vec<String> = reached.map(|one| words(&one["kind"])).collect();
+        match kinds.is_empty() {
+            true => of_check.extend([words(&finding["outcome"])]),
+            false => of_check.extend(kinds),
+        }
+    }
+    found
+}
+
+#[test]
+fn each_check_says_of_broken_kernels_what_it_can_know() {
+    for broken in TABLE {
+        let Broken {
+            kernel, scenario, ..
+        } = broken;
+        let choice = KernelChoice::Named((*kernel).to_owned());
+        provision(&choice, &Wishes::default()).unwrap_or_else(|error| panic!("{kernel}: {error}"));
+        let all = found(kernel, scenario, "layer1,layer2,device");
+        let says = |check: &str| all.get(check).cloned().unwrap_or_default();
+        for (layer, differs) in ["layer1", "layer2"].into_iter().zip(broken.layers) {
+            let expected = differs.then(|| "differs".to_owned());
+            let expected: BTreeSet<String> = expected.into_iter().collect();
+            assert_eq!(says(layer), expected, "{kernel}: {layer}");
+        }
+        let device = broken.device.iter().map(|kind| (*kind).to_owned());
+        let device: BTreeSet<String> = device.collect();
+        assert_eq!(says("device"), device, "{kernel}");
+        // Without any model.
+        let alone = found(kernel, scenario, "device");
+        assert_eq!(
+            alone.get("device").cloned().unwrap_or_default(),
+            device,
+            "{kernel}"
+        );
+        assert!(
+            alone.keys().all(|check| check == "device"),
+            "{kernel}: {alone:?}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ pub mod guest;
 mod kernel_log;
 pub mod recorded;
 
-use crate::device::Reached;
+use crate::device::Device;
 use crate::finding::Finding;
 use crate::layer1::{Layer1, Layer1Verdict};
 use crate::observe::Observation;
@@ -64,8 +64,8 @@ pub struct Observed {
     pub traced: bool,
     /// What layer 1 says of every call in the trace.
     pub layer1: Layer1Verdict,
-    /// What a device could reach that it must not; none where that was not looked at.
-    pub device: Option<Vec<Reached>>,
+    /// What a device could reach; none where that was not looked at.
+    pub device: Option<Device>,
     /// What the kernel complained of.
     pub complaints: Vec<Finding>,
 }

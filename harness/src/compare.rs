@@ -4,6 +4,7 @@
 
 use crate::backend::Backend;
 use crate::checks::{self, Case, Chosen};
+use crate::device::{Device, Notified};
 use crate::diff::{Diff, diff};
 use crate::finding::Finding;
 use crate::judge::online;
@@ -69,6 +70,8 @@ pub struct Comparison {
     pub diff: Diff,
     /// What was found on either of them besides: by its index, 0 or 1.
     pub findings: Vec<(usize, Finding)>,
+    /// What each notified, where it is known how much of it had nothing to lose.
+    pub notified: [Option<Notified>; 2],
 }
 
 /// A kernel to be compared.
@@ -106,7 +109,7 @@ impl Compared {
 
 /// What a kernel did, and what the checks found that need no model of the mm core; or why it
 /// could not be observed.
-type Looked = Result<(Observation, Vec<Finding>), Finding>;
+type Looked = Result<(Observation, Vec<Finding>, Option<Notified>), Finding>;
 
 /// Compares two kernels in all scenarios, and tells of each in their order.
 /// `interrupted` is asked for Ctrl-C.
@@ -183,16 +186,19 @@ fn observe_one(
         snapshots: None,
     };
     let (findings, _) = checks::judge(&case, &Chosen::default());
-    Ok((observed.observation, findings))
+    let notified = observed.device.as_ref().map(Device::notified);
+    Ok((observed.observation, findings, notified))
 }
 
 /// Pure: what two observations come to.
 fn judge(scenario: &Arc<Scenario>, one: Looked, other: Looked) -> Comparison {
     let mut findings = Vec::new();
     let mut observations = Vec::new();
+    let mut notified = [None; 2];
     for (side, seen) in [one, other].into_iter().enumerate() {
         match seen {
-            Ok((observation, found)) => {
+            Ok((observation, found, of_it)) => {
+                notified[side] = of_it;
                 findings.extend(found.into_iter().map(|finding| (side, finding)));
                 observations.push(observation);
             }
@@ -208,6 +214,7 @@ fn judge(scenario: &Arc<Scenario>, one: Looked, other: Looked) -> Comparison {
         class,
         diff,
         findings,
+        notified,
     }
 }
 

@@ -3,7 +3,9 @@
 //! nothing. `harness/COST.md` says what is counted, and what that does not say.
 
 use crate::backend::Backend;
+use crate::device::{Device, Notified};
 use crate::finding::Finding;
+use crate::layer1::Layer1;
 use crate::scenario::Scenario;
 use crate::scenario::describe::operation;
 use operations::Course;
@@ -44,6 +46,8 @@ pub struct StepCost {
     pub operation: String,
     /// How often secondary MMUs were notified.
     pub notifications: u64,
+    /// Which pages that was, and how many had nothing to lose; none where that is not known.
+    pub notified: Option<Notified>,
     /// What was counted, in the order of [`SUBSCRIBERS`].
     pub counts: [Count; SUBSCRIBERS.len()],
 }
@@ -66,6 +70,7 @@ const PATIENCE: u32 = 5;
 /// It cannot be run there, and why.
 pub fn measure(
     scenario: &Scenario,
+    notified: Option<&Device>,
     backend: &mut dyn Backend,
     rounds: u32,
     go_on: &mut dyn FnMut() -> bool,
@@ -90,8 +95,19 @@ pub fn measure(
         }
         round += 1;
     }
+    for step in &mut steps {
+        step.notified = notified.map(|device| device.notified_in(step.step));
+    }
     let name = scenario.name.clone();
     Ok(Some(ScenarioCost { name, steps }))
+}
+
+/// Which pages the steps of a scenario notify, by a trace: what is counted is not traced. None
+/// where that cannot be known; counting says why.
+pub fn notified(scenario: &Scenario, backend: &mut dyn Backend) -> Option<Device> {
+    backend.prepare(scenario).ok()?;
+    let layer1 = Layer1::new(&|_, _| Vec::new(), u64::MAX);
+    backend.observe(scenario, layer1).ok()?.device
 }
 
 /// In which order numbers of subscribers take their turns. What one run leaves in the
@@ -122,6 +138,7 @@ fn countable(scenario: &Scenario) -> impl Iterator<Item = StepCost> {
             step,
             operation: operation(scenario, &written.op),
             notifications: 0,
+            notified: None,
             counts: Default::default(),
         })
 }
@@ -157,6 +174,8 @@ pub struct OperationCost {
     pub steps: usize,
     /// How often secondary MMUs were notified in them.
     pub notifications: u64,
+    /// Which pages that was, and how many had nothing to lose.
+    pub notified: Notified,
     /// In what the rest is given.
     pub unit: Unit,
     /// What a step costs that nobody is notified of.
@@ -217,6 +236,10 @@ impl OperationCost {
             operation: operation.to_owned(),
             steps: steps.len(),
             notifications: steps.iter().map(|step| step.notifications).sum(),
+            notified: steps
+                .iter()
+                .filter_map(|step| step.notified)
+                .fold(Notified::default(), Notified::and),
             unit,
             step: of_steps(&alone),
             first,
@@ -269,6 +292,7 @@ mod tests {
     fn step(operation: &str, notifications: u64, instructions: [u64; 4]) -> StepCost {
         StepCost {
             step: 0,
+            notified: None,
             operation: operation.to_owned(),
             notifications,
             counts: instructions.map(|instructions| Count {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From records to facts for the secondary MMU, and from its verdicts to the scenario's words.
 
-use operations::MmId;
+use operations::{ARENA_PAGES, MmId, address};
 use protocol::message::Report;
 use protocol::record::{F_SAME_FRAME, Kind as RecordKind, Record};
 use reference_model::Range;
-use secondary_mmu::{Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Table};
+use secondary_mmu::{
+    Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Spent, Table, WHOLE_MM,
+};
 
 /// Bits of a riscv64 page-table entry (arch/riscv/include/asm/pgtable-bits.h).
 mod entry {
@@ -46,22 +48,87 @@ pub struct Reached {
     pub near: Option<Near>,
 }
 
+/// What came of looking at what a device could reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// What it could reach and must not.
+    pub reached: Vec<Reached>,
+    /// What steps notified of the scenario's mms, and how much of it had nothing to lose.
+    pub spent: Vec<Spent>,
+}
+
+/// What was notified, and how much of it had nothing to lose ([`Spent`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notified {
+    /// Pages that ranges named.
+    pub pages: u64,
+    /// Those of them that had nothing to lose.
+    pub needless: u64,
+    /// How often the whole mm was notified.
+    pub whole: u64,
+    /// How often of these nothing was lost.
+    pub whole_needless: u64,
+}
+
+impl Notified {
+    /// Both together.
+    pub fn and(self, other: Notified) -> Notified {
+        Notified {
+            pages: self.pages + other.pages,
+            needless: self.needless + other.needless,
+            whole: self.whole + other.whole,
+            whole_needless: self.whole_needless + other.whole_needless,
+        }
+    }
+}
+
+impl Device {
+    /// What was notified in a step, of whichever mm.
+    pub fn notified_in(&self, step: usize) -> Notified {
+        let of_step = self.spent.iter().filter(|spent| spent.step == step);
+        of_step
+            .map(Notified::of)
+            .fold(Notified::default(), Notified::and)
+    }
+
+    /// In all steps.
+    pub fn notified(&self) -> Notified {
+        let all = self.spent.iter().map(Notified::of);
+        all.fold(Notified::default(), Notified::and)
+    }
+}
+
+impl Notified {
+    fn of(spent: &Spent) -> Notified {
+        Notified {
+            pages: spent.pages,
+            needless: spent.needless,
+            whole: spent.whole,
+            whole_needless: spent.whole_needless,
+        }
+    }
+}
+
 /// The secondary MMU, and what of a walk has come so far.
 #[derive(Debug, Default)]
-pub struct Device {
+pub struct Watch {
     mmu: SecondaryMmu,
     walk: PageTables,
     walks: usize,
 }
 
-impl Device {
+impl Watch {
     /// Takes the next record. Those that are facts for it alone are no part of any call:
     /// whether it was one.
     pub fn push(&mut self, record: &Record) -> bool {
         let (mm, start, end) = (record.mm, record.start, record.end);
         match record.kind {
             RecordKind::Mark if end == 0 => self.mmu.begin(start as usize),
-            RecordKind::Notify => self.mmu.notify(mm, start, end),
+            RecordKind::Notify => {
+                if let Some((start, end)) = of_arena(start, end) {
+                    self.mmu.notify(mm, start, end);
+                }
+            }
             RecordKind::Release => self.mmu.release(mm),
             RecordKind::Freed => {
                 let (first, last) = (start >> PAGE_SHIFT, end >> PAGE_SHIFT);
@@ -94,11 +161,14 @@ impl Device {
         false
     }
 
-    /// All that could be reached and must not be; none where page tables were never looked at.
-    pub fn finish(self, report: &Report) -> Option<Vec<Reached>> {
+    /// What came of it; none where page tables were never looked at.
+    pub fn finish(self, report: &Report) -> Option<Device> {
         if self.walks == 0 {
             return None;
         }
+        let ours = |mm: &u64| report.mms.contains(mm);
+        let spent = self.mmu.spent().iter().filter(|spent| ours(&spent.mm));
+        let spent = spent.copied().collect();
         let verdicts = self.mmu.into_verdicts().into_iter();
         let reached = verdicts.filter_map(|verdict| {
             Some(Reached {
@@ -116,8 +186,22 @@ impl Device {
                 near: verdict.near,
             })
         });
-        Some(reached.collect())
+        Some(Device {
+            reached: reached.collect(),
+            spent,
+        })
     }
+}
+
+/// As much of a notified range as is about the arena. One that is empty or inverted there drops
+/// nothing.
+fn of_arena(start: u64, end: u64) -> Option<(u64, u64)> {
+    let (first, last) = (address(0), address(ARENA_PAGES));
+    if (start, end) == WHOLE_MM {
+        return Some((start, end));
+    }
+    let (start, end) = (start.max(first), end.min(last));
+    (start < end).then_some((start, end))
 }
 
 /// The leaves of a run.

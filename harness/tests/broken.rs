@@ -99,7 +99,8 @@ fn found(kernel: &str, scenario: &str, checks: &str) -> BTreeMap<String, BTreeSe
     let lines = out
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let line = lines.filter(|line| line["type"] == "scenario").last();
+    let mut lines = lines.filter(|line| line["type"] == "scenario");
+    let line = lines.next();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = line.unwrap_or_else(|| panic!("{kernel}: {said}"));
     let words = |value: &Value| value.as_str().expect("text").to_owned();

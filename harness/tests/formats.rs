@@ -2,6 +2,8 @@
 //! Results in other tools' formats, read by those tools: kunit.py of the kernel's source,
 //! junitparser and Jenkins' schema, and KCIDB's own validation.
 
+use reference_model::Range;
+use secondary_mmu::{Kept, Kind, Reading};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tlbdiff::device::Reached;
 use tlbdiff::diff::Diff;
 use tlbdiff::event::{Event, Reporter, Start, Summary};
 use tlbdiff::finding::{Block, Finding, Sides};
@@ -42,6 +45,20 @@ fn findings() -> Vec<(&'static str, Vec<Finding>)> {
     let page = || PathBuf::from("scenarios/findings/page.md");
     let of = |outcome: Outcome| Finding::new("test", outcome, nasty());
     let counts = Block::Counts(vec![3, 2]);
+    let reached = Block::Reached(vec![Reached {
+        kind: Kind::Narrow,
+        reading: Reading::ByPiece,
+        mm: 0,
+        range: Range {
+            start: 0,
+            end: 4096,
+        },
+        frame: 1,
+        kept: Kept::Table { pages: 512 },
+        since: 0,
+        step: 0,
+        near: None,
+    }]);
     let known = of(Outcome::Known).with(Block::Page(page()));
     vec![
         ("munmap/agree", vec![]),
@@ -67,6 +84,8 @@ fn findings() -> Vec<(&'static str, Vec<Finding>)> {
             "gone",
             vec![of(Outcome::NotReproduced).with(Block::Page(page()))],
         ),
+        ("stuck", vec![of(Outcome::Stuck).with(reached.clone())]),
+        ("by-pieces", vec![of(Outcome::UnsafeByPieces).with(reached)]),
         ("new", vec![of(Outcome::SnapshotNew)]),
         ("changed", vec![of(Outcome::SnapshotChanged).with(steps())]),
     ]

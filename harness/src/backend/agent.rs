@@ -3,7 +3,7 @@
 
 use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
-use crate::device::Device;
+use crate::device::Watch;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
@@ -166,7 +166,7 @@ fn observe_once(
 ) -> Result<Observed, Finding> {
     let mut calls = Calls::default();
     let mut observer = Observer::default();
-    let mut device = Device::default();
+    let mut device = Watch::default();
     let mut taken = 0;
     let mut in_order = true;
     let report = replay(&mut |record| {

@@ -19,7 +19,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
-    let reached = case.observed.device.as_ref()?;
+    let reached = &case.observed.device.as_ref()?.reached;
     // A kernel without the patch promises nothing: there is no promise to break.
     if !case.profile.notifies_secondary {
         return None;

@@ -10,7 +10,8 @@ use super::failure::Failure;
 use super::history::database;
 use crate::backend::Backend;
 use crate::backend::board::{self as boards, Boards};
-use crate::cost::{OperationCost, ScenarioCost, by_operation, measure};
+use crate::cost::{OperationCost, ScenarioCost, by_operation, measure, notified};
+use crate::device::Device;
 use crate::event::Event;
 use crate::history::costs::Occasion;
 use crate::history::{HistoryError, Store};
@@ -186,7 +187,16 @@ impl Counter<'_> {
             worst: Outcome::Agree,
             interrupted: false,
         };
+        // All of them first: what counts is another guest than what traces.
+        let mut known: Vec<Option<Device>> = Vec::new();
         for scenario in scenarios {
+            counted.interrupted |= listen_to(self.heard);
+            if counted.interrupted {
+                return Ok(counted);
+            }
+            known.push(notified(scenario, self.backend.as_mut()));
+        }
+        for (scenario, notified) in scenarios.iter().zip(&known) {
             if self.stop.is_stopped() || !self.backend.usable() {
                 let left = scenarios.len() - counted.costs.len();
                 eprintln!(
@@ -203,7 +213,14 @@ impl Counter<'_> {
                 !*interrupted
             };
             let rounds = self.args.rounds;
-            match measure(scenario, self.backend.as_mut(), rounds, &mut go_on) {
+            let notified = notified.as_ref();
+            match measure(
+                scenario,
+                notified,
+                self.backend.as_mut(),
+                rounds,
+                &mut go_on,
+            ) {
                 Ok(Some(cost)) => {
                     tell_scenario(self.args.format, self.kernel, &cost)?;
                     counted.costs.push(cost);

@@ -17,8 +17,17 @@ pub fn tables(kernel: &str, costs: &[OperationCost]) -> String {
         let _ = writeln!(text, "{kernel}, in {}:", costs[0].unit.name());
         let _ = writeln!(
             text,
-            "{:<26} {:>5} {:>6} {:>9} {:>7} {:>7} {:>7}",
-            "operation", "steps", "notified", "a step", "first", "further", "share"
+            "{:<26} {:>5} {:>8} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7} {:>7}",
+            "operation",
+            "steps",
+            "notified",
+            "pages",
+            "needless",
+            "whole mm",
+            "a step",
+            "first",
+            "further",
+            "share"
         );
         costs.iter().for_each(|cost| row(&mut text, cost));
     }
@@ -28,10 +37,13 @@ pub fn tables(kernel: &str, costs: &[OperationCost]) -> String {
 fn row(text: &mut String, cost: &OperationCost) {
     let _ = writeln!(
         text,
-        "{:<26} {:>5} {:>6} {:>9} {:>7.0} {:>7.0} {:>6.1}%",
+        "{:<26} {:>5} {:>8} {:>8} {:>7.0}% {:>8} {:>9} {:>7.0} {:>7.0} {:>6.1}%",
         cost.operation,
         cost.steps,
         cost.notifications,
+        cost.notified.pages,
+        100.0 * cost.notified.needless as f64 / cost.notified.pages.max(1) as f64,
+        cost.notified.whole,
         rounded(cost.step),
         cost.first,
         cost.further,
@@ -68,6 +80,10 @@ fn step(step: &StepCost) -> Value {
         "step": step.step + 1,
         "operation": step.operation,
         "notifications": step.notifications,
+        "pages": step.notified.map(|notified| notified.pages),
+        "needless": step.notified.map(|notified| notified.needless),
+        "whole": step.notified.map(|notified| notified.whole),
+        "whole_needless": step.notified.map(|notified| notified.whole_needless),
         "instructions": list(|count| count.instructions),
         "cycles": list(|count| count.cycles),
         "nanoseconds": list(|count| count.nanoseconds),
@@ -83,6 +99,10 @@ pub fn operation(kernel: &str, cost: &OperationCost) -> Value {
         "operation": cost.operation,
         "steps": cost.steps,
         "notifications": cost.notifications,
+        "pages": cost.notified.pages,
+        "needless": cost.notified.needless,
+        "whole": cost.notified.whole,
+        "whole_needless": cost.notified.whole_needless,
         "unit": cost.unit.name(),
         "step": cost.step,
         "first": cost.first,

@@ -6,6 +6,7 @@ use super::groups::{Group, Groups};
 use super::page::{Page, is_to_be_looked_at};
 use super::style::{self, Style};
 use crate::compare::{Class, Comparison};
+use crate::device::Notified;
 use crate::event::{Event, Reporter, Start, Summary};
 use crate::outcome::Outcome;
 use crate::verdict::Verdict;
@@ -258,6 +259,15 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
         page.line(format!("  {minus} {one}, {plus} {other}"));
     }
     page.steps_of_kernels(scenario, &comparison.diff);
+    if let [Some(before), Some(after)] = comparison.notified
+        && (before.needless, before.whole_needless) != (after.needless, after.whole_needless)
+    {
+        page.line(format!(
+            "  notified with nothing to lose: {} → {}",
+            needless(&before),
+            needless(&after)
+        ));
+    }
     let verdict = Verdict::new(scenario);
     for (side, finding) in &comparison.findings {
         page.line(format!("  on {}:", names[*side]));
@@ -269,6 +279,13 @@ pub(super) fn comparison(style: &Style, names: &[String; 2], comparison: &Compar
         page.line("");
     }
     page.finish()
+}
+
+fn needless(notified: &Notified) -> String {
+    format!(
+        "{} of {} pages, and {} of {} times the whole mm",
+        notified.needless, notified.pages, notified.whole_needless, notified.whole
+    )
 }
 
 fn seconds(time: Duration) -> String {

@@ -221,6 +221,14 @@ pub(super) fn comparison(told: &Comparison, names: &[String; 2]) -> Line {
         class: told.class.key(),
         steps: changes(scenario, &told.diff),
         findings: findings.collect(),
+        notified: told.notified.map(|one| {
+            one.map(|one| line::Notified {
+                pages: one.pages,
+                needless: one.needless,
+                whole: one.whole,
+                whole_needless: one.whole_needless,
+            })
+        }),
     })
 }
 

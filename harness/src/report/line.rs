@@ -526,6 +526,21 @@ pub struct Comparison {
     pub steps: Vec<StepChange>,
     /// What was found on either besides.
     pub findings: Vec<FindingOf>,
+    /// What each notified; null where that is not known.
+    pub notified: [Option<Notified>; 2],
+}
+
+/// What was notified, and how much of it had nothing to lose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notified {
+    /// Pages that ranges named.
+    pub pages: u64,
+    /// Those of them that had nothing to lose.
+    pub needless: u64,
+    /// How often the whole mm was notified.
+    pub whole: u64,
+    /// How often of these nothing was lost.
+    pub whole_needless: u64,
 }
 
 /// What was found on one of two kernels.

@@ -26,12 +26,15 @@
 
 mod cache;
 mod facts;
+mod spent;
 mod verdict;
 
 pub use facts::{Leaf, Mm, PageTables, Rights, Table, WHOLE_MM};
+pub use spent::Spent;
 pub use verdict::{Kept, Kind, Near, Reading, Verdict};
 
 use cache::Cache;
+use spent::Ledger;
 use std::collections::{BTreeMap, HashMap};
 
 /// A secondary MMU with all mms that it is bound to.
@@ -43,6 +46,8 @@ pub struct SecondaryMmu {
     references: HashMap<u64, u32>,
     step: usize,
     verdicts: Vec<Verdict>,
+    ledgers: BTreeMap<Mm, Ledger>,
+    spent: Vec<Spent>,
 }
 
 impl SecondaryMmu {
@@ -54,6 +59,7 @@ impl SecondaryMmu {
     /// The bytes `[start, end)` of an mm are to be dropped; [`WHOLE_MM`] is all of it.
     pub fn notify(&mut self, mm: Mm, start: u64, end: u64) {
         let step = self.step;
+        self.ledgers.entry(mm).or_default().note(start, end);
         let Some(cache) = self.caches.get_mut(&mm) else {
             return;
         };
@@ -92,6 +98,8 @@ impl SecondaryMmu {
         let cache = self.caches.entry(mm).or_default();
         cache.compare(mm, tables, self.step, &mut self.verdicts);
         cache.load(tables, self.step, &mut self.references);
+        let ledger = self.ledgers.entry(mm).or_default();
+        self.spent.extend(ledger.close(self.step, mm, tables));
     }
 
     /// A translation that was there for a moment, as soon as a fault has set it.
@@ -103,6 +111,11 @@ impl SecondaryMmu {
     /// What it holds of an mm: runs of pages, each with what is kept of it.
     pub fn held(&self, mm: Mm) -> Vec<(std::ops::Range<u64>, Kept)> {
         self.caches.get(&mm).map(Cache::held).unwrap_or_default()
+    }
+
+    /// What steps notified, and how much of it had nothing to lose.
+    pub fn spent(&self) -> &[Spent] {
+        &self.spent
     }
 
     /// All that was wrong, with pages that follow each other told as one.

@@ -231,3 +231,131 @@ fn leaves(record: &Record) -> impl Iterator<Item = Leaf> {
         dirty: pte & entry::D != 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MM: u64 = 7;
+
+    fn record(kind: RecordKind, start: u64, end: u64) -> Record {
+        Record {
+            seq: 0,
+            mm: MM,
+            start,
+            end,
+            arg: 0,
+            cpumask: 0,
+            asid: 0,
+            pid: 1,
+            tgid: 1,
+            kind,
+            hart: 0,
+            flags: 0,
+        }
+    }
+
+    /// A valid entry of that frame, for user mode, with these bits.
+    fn pte(frame: u64, bits: u64) -> u64 {
+        frame << 10 | entry::U | bits | 1
+    }
+
+    /// A walk that finds pages of the arena from `first` on in these entries.
+    fn walk(watch: &mut Watch, leaves: &[(u64, u64, u64, u32)]) {
+        let bound = |end: u64| Record {
+            arg: end,
+            ..record(RecordKind::Tables, address(0), address(ARENA_PAGES))
+        };
+        assert!(watch.push(&bound(0)));
+        for (first, last, entry, flags) in leaves {
+            let leaves = Record {
+                arg: *entry,
+                cpumask: operations::PAGE_SIZE,
+                flags: *flags,
+                ..record(RecordKind::Leaves, address(*first), address(*last))
+            };
+            assert!(watch.push(&leaves));
+        }
+        assert!(watch.push(&bound(1)));
+    }
+
+    fn finish(watch: Watch) -> Device {
+        let report = Report {
+            mms: vec![3, MM],
+            ..Report::default()
+        };
+        watch.finish(&report).expect("page tables were looked at")
+    }
+
+    /// Pages 4 to 6, writable and dirty, in frames from 0x100 on, and a step begins.
+    fn three_pages() -> Watch {
+        let mut watch = Watch::default();
+        walk(
+            &mut watch,
+            &[(4, 7, pte(0x100, entry::R | entry::W | entry::D), 0)],
+        );
+        assert!(!watch.push(&record(RecordKind::Mark, 1, 0)));
+        watch
+    }
+
+    #[test]
+    fn frames_that_go_back_before_the_notification_are_freed() {
+        let mut watch = three_pages();
+        assert!(watch.push(&record(RecordKind::Freed, 0x101 << 12, 0x103 << 12)));
+        assert!(!watch.push(&record(RecordKind::Notify, address(4), address(7))));
+        walk(&mut watch, &[]);
+        let device = finish(watch);
+        let [one] = &device.reached[..] else {
+            panic!("{device:?}");
+        };
+        assert_eq!((one.kind, one.mm, one.step), (Kind::Freed, 1, 1));
+        assert_eq!((one.range.start, one.range.end), (address(5), address(7)));
+        assert_eq!(one.frame, 0x101);
+        let notified = device.notified();
+        assert_eq!((notified.pages, notified.needless), (3, 0));
+    }
+
+    #[test]
+    fn entries_are_read_bit_by_bit() {
+        let read_only = entry::R | entry::X | entry::D;
+        let mut watch = three_pages();
+        walk(&mut watch, &[(4, 7, pte(0x100, read_only), 0)]);
+        let device = finish(watch);
+        assert_eq!(device.reached[0].kind, Kind::Right, "{device:?}");
+
+        let clean = entry::R | entry::W;
+        let mut watch = three_pages();
+        walk(&mut watch, &[(4, 7, pte(0x100, clean), 0)]);
+        assert_eq!(finish(watch).reached[0].kind, Kind::Dirty);
+    }
+
+    #[test]
+    fn of_a_run_with_one_frame_each_page_has_it() {
+        let zero = pte(0x50, entry::R);
+        let mut watch = Watch::default();
+        walk(&mut watch, &[(0, 4, zero, F_SAME_FRAME)]);
+        walk(
+            &mut watch,
+            &[(0, 1, zero, 0), (1, 2, zero, 0), (2, 4, zero, F_SAME_FRAME)],
+        );
+        assert_eq!(finish(watch).reached, []);
+    }
+
+    #[test]
+    fn what_is_notified_outside_of_the_arena_is_no_business_of_it() {
+        let mut watch = three_pages();
+        watch.push(&record(RecordKind::Notify, 0x1000, 0x9000));
+        walk(
+            &mut watch,
+            &[(4, 7, pte(0x100, entry::R | entry::W | entry::D), 0)],
+        );
+        let device = finish(watch);
+        assert_eq!(device.notified(), Notified::default());
+        assert_eq!(device.reached, []);
+    }
+
+    #[test]
+    fn without_a_walk_nothing_is_said() {
+        assert_eq!(Watch::default().finish(&Report::default()), None);
+    }
+}

@@ -5,6 +5,7 @@ use super::drawing::{Row, draw};
 use super::lines::{call_in_a_line, context_in_a_line, traced_mm};
 use super::style::{self, Style};
 use crate::checks::model_told;
+use crate::device::Reached;
 use crate::diff::{Diff, StepDiff};
 use crate::event::Rerun;
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
@@ -120,6 +121,9 @@ impl<'a> Page<'a> {
                     self.line(format!("    {}", text::reached(&verdict.scenario, one)));
                 }
                 self.more(all.len(), "of them");
+                if let Some(one) = all.first() {
+                    self.device(verdict, one.step, one.mm, all);
+                }
             }
             Block::Seen(seen) => {
                 let text = text::steps(&verdict.scenario, &seen.0);
@@ -285,6 +289,32 @@ impl<'a> Page<'a> {
             for line in draw(&named, &rows) {
                 self.line(format!("      {line}"));
             }
+        }
+    }
+
+    /// What the kernel notified in a step, and what a device could reach after it all the same.
+    fn device(&mut self, verdict: &Verdict, step: usize, mm: MmId, all: &[Reached]) {
+        let notified = verdict.observation.as_ref();
+        let notified = notified.map(|observation| observation.told(step));
+        let of_mm = |told: Vec<(Option<MmId>, Range)>| -> Vec<Range> {
+            let told = told.into_iter().filter(|(of, _)| *of == Some(mm));
+            told.map(|(_, range)| range).collect()
+        };
+        let reached = all.iter().filter(|one| (one.step, one.mm) == (step, mm));
+        let rows = [
+            Row {
+                name: "kernel",
+                told: notified.map(of_mm).unwrap_or_default(),
+            },
+            Row {
+                name: "device",
+                told: reached.map(|one| one.range).collect(),
+            },
+        ];
+        let named = verdict.scenario.program.steps.get(step);
+        let named = named.map(|step| step.op.pages()).unwrap_or_default();
+        for line in draw(&named, &rows) {
+            self.line(format!("      {line}"));
         }
     }
 

@@ -182,6 +182,7 @@ fn observe_one(
         profile,
         reading: &Reading::Read,
         prediction: None,
+        tables: None,
         observed: &observed,
         snapshots: None,
     };

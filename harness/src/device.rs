@@ -53,6 +53,8 @@ pub struct Reached {
 pub struct Device {
     /// What it could reach and must not.
     pub reached: Vec<Reached>,
+    /// What page tables held after steps, in order; but for those that hold very much.
+    pub walked: Vec<Walked>,
     /// What steps notified of the scenario's mms, and how much of it had nothing to lose.
     pub spent: Vec<Spent>,
 }
@@ -109,12 +111,28 @@ impl Notified {
     }
 }
 
+/// What the page tables of an mm held after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// The step, from 0.
+    pub step: usize,
+    /// The mm.
+    pub mm: MmId,
+    /// Its leaf entries in the arena.
+    pub leaves: Vec<Leaf>,
+}
+
+/// More leaves than these are not kept for comparing.
+const MOST_LEAVES: usize = 1 << 16;
+
 /// The secondary MMU, and what of a walk has come so far.
 #[derive(Debug, Default)]
 pub struct Watch {
     mmu: SecondaryMmu,
     walk: PageTables,
     walks: usize,
+    step: usize,
+    walked: Vec<(usize, u64, Vec<Leaf>)>,
 }
 
 impl Watch {
@@ -123,7 +141,10 @@ impl Watch {
     pub fn push(&mut self, record: &Record) -> bool {
         let (mm, start, end) = (record.mm, record.start, record.end);
         match record.kind {
-            RecordKind::Mark if end == 0 => self.mmu.begin(start as usize),
+            RecordKind::Mark if end == 0 => {
+                self.step = start as usize;
+                self.mmu.begin(self.step);
+            }
             RecordKind::Notify => {
                 if let Some((start, end)) = of_arena(start, end) {
                     self.mmu.notify(mm, start, end);
@@ -141,7 +162,11 @@ impl Watch {
             }
             RecordKind::Tables => {
                 self.walks += 1;
-                self.mmu.walked(mm, &std::mem::take(&mut self.walk));
+                let walk = std::mem::take(&mut self.walk);
+                self.mmu.walked(mm, &walk);
+                if walk.leaves.len() <= MOST_LEAVES {
+                    self.walked.push((self.step, mm, walk.leaves));
+                }
                 return true;
             }
             RecordKind::Table => {
@@ -186,8 +211,13 @@ impl Watch {
                 near: verdict.near,
             })
         });
+        let walked = self.walked.into_iter().filter_map(|(step, mm, leaves)| {
+            let mm = report.mms.iter().position(|of| *of == mm)?;
+            Some(Walked { step, mm, leaves })
+        });
         Some(Device {
             reached: reached.collect(),
+            walked: walked.collect(),
             spent,
         })
     }

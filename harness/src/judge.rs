@@ -11,7 +11,7 @@ use crate::reading::Reading;
 use crate::scenario::Scenario;
 use crate::snapshot::Set;
 use crate::verdict::Verdict;
-use reference_model::{Machine, Prediction, Profile, predict, tlbflush};
+use reference_model::{Machine, Prediction, Profile, predict, predict_tables, tlbflush};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,8 +64,12 @@ impl Judge {
         verdict: &mut Verdict,
     ) -> Result<(), Finding> {
         let subject = backend.prepare(scenario)?;
+        let mut tables = None;
         if self.checks.predict() {
-            verdict.prediction = Some(expect(self.profile, &subject.machine, scenario));
+            let program = to_model(scenario);
+            let expected = predict_tables(self.profile, &subject.machine, &program);
+            verdict.prediction = Some(expected.0);
+            tables = Some(expected.1);
         }
         let replay = |entry: &_, context: &_| {
             tlbflush::replay(self.profile, &subject.machine, entry, context)
@@ -79,6 +83,7 @@ impl Judge {
             profile: self.profile,
             reading: &self.reading,
             prediction: verdict.prediction.as_ref(),
+            tables: tables.as_ref(),
             observed: &observed,
             snapshots: self.snapshots.as_ref(),
         };

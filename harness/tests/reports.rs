@@ -90,6 +90,7 @@ fn verdict(history: &History) -> Verdict {
             profile: &Profile::STABLE,
             reading: &Reading::Read,
             prediction: Some(&prediction),
+            tables: None,
             observed: &observed,
             snapshots: None,
         },

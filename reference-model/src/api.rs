@@ -224,6 +224,29 @@ pub struct StepPrediction {
     pub lost: Vec<(MmId, Range)>,
 }
 
+/// A leaf entry that an MMU finds valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// First byte.
+    pub addr: u64,
+    /// Base pages that it translates.
+    pub pages: u64,
+    /// The model's own number of the first one's frame: the same as long as it is the same.
+    pub frame: u64,
+    /// `_PAGE_READ`
+    pub read: bool,
+    /// `_PAGE_WRITE`
+    pub write: bool,
+    /// `_PAGE_EXEC`
+    pub exec: bool,
+    /// `_PAGE_DIRTY`
+    pub dirty: bool,
+}
+
+/// What page tables hold after each step: of each mm that there is then, its leaf entries in
+/// ascending order.
+pub type Tables = Vec<Vec<(MmId, Vec<Leaf>)>>;
+
 /// What a program is predicted to do, step by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {

@@ -81,5 +81,5 @@ mod state;
 
 pub use api::*;
 pub use arch::riscv::mm::tlbflush;
-pub use predict::predict;
+pub use predict::{predict, predict_tables};
 pub use profile::Profile;

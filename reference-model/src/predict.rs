@@ -2,7 +2,7 @@
 //! A program played step by step: system calls in, predictions out.
 
 use crate::api::{
-    Actor, ActorKind, Machine, Op, Prediction, Program, Step, StepPrediction, StepResult,
+    Actor, ActorKind, Machine, Op, Prediction, Program, Step, StepPrediction, StepResult, Tables,
     Unpredicted, address, bytes,
 };
 use crate::arch::riscv::mm::fault::access;
@@ -23,6 +23,27 @@ const SIGSEGV: i32 = 11;
 
 /// What a program does to a fresh subject on this kernel and machine.
 pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Prediction {
+    predict_and(profile, machine, program, &mut |_| ())
+}
+
+/// The same, with what page tables hold after each step that is predicted.
+pub fn predict_tables(
+    profile: &Profile,
+    machine: &Machine,
+    program: &Program,
+) -> (Prediction, Tables) {
+    let mut tables = Tables::new();
+    let mut look = |kernel: &Kernel<'_>| tables.push(kernel.leaves());
+    let prediction = predict_and(profile, machine, program, &mut look);
+    (prediction, tables)
+}
+
+fn predict_and(
+    profile: &Profile,
+    machine: &Machine,
+    program: &Program,
+    after: &mut dyn FnMut(&Kernel<'_>),
+) -> Prediction {
     let mut kernel = boot(profile, machine, program);
     let mut prediction = Prediction::default();
     for (number, one) in program.steps.iter().enumerate() {
@@ -33,6 +54,7 @@ pub fn predict(profile: &Profile, machine: &Machine, program: &Program) -> Predi
             break;
         }
         prediction.steps.push(predicted);
+        after(&kernel);
     }
     prediction
 }

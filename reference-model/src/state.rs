@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that the mirrored functions read and write.
 
-use crate::api::{Call, Entry, Machine, MmId, PAGE_SIZE, Range};
+use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, Range};
 use crate::arch::riscv::mm::tlbflush;
 use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
 use crate::mm_types::{
-    AnonVma, CpuFbatches, FolioId, Folios, HugePmd, Inode, Lruvec, Mm, Pte, Swap, Task,
-    TlbflushUnmapBatch, pte_index,
+    AnonVma, CpuFbatches, FolioId, Folios, HPAGE_PMD_NR, HugePmd, Inode, Lruvec, Mm, Pte, Swap,
+    Task, TlbflushUnmapBatch, prot, pte_index,
 };
 use crate::profile::Profile;
 
@@ -99,6 +99,50 @@ impl Kernel<'_> {
         std::mem::swap(&mut self.mm, &mut self.mms[self.mm_id]);
         std::mem::swap(&mut self.mm, &mut self.mms[mm]);
         self.mm_id = mm;
+    }
+
+    /// What the page tables hold of all mms that are not released, as an MMU sees it.
+    pub fn leaves(&self) -> Vec<(MmId, Vec<Leaf>)> {
+        let there = (0..self.mms.len()).filter(|mm| !self.mm(*mm).released);
+        there.map(|mm| (mm, self.leaves_of(mm))).collect()
+    }
+
+    fn leaves_of(&self, mm: MmId) -> Vec<Leaf> {
+        let pgd = &self.mm(mm).pgd;
+        let mut leaves = Vec::new();
+        for (number, table) in &pgd.pte_tables {
+            for (index, pte) in table.iter().enumerate() {
+                let addr = (number << 21) + index as u64 * PAGE_SIZE;
+                leaves.extend(self.leaf(addr, 1, *pte));
+            }
+        }
+        for (number, pmd) in &pgd.huge_pmds {
+            leaves.extend(self.leaf(number << 21, HPAGE_PMD_NR as u64, pmd.leaf()));
+        }
+        leaves.sort_unstable_by_key(|leaf| leaf.addr);
+        leaves
+    }
+
+    /// PROT_NONE is not valid to an MMU.
+    fn leaf(&self, addr: u64, pages: u64, pte: Pte) -> Option<Leaf> {
+        let Pte::Present {
+            prot: rights,
+            dirty,
+            ..
+        } = pte
+        else {
+            return None;
+        };
+        let has = |right: u8| rights & right != 0;
+        (rights != 0).then(|| Leaf {
+            addr,
+            pages,
+            frame: self.pfn(addr, pte),
+            read: has(prot::R),
+            write: has(prot::W),
+            exec: has(prot::X),
+            dirty,
+        })
     }
 
     /// An mm by its number.

@@ -6,7 +6,7 @@ use crate::finding::Finding;
 use crate::reading::Reading;
 use crate::scenario::Scenario;
 use crate::snapshot::Set;
-use reference_model::{Prediction, Profile};
+use reference_model::{Prediction, Profile, Tables};
 
 /// A scenario that was run: all that a check may look at.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub struct Case<'a> {
     pub reading: &'a Reading,
     /// What the model expects; none where it was not asked.
     pub prediction: Option<&'a Prediction>,
+    /// What the model expects page tables to hold after each step.
+    pub tables: Option<&'a Tables>,
     /// What the kernel did.
     pub observed: &'a Observed,
     /// Which accepted snapshots it is compared with; none for no comparison.

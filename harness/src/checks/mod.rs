@@ -12,6 +12,7 @@ mod layer1;
 mod layer2;
 mod lost;
 mod snapshot;
+mod tables;
 pub mod variation;
 
 pub use case::{Case, Check};
@@ -26,6 +27,7 @@ pub const CHECKS: &[Check] = &[
     layer1::CHECK,
     layer2::CHECK,
     coverage::CHECK,
+    tables::CHECK,
     device::CHECK,
     known::CHECK,
     snapshot::CHECK,

@@ -150,8 +150,8 @@ pub struct RunArgs {
     /// each other can run: `hash:M/N`, with M from 1 to N
     #[arg(long, value_name = "hash:M/N")]
     pub partition: Option<Partition>,
-    /// Judge by these checks alone: `kernel`, `layer1`, `layer2`, `coverage`, `device`, `known`,
-    /// `snapshot` (default: all). Without `layer2`, `coverage` and `known` the model of the mm
+    /// Judge by these checks alone: `kernel`, `layer1`, `layer2`, `coverage`, `tables`, `device`,
+    /// `known`, `snapshot` (default: all). Without `layer2`, `coverage`, `tables` and `known` the model of the mm
     /// core is not asked
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',', value_parser = check_names())]
     pub checks: Vec<String>,

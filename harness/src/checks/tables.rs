@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the page tables hold after each step: the kernel's own against the model's. Calls and
+//! notifications can be the same where they do not: a page that is copied and one that is
+//! reused are both flushed.
+
+use super::case::{Case, Check};
+use super::lost::same_steps;
+use crate::device::Walked;
+use crate::finding::{Block, Finding};
+use crate::outcome::Outcome;
+use crate::reading::Reading;
+use crate::scenario::describe::operation;
+use crate::text;
+use operations::PAGE_SIZE;
+use reference_model::Leaf;
+use secondary_mmu::Rights;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Display, Formatter};
+
+pub(super) const CHECK: Check = Check {
+    name: "tables",
+    predicts: true,
+    judge,
+};
+
+/// Most differences that are described.
+const SHOWN: usize = 8;
+
+/// A page as one side has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Page {
+    /// Base pages of the leaf.
+    of: u64,
+    rights: Rights,
+    dirty: bool,
+    frame: u64,
+}
+
+impl Display for Page {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let dirty = if self.dirty { " dirty" } else { "" };
+        let of = if self.of == 1 { "page" } else { "pages" };
+        write!(f, "{}{dirty}, a leaf of {} {of},", self.rights, self.of)
+    }
+}
+
+type Pages = BTreeMap<u64, Page>;
+
+fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
+    let (tables, prediction) = (case.tables?, case.prediction?);
+    let device = case.observed.device.as_ref()?;
+    // After the first step that differs the model is about something else.
+    let same = same_steps(prediction, &case.observed.observation);
+    let mut frames = Frames::default();
+    let mut lines = Vec::new();
+    let mut first = None;
+    for walked in device.walked.iter().filter(|walked| walked.step < same) {
+        let model = tables.get(walked.step).into_iter().flatten();
+        let Some((_, model)) = model.clone().find(|(mm, _)| *mm == walked.mm) else {
+            continue;
+        };
+        let (model, kernel) = (of_model(model), of_kernel(walked));
+        let found = frames.compare(walked.mm, &model, &kernel);
+        if !found.is_empty() {
+            first.get_or_insert(walked.step);
+            let whose = text::whose(case.scenario, Some(walked.mm));
+            let title = text::title(case.scenario, walked.step);
+            let told = told(&found).map(|what| format!("  after {title}: {whose}{what}"));
+            lines.extend(told);
+        }
+    }
+    let Some(step) = first else {
+        return Some(Vec::new());
+    };
+    let more = lines.len().saturating_sub(SHOWN);
+    lines.truncate(SHOWN);
+    if more > 0 {
+        lines.push(format!("  … {more} more of the kind"));
+    }
+    let outcome = match case.reading {
+        Reading::Read => Outcome::Differs,
+        Reading::NotRead { .. } => Outcome::ModelNotRead,
+    };
+    let op = case.scenario.program.steps.get(step);
+    let operation = op.map(|step| operation(case.scenario, &step.op));
+    let cause = format!("tables: after {}", operation.unwrap_or_default());
+    let why = "page tables differ: the kernel's hold something else than the model's, after the \
+               same calls";
+    let finding = Finding::new(CHECK.name, outcome, why).because(Some(cause));
+    Some(vec![finding.with(Block::Text(lines))])
+}
+
+/// Neighbours of which the same is to be said, in one line.
+fn told(found: &[(u64, String)]) -> impl Iterator<Item = String> + '_ {
+    let joins = |one: &(u64, String), next: &(u64, String)| one.0 + 1 == next.0 && one.1 == next.1;
+    found.chunk_by(joins).map(|run| {
+        let place = |number: u64| text::place(number * PAGE_SIZE);
+        let (first, last) = (place(run[0].0), place(run[run.len() - 1].0));
+        match run.len() {
+            1 => format!("page {first}: {}", run[0].1),
+            _ => format!("pages {first} to {last}: {}", run[0].1),
+        }
+    })
+}
+
+fn of_model(leaves: &[Leaf]) -> Pages {
+    let mut pages = Pages::new();
+    for leaf in leaves {
+        let right = |has: bool, right: Rights| if has { right } else { Rights::default() };
+        let rights = right(leaf.read, Rights::R)
+            .and(right(leaf.write, Rights::W))
+            .and(right(leaf.exec, Rights::X))
+            .and(Rights::U);
+        for number in 0..leaf.pages {
+            let page = Page {
+                of: leaf.pages,
+                rights,
+                dirty: leaf.dirty,
+                frame: leaf.frame + number,
+            };
+            pages.insert(leaf.addr / PAGE_SIZE + number, page);
+        }
+    }
+    pages
+}
+
+fn of_kernel(walked: &Walked) -> Pages {
+    let mut pages = Pages::new();
+    for leaf in &walked.leaves {
+        for number in 0..leaf.pages {
+            let page = Page {
+                of: leaf.pages,
+                rights: leaf.rights,
+                dirty: leaf.dirty,
+                frame: leaf.frame + number,
+            };
+            pages.insert(leaf.page + number, page);
+        }
+    }
+    pages
+}
+
+/// Frames have other numbers on both sides. What is the same frame on one has to be on the
+/// other, in a step; and what stays the same frame in the model has to stay so in the kernel.
+#[derive(Default)]
+struct Frames {
+    before: HashMap<usize, HashMap<u64, (u64, u64)>>,
+}
+
+impl Frames {
+    /// The pages that differ, in ascending order, and how.
+    fn compare(&mut self, mm: usize, model: &Pages, kernel: &Pages) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        let before = self.before.remove(&mm).unwrap_or_default();
+        let mut now = HashMap::new();
+        let (mut of_model, mut of_kernel) = (HashMap::new(), HashMap::new());
+        let numbers = model.keys().chain(kernel.keys());
+        let mut numbers: Vec<u64> = numbers.copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            let (expected, seen) = (model.get(&number), kernel.get(&number));
+            let (Some(expected), Some(seen)) = (expected, seen) else {
+                let has = |side: Option<&Page>| match side {
+                    Some(_) => "mapped",
+                    None => "not mapped",
+                };
+                let (model, kernel) = (has(expected), has(seen));
+                found.push((
+                    number,
+                    format!("{model} by the model, {kernel} by the kernel"),
+                ));
+                continue;
+            };
+            if (expected.of, expected.rights, expected.dirty) != (seen.of, seen.rights, seen.dirty)
+            {
+                let what = format!("{expected} by the model, {seen} by the kernel");
+                found.push((number, what));
+            }
+            let stayed = before
+                .get(&number)
+                .is_some_and(|(model, kernel)| *model == expected.frame && *kernel != seen.frame);
+            let one = *of_model.entry(expected.frame).or_insert(seen.frame) != seen.frame;
+            let other = *of_kernel.entry(seen.frame).or_insert(expected.frame) != expected.frame;
+            if stayed {
+                let what = "the frame of before by the model, another by the kernel";
+                found.push((number, what.to_owned()));
+            } else if one || other {
+                let what = "not the same pages share a frame by the model and by the kernel";
+                found.push((number, what.to_owned()));
+            }
+            now.insert(number, (expected.frame, seen.frame));
+        }
+        self.before.insert(mm, now);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(frame: u64) -> Page {
+        Page {
+            of: 1,
+            rights: Rights::R,
+            dirty: false,
+            frame,
+        }
+    }
+
+    fn pages(frames: &[(u64, u64)]) -> Pages {
+        let pages = frames.iter();
+        pages
+            .map(|(number, frame)| (*number, page(*frame)))
+            .collect()
+    }
+
+    #[test]
+    fn numbers_of_frames_may_differ_and_what_is_shared_may_not() {
+        let mut frames = Frames::default();
+        assert_eq!(
+            frames.compare(0, &pages(&[(1, 7), (2, 8)]), &pages(&[(1, 70), (2, 80)])),
+            []
+        );
+        let found = frames.compare(0, &pages(&[(1, 7), (2, 7)]), &pages(&[(1, 70), (2, 90)]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let found = frames.compare(0, &pages(&[(1, 7), (2, 9)]), &pages(&[(1, 70), (2, 70)]));
+        assert!(found[0].1.contains("share a frame"), "{found:?}");
+    }
+
+    #[test]
+    fn a_copy_where_the_model_reuses_is_seen() {
+        let mut frames = Frames::default();
+        frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 70)]));
+        let found = frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 71)]));
+        assert!(found[0].1.contains("another by the kernel"), "{found:?}");
+        // What goes in between may come back in any frame.
+        frames.compare(0, &pages(&[]), &pages(&[]));
+        assert_eq!(frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 72)])), []);
+    }
+
+    #[test]
+    fn rights_and_what_is_there_are_compared() {
+        let mut frames = Frames::default();
+        let writable = Page {
+            rights: Rights::R.and(Rights::W),
+            ..page(70)
+        };
+        let found = frames.compare(0, &pages(&[(1, 7), (2, 8)]), &[(1, writable)].into());
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}

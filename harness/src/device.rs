@@ -6,7 +6,8 @@ use protocol::message::Report;
 use protocol::record::{F_SAME_FRAME, Kind as RecordKind, Record};
 use reference_model::Range;
 use secondary_mmu::{
-    Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Spent, Table, WHOLE_MM,
+    Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Spent, Table, Verdict,
+    WHOLE_MM,
 };
 
 /// Bits of a riscv64 page-table entry (arch/riscv/include/asm/pgtable-bits.h).
@@ -46,6 +47,70 @@ pub struct Reached {
     pub step: usize,
     /// The last notification of the mm that came near.
     pub near: Option<Near>,
+}
+
+impl Reached {
+    /// What a verdict says of an mm of the scenario.
+    pub fn of(mm: MmId, verdict: Verdict) -> Reached {
+        Reached {
+            kind: verdict.kind,
+            reading: verdict.reading,
+            mm,
+            range: bytes(verdict.pages),
+            frame: verdict.frame,
+            kept: verdict.kept,
+            since: verdict.since,
+            step: verdict.step,
+            near: verdict.near,
+        }
+    }
+}
+
+/// Pages that a device has translations of, alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// In which mm.
+    pub mm: MmId,
+    /// Which addresses.
+    pub range: Range,
+    /// What it may do there.
+    pub rights: Rights,
+    /// It has written there, as far as the entry's D bit goes.
+    pub dirty: bool,
+    /// Base pages of each leaf.
+    pub of: u64,
+}
+
+impl Held {
+    /// None for an entry that refers to a table.
+    pub fn of(mm: MmId, pages: std::ops::Range<u64>, kept: Kept) -> Option<Held> {
+        let Kept::Leaf { rights, dirty, of } = kept else {
+            return None;
+        };
+        Some(Held {
+            mm,
+            range: bytes(pages),
+            rights,
+            dirty,
+            of,
+        })
+    }
+}
+
+/// What a device holds and reaches by the model's page tables and notifications.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// What it holds after each step, in order.
+    pub held: Vec<Vec<Held>>,
+    /// What it could reach and must not.
+    pub reached: Vec<Reached>,
+}
+
+fn bytes(pages: std::ops::Range<u64>) -> Range {
+    Range {
+        start: pages.start << PAGE_SHIFT,
+        end: pages.end << PAGE_SHIFT,
+    }
 }
 
 /// What came of looking at what a device could reach.
@@ -118,8 +183,8 @@ pub struct Walked {
     pub step: usize,
     /// The mm.
     pub mm: MmId,
-    /// Its leaf entries in the arena.
-    pub leaves: Vec<Leaf>,
+    /// What they translate of the arena.
+    pub tables: PageTables,
 }
 
 /// More leaves than these are not kept for comparing.
@@ -132,7 +197,7 @@ pub struct Watch {
     walk: PageTables,
     walks: usize,
     step: usize,
-    walked: Vec<(usize, u64, Vec<Leaf>)>,
+    walked: Vec<(usize, u64, PageTables)>,
 }
 
 impl Watch {
@@ -165,7 +230,7 @@ impl Watch {
                 let walk = std::mem::take(&mut self.walk);
                 self.mmu.walked(mm, &walk);
                 if walk.leaves.len() <= MOST_LEAVES {
-                    self.walked.push((self.step, mm, walk.leaves));
+                    self.walked.push((self.step, mm, walk));
                 }
                 return true;
             }
@@ -196,24 +261,12 @@ impl Watch {
         let spent = spent.copied().collect();
         let verdicts = self.mmu.into_verdicts().into_iter();
         let reached = verdicts.filter_map(|verdict| {
-            Some(Reached {
-                kind: verdict.kind,
-                reading: verdict.reading,
-                mm: report.mms.iter().position(|mm| *mm == verdict.mm)?,
-                range: Range {
-                    start: verdict.pages.start << PAGE_SHIFT,
-                    end: verdict.pages.end << PAGE_SHIFT,
-                },
-                frame: verdict.frame,
-                kept: verdict.kept,
-                since: verdict.since,
-                step: verdict.step,
-                near: verdict.near,
-            })
+            let mm = report.mms.iter().position(|mm| *mm == verdict.mm)?;
+            Some(Reached::of(mm, verdict))
         });
-        let walked = self.walked.into_iter().filter_map(|(step, mm, leaves)| {
+        let walked = self.walked.into_iter().filter_map(|(step, mm, tables)| {
             let mm = report.mms.iter().position(|of| *of == mm)?;
-            Some(Walked { step, mm, leaves })
+            Some(Walked { step, mm, tables })
         });
         Some(Device {
             reached: reached.collect(),
@@ -260,6 +313,31 @@ fn leaves(record: &Record) -> impl Iterator<Item = Leaf> {
         rights,
         dirty: pte & entry::D != 0,
     })
+}
+
+/// What a model's page tables hold, as facts; all is for user mode. What is above leaves has
+/// no frames in the model, and is left out.
+pub fn of_model(tables: &reference_model::PageTables) -> PageTables {
+    let rights = |leaf: &reference_model::Leaf| {
+        let rights = [
+            (leaf.read, Rights::R),
+            (leaf.write, Rights::W),
+            (leaf.exec, Rights::X),
+        ];
+        let rights = rights.into_iter().filter(|(has, _)| *has);
+        rights.fold(Rights::U, |all, (_, right)| all.and(right))
+    };
+    let leaf = |leaf: &reference_model::Leaf| Leaf {
+        page: leaf.addr >> PAGE_SHIFT,
+        pages: leaf.pages,
+        frame: leaf.frame,
+        rights: rights(leaf),
+        dirty: leaf.dirty,
+    };
+    PageTables {
+        leaves: tables.leaves.iter().map(leaf).collect(),
+        tables: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::reading::Reading;
 use crate::scenario::Scenario;
 use crate::snapshot::Set;
 use crate::verdict::Verdict;
-use reference_model::{Machine, Prediction, Profile, predict, predict_tables, tlbflush};
+use reference_model::{Machine, Prediction, Profile, Tables, predict, predict_tables, tlbflush};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,8 +66,7 @@ impl Judge {
         let subject = backend.prepare(scenario)?;
         let mut tables = None;
         if self.checks.predict() {
-            let program = to_model(scenario);
-            let expected = predict_tables(self.profile, &subject.machine, &program);
+            let expected = expect_tables(self.profile, &subject.machine, scenario);
             verdict.prediction = Some(expected.0);
             tables = Some(expected.1);
         }
@@ -160,4 +159,13 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
 /// What the model expects of a scenario, without any kernel.
 pub fn expect(profile: &Profile, machine: &Machine, scenario: &Scenario) -> Prediction {
     predict(profile, machine, &to_model(scenario))
+}
+
+/// The same, with what page tables hold after each step.
+pub fn expect_tables(
+    profile: &Profile,
+    machine: &Machine,
+    scenario: &Scenario,
+) -> (Prediction, Tables) {
+    predict_tables(profile, machine, &to_model(scenario))
 }

@@ -14,6 +14,7 @@ pub mod diff;
 pub mod drift;
 pub mod event;
 pub mod finding;
+pub mod foreseen;
 pub mod history;
 pub mod judge;
 pub mod layer1;

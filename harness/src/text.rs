@@ -13,7 +13,7 @@
 //! Local fences are left out: no probe sees them, so they cannot be compared.
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
 
-use crate::device::Reached;
+use crate::device::{Foreseen, Held, Reached};
 use crate::scenario::{Scenario, describe::describe};
 use crate::steps::{Step, StepCall};
 use nix::errno::Errno;
@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use operations::{ARENA_BASE, ARENA_PAGES, PAGE_SIZE};
 use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Unpredicted, Whose};
 use secondary_mmu::{Kept, Kind};
+use std::fmt::Write;
 
 /// Says what each step came to and did, a line each.
 pub fn steps(scenario: &Scenario, steps: &[Step]) -> String {
@@ -234,6 +235,34 @@ fn fence(fence: &Fence) -> String {
             )
         }
     }
+}
+
+/// What a device holds after each step by the model, and what of it is wrong.
+pub fn foreseen(scenario: &Scenario, foreseen: &Foreseen) -> String {
+    let mut text = "a device that caches all it may:\n".to_owned();
+    for (step, held) in foreseen.held.iter().enumerate() {
+        let what: Vec<String> = held.iter().map(|held| self::held(scenario, held)).collect();
+        let what = match what.is_empty() {
+            true => "nothing".to_owned(),
+            false => what.join(", "),
+        };
+        let _ = writeln!(text, "  after {}: {what}", title(scenario, step));
+        for one in foreseen.reached.iter().filter(|one| one.step == step) {
+            let _ = writeln!(text, "    {}", reached(scenario, one));
+        }
+    }
+    text
+}
+
+fn held(scenario: &Scenario, held: &Held) -> String {
+    let whose = whose(scenario, Some(held.mm));
+    let dirty = if held.dirty { " dirty" } else { "" };
+    let of = match held.of {
+        1 => String::new(),
+        of => format!(" by leaves of {of} pages"),
+    };
+    let (pages, rights) = (range(held.range), held.rights);
+    format!("{whose}{pages} {rights}{dirty}{of}")
 }
 
 /// What a device could reach that it must not, in a line.

@@ -127,6 +127,28 @@ fn predictions_are_told_too() {
     );
 }
 
+#[test]
+fn what_a_device_holds_is_predicted_where_it_is_asked_for() {
+    let folder = checkout();
+    let predict = |more: &[&str]| {
+        let args = ["predict", "--format", "json", "scenarios/a.yaml"];
+        lines(folder.path(), &[&args, more].concat(), 0)[0]["device"].clone()
+    };
+    assert_eq!(predict(&[]), Value::Null);
+    let device = predict(&["--device"]);
+    // Written in step 2, unmapped in step 3.
+    let after = |step: u64| {
+        let held = device["held"].as_array().expect("a list").iter();
+        let of_step = held.filter(|one| one["step"] == step);
+        let pages = of_step.map(|one| one["range"]["pages"].clone());
+        pages.collect::<Vec<Value>>()
+    };
+    assert_eq!(after(1), [""; 0]);
+    assert_eq!(after(2), ["[4,6)"]);
+    assert_eq!(after(3), [""; 0]);
+    assert_eq!(device["reached"], serde_json::json!([]));
+}
+
 fn fields(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
@@ -146,7 +168,7 @@ fn every_field_is_documented() {
     let mut told = recorded(folder.path());
     told.extend(lines(
         folder.path(),
-        &["predict", "--format", "json", "scenarios"],
+        &["predict", "--device", "--format", "json", "scenarios"],
         0,
     ));
     let mut found = Vec::new();

@@ -243,9 +243,17 @@ pub struct Leaf {
     pub dirty: bool,
 }
 
-/// What page tables hold after each step: of each mm that there is then, its leaf entries in
-/// ascending order.
-pub type Tables = Vec<Vec<(MmId, Vec<Leaf>)>>;
+/// What the page tables of an mm hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageTables {
+    /// Valid leaf entries, in ascending order.
+    pub leaves: Vec<Leaf>,
+    /// First bytes of what tables of the lowest level translate, in ascending order.
+    pub pte_tables: Vec<u64>,
+}
+
+/// What page tables hold after each step, of each mm that there is then.
+pub type Tables = Vec<Vec<(MmId, PageTables)>>;
 
 /// What a program is predicted to do, step by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

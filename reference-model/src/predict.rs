@@ -33,7 +33,7 @@ pub fn predict_tables(
     program: &Program,
 ) -> (Prediction, Tables) {
     let mut tables = Tables::new();
-    let mut look = |kernel: &Kernel<'_>| tables.push(kernel.leaves());
+    let mut look = |kernel: &Kernel<'_>| tables.push(kernel.page_tables());
     let prediction = predict_and(profile, machine, program, &mut look);
     (prediction, tables)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that the mirrored functions read and write.
 
-use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, Range};
+use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range};
 use crate::arch::riscv::mm::tlbflush;
 use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
 use crate::mm_types::{
@@ -102,9 +102,19 @@ impl Kernel<'_> {
     }
 
     /// What the page tables hold of all mms that are not released, as an MMU sees it.
-    pub fn leaves(&self) -> Vec<(MmId, Vec<Leaf>)> {
+    pub fn page_tables(&self) -> Vec<(MmId, PageTables)> {
         let there = (0..self.mms.len()).filter(|mm| !self.mm(*mm).released);
-        there.map(|mm| (mm, self.leaves_of(mm))).collect()
+        let held = |mm: MmId| PageTables {
+            leaves: self.leaves_of(mm),
+            pte_tables: self
+                .mm(mm)
+                .pgd
+                .pte_tables
+                .keys()
+                .map(|of| of << 21)
+                .collect(),
+        };
+        there.map(|mm| (mm, held(mm))).collect()
     }
 
     fn leaves_of(&self, mm: MmId) -> Vec<Leaf> {

@@ -5,16 +5,16 @@
 
 use super::case::{Case, Check};
 use super::lost::same_steps;
-use crate::device::Walked;
+use crate::device::{Walked, of_model};
 use crate::finding::{Block, Finding};
 use crate::outcome::Outcome;
 use crate::reading::Reading;
 use crate::scenario::describe::operation;
 use crate::text;
 use operations::PAGE_SIZE;
-use reference_model::Leaf;
-use secondary_mmu::Rights;
-use std::collections::{BTreeMap, HashMap};
+use reference_model::PageTables;
+use secondary_mmu::{Leaf, Rights, Table};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display, Formatter};
 
 pub(super) const CHECK: Check = Check {
@@ -22,6 +22,9 @@ pub(super) const CHECK: Check = Check {
     predicts: true,
     judge,
 };
+
+/// Entries of a page table.
+const PTRS_PER_PTE: u64 = 512;
 
 /// Most differences that are described.
 const SHOWN: usize = 8;
@@ -59,8 +62,9 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
         let Some((_, model)) = model.clone().find(|(mm, _)| *mm == walked.mm) else {
             continue;
         };
-        let (model, kernel) = (of_model(model), of_kernel(walked));
-        let found = frames.compare(walked.mm, &model, &kernel);
+        let expected = pages(&of_model(model).leaves);
+        let mut found = frames.compare(walked.mm, &expected, &pages(&walked.tables.leaves));
+        found.extend(pte_tables(model, walked));
         if !found.is_empty() {
             first.get_or_insert(walked.step);
             let whose = text::whose(case.scenario, Some(walked.mm));
@@ -103,30 +107,27 @@ fn told(found: &[(u64, String)]) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-fn of_model(leaves: &[Leaf]) -> Pages {
-    let mut pages = Pages::new();
-    for leaf in leaves {
-        let right = |has: bool, right: Rights| if has { right } else { Rights::default() };
-        let rights = right(leaf.read, Rights::R)
-            .and(right(leaf.write, Rights::W))
-            .and(right(leaf.exec, Rights::X))
-            .and(Rights::U);
-        for number in 0..leaf.pages {
-            let page = Page {
-                of: leaf.pages,
-                rights,
-                dirty: leaf.dirty,
-                frame: leaf.frame + number,
-            };
-            pages.insert(leaf.addr / PAGE_SIZE + number, page);
-        }
-    }
-    pages
+/// Tables of the lowest level that one side has and the other has not.
+fn pte_tables(model: &PageTables, kernel: &Walked) -> Vec<(u64, String)> {
+    let lowest = |table: &&Table| table.pages == PTRS_PER_PTE;
+    let kernel = kernel.tables.tables.iter().filter(lowest);
+    let kernel: BTreeSet<u64> = kernel.map(|table| table.page).collect();
+    let model = model.pte_tables.iter().map(|addr| addr / PAGE_SIZE);
+    let model: BTreeSet<u64> = model.collect();
+    let told = |page: &u64| {
+        let (has, not) = match model.contains(page) {
+            true => ("model", "kernel"),
+            false => ("kernel", "model"),
+        };
+        let what = format!("a page table for what begins here by the {has}, none by the {not}");
+        (*page, what)
+    };
+    model.symmetric_difference(&kernel).map(told).collect()
 }
 
-fn of_kernel(walked: &Walked) -> Pages {
+fn pages(leaves: &[Leaf]) -> Pages {
     let mut pages = Pages::new();
-    for leaf in &walked.leaves {
+    for leaf in leaves {
         for number in 0..leaf.pages {
             let page = Page {
                 of: leaf.pages,
@@ -209,7 +210,7 @@ mod tests {
         }
     }
 
-    fn pages(frames: &[(u64, u64)]) -> Pages {
+    fn made(frames: &[(u64, u64)]) -> Pages {
         let pages = frames.iter();
         pages
             .map(|(number, frame)| (*number, page(*frame)))
@@ -220,24 +221,24 @@ mod tests {
     fn numbers_of_frames_may_differ_and_what_is_shared_may_not() {
         let mut frames = Frames::default();
         assert_eq!(
-            frames.compare(0, &pages(&[(1, 7), (2, 8)]), &pages(&[(1, 70), (2, 80)])),
+            frames.compare(0, &made(&[(1, 7), (2, 8)]), &made(&[(1, 70), (2, 80)])),
             []
         );
-        let found = frames.compare(0, &pages(&[(1, 7), (2, 7)]), &pages(&[(1, 70), (2, 90)]));
+        let found = frames.compare(0, &made(&[(1, 7), (2, 7)]), &made(&[(1, 70), (2, 90)]));
         assert_eq!(found.len(), 1, "{found:?}");
-        let found = frames.compare(0, &pages(&[(1, 7), (2, 9)]), &pages(&[(1, 70), (2, 70)]));
+        let found = frames.compare(0, &made(&[(1, 7), (2, 9)]), &made(&[(1, 70), (2, 70)]));
         assert!(found[0].1.contains("share a frame"), "{found:?}");
     }
 
     #[test]
     fn a_copy_where_the_model_reuses_is_seen() {
         let mut frames = Frames::default();
-        frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 70)]));
-        let found = frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 71)]));
+        frames.compare(0, &made(&[(1, 7)]), &made(&[(1, 70)]));
+        let found = frames.compare(0, &made(&[(1, 7)]), &made(&[(1, 71)]));
         assert!(found[0].1.contains("another by the kernel"), "{found:?}");
         // What goes in between may come back in any frame.
-        frames.compare(0, &pages(&[]), &pages(&[]));
-        assert_eq!(frames.compare(0, &pages(&[(1, 7)]), &pages(&[(1, 72)])), []);
+        frames.compare(0, &made(&[]), &made(&[]));
+        assert_eq!(frames.compare(0, &made(&[(1, 7)]), &made(&[(1, 72)])), []);
     }
 
     #[test]
@@ -247,7 +248,34 @@ mod tests {
             rights: Rights::R.and(Rights::W),
             ..page(70)
         };
-        let found = frames.compare(0, &pages(&[(1, 7), (2, 8)]), &[(1, writable)].into());
+        let found = frames.compare(0, &made(&[(1, 7), (2, 8)]), &[(1, writable)].into());
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn page_tables_that_one_side_lacks_are_told() {
+        let table = |page, pages| Table {
+            page,
+            pages,
+            frame: 1,
+        };
+        let tables = vec![table(0, 1 << 18), table(0, 512), table(512, 512)];
+        let kernel = Walked {
+            step: 0,
+            mm: 0,
+            tables: secondary_mmu::PageTables {
+                leaves: Vec::new(),
+                tables,
+            },
+        };
+        let model = |pages: &[u64]| PageTables {
+            leaves: Vec::new(),
+            pte_tables: pages.iter().map(|page| page * PAGE_SIZE).collect(),
+        };
+        assert_eq!(pte_tables(&model(&[0, 512]), &kernel), []);
+        let found = pte_tables(&model(&[512, 1024]), &kernel);
+        let pages: Vec<u64> = found.iter().map(|(page, _)| *page).collect();
+        assert_eq!(pages, [0, 1024]);
+        assert!(found[0].1.contains("by the kernel, none by the model"));
     }
 }

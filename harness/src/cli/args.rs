@@ -612,9 +612,16 @@ pub struct PredictArgs {
     /// The model's kernel
     #[arg(long, value_name = "NAME", default_value = "stable")]
     pub model_profile: String,
+    /// What harts have and have not, as of `run`
+    #[arg(long, value_name = "FEATURES")]
+    pub cpu: Option<CpuFeatures>,
     /// Tell of local fences too, which no trace shows
     #[arg(long)]
     pub fences: bool,
+    /// Tell what a device holds after each step that caches all it may, by the page tables and
+    /// notifications of the model
+    #[arg(long)]
+    pub device: bool,
     /// For people, or JSON lines for programs
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,

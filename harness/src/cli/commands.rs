@@ -17,7 +17,8 @@ use crate::backend::guest::GuestBackend;
 use crate::backend::recorded::Recorded;
 use crate::compare::{self, Comparison, Side};
 use crate::event::{Event, Reporter, Start, Summary};
-use crate::judge::{Judge, expect};
+use crate::foreseen::foresee;
+use crate::judge::{Judge, expect_tables};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED, Outcome};
 use crate::report::compares::Compares;
 use crate::report::json;
@@ -25,6 +26,7 @@ use crate::report::kcidb::Origin;
 use crate::report::outputs::Outputs;
 use crate::report::style::Style;
 use crate::run::{MakeBackend, Message, Run, messages};
+use crate::scenario::Scenario;
 use crate::steps::{self, Fences};
 use crate::text;
 use chrono::Utc;
@@ -230,14 +232,11 @@ pub fn predict(args: &PredictArgs) -> Result<u8, Failure> {
     let scenarios = scenarios(&args.selection)?;
     let mut out = io::stdout().lock();
     for scenario in &scenarios {
-        let machine = Machine {
-            swap: scenario.needs_swap(),
-            ..Machine::default()
-        };
-        let prediction = expect(profile, &machine, scenario);
+        let (prediction, tables) = expect_tables(profile, &machine(args, scenario), scenario);
+        let foreseen = args.device.then(|| foresee(&prediction, &tables));
         match args.format {
             Format::Json => {
-                let line = json::prediction(scenario, profile, &prediction);
+                let line = json::prediction(scenario, profile, &prediction, foreseen.as_ref());
                 writeln!(out, "{}", line.to_json().map_err(io::Error::from)?)?;
             }
             Format::Human => {
@@ -249,10 +248,28 @@ pub fn predict(args: &PredictArgs) -> Result<u8, Failure> {
                 if let Some(unpredicted) = prediction.unpredicted {
                     writeln!(out, "{}", text::unpredicted(unpredicted))?;
                 }
+                if let Some(foreseen) = foreseen {
+                    write!(out, "{}", text::foreseen(scenario, &foreseen))?;
+                }
             }
         }
     }
     Ok(EXIT_AGREE)
+}
+
+/// The usual guest, with what else harts are to have.
+fn machine(args: &PredictArgs, scenario: &Scenario) -> Machine {
+    let usual = Machine::default();
+    let cpu = args.cpu.clone().unwrap_or_default();
+    let has = |name: &str, usual: bool| cpu.extension(name).unwrap_or(usual);
+    Machine {
+        swap: scenario.needs_swap(),
+        page_table_levels: cpu.page_table_levels().unwrap_or(usual.page_table_levels),
+        svnapot: has("svnapot", usual.svnapot),
+        svadu: has("svadu", usual.svadu),
+        svvptc: has("svvptc", usual.svvptc),
+        ..usual
+    }
 }
 
 /// Lists scenarios.

@@ -7,7 +7,7 @@ use super::lines::traced_mm;
 use super::page::is_to_be_looked_at;
 use super::test;
 use crate::compare::{Class, Compared, Comparison};
-use crate::device::Reached;
+use crate::device::{Foreseen, Reached};
 use crate::diff::Diff;
 use crate::event::{Event, Reporter, Rerun, Start, Summary};
 use crate::finding::{Block, Finding, Side, Sides, Uncovered};
@@ -192,7 +192,12 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
 }
 
 /// What the model expects of a scenario, for `predict`.
-pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Prediction) -> Line {
+pub fn prediction(
+    scenario: &Scenario,
+    profile: &Profile,
+    prediction: &Prediction,
+    foreseen: Option<&Foreseen>,
+) -> Line {
     let steps = prediction.steps.iter().enumerate();
     let steps = steps.map(|(index, step)| line::Step {
         model: Some(predicted(scenario, step)),
@@ -204,7 +209,26 @@ pub fn prediction(scenario: &Scenario, profile: &Profile, prediction: &Predictio
         model_profile: profile.name.to_owned(),
         unpredicted: prediction.unpredicted.map(unpredicted),
         steps: steps.collect(),
+        device: foreseen.map(|all| self::foreseen(scenario, all)),
     })
+}
+
+fn foreseen(scenario: &Scenario, foreseen: &Foreseen) -> line::Foreseen {
+    let steps = foreseen.held.iter().enumerate();
+    let held = steps.flat_map(|(step, held)| held.iter().map(move |one| (step, one)));
+    let held = held.map(|(step, held)| line::Held {
+        step: step + 1,
+        mm: held.mm,
+        range: range(&held.range),
+        rights: held.rights.to_string(),
+        dirty: held.dirty,
+        leaf_pages: held.of,
+    });
+    let all = foreseen.reached.iter();
+    line::Foreseen {
+        held: held.collect(),
+        reached: all.map(|one| reached(scenario, one)).collect(),
+    }
 }
 
 /// What two kernels do differently, for `compare`.

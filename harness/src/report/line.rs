@@ -509,6 +509,34 @@ pub struct Prediction {
     pub unpredicted: Option<Unpredicted>,
     /// The steps.
     pub steps: Vec<Step>,
+    /// Of a device, where that was asked for.
+    pub device: Option<Foreseen>,
+}
+
+/// What a device holds after each step, by the model, and what of it is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// What it holds.
+    pub held: Vec<Held>,
+    /// What of that it must not hold.
+    pub reached: Vec<Reached>,
+}
+
+/// Pages that a device has translations of, alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// After which step, from 1.
+    pub step: usize,
+    /// Of which mm.
+    pub mm: usize,
+    /// The pages.
+    pub range: Range,
+    /// Rights: of `r`, `w`, `x` and `u`.
+    pub rights: String,
+    /// They were written.
+    pub dirty: bool,
+    /// Base pages of each leaf.
+    pub leaf_pages: u64,
 }
 
 /// What two kernels do differently in a scenario.

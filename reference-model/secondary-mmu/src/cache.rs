@@ -284,16 +284,23 @@ impl Cache {
         }
     }
 
-    /// Runs of pages, each with what is kept of it; of a page with several, each.
+    /// Runs of pages, each with what is kept of it; of a page with several, each. In the order
+    /// of their first pages.
     pub(crate) fn held(&self) -> Vec<(Range<u64>, Kept)> {
         let mut held: Vec<(Range<u64>, Kept)> = Vec::new();
+        // Where in that the last run of each is.
+        let mut runs = HashMap::new();
         for (page, pieces) in &self.pieces {
             for piece in pieces {
-                match held.last_mut() {
-                    Some((pages, kept)) if pages.end == *page && *kept == piece.kept() => {
-                        pages.end = page + 1;
+                let run = runs.entry(piece.kept()).or_insert(usize::MAX);
+                match held.get_mut(*run) {
+                    Some((pages, _)) if pages.end == *page => pages.end += 1,
+                    // Held twice alike but for the frame.
+                    Some((pages, _)) if pages.end > *page => {}
+                    _ => {
+                        *run = held.len();
+                        held.push((*page..page + 1, piece.kept()));
                     }
-                    _ => held.push((*page..page + 1, piece.kept())),
                 }
             }
         }

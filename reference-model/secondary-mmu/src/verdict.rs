@@ -63,7 +63,7 @@ pub enum Reading {
 }
 
 /// What was kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kept {
     /// A translation.
     Leaf {

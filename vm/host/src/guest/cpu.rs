@@ -32,6 +32,24 @@ impl CpuFeatures {
         let words = std::iter::once(cpu.to_owned()).chain(properties);
         words.collect::<Vec<_>>().join(",")
     }
+
+    /// Levels of page tables of the largest mode, where one is given.
+    pub fn page_table_levels(&self) -> Option<u32> {
+        let mode = |feature: &Feature| match *feature {
+            Feature::Mode(mode) => Some(mode as u32 + 3),
+            Feature::Extension(..) => None,
+        };
+        self.0.iter().rev().find_map(mode)
+    }
+
+    /// Whether harts have an extension, where that is given.
+    pub fn extension(&self, wanted: &str) -> Option<bool> {
+        let given = |feature: &Feature| match *feature {
+            Feature::Extension(name, on) => (name == wanted).then_some(on),
+            Feature::Mode(_) => None,
+        };
+        self.0.iter().rev().find_map(given)
+    }
 }
 
 impl Feature {
@@ -119,6 +137,16 @@ mod tests {
         for wrong in ["", "sv32", "no-sv39", "svnapot,,sv39", "svnapot=on"] {
             assert!(wrong.parse::<CpuFeatures>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_given_last_counts_and_what_is_not_given_is_not_known() {
+        let features = |text: &str| text.parse::<CpuFeatures>().expect("features");
+        let some = features("sv39,svadu,sv48,no-svadu");
+        assert_eq!(some.page_table_levels(), Some(4));
+        assert_eq!(some.extension("svadu"), Some(false));
+        assert_eq!(some.extension("svvptc"), None);
+        assert_eq!(features("svnapot").page_table_levels(), None);
     }
 
     #[test]

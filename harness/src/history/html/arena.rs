@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The steps of a scenario, each with the arena: what model and kernel notified secondary
-//! MMUs, and which pages were lost.
+//! MMUs, which pages were lost, and which a device could still reach.
 
 use crate::report::line;
 use maud::{Markup, html};
@@ -36,14 +36,26 @@ struct Lane {
 /// All steps of a result.
 pub(super) fn steps(line: &line::Scenario) -> Markup {
     let steps = &line.steps;
+    let reached: Vec<&line::Reached> = reached(line).collect();
     html! {
-        ol { @for step in steps.iter().take(STEPS) { (self::step(&line.mms, step)) } }
+        ol { @for step in steps.iter().take(STEPS) { (self::step(&line.mms, step, &reached)) } }
         @if steps.len() > STEPS { p.dim { "and " (steps.len() - STEPS) " more steps" } }
     }
 }
 
-fn step(mms: &[String], step: &line::Step) -> Markup {
-    let lanes = lanes(mms, step);
+/// What a device could reach and must not, by whichever finding.
+fn reached(line: &line::Scenario) -> impl Iterator<Item = &line::Reached> {
+    let blocks = line.findings.iter().flat_map(|finding| &finding.blocks);
+    blocks.flat_map(|block| match block {
+        line::Block::Reached { reached } => reached.as_slice(),
+        _ => &[],
+    })
+}
+
+fn step(mms: &[String], step: &line::Step, reached: &[&line::Reached]) -> Markup {
+    let of_step = reached.iter().filter(|one| one.step == step.step);
+    let reached: Vec<&line::Reached> = of_step.copied().collect();
+    let lanes = lanes(mms, step, &reached);
     let named = step.pages.iter().map(|[start, end]| (*start, *end));
     html! {
         li {
@@ -57,8 +69,8 @@ fn step(mms: &[String], step: &line::Step) -> Markup {
     }
 }
 
-/// Both sides of each mm of which something was notified or lost.
-fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
+/// Both sides of each mm of which something was notified, lost, or reached.
+fn lanes(mms: &[String], step: &line::Step, reached: &[&line::Reached]) -> Vec<Lane> {
     let model = step.model.as_ref();
     let kernel = step.kernel.as_ref();
     let sides = [
@@ -71,6 +83,7 @@ fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
         touched.extend(told.iter().filter_map(|(mm, _)| *mm));
     }
     touched.extend(lost.iter().map(|lost| lost.mm as u64));
+    touched.extend(reached.iter().map(|one| one.mm as u64));
     let mut lanes = Vec::new();
     for mm in touched {
         let name = usize::try_from(mm).ok().and_then(|index| mms.get(index));
@@ -87,14 +100,16 @@ fn lanes(mms: &[String], step: &line::Step) -> Vec<Lane> {
             });
         }
         let own = lost.iter().filter(|lost| lost.mm as u64 == mm);
-        let told: Vec<Extent> = own.filter_map(|lost| extent(&lost.range)).collect();
-        if !told.is_empty() {
-            lanes.push(Lane {
-                class: "lost",
-                label: format!("lost{whose}"),
-                told,
-            });
-        }
+        let lost: Vec<Extent> = own.filter_map(|lost| extent(&lost.range)).collect();
+        let own = reached.iter().filter(|one| one.mm as u64 == mm);
+        let reached: Vec<Extent> = own.filter_map(|one| extent(&one.range)).collect();
+        let rows = [("lost", lost), ("device", reached)].into_iter();
+        let rows = rows.filter(|(_, told)| !told.is_empty());
+        lanes.extend(rows.map(|(class, told)| Lane {
+            class,
+            label: format!("{class}{whose}"),
+            told,
+        }));
     }
     lanes
 }
@@ -264,7 +279,7 @@ mod tests {
             }),
             ..line::Step::default()
         };
-        let drawn = self::step(&["subject".to_owned()], &step).into_string();
+        let drawn = self::step(&["subject".to_owned()], &step, &[]).into_string();
         for part in [
             "munmap [4,6)",
             "class=\"model\"",
@@ -277,13 +292,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_device_reaches_has_a_row_in_its_step_alone() {
+        let reached = line::Reached {
+            step: 2,
+            range: range(3, 7),
+            ..line::Reached::default()
+        };
+        let drawn = |number: usize| {
+            let step = line::Step {
+                step: number,
+                ..line::Step::default()
+            };
+            self::step(&["subject".to_owned()], &step, &[&reached]).into_string()
+        };
+        let second = drawn(2);
+        assert!(second.contains("class=\"device\""), "{second}");
+        assert!(second.contains("[3,7)"), "{second}");
+        assert!(drawn(1).contains("no notification"));
+    }
+
+    #[test]
     fn silence_is_told_in_words() {
         let step = line::Step {
             operation: "touch <a>".to_owned(),
             model: Some(line::ModelStep::default()),
             ..line::Step::default()
         };
-        let drawn = self::step(&["subject".to_owned()], &step).into_string();
+        let drawn = self::step(&["subject".to_owned()], &step, &[]).into_string();
         assert!(drawn.contains("no notification") && !drawn.contains("<svg"));
         assert!(drawn.contains("&lt;a&gt;"));
     }

@@ -84,6 +84,7 @@ fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Erro
         restore: true,
         sabotage: None,
         buffer_records: 0,
+        eager: false,
         counted: false,
     };
     let (sender, _receiver) = channel();

@@ -46,6 +46,7 @@ mod tests {
     const TRACED: Tracing = Tracing {
         on: true,
         tables: false,
+        eager: false,
         subscribers: None,
         buffer_records: 0,
         keeps_all: false,

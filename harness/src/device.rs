@@ -3,7 +3,7 @@
 
 use operations::{ARENA_PAGES, MmId, address};
 use protocol::message::Report;
-use protocol::record::{F_SAME_FRAME, Kind as RecordKind, Record};
+use protocol::record::{F_BEFORE, F_SAME_FRAME, Kind as RecordKind, Record};
 use reference_model::Range;
 use secondary_mmu::{
     Kept, Kind, Leaf, Near, PageTables, Reading, Rights, SecondaryMmu, Spent, Table, Verdict,
@@ -234,16 +234,15 @@ impl Watch {
                 }
                 return true;
             }
-            RecordKind::Table => {
-                self.walk.tables.push(Table {
-                    page: start >> PAGE_SHIFT,
-                    pages: end.saturating_sub(start) >> PAGE_SHIFT,
-                    frame: entry::frame(record.arg),
-                });
-                return true;
-            }
-            RecordKind::Leaves => {
-                self.walk.leaves.extend(leaves(record));
+            RecordKind::Table | RecordKind::Leaves => {
+                match record.flags & F_BEFORE {
+                    0 => add(&mut self.walk, record),
+                    _ => {
+                        let mut seen = PageTables::default();
+                        add(&mut seen, record);
+                        self.mmu.loaded(mm, &seen);
+                    }
+                }
                 return true;
             }
             _ => {}
@@ -285,6 +284,18 @@ fn of_arena(start: u64, end: u64) -> Option<(u64, u64)> {
     }
     let (start, end) = (start.max(first), end.min(last));
     (start < end).then_some((start, end))
+}
+
+/// What a record tells of page tables.
+fn add(tables: &mut PageTables, record: &Record) {
+    match record.kind {
+        RecordKind::Table => tables.tables.push(Table {
+            page: record.start >> PAGE_SHIFT,
+            pages: record.end.saturating_sub(record.start) >> PAGE_SHIFT,
+            frame: entry::frame(record.arg),
+        }),
+        _ => tables.leaves.extend(leaves(record)),
+    }
 }
 
 /// The leaves of a run.
@@ -366,6 +377,16 @@ mod tests {
     /// A valid entry of that frame, for user mode, with these bits.
     fn pte(frame: u64, bits: u64) -> u64 {
         frame << 10 | entry::U | bits | 1
+    }
+
+    /// Leaf entries of the arena, in a step.
+    fn before(first: u64, last: u64, entry: u64) -> Record {
+        Record {
+            arg: entry,
+            cpumask: operations::PAGE_SIZE,
+            flags: F_BEFORE,
+            ..record(RecordKind::Leaves, address(first), address(last))
+        }
     }
 
     /// A walk that finds pages of the arena from `first` on in these entries.
@@ -460,6 +481,27 @@ mod tests {
         let device = finish(watch);
         assert_eq!(device.notified(), Notified::default());
         assert_eq!(device.reached, []);
+    }
+
+    #[test]
+    fn what_comes_and_goes_within_a_step_is_seen_where_it_was_loaded() {
+        let (old, new) = (pte(0x200, entry::R), pte(0x201, entry::R));
+        let frames = |loaded: bool, notified: bool| {
+            let mut watch = three_pages();
+            if loaded {
+                assert!(watch.push(&before(9, 10, old)));
+            }
+            if notified {
+                watch.push(&record(RecordKind::Notify, address(9), address(10)));
+            }
+            let dirty = pte(0x100, entry::R | entry::W | entry::D);
+            walk(&mut watch, &[(4, 7, dirty, 0), (9, 10, new, 0)]);
+            let reached = finish(watch).reached.into_iter();
+            reached.map(|one| (one.kind, one.frame)).collect::<Vec<_>>()
+        };
+        assert_eq!(frames(true, false), [(Kind::Stale, 0x200)]);
+        assert_eq!(frames(true, true), []);
+        assert_eq!(frames(false, false), []);
     }
 
     #[test]

@@ -90,7 +90,12 @@ const TABLE: &[Broken] = &[
 
 /// What was found, by the name of the check: of the device check its kinds, of others their
 /// outcome.
-fn found(kernel: &str, scenario: &str, checks: &str) -> BTreeMap<String, BTreeSet<String>> {
+fn found(
+    kernel: &str,
+    scenario: &str,
+    checks: &str,
+    more: &[&str],
+) -> BTreeMap<String, BTreeSet<String>> {
     let path = root()
         .join("scenarios")
         .join(scenario)
@@ -99,6 +104,7 @@ fn found(kernel: &str, scenario: &str, checks: &str) -> BTreeMap<String, BTreeSe
         .args([
             "run", "--format", "json", "--kernel", kernel, "--checks", checks,
         ])
+        .args(more)
         .arg(&path)
         .output()
         .expect("it can be started");
@@ -133,7 +139,7 @@ fn each_check_says_of_broken_kernels_what_it_can_know() {
         } = broken;
         let choice = KernelChoice::Named((*kernel).to_owned());
         provision(&choice, &Wishes::default()).unwrap_or_else(|error| panic!("{kernel}: {error}"));
-        let all = found(kernel, scenario, "layer1,layer2,tables,device");
+        let all = found(kernel, scenario, "layer1,layer2,tables,device", &[]);
         let says = |check: &str| all.get(check).cloned().unwrap_or_default();
         let checks = ["layer1", "layer2", "tables"];
         for (check, differs) in checks.into_iter().zip(broken.model) {
@@ -145,7 +151,7 @@ fn each_check_says_of_broken_kernels_what_it_can_know() {
         let device: BTreeSet<String> = device.collect();
         assert_eq!(says("device"), device, "{kernel}");
         // Without any model.
-        let alone = found(kernel, scenario, "device");
+        let alone = found(kernel, scenario, "device", &[]);
         assert_eq!(
             alone.get("device").cloned().unwrap_or_default(),
             device,
@@ -156,4 +162,18 @@ fn each_check_says_of_broken_kernels_what_it_can_know() {
             "{kernel}: {alone:?}"
         );
     }
+}
+
+/// The page is mapped and copied within one step.
+#[test]
+fn what_comes_and_goes_within_a_step_is_found_where_devices_load_in_it() {
+    let choice = KernelChoice::Named("broken-cow".to_owned());
+    provision(&choice, &Wishes::default()).unwrap_or_else(|error| panic!("{error}"));
+    let found = |more: &[&str]| {
+        let scenario = "mprotect/locked-area-made-writable";
+        let all = found("broken-cow", scenario, "device", more);
+        all.get("device").cloned().unwrap_or_default()
+    };
+    assert_eq!(found(&[]), BTreeSet::new());
+    assert_eq!(found(&["--eager"]), BTreeSet::from(["stale".to_owned()]));
 }

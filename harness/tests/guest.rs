@@ -31,6 +31,7 @@ fn guest() -> Arc<MakeBackend> {
         restore: true,
         sabotage: None,
         buffer_records: 0,
+        eager: false,
         counted: false,
     };
     Arc::new(move |sender, stop| Box::new(GuestBackend::new(settings.clone(), sender, stop)))

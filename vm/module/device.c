@@ -223,9 +223,10 @@ static long ioctl_watch(const struct tlbdiff_watch __user *user)
 	if (copy_from_user(&watch, user, sizeof(watch)))
 		return -EFAULT;
 	if (watch.start > watch.end || watch.end > TASK_SIZE ||
-	    !PAGE_ALIGNED(watch.start) || !PAGE_ALIGNED(watch.end))
+	    !PAGE_ALIGNED(watch.start) || !PAGE_ALIGNED(watch.end) ||
+	    watch.flags & ~(__u64)TLBDIFF_WATCH_EAGER)
 		return -EINVAL;
-	tables_watch(watch.start, watch.end);
+	tables_watch(watch.start, watch.end, watch.flags & TLBDIFF_WATCH_EAGER);
 	return 0;
 }
 
@@ -327,7 +328,7 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 		return -EBUSY;
 
 	session.greeted = false;
-	tables_watch(0, 0);
+	tables_watch(0, 0, false);
 	session.missed_before = hooks_missed();
 	ring_reset();
 	return stream_open(inode, file);

@@ -43,6 +43,7 @@ static int notify_range_start(struct mmu_notifier *mn,
 			      const struct mmu_notifier_range *range)
 {
 	notify_range(range, TLBDIFF_RANGE_START);
+	tables_record_before(range->mm, range->start, range->end);
 	return 0;
 }
 

@@ -35,11 +35,15 @@ struct walk {
 	struct mm_struct *mm;
 	unsigned long start;
 	unsigned long end;
+	bool before;		/* in a step */
 	struct run run;
 };
 
 /* Of all attached mms. Empty: nothing is recorded. */
 static unsigned long watched_start, watched_end;
+
+/* In a step as well, before anything is taken. */
+static bool watched_before;
 
 static unsigned long frame_of(unsigned long entry)
 {
@@ -57,6 +61,9 @@ static void end_run(struct walk *walk)
 		.cpumask = run->size,
 		.flags = run->same ? TLBDIFF_F_SAME_FRAME : 0,
 	};
+
+	if (walk->before)
+		rec.flags |= TLBDIFF_F_BEFORE;
 
 	if (run->end)
 		ring_add(&rec, walk->mm);
@@ -114,6 +121,7 @@ static void add_table(struct walk *walk, unsigned long addr, unsigned long size,
 		.start = addr,
 		.end = addr + size,
 		.arg = entry,
+		.flags = walk->before ? TLBDIFF_F_BEFORE : 0,
 	};
 
 	frames_note(frame_of(entry), 1);
@@ -148,8 +156,34 @@ static void walk_last(struct walk *walk, const unsigned long *above,
 				add_leaf(walk, addr, PAGE_SIZE, pte);
 		}
 	}
+	/* Before what the lock keeps from happening, and is recorded then. */
+	if (walk->before)
+		end_run(walk);
 	spin_unlock(lock);
 	rcu_read_unlock();
+}
+
+/* A leaf above the last tables. */
+static void walk_leaf(struct walk *walk, const unsigned long *above,
+		      unsigned int level, unsigned long addr, unsigned long size)
+{
+	unsigned long entry = READ_ONCE(*above);
+	spinlock_t *lock;	/* of the table above */
+
+	if (!walk->before) {
+		add_leaf(walk, addr, size, entry);
+		return;
+	}
+	/* Those of larger ones are hugetlb's own. */
+	if (level > 1)
+		return;
+	lock = pmd_lockptr(walk->mm, (pmd_t *)above);
+	spin_lock(lock);
+	if (READ_ONCE(*above) == entry) {
+		add_leaf(walk, addr, size, entry);
+		end_run(walk);
+	}
+	spin_unlock(lock);
 }
 
 /* @level of 0 would be the last. */
@@ -170,7 +204,7 @@ static void walk_table(struct walk *walk, const unsigned long *table,
 		if (!(entry & _PAGE_PRESENT))
 			continue;
 		if (entry & _PAGE_LEAF) {
-			add_leaf(walk, addr, size, entry);
+			walk_leaf(walk, &table[i], level, addr, size);
 			continue;
 		}
 		add_table(walk, addr, size, entry);
@@ -193,6 +227,14 @@ static void add_bound(struct mm_struct *mm, bool end)
 	ring_add(&rec, mm);
 }
 
+static void walk_all(struct walk *walk)
+{
+	unsigned int levels = pgtable_l5_enabled ? 5 : pgtable_l4_enabled ? 4 : 3;
+
+	walk_table(walk, (const unsigned long *)walk->mm->pgd, levels - 1, 0);
+	end_run(walk);
+}
+
 /* May sleep. */
 void tables_record_mm(struct mm_struct *mm)
 {
@@ -201,25 +243,63 @@ void tables_record_mm(struct mm_struct *mm)
 		.start = watched_start,
 		.end = watched_end,
 	};
-	unsigned int levels = pgtable_l5_enabled ? 5 : pgtable_l4_enabled ? 4 : 3;
 
 	/* It is on its way out: secondary MMUs have dropped all of it. */
 	if (!mmget_not_zero(mm))
 		return;
 	mmap_read_lock(mm);
 	add_bound(mm, false);
-	walk_table(&walk, (const unsigned long *)mm->pgd, levels - 1, 0);
-	end_run(&walk);
+	walk_all(&walk);
 	add_bound(mm, true);
 	mmap_read_unlock(mm);
 	mmput(mm);
 }
 
+/* The current task has it for writing. */
+static bool locked_by_current(struct mm_struct *mm)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return false;
+#else
+	/* As of kernel/locking/rwsem.c: bit 0 for readers, bit 1 for those who wait. */
+	unsigned long owner = atomic_long_read(&mm->mmap_lock.owner);
+
+	return (owner & ~2UL) == (unsigned long)current;
+#endif
+}
+
+/*
+ * Something of a range of @mm is about to be taken: what a device may have until
+ * then. Tables stay under the mm's lock, which the caller may have; where another
+ * has it nothing is recorded. Does not wait for it, and holds no more than a fault.
+ */
+void tables_record_before(struct mm_struct *mm, unsigned long start,
+			  unsigned long end)
+{
+	struct walk walk = {
+		.mm = mm,
+		.start = max(start, watched_start),
+		.end = min(end, watched_end),
+		.before = true,
+	};
+	bool locked;
+
+	if (!watched_before || walk.start >= walk.end || !ring_tracing())
+		return;
+	locked = mmap_read_trylock(mm);
+	if (!locked && !locked_by_current(mm))
+		return;
+	walk_all(&walk);
+	if (locked)
+		mmap_read_unlock(mm);
+}
+
 /* From now on, what is in this range is recorded. */
-void tables_watch(unsigned long start, unsigned long end)
+void tables_watch(unsigned long start, unsigned long end, bool before)
 {
 	watched_start = start;
 	watched_end = end;
+	watched_before = before;
 	frames_forget();
 }
 

@@ -110,8 +110,10 @@ void frames_note(unsigned long pfn, unsigned long count);
 void frames_forget(void);
 void frames_free(void);
 
-void tables_watch(unsigned long start, unsigned long end);
+void tables_watch(unsigned long start, unsigned long end, bool before);
 void tables_record(void);
+void tables_record_before(struct mm_struct *mm, unsigned long start,
+			  unsigned long end);
 void tables_record_mm(struct mm_struct *mm);
 
 int hooks_install(void);

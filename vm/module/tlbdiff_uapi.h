@@ -19,7 +19,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	7
+#define TLBDIFF_ABI_VERSION	8
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -54,6 +54,7 @@ enum tlbdiff_kind {
 #define TLBDIFF_F_ALL_HARTS	0x8u	/* SBI_RFENCE: cpu_mask was NULL */
 #define TLBDIFF_F_POOL		0x10u	/* FREED: to hugetlb's pool */
 #define TLBDIFF_F_SAME_FRAME	0x20u	/* LEAVES: all have the frame of the first */
+#define TLBDIFF_F_BEFORE	0x40u	/* TABLE, LEAVES: in a step, outside TABLES */
 
 /*
  * One record: 80 bytes, little-endian.
@@ -135,7 +136,11 @@ struct tlbdiff_status {
 struct tlbdiff_watch {
 	__u64 start;
 	__u64 end;
+	__u64 flags;		/* TLBDIFF_WATCH_* */
 };
+
+/* Also of each range, before anything is taken from it (invalidate_range_start). */
+#define TLBDIFF_WATCH_EAGER	0x1u
 
 /* COUNT: in phase 1, what was counted since phase 0; 0 for what does not count. */
 struct tlbdiff_count {

@@ -30,6 +30,8 @@ pub struct Settings {
     pub sabotage: Option<SabotageName>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// Devices load translations in steps, too.
+    pub eager: bool,
 }
 
 /// So many starts of a board in a row may fail before it is given up.
@@ -168,7 +170,10 @@ impl Backend for BoardBackend {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let system = self.board()?.system().clone();
-        let tracing = Tracing::full(self.settings.buffer_records);
+        let tracing = Tracing {
+            eager: self.settings.eager,
+            ..Tracing::full(self.settings.buffer_records)
+        };
         observe(
             scenario,
             &system,

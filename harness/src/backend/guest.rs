@@ -41,6 +41,8 @@ pub struct Settings {
     pub sabotage: Option<SabotageName>,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
+    /// Devices load translations in steps, too.
+    pub eager: bool,
     /// Its clock counts instructions, and it is booted each time.
     pub counted: bool,
 }
@@ -198,7 +200,10 @@ impl Backend for GuestBackend {
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
         let system = self.guest(scenario)?.system().clone();
-        let tracing = Tracing::full(self.settings.buffer_records);
+        let tracing = Tracing {
+            eager: self.settings.eager,
+            ..Tracing::full(self.settings.buffer_records)
+        };
         let observed = observe(
             scenario,
             &system,

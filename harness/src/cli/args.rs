@@ -401,6 +401,10 @@ pub struct GuestArgs {
     /// Longest that one scenario may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: u64,
+    /// The device check's device also loads what a range maps when something is about to be
+    /// taken from it, not only at the ends of steps: what comes and goes within one is seen
+    #[arg(long)]
+    pub eager: bool,
     /// Boot anew instead of restoring a saved guest
     #[arg(long)]
     pub boot: bool,

@@ -239,6 +239,7 @@ fn on_boards(
         timeout: Duration::from_secs(args.guest.timeout),
         sabotage: args.guest.sabotage,
         buffer_records: args.guest.buffer_records,
+        eager: args.guest.eager,
     };
     let kernel = KernelRun {
         kernel: release,
@@ -455,6 +456,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
         restore,
         sabotage: guest.sabotage,
         buffer_records: guest.buffer_records,
+        eager: guest.eager,
         counted: false,
     }
 }
@@ -680,6 +682,9 @@ fn guest_options(guest: &GuestArgs) -> Vec<String> {
     }
     if guest.memory != USUAL_MEMORY {
         option("--memory", guest.memory.to_string());
+    }
+    if guest.eager {
+        options.push("--eager".to_owned());
     }
     options
 }

@@ -138,6 +138,7 @@ fn targets(args: &CostArgs) -> Result<Vec<Target>, Failure> {
             timeout: Duration::from_secs(args.guest.timeout),
             sabotage: None,
             buffer_records: 0,
+            eager: false,
         };
         return Ok(vec![Target {
             line: line_of(&release),

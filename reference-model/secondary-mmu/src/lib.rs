@@ -102,10 +102,11 @@ impl SecondaryMmu {
         self.spent.extend(ledger.close(self.step, mm, tables));
     }
 
-    /// A translation that was there for a moment, as soon as a fault has set it.
-    pub fn loaded(&mut self, mm: Mm, leaf: Leaf) {
+    /// What some of an mm's page tables hold within a step. All of it is cached, and nothing is
+    /// compared: what changes meanwhile may be notified yet.
+    pub fn loaded(&mut self, mm: Mm, tables: &PageTables) {
         let cache = self.caches.entry(mm).or_default();
-        cache.load_leaf(&leaf, self.step, &mut self.references);
+        cache.load(tables, self.step, &mut self.references);
     }
 
     /// What it holds of an mm: runs of pages, each with what is kept of it.

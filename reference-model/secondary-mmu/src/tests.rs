@@ -244,7 +244,7 @@ fn release_ends_all_and_others_go_on() {
 #[test]
 fn a_translation_within_a_step_counts() {
     let mut mmu = with_four_pages();
-    mmu.loaded(MM, leaf(20, 1, 300));
+    mmu.loaded(MM, &tables(&[leaf(20, 1, 300)]));
     mmu.freed(300, 1);
     assert_eq!(said(mmu), ["freed [20,21)"]);
 }

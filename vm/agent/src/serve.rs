@@ -168,7 +168,7 @@ fn run(
         false => None,
     };
     if let Some(tracer) = tracer.as_ref().filter(|_| run.tracing.tables) {
-        tracer.watch_arena()?;
+        tracer.watch_arena(run.tracing.eager)?;
     }
     let open = Open::new(&group, &run.program)?;
     let script = Script {

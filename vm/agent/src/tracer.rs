@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use operations::{ARENA_PAGES, address};
 use protocol::message::Count;
 use protocol::record::Record;
-use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, Watch};
+use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, WATCH_EAGER, Watch};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
@@ -63,12 +63,14 @@ impl Tracer {
         Ok(Tracer { file, facts })
     }
 
-    /// From now on it is recorded what page tables hold of the arena after each step.
+    /// From now on it is recorded what page tables hold of the arena after each step;
+    /// eagerly, also of each range before something is taken from it.
     ///
     /// # Errors
     /// The device refuses it.
-    pub fn watch_arena(&self) -> Result<()> {
+    pub fn watch_arena(&self, eager: bool) -> Result<()> {
         let watch = Watch {
+            flags: if eager { WATCH_EAGER } else { 0 },
             start: address(0),
             end: address(ARENA_PAGES),
         };

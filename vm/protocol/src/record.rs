@@ -63,6 +63,8 @@ pub const F_ALL_HARTS: u32 = 1 << 3;
 pub const F_POOL: u32 = 1 << 4;
 /// All leaves have the frame of the first (`TLBDIFF_F_SAME_FRAME`).
 pub const F_SAME_FRAME: u32 = 1 << 5;
+/// In a step, before something is taken (`TLBDIFF_F_BEFORE`).
+pub const F_BEFORE: u32 = 1 << 6;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {

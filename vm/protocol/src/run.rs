@@ -33,6 +33,8 @@ pub struct Tracing {
     pub buffer_records: u32,
     /// Record what page tables hold after each step, and which of their frames are given back.
     pub tables: bool,
+    /// Also what they hold of each range before something is taken from it, in a step.
+    pub eager: bool,
     /// The buffer is not emptied while the steps run, and never replaced by a larger one: for
     /// trying what overflows.
     pub keeps_all: bool,

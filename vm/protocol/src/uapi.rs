@@ -5,7 +5,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -85,7 +85,12 @@ pub struct Watch {
     pub start: u64,
     /// First byte after it.
     pub end: u64,
+    /// `TLBDIFF_WATCH_*`
+    pub flags: u64,
 }
+
+/// Also of each range, before anything is taken from it (`TLBDIFF_WATCH_EAGER`).
+pub const WATCH_EAGER: u64 = 1;
 
 /// `struct tlbdiff_count`
 #[repr(C)]
@@ -135,7 +140,7 @@ pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
 mod tests {
     use super::*;
     use crate::record::{
-        F_ALL_HARTS, F_ATTACHED, F_HUGETLB, F_POOL, F_SAME_FRAME, Kind, Record, fact,
+        F_ALL_HARTS, F_ATTACHED, F_BEFORE, F_HUGETLB, F_POOL, F_SAME_FRAME, Kind, Record, fact,
     };
     use std::fmt::Write as _;
     use std::mem::offset_of;
@@ -181,7 +186,7 @@ mod tests {
             facts
         );
         layout!("tlbdiff_mark", Mark, step, phase);
-        layout!("tlbdiff_watch", Watch, start, end);
+        layout!("tlbdiff_watch", Watch, start, end, flags);
         layout!("tlbdiff_status", Status, recorded, lost, mm, attached);
         layout!(
             "tlbdiff_count",
@@ -207,6 +212,8 @@ mod tests {
             ("IOC_WATCH", IOC_WATCH),
             ("F_POOL", F_POOL),
             ("F_SAME_FRAME", F_SAME_FRAME),
+            ("F_BEFORE", F_BEFORE),
+            ("WATCH_EAGER", WATCH_EAGER as u32),
             ("F_ATTACHED", F_ATTACHED),
             ("F_HUGETLB", F_HUGETLB),
             ("F_ALL_HARTS", F_ALL_HARTS),
@@ -290,7 +297,7 @@ mod tests {
         let compared = expected.iter().filter(|(name, _)| {
             let constant = name.strip_prefix("TLBDIFF_");
             constant.is_some_and(|name| {
-                !["IOC_", "F_", "FACT_", "ABI_"]
+                !["IOC_", "F_", "FACT_", "ABI_", "WATCH_"]
                     .iter()
                     .any(|p| name.starts_with(p))
             })

@@ -138,20 +138,11 @@ impl Outcome {
 
     /// What the process ends with.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Outcome::Agree | Outcome::Skipped | Outcome::Known => EXIT_AGREE,
-            Outcome::CouldNotRun => EXIT_COULD_NOT_RUN,
-            Outcome::ModelNotRead => EXIT_MODEL_NOT_READ,
-            Outcome::SnapshotNew
-            | Outcome::SnapshotChanged
-            | Outcome::Varies
-            | Outcome::NotReproduced
-            | Outcome::Differs
-            | Outcome::Stuck
-            | Outcome::UnsafeByPieces
-            | Outcome::Unsafe
-            | Outcome::ProgramCorrupted
-            | Outcome::KernelCrashed => EXIT_FOUND,
+        match Status::of(self) {
+            Status::Pass | Status::Skip | Status::Xfail => EXIT_AGREE,
+            Status::Error => EXIT_COULD_NOT_RUN,
+            Status::Fail | Status::Flaky if self == Outcome::ModelNotRead => EXIT_MODEL_NOT_READ,
+            Status::Fail | Status::Flaky => EXIT_FOUND,
         }
     }
 }

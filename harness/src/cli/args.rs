@@ -151,8 +151,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "hash:M/N")]
     pub partition: Option<Partition>,
     /// Judge by these checks alone: `kernel`, `layer1`, `layer2`, `coverage`, `tables`, `device`,
-    /// `known`, `snapshot` (default: all). Without `layer2`, `coverage`, `tables` and `known` the model of the mm
-    /// core is not asked
+    /// `known`, `snapshot` (default: all). Without `layer2`, `coverage`, `tables` and `known`
+    /// the model of the mm core is not asked
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',', value_parser = check_names())]
     pub checks: Vec<String>,
     /// Run each scenario this often; results that vary are reported as such

@@ -2,7 +2,7 @@
 //! How people have it printed.
 
 use crate::event::Rerun;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Status};
 use anstyle::AnsiColor;
 
 /// How it is printed.
@@ -33,21 +33,10 @@ pub(super) const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// How an outcome's name is printed.
 pub(super) fn of_outcome(outcome: Outcome) -> anstyle::Style {
-    match outcome {
-        Outcome::Agree => GREEN,
-        Outcome::Known
-        | Outcome::Skipped
-        | Outcome::CouldNotRun
-        | Outcome::ModelNotRead
-        | Outcome::SnapshotNew => YELLOW,
-        Outcome::SnapshotChanged
-        | Outcome::Varies
-        | Outcome::NotReproduced
-        | Outcome::Differs
-        | Outcome::Stuck
-        | Outcome::UnsafeByPieces
-        | Outcome::Unsafe
-        | Outcome::ProgramCorrupted
-        | Outcome::KernelCrashed => RED,
+    match (Status::of(outcome), outcome) {
+        (Status::Pass, _) => GREEN,
+        (_, Outcome::ModelNotRead | Outcome::SnapshotNew) => YELLOW,
+        (Status::Xfail | Status::Skip | Status::Error, _) => YELLOW,
+        (Status::Fail | Status::Flaky, _) => RED,
     }
 }

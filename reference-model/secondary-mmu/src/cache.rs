@@ -159,25 +159,12 @@ impl Cache {
                 if !frames.contains(&piece.frame) || piece.named & Kind::Freed.bit() != 0 {
                     continue;
                 }
-                piece.named |= Kind::Freed.bit();
-                let (leaf, of) = piece.leaf;
-                verdicts.push(Verdict {
-                    kind: Kind::Freed,
-                    reading: piece.reading(),
-                    mm,
-                    pages: *page..*page + 1,
-                    frame: piece.frame,
-                    kept: piece.kept(),
-                    since: piece.since,
-                    step,
-                    near: Cache::near(notified, &(leaf..leaf + of)),
-                });
+                verdicts.push(of_piece(mm, *page, piece, Kind::Freed, step, notified));
             }
         }
         for ((pages, first), walks) in &mut self.tables {
             for walk in walks.iter_mut() {
                 if frames.contains(&walk.frame) && !walk.named {
-                    walk.named = true;
                     let range = *first..*first + *pages;
                     verdicts.push(of_walk(mm, range, walk, step, notified));
                 }
@@ -203,19 +190,7 @@ impl Cache {
                 if piece.named & kind.bit() != 0 {
                     continue;
                 }
-                piece.named |= kind.bit();
-                let (first, of) = piece.leaf;
-                verdicts.push(Verdict {
-                    kind,
-                    reading: piece.reading(),
-                    mm,
-                    pages: *page..*page + 1,
-                    frame: piece.frame,
-                    kept: piece.kept(),
-                    since: piece.since,
-                    step,
-                    near: Cache::near(notified, &(first..first + of)),
-                });
+                verdicts.push(of_piece(mm, *page, piece, kind, step, notified));
             }
         }
         let there: HashMap<(u64, u64), u64> = now
@@ -227,7 +202,6 @@ impl Cache {
             let frame = there.get(key);
             for walk in walks.iter_mut() {
                 if frame != Some(&walk.frame) && !walk.named {
-                    walk.named = true;
                     let range = key.1..key.1 + key.0;
                     verdicts.push(of_walk(mm, range, walk, step, notified));
                 }
@@ -308,13 +282,39 @@ impl Cache {
     }
 }
 
-fn of_walk(
+/// A page's translation is wrong; it is named so once.
+fn of_piece(
     mm: Mm,
-    pages: Range<u64>,
-    walk: &Walk,
+    page: u64,
+    piece: &mut Piece,
+    kind: Kind,
     step: usize,
     notified: &VecDeque<Near>,
 ) -> Verdict {
+    piece.named |= kind.bit();
+    let (first, of) = piece.leaf;
+    Verdict {
+        kind,
+        reading: piece.reading(),
+        mm,
+        pages: page..page + 1,
+        frame: piece.frame,
+        kept: piece.kept(),
+        since: piece.since,
+        step,
+        near: Cache::near(notified, &(first..first + of)),
+    }
+}
+
+/// The same of a reference to a table.
+fn of_walk(
+    mm: Mm,
+    pages: Range<u64>,
+    walk: &mut Walk,
+    step: usize,
+    notified: &VecDeque<Near>,
+) -> Verdict {
+    walk.named = true;
     Verdict {
         kind: Kind::Walk,
         reading: Reading::ByLeaf,

@@ -118,7 +118,7 @@ fn bytes(pages: std::ops::Range<u64>) -> Range {
 pub struct Device {
     /// What it could reach and must not.
     pub reached: Vec<Reached>,
-    /// What page tables held after steps, in order; but for those that hold very much.
+    /// What page tables held after steps, in order.
     pub walked: Vec<Walked>,
     /// What steps notified of the scenario's mms, and how much of it had nothing to lose.
     pub spent: Vec<Spent>,
@@ -187,9 +187,6 @@ pub struct Walked {
     pub tables: PageTables,
 }
 
-/// More leaves than these are not kept for comparing.
-const MOST_LEAVES: usize = 1 << 16;
-
 /// The secondary MMU, and what of a walk has come so far.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -229,9 +226,7 @@ impl Watch {
                 self.walks += 1;
                 let walk = std::mem::take(&mut self.walk);
                 self.mmu.walked(mm, &walk);
-                if walk.leaves.len() <= MOST_LEAVES {
-                    self.walked.push((self.step, mm, walk));
-                }
+                self.walked.push((self.step, mm, walk));
                 return true;
             }
             RecordKind::Table | RecordKind::Leaves => {

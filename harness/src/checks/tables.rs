@@ -12,7 +12,7 @@ use crate::reading::Reading;
 use crate::scenario::describe::operation;
 use crate::text;
 use operations::PAGE_SIZE;
-use reference_model::PageTables;
+use reference_model::{MmId, PageTables, StepResult};
 use secondary_mmu::{Leaf, Rights, Table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display, Formatter};
@@ -57,20 +57,19 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let mut frames = Frames::default();
     let mut lines = Vec::new();
     let mut first = None;
-    for walked in device.walked.iter().filter(|walked| walked.step < same) {
-        let model = tables.get(walked.step).into_iter().flatten();
-        let Some((_, model)) = model.clone().find(|(mm, _)| *mm == walked.mm) else {
+    let mut there = BTreeSet::new();
+    let steps = prediction.steps.iter().zip(tables).enumerate().take(same);
+    for (step, (predicted, model)) in steps {
+        // Nobody does it: there is no end at which page tables are looked at.
+        if predicted.result == StepResult::Unborn {
             continue;
-        };
-        let expected = pages(&of_model(model).leaves);
-        let mut found = frames.compare(walked.mm, &expected, &pages(&walked.tables.leaves));
-        found.extend(pte_tables(model, walked));
-        if !found.is_empty() {
-            first.get_or_insert(walked.step);
-            let whose = text::whose(case.scenario, Some(walked.mm));
-            let title = text::title(case.scenario, walked.step);
-            let told = told(&found).map(|what| format!("  after {title}: {whose}{what}"));
-            lines.extend(told);
+        }
+        let of_step = device.walked.iter().filter(|walked| walked.step == step);
+        for (mm, what) in differences(&mut frames, &mut there, model, of_step) {
+            first.get_or_insert(step);
+            let title = text::title(case.scenario, step);
+            let whose = text::whose(case.scenario, Some(mm));
+            lines.push(format!("  after {title}: {whose}{what}"));
         }
     }
     let Some(step) = first else {
@@ -92,6 +91,34 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
                same calls";
     let finding = Finding::new(CHECK.name, outcome, why).because(Some(cause));
     Some(vec![finding.with(Block::Text(lines))])
+}
+
+/// What differs after a step, of each mm that one side has. `there` are those that the model
+/// had before: one that the step made attaches after it, and is not looked at before the next.
+fn differences<'a>(
+    frames: &mut Frames,
+    there: &mut BTreeSet<MmId>,
+    model: &[(MmId, PageTables)],
+    walked: impl Iterator<Item = &'a Walked>,
+) -> Vec<(MmId, String)> {
+    let kernel: BTreeMap<MmId, &Walked> = walked.map(|walked| (walked.mm, walked)).collect();
+    let model: BTreeMap<MmId, &PageTables> = model.iter().map(|(mm, held)| (*mm, held)).collect();
+    let before = std::mem::replace(there, model.keys().copied().collect());
+    let of_mm = |mm: MmId| match (model.get(&mm), kernel.get(&mm)) {
+        (Some(model), Some(kernel)) => {
+            let expected = pages(&of_model(model).leaves);
+            let mut found = frames.compare(mm, &expected, &pages(&kernel.tables.leaves));
+            found.extend(pte_tables(model, kernel));
+            told(&found).map(|what| (mm, what)).collect()
+        }
+        (Some(_), None) if before.contains(&mm) => {
+            vec![(mm, "there by the model, gone by the kernel".to_owned())]
+        }
+        (None, Some(_)) => vec![(mm, "gone by the model, there by the kernel".to_owned())],
+        (_, None) => Vec::new(),
+    };
+    let mms: BTreeSet<MmId> = kernel.keys().chain(model.keys()).copied().collect();
+    mms.into_iter().flat_map(of_mm).collect()
 }
 
 /// Neighbours of which the same is to be said, in one line.
@@ -250,6 +277,26 @@ mod tests {
         };
         let found = frames.compare(0, &made(&[(1, 7), (2, 8)]), &[(1, writable)].into());
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn an_mm_that_one_side_lacks_is_told_but_in_the_step_that_made_it() {
+        let walked = Walked {
+            step: 0,
+            mm: 0,
+            tables: secondary_mmu::PageTables::default(),
+        };
+        let held = |mm: MmId| (mm, PageTables::default());
+        let (mut frames, mut there) = (Frames::default(), BTreeSet::new());
+        let mut after = |model: &[MmId]| {
+            let model: Vec<_> = model.iter().map(|mm| held(*mm)).collect();
+            let found = differences(&mut frames, &mut there, &model, [&walked].into_iter());
+            found.into_iter().map(|(mm, _)| mm).collect::<Vec<_>>()
+        };
+        assert_eq!(after(&[0]), [0; 0]);
+        assert_eq!(after(&[0, 1]), [0; 0], "a fork");
+        assert_eq!(after(&[0, 1]), [1], "the kernel's is gone");
+        assert_eq!(after(&[]), [0], "the kernel's is still there");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! nothing. `harness/COST.md` says what is counted, and what that does not say.
 
 use crate::backend::Backend;
-use crate::device::{Device, Notified};
+use crate::device::Notified;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::scenario::Scenario;
@@ -70,7 +70,7 @@ const PATIENCE: u32 = 5;
 /// It cannot be run there, and why.
 pub fn measure(
     scenario: &Scenario,
-    notified: Option<&Device>,
+    notified: Option<&[Notified]>,
     backend: &mut dyn Backend,
     rounds: u32,
     go_on: &mut dyn FnMut() -> bool,
@@ -96,18 +96,26 @@ pub fn measure(
         round += 1;
     }
     for step in &mut steps {
-        step.notified = notified.map(|device| device.notified_in(step.step));
+        step.notified = notified.and_then(|steps| steps.get(step.step).copied());
     }
     let name = scenario.name.clone();
     Ok(Some(ScenarioCost { name, steps }))
 }
 
-/// Which pages the steps of a scenario notify, by a trace: what is counted is not traced. None
-/// where that cannot be known; counting says why.
-pub fn notified(scenario: &Scenario, backend: &mut dyn Backend) -> Option<Device> {
-    backend.prepare(scenario).ok()?;
+/// Which pages each step of a scenario notifies, by a trace: what is counted is not traced. None
+/// where the facts for it do not come.
+///
+/// # Errors
+/// It cannot be run there, and why.
+pub fn notified(
+    scenario: &Scenario,
+    backend: &mut dyn Backend,
+) -> Result<Option<Vec<Notified>>, Finding> {
+    backend.prepare(scenario)?;
     let layer1 = Layer1::new(&|_, _| Vec::new(), u64::MAX);
-    backend.observe(scenario, layer1).ok()?.device
+    let device = backend.observe(scenario, layer1)?.device;
+    let steps = 0..scenario.program.steps.len();
+    Ok(device.map(|device| steps.map(|step| device.notified_in(step)).collect()))
 }
 
 /// In which order numbers of subscribers take their turns. What one run leaves in the

@@ -11,8 +11,8 @@ use super::history::database;
 use crate::backend::Backend;
 use crate::backend::board::{self as boards, Boards};
 use crate::cost::{OperationCost, ScenarioCost, by_operation, measure, notified};
-use crate::device::Device;
 use crate::event::Event;
+use crate::finding::Finding;
 use crate::history::costs::Occasion;
 use crate::history::{HistoryError, Store};
 use crate::outcome::{EXIT_AGREE, EXIT_COULD_NOT_RUN, EXIT_FOUND, EXIT_INTERRUPTED, Outcome};
@@ -181,6 +181,15 @@ struct Counted {
     interrupted: bool,
 }
 
+impl Counted {
+    /// A scenario cannot be counted: told, and no more done about it.
+    fn cannot(&mut self, scenario: &Scenario, finding: &Finding) {
+        let (path, outcome) = (scenario.path.display(), finding.outcome);
+        eprintln!("{} {path}: {}", outcome.name(), finding.why);
+        self.worst = self.worst.max(outcome);
+    }
+}
+
 impl Counter<'_> {
     fn count(mut self, scenarios: &[Arc<Scenario>]) -> Result<Counted, Failure> {
         let mut counted = Counted {
@@ -189,17 +198,20 @@ impl Counter<'_> {
             interrupted: false,
         };
         // All of them first: what counts is another guest than what traces.
-        let mut known: Vec<Option<Device>> = Vec::new();
+        let mut known = Vec::new();
         for scenario in scenarios {
             counted.interrupted |= listen_to(self.heard);
             if counted.interrupted {
                 return Ok(counted);
             }
-            known.push(notified(scenario, self.backend.as_mut()));
+            match notified(scenario, self.backend.as_mut()) {
+                Ok(notified) => known.push((scenario, notified)),
+                Err(finding) => counted.cannot(scenario, &finding),
+            }
         }
-        for (scenario, notified) in scenarios.iter().zip(&known) {
+        for (index, (scenario, notified)) in known.iter().enumerate() {
             if self.stop.is_stopped() || !self.backend.usable() {
-                let left = scenarios.len() - counted.costs.len();
+                let left = known.len() - index;
                 eprintln!(
                     "{}: it cannot be run on any more; {left} not counted",
                     self.kernel
@@ -214,7 +226,7 @@ impl Counter<'_> {
                 !*interrupted
             };
             let rounds = self.args.rounds;
-            let notified = notified.as_ref();
+            let notified = notified.as_deref();
             match measure(
                 scenario,
                 notified,
@@ -227,11 +239,7 @@ impl Counter<'_> {
                     counted.costs.push(cost);
                 }
                 Ok(None) => break,
-                Err(finding) => {
-                    let (path, outcome) = (scenario.path.display(), finding.outcome);
-                    eprintln!("{} {path}: {}", outcome.name(), finding.why);
-                    counted.worst = counted.worst.max(outcome);
-                }
+                Err(finding) => counted.cannot(scenario, &finding),
             }
         }
         // What was said of the last one.

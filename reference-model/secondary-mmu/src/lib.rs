@@ -11,7 +11,10 @@
 //! - A notification of a range drops *leaf* entries (RISC-V IOMMU specification, "IOTINVAL.VMA"
 //!   with AV=1; issue 468 of its repository: leaf entries only, as `sfence.vma` with an
 //!   address). What is above leaves stays, and is dropped where all of the address space is
-//!   notified, by [0, `ULONG_MAX`]: IOTINVAL.VMA with AV=0.
+//!   notified, by [0, `ULONG_MAX`]: IOTINVAL.VMA with AV=0. Drivers read that range so
+//!   (`intel_arch_invalidate_secondary_tlbs()` in drivers/iommu/intel/svm.c,
+//!   `arm_smmu_mm_arch_invalidate_secondary_tlbs()` in drivers/iommu/arm/arm-smmu-v3/), and give
+//!   other ranges to the cache of the IOMMU and to those of devices with ATS.
 //! - *By leaf*, an address in the range drops the whole leaf that translates it (the same
 //!   section). *By piece*, a device that caches translations in pieces of its own size (an
 //!   address translation cache: PCI Express, ATS; a GPU) drops the pages that lie wholly in the
@@ -22,7 +25,8 @@
 //! - A notification is due before a page is given back, and where a translation goes or
 //!   loses a right (Documentation/mm/mmu_notifier.rst; `mmu_notifier_arch_invalidate_secondary_tlbs()`
 //!   in include/linux/mmu_notifier.h).
-//! - `release` ends all (`mmu_notifier_release()`): the device is detached from the mm.
+//! - `release` ends all (`mmu_notifier_release()`): the device is detached from the mm, as by
+//!   `arm_smmu_mm_release()`.
 
 mod cache;
 mod facts;

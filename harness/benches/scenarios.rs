@@ -85,6 +85,7 @@ fn judged(scenario: &Arc<Scenario>, harts: u32) -> Result<Vec<f64>, Box<dyn Erro
         sabotage: None,
         buffer_records: 0,
         eager: false,
+        iommu: None,
         counted: false,
     };
     let (sender, _receiver) = channel();

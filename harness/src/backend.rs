@@ -9,6 +9,7 @@ pub mod recorded;
 
 use crate::device::Device;
 use crate::finding::Finding;
+use crate::iommu::Seen;
 use crate::layer1::{Layer1, Layer1Verdict};
 use crate::observe::Observation;
 use crate::scenario::Scenario;
@@ -66,6 +67,8 @@ pub struct Observed {
     pub layer1: Layer1Verdict,
     /// What a device could reach; none where that was not looked at.
     pub device: Option<Device>,
+    /// What a real IOMMU was seen to hold; none where there was none.
+    pub iommu: Option<Seen>,
     /// What the kernel complained of.
     pub complaints: Vec<Finding>,
 }

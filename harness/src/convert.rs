@@ -21,6 +21,7 @@ pub fn to_run(scenario: &Scenario, harts: u32, tracing: Tracing) -> Option<Run> 
         program,
         swap: scenario.needs_swap(),
         tracing,
+        iommu: None,
     })
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From records to facts for the secondary MMU, and from its verdicts to the scenario's words.
 
+use crate::iommu::{Looks, Seen, Setting};
 use operations::{ARENA_PAGES, MmId, address};
 use protocol::message::Report;
 use protocol::record::{F_BEFORE, F_SAME_FRAME, Kind as RecordKind, Record};
@@ -11,7 +12,7 @@ use secondary_mmu::{
 };
 
 /// Bits of a riscv64 page-table entry (arch/riscv/include/asm/pgtable-bits.h).
-mod entry {
+pub(crate) mod entry {
     pub const R: u64 = 1 << 1;
     pub const W: u64 = 1 << 2;
     pub const X: u64 = 1 << 3;
@@ -195,6 +196,7 @@ pub struct Watch {
     walks: usize,
     step: usize,
     walked: Vec<(usize, u64, PageTables)>,
+    iommu: Looks,
 }
 
 impl Watch {
@@ -204,8 +206,10 @@ impl Watch {
         let (mm, start, end) = (record.mm, record.start, record.end);
         match record.kind {
             RecordKind::Mark if end == 0 => {
+                self.iommu.end();
                 self.step = start as usize;
                 self.mmu.begin(self.step);
+                self.iommu.begin(self.step);
             }
             RecordKind::Notify => {
                 if let Some((start, end)) = of_arena(start, end) {
@@ -226,7 +230,12 @@ impl Watch {
                 self.walks += 1;
                 let walk = std::mem::take(&mut self.walk);
                 self.mmu.walked(mm, &walk);
+                self.iommu.walked(mm, &walk);
                 self.walked.push((self.step, mm, walk));
+                return true;
+            }
+            RecordKind::Held | RecordKind::IommuFault | RecordKind::IommuError => {
+                self.iommu.push(record);
                 return true;
             }
             RecordKind::Table | RecordKind::Leaves => {
@@ -243,6 +252,14 @@ impl Watch {
             _ => {}
         }
         false
+    }
+
+    /// What came of the IOMMU.
+    ///
+    /// # Errors
+    /// It could not be driven: what went wrong first.
+    pub fn iommu(&mut self, report: &Report, setting: &Setting) -> Result<Seen, String> {
+        std::mem::take(&mut self.iommu).finish(report, setting)
     }
 
     /// What came of it; none where page tables were never looked at.
@@ -301,6 +318,19 @@ fn leaves(record: &Record) -> impl Iterator<Item = Leaf> {
         0 => pages,
         _ => 0,
     };
+    let (rights, dirty) = rights_of(pte);
+    let count = record.end.saturating_sub(first) / size;
+    (0..count).map(move |number| Leaf {
+        page: (first + number * size) >> PAGE_SHIFT,
+        pages,
+        frame: frame + number * stride,
+        rights,
+        dirty,
+    })
+}
+
+/// What an entry allows, and its D bit.
+pub fn rights_of(pte: u64) -> (Rights, bool) {
     let rights = [
         (entry::R, Rights::R),
         (entry::W, Rights::W),
@@ -311,14 +341,7 @@ fn leaves(record: &Record) -> impl Iterator<Item = Leaf> {
         .into_iter()
         .filter(|(bit, _)| pte & bit != 0)
         .fold(Rights::default(), |all, (_, right)| all.and(right));
-    let count = record.end.saturating_sub(first) / size;
-    (0..count).map(move |number| Leaf {
-        page: (first + number * size) >> PAGE_SHIFT,
-        pages,
-        frame: frame + number * stride,
-        rights,
-        dirty: pte & entry::D != 0,
-    })
+    (rights, pte & entry::D != 0)
 }
 
 /// What a model's page tables hold, as facts; all is for user mode. What is above leaves has

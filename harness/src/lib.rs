@@ -16,6 +16,7 @@ pub mod event;
 pub mod finding;
 pub mod foreseen;
 pub mod history;
+pub mod iommu;
 pub mod judge;
 pub mod layer1;
 pub mod observe;

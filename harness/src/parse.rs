@@ -94,6 +94,12 @@ fn parse_result(text: &str) -> Option<StepResult> {
     if text == UNBORN {
         return Some(StepResult::Unborn);
     }
+    if let Some((what, page)) = text.split_once(" at page ") {
+        let device = parse_device_result(what, page.parse().ok()?);
+        if device.is_some() {
+            return device;
+        }
+    }
     if let Some((signal, page)) = text.split_once(" at page ") {
         let signal = match signal.strip_prefix("signal ") {
             Some(number) => number.parse().ok()?,
@@ -109,6 +115,23 @@ fn parse_result(text: &str) -> Option<StepResult> {
         None => (1..200).find(|&number| format!("{:?}", Errno::from_raw(number)) == text)?,
     };
     Some(StepResult::Errno(errno))
+}
+
+/// What a device's access came to, or a byte that was read.
+fn parse_device_result(what: &str, page: u64) -> Option<StepResult> {
+    if let Some(value) = what.strip_prefix("saw ") {
+        let value = value.parse().ok()?;
+        return Some(StepResult::Saw { value, page });
+    }
+    if let Some(cause) = what.strip_prefix("fault ") {
+        let cause = cause.parse().ok()?;
+        return Some(StepResult::Fault { cause, page });
+    }
+    match what {
+        "lost" => Some(StepResult::Lost { page }),
+        "astray" => Some(StepResult::Astray { page }),
+        _ => None,
+    }
 }
 
 /// Whose a call is about, where it says so, and the call.

@@ -119,6 +119,10 @@ pub fn result(result: StepResult) -> String {
             Err(_) => format!("signal {signal} at page {page}"),
         },
         StepResult::Unborn => UNBORN.to_owned(),
+        StepResult::Saw { value, page } => format!("saw {value} at page {page}"),
+        StepResult::Fault { cause, page } => format!("fault {cause} at page {page}"),
+        StepResult::Lost { page } => format!("lost at page {page}"),
+        StepResult::Astray { page } => format!("astray at page {page}"),
     }
 }
 

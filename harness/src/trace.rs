@@ -166,6 +166,9 @@ pub fn entry(record: &Record) -> Option<Entry> {
         | Kind::Tables
         | Kind::Table
         | Kind::Leaves
+        | Kind::Held
+        | Kind::IommuFault
+        | Kind::IommuError
         | Kind::SbiRfence => return None,
     })
 }

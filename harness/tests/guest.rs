@@ -32,6 +32,7 @@ fn guest() -> Arc<MakeBackend> {
         sabotage: None,
         buffer_records: 0,
         eager: false,
+        iommu: None,
         counted: false,
     };
     Arc::new(move |sender, stop| Box::new(GuestBackend::new(settings.clone(), sender, stop)))

@@ -66,6 +66,7 @@ impl Backend for As {
             traced: false,
             layer1: layer1.finish(),
             device: None,
+            iommu: None,
             complaints: vec![],
         })
     }
@@ -230,6 +231,7 @@ impl Backend for Forgetful {
             traced: false,
             layer1: layer1.finish(),
             device: None,
+            iommu: None,
             complaints: vec![],
         })
     }

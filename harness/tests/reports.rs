@@ -75,6 +75,7 @@ fn verdict(history: &History) -> Verdict {
         traced: true,
         layer1,
         device: None,
+        iommu: None,
         complaints: Vec::new(),
     };
     let subject = Subject {

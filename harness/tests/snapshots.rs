@@ -52,6 +52,7 @@ impl Backend for Script {
             traced: false,
             layer1: layer1.finish(),
             device: None,
+            iommu: None,
             complaints: vec![],
         })
     }

@@ -653,7 +653,11 @@ fn steps_are_the_same_up_to_the_first_other_call_or_result() {
         end: page(6),
     });
     let same = |history: History, prediction: &Prediction| {
-        same_steps(prediction, &history.told(&Profile::STABLE, 1).1)
+        same_steps(
+            &scenario(),
+            prediction,
+            &history.told(&Profile::STABLE, 1).1,
+        )
     };
     let history = || History::default().begin(0);
     assert_eq!(same(usual(), &prediction), 1);

@@ -33,6 +33,7 @@ fn program(rounds: u64) -> Program {
                 pages,
                 every: 1,
                 write: true,
+                value: None,
             },
             Op::Mprotect {
                 at,
@@ -54,6 +55,7 @@ fn program(rounds: u64) -> Program {
                 pages: 1,
                 every: 1,
                 write: false,
+                value: None,
             },
             Op::Munmap { at, pages: 16 },
         ]);

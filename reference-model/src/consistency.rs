@@ -156,7 +156,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (area(), prot).prop_map(|((at, pages), prot)| Op::Mprotect { at, pages, prot }),
         6 => (area(), advice).prop_map(|((at, pages), advice)| Op::Madvise { at, pages, advice }),
         4 => (area(), 1..4u64, any::<bool>())
-            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write }),
+            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write, value: None }),
         2 => (1..700u64).prop_map(|pages| Op::Reclaim { pages }),
         1 => Just(Op::Fork { child: 2, mm: 2 }),
         1 => Just(Op::Exit),
@@ -181,6 +181,7 @@ fn begin_with_huge_pages(every: u64) -> Vec<Step> {
             pages,
             every,
             write: true,
+            value: None,
         },
         Op::Madvise {
             at,

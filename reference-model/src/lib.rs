@@ -41,6 +41,7 @@ mod kernel {
         pub mod core;
     }
 }
+mod iommu;
 pub mod mirrored;
 mod mm {
     pub mod filemap;

@@ -8,6 +8,7 @@ use crate::api::{
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
 use crate::fs::{exec, open};
+use crate::iommu;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
 use crate::mm::memory::fault::Fault;
@@ -17,6 +18,7 @@ use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::profile::Profile;
 use crate::state::Kernel;
+use operations::MAP_HUGETLB;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -177,6 +179,10 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             file,
             offset,
         } => {
+            if flags & MAP_HUGETLB != 0 {
+                k.unpredicted = Some("hugetlb");
+                return Ok(StepResult::Ok);
+            }
             if file.is_some_and(|file| file >= k.files.len()) {
                 return Err(errno::EINVAL);
             }
@@ -204,7 +210,15 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             pages,
             every,
             write,
+            value: _,
         } => return Ok(touch(k, at, pages, every, write)),
+        Op::Device {
+            mm,
+            at,
+            pages,
+            write,
+            value: _,
+        } => return Ok(iommu::access(k, mm, at, pages, write)),
         Op::Reclaim { pages } => memcontrol::memory_reclaim(k, bytes(pages))?,
         Op::Run => {}
         Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
@@ -216,6 +230,9 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             offset,
             pages,
         } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
+        Op::Mremap { .. } => k.unpredicted = Some("mremap(2)"),
+        Op::Ksm => k.unpredicted = Some("KSM"),
+        Op::Compact => k.unpredicted = Some("migration"),
         Op::ProcessMadvise {
             of,
             at,

@@ -218,6 +218,7 @@ fn out_to_full_swap(profile: &Profile, every: u64, pages: u64) -> String {
         pages,
         every,
         write: true,
+        value: None,
     };
     let program = Program::of_subject(
         vec![],

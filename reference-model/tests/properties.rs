@@ -55,7 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (area(), 0..8i32).prop_map(|((at, pages), prot)| Op::Mprotect { at, pages, prot }),
         4 => (area(), 0..27i32).prop_map(|((at, pages), advice)| Op::Madvise { at, pages, advice }),
         4 => (area(), 1..4u64, any::<bool>())
-            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write }),
+            .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write, value: None }),
         1 => (0..64u64).prop_map(|pages| Op::Reclaim { pages }),
     ]
 }
@@ -211,7 +211,7 @@ proptest! {
             Op::Madvise { at: BASE, pages: small, advice },
             Op::Mprotect { at, pages, prot },
             Op::Munmap { at, pages },
-            Op::Touch { at, pages: small, every: pages, write: prot > 0 },
+            Op::Touch { at, pages: small, every: pages, write: prot > 0, value: None },
         ];
         let files = vec![MemoryFile { pages: 4, filled: true, ..MemoryFile::default() }];
         let machine = Machine::default();

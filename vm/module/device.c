@@ -331,6 +331,7 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 	tables_watch(0, 0, false);
 	session.missed_before = hooks_missed();
 	ring_reset();
+	secondary_begin();
 	return stream_open(inode, file);
 }
 
@@ -340,6 +341,7 @@ static int tlbdiff_release(struct inode *inode, struct file *file)
 	ring_trace(false);
 	still_step(false);
 	notifiers_detach_all();
+	secondary_end();
 	count_unsubscribe_all();
 	if (ring_capacity() != DEFAULT_RECORDS)
 		vfree(ring_replace(NULL, 0));

@@ -124,11 +124,17 @@ int notifiers_attach(struct mm_struct *mm)
 	if (ret)
 		goto unregister_secondary_tlbs;
 
+	ret = secondary_bind(mm, last_number + 1);
+	if (ret)
+		goto unregister_ranges;
+
 	notifiers_allocated();
 	tmm->number = ++last_number;
 	ring_add_mm(tmm);
 	return 0;
 
+unregister_ranges:
+	mmu_notifier_unregister(&tmm->ranges, mm);
 unregister_secondary_tlbs:
 	mmu_notifier_unregister(&tmm->secondary_tlbs, mm);
 free:
@@ -138,6 +144,7 @@ free:
 
 static void put_notifiers(struct tlbdiff_mm *tmm)
 {
+	secondary_unbind(tmm->mm);
 	mmu_notifier_put(&tmm->ranges);
 	mmu_notifier_put(&tmm->secondary_tlbs);
 }

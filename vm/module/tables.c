@@ -6,6 +6,7 @@
  * The mm's lock is held as by any fault, and of each last table its own lock: what
  * is recorded was there at one time, table by table.
  */
+#include <linux/export.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/pgtable.h>
@@ -101,6 +102,8 @@ static void add_leaf(struct walk *walk, unsigned long addr, unsigned long size,
 	}
 	frames = size >> PAGE_SHIFT;
 	frames_note(frame, frames);
+	if (!walk->before)
+		secondary_leaf(walk->mm, addr, size, entry);
 
 	if (!goes_on(run, addr, size, entry, frame)) {
 		end_run(walk);
@@ -252,8 +255,38 @@ void tables_record_mm(struct mm_struct *mm)
 	walk_all(&walk);
 	add_bound(mm, true);
 	mmap_read_unlock(mm);
+	secondary_step_ended(mm);
 	mmput(mm);
 }
+
+/* Nobody changes the tables meanwhile, or what is found may be over. May sleep. */
+unsigned long tlbdiff_tables_find(struct mm_struct *mm, unsigned long addr,
+				  unsigned long *size)
+{
+	unsigned int level = pgtable_l5_enabled ? 5 : pgtable_l4_enabled ? 4 : 3;
+	const unsigned long *table = (const unsigned long *)mm->pgd;
+	unsigned long entry = 0;
+	unsigned int shift;
+
+	if (!mmget_not_zero(mm))
+		return 0;
+	mmap_read_lock(mm);
+	while (level--) {
+		shift = PAGE_SHIFT + ENTRY_BITS * level;
+		entry = READ_ONCE(table[addr >> shift & (ENTRIES - 1)]);
+		*size = 1UL << shift;
+		if (!(entry & _PAGE_PRESENT) || entry & _PAGE_LEAF)
+			break;
+		table = table_of(entry);
+	}
+	mmap_read_unlock(mm);
+	/* Whoever ends it tells notifiers, and those may wait for the caller. */
+	mmput_async(mm);
+	if (!(entry & _PAGE_PRESENT) || !(entry & _PAGE_LEAF))
+		return 0;
+	return entry;
+}
+EXPORT_SYMBOL_GPL(tlbdiff_tables_find);
 
 /* The current task has it for writing. */
 static bool locked_by_current(struct mm_struct *mm)

@@ -10,6 +10,7 @@
  * probe.c	how a function's entry is hooked
  * notifiers.c	what the attached mms' notifiers get, into the ring
  * ring.c	the records, their order, and the numbers of the mms
+ * secondary.c	another module, which drives a real secondary MMU (iommu/)
  * still.c	the kernel's timers, kept out of the steps
  * tables.c	what page tables hold, into the ring
  */
@@ -115,6 +116,35 @@ void tables_record(void);
 void tables_record_before(struct mm_struct *mm, unsigned long start,
 			  unsigned long end);
 void tables_record_mm(struct mm_struct *mm);
+
+/* The entry that translates @addr in @mm, and how much it does; 0 for none. */
+unsigned long tlbdiff_tables_find(struct mm_struct *mm, unsigned long addr,
+				  unsigned long *size);
+
+/* What a module that drives a real secondary MMU hears of. Sleeps where it wants. */
+struct tlbdiff_secondary {
+	struct module *owner;
+	/* A trace begins: nothing is bound and nothing cached. */
+	void (*begin)(void);
+	/* The current task's @mm attached, and is called @number. */
+	int (*bind)(struct mm_struct *mm, u64 number);
+	void (*unbind)(struct mm_struct *mm);
+	/* What the page tables hold after a step, one by one; does not sleep. */
+	void (*leaf)(struct mm_struct *mm, unsigned long addr,
+		     unsigned long size, unsigned long entry);
+	void (*step_ended)(struct mm_struct *mm);
+};
+
+int tlbdiff_secondary_set(const struct tlbdiff_secondary *secondary);
+void tlbdiff_secondary_add(struct tlbdiff_record *rec, struct mm_struct *mm);
+
+void secondary_begin(void);
+void secondary_end(void);
+int secondary_bind(struct mm_struct *mm, u64 number);
+void secondary_unbind(struct mm_struct *mm);
+void secondary_leaf(struct mm_struct *mm, unsigned long addr,
+		    unsigned long size, unsigned long entry);
+void secondary_step_ended(struct mm_struct *mm);
 
 int hooks_install(void);
 void hooks_remove(void);

@@ -19,7 +19,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	8
+#define TLBDIFF_ABI_VERSION	9
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -34,6 +34,9 @@ enum tlbdiff_kind {
 	TLBDIFF_TABLES				= 8,	/* of an mm, what follows; or the end */
 	TLBDIFF_TABLE				= 9,	/* an entry that refers to a table */
 	TLBDIFF_LEAVES				= 10,	/* leaf entries of one kind */
+	TLBDIFF_HELD				= 11,	/* pages that an IOMMU has cached */
+	TLBDIFF_IOMMU_FAULT			= 12,	/* ... refused without being asked */
+	TLBDIFF_IOMMU_ERROR			= 13,	/* ... could not be driven */
 
 	/* Entries into arch/riscv/mm/tlbflush.c. */
 	TLBDIFF_FLUSH_TLB_ALL			= 16,
@@ -56,6 +59,12 @@ enum tlbdiff_kind {
 #define TLBDIFF_F_SAME_FRAME	0x20u	/* LEAVES: all have the frame of the first */
 #define TLBDIFF_F_BEFORE	0x40u	/* TABLE, LEAVES: in a step, outside TABLES */
 
+/* What an IOMMU failed at. */
+#define TLBDIFF_IOMMU_COMMANDS	1	/* its command queue stopped: cqcsr */
+#define TLBDIFF_IOMMU_TIMEOUT	2	/* commands were not done in time: cqcsr */
+#define TLBDIFF_IOMMU_FAULTS	3	/* its fault queue stopped: fqcsr */
+#define TLBDIFF_IOMMU_NO_MEMORY	4	/* what it holds could not be noted */
+
 /*
  * One record: 80 bytes, little-endian.
  *
@@ -71,6 +80,10 @@ enum tlbdiff_kind {
  *	(of what it translates)
  * LEAVES		start	end		the first entry	bytes of each	0
  *	(each next one has the next frame; entries without A and RSW)
+ * HELD			start	end		the first entry	bytes of a leaf	0
+ *	(as it was loaded; each next page has the next frame)
+ * IOMMU_FAULT		address	0		cause		0		0
+ * IOMMU_ERROR		a register's value	TLBDIFF_IOMMU_*	0		0
  * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
  * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
  * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID

@@ -5,6 +5,7 @@ use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
 use crate::device::Watch;
 use crate::finding::Finding;
+use crate::iommu::Setting;
 use crate::layer1::Layer1;
 use crate::observe::Observer;
 use crate::outcome::Outcome;
@@ -133,6 +134,7 @@ pub(super) fn observe(
     system: &System,
     warnings: Warnings,
     tracing: Tracing,
+    iommu: Option<&Setting>,
     layer1: &Layer1<'_>,
     replay: &mut Replay<'_>,
 ) -> Result<Observed, Finding> {
@@ -143,11 +145,13 @@ pub(super) fn observe(
     let mut tracing = tracing;
     loop {
         let mut lost = 0;
-        let observed = observe_once(scenario, system, warnings, layer1.afresh(), &mut |take| {
+        let mut replay = |take: &mut dyn FnMut(Record)| {
             let report = replay(tracing, take)?;
             lost = report.lost;
             Ok(report)
-        });
+        };
+        let layer1 = layer1.afresh();
+        let observed = observe_once(scenario, system, warnings, iommu, layer1, &mut replay);
         if lost == 0 || tracing.keeps_all || records >= MAX_RECORDS {
             return observed;
         }
@@ -161,6 +165,7 @@ fn observe_once(
     scenario: &Scenario,
     system: &System,
     warnings: Warnings,
+    iommu: Option<&Setting>,
     mut layer1: Layer1<'_>,
     replay: &mut ReplayOnce<'_>,
 ) -> Result<Observed, Finding> {
@@ -195,11 +200,16 @@ fn observe_once(
         // A kernel that complains is worse than a program that was cut short.
         Err(finding) => return Err(complaint.unwrap_or(finding)),
     }
+    let iommu = iommu.map(|setting| device.iommu(&report, setting));
+    let iommu = iommu
+        .transpose()
+        .map_err(|why| Finding::could_not_run(format!("{why}: this says nothing of the kernel")))?;
     Ok(Observed {
         observation: observer.finish(&report, system.harts),
         traced: true,
         layer1: layer1.finish(),
         device: device.finish(&report),
+        iommu,
         complaints: complaint.into_iter().collect(),
     })
 }
@@ -416,6 +426,7 @@ mod tests {
             &system,
             Warnings::OfTheProgram,
             tracing,
+            None,
             &layer1,
             &mut |tracing, _| {
                 buffers.push(tracing.buffer_records);

@@ -179,6 +179,7 @@ impl Backend for BoardBackend {
             &system,
             Warnings::OfAnything,
             tracing,
+            None,
             &layer1,
             &mut |tracing, take| self.run(scenario, tracing, take),
         )

@@ -7,12 +7,13 @@ use crate::cli::args::SabotageName;
 use crate::convert::to_run;
 use crate::event::Event;
 use crate::finding::Finding;
+use crate::iommu::Setting;
 use crate::layer1::Layer1;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
 use protocol::Record;
-use protocol::Tracing;
 use protocol::message::{Report, Sabotage};
+use protocol::{Policy, Tracing};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub buffer_records: u32,
     /// Devices load translations in steps, too.
     pub eager: bool,
+    /// A device behind an IOMMU shares the actors' mms, and what notifications become for it.
+    pub iommu: Option<Policy>,
     /// Its clock counts instructions, and it is booted each time.
     pub counted: bool,
 }
@@ -144,6 +147,7 @@ impl GuestBackend {
             cpu: self.settings.cpu.of(&usual.cpu),
             snapshot: self.settings.restore && !self.settings.counted,
             counted: self.settings.counted,
+            iommu: self.settings.iommu.is_some(),
             ..usual
         };
         let sender = self.sender.clone();
@@ -174,13 +178,14 @@ impl GuestBackend {
         tracing: Tracing,
         take: &mut dyn FnMut(Record),
     ) -> Result<Report, Finding> {
-        let timeout = self.settings.timeout;
+        let (timeout, policy) = (self.settings.timeout, self.settings.iommu);
         let guest = self.guest(scenario)?;
         let (has, needs) = (guest.system().harts, scenario.harts());
-        let Some(run) = to_run(scenario, has, tracing) else {
+        let Some(mut run) = to_run(scenario, has, tracing) else {
             let why = too_few_harts(has, needs, None);
             return Err(Finding::skipped(why));
         };
+        run.iommu = policy;
         let result = guest.run(&run, timeout, take);
         result.map_err(|error| finding(&error))
     }
@@ -199,7 +204,13 @@ impl Backend for GuestBackend {
     }
 
     fn observe(&mut self, scenario: &Scenario, layer1: Layer1<'_>) -> Result<Observed, Finding> {
-        let system = self.guest(scenario)?.system().clone();
+        let policy = self.settings.iommu;
+        let guest = self.guest(scenario)?;
+        let system = guest.system().clone();
+        let setting = policy.map(|policy| Setting {
+            policy,
+            qemu: guest.qemu().to_owned(),
+        });
         let tracing = Tracing {
             eager: self.settings.eager,
             ..Tracing::full(self.settings.buffer_records)
@@ -209,6 +220,7 @@ impl Backend for GuestBackend {
             &system,
             Warnings::OfTheProgram,
             tracing,
+            setting.as_ref(),
             &layer1,
             &mut |tracing, take| self.run(scenario, tracing, take),
         );

@@ -38,6 +38,7 @@ impl Backend for Recorded {
             traced: false,
             layer1: layer1.finish(),
             device: None,
+            iommu: None,
             complaints: Vec::new(),
         })
     }

@@ -35,7 +35,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
             None => unknown.push(one.clone()),
         }
     }
-    let mut findings = known(findings);
+    let mut findings = documented_pages(CHECK.name, findings);
     for outcome in [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck] {
         let of_it = |one: &&Reached| outcome_of(one) == outcome;
         let reached: Vec<Reached> = unknown.iter().filter(of_it).cloned().collect();
@@ -45,21 +45,24 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
 }
 
 /// What pages document, by page.
-fn known(reached: Vec<(PathBuf, Reached)>) -> Vec<Finding> {
+pub(super) fn documented_pages(
+    check: &'static str,
+    reached: Vec<(PathBuf, Reached)>,
+) -> Vec<Finding> {
     let mut by_page: BTreeMap<PathBuf, Vec<Reached>> = BTreeMap::new();
     for (page, one) in reached {
         by_page.entry(page).or_default().push(one);
     }
     let finding = |(page, reached): (PathBuf, Vec<Reached>)| {
         let why = format!("known: {}", page.display());
-        Finding::new(CHECK.name, Outcome::Known, why)
+        Finding::new(check, Outcome::Known, why)
             .with(Block::Reached(reached))
             .with(Block::Page(page))
     };
     by_page.into_iter().map(finding).collect()
 }
 
-fn outcome_of(reached: &Reached) -> Outcome {
+pub(super) fn outcome_of(reached: &Reached) -> Outcome {
     match (reached.reading, reached.kind) {
         (Reading::ByPiece, _) => Outcome::UnsafeByPieces,
         (Reading::ByLeaf, Kind::Narrow) => Outcome::Stuck,

@@ -17,6 +17,8 @@ struct Known {
     kind: String,
     by_piece: bool,
     svvptc: Option<bool>,
+    #[serde(default)]
+    hugetlb: bool,
     operations: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
         known.kind == reached.kind.name()
             && known.by_piece == (reached.reading == Reading::ByPiece)
             && known.svvptc.is_none_or(|wanted| wanted == svvptc)
+            && (!known.hugetlb || case.scenario.program.needs_hugetlb())
             && known.operations.contains(&operation)
     });
     known.map(|known| PathBuf::from("scenarios/findings").join(&known.page))

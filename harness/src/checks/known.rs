@@ -23,9 +23,11 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
         return Some(vec![finding]);
     }
     // What may not have been notified may be what is known, and where nothing is predicted
-    // nothing can be said.
+    // what devices reach has to say it.
     let predicted = case.prediction.is_some_and(|all| all.unpredicted.is_none());
-    if !predicted || !supposed.is_empty() {
+    let reached = case.observed.device.as_ref();
+    let reached = reached.is_none_or(|device| !device.reached.is_empty());
+    if !supposed.is_empty() || !predicted && reached {
         return Some(Vec::new());
     }
     let why = format!(

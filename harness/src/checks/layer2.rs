@@ -9,7 +9,7 @@ use crate::finding::{Block, Finding, Sides};
 use crate::outcome::Outcome;
 use crate::reading::Hint;
 use crate::scenario::describe::operation;
-use crate::steps::{Expected, Seen, StepCall};
+use crate::steps::{Expected, Seen, StepCall, without_accesses};
 use crate::text;
 
 pub(super) const CHECK: Check = Check {
@@ -20,11 +20,13 @@ pub(super) const CHECK: Check = Check {
 
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let prediction = case.prediction?;
-    let expected = Expected::of_prediction(prediction);
+    let mut expected = Expected::of_prediction(prediction);
     let mut seen = Seen::of(&case.observed.observation);
     if prediction.unpredicted.is_some() {
         seen.0.truncate(expected.0.len());
     }
+    without_accesses(&mut expected.0, case.scenario);
+    without_accesses(&mut seen.0, case.scenario);
     let diff = diff(&expected, &seen);
     if diff.steps.is_empty() {
         return Some(Vec::new());

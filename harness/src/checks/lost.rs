@@ -5,9 +5,10 @@
 use super::case::Case;
 use crate::finding::{Side, Uncovered};
 use crate::observe::{Observation, ObservedCall, ObservedStep, told};
-use crate::scenario::KnownFinding;
-use operations::PAGE_SIZE;
-use reference_model::{Entry, MmId, Prediction, Range, StepPrediction};
+use crate::scenario::{KnownFinding, Scenario};
+use crate::steps::is_access;
+use operations::{PAGE_SIZE, Step};
+use reference_model::{Entry, MmId, Prediction, Range, StepPrediction, StepResult};
 
 /// Pages that were lost and of which secondary MMUs were not notified.
 pub(super) struct Lost {
@@ -26,7 +27,7 @@ pub(super) fn lost(case: &Case<'_>) -> Option<Lost> {
         false => &[],
     };
     let observation = &case.observed.observation;
-    let same = same_steps(prediction, observation);
+    let same = same_steps(case.scenario, prediction, observation);
     let uncovered = uncovered(prediction, observation, sides).into_iter();
     let (certain, supposed) = uncovered.partition(|lost| lost.step < same);
     Some(Lost { certain, supposed })
@@ -35,12 +36,18 @@ pub(super) fn lost(case: &Case<'_>) -> Option<Lost> {
 /// How many steps, from the first on, both sides did the same in: what they came to, and
 /// which functions of `tlbflush.c` they called, with which arguments. What followed these
 /// calls is not looked at.
-pub fn same_steps(prediction: &Prediction, observation: &Observation) -> usize {
+pub fn same_steps(
+    scenario: &Scenario,
+    prediction: &Prediction,
+    observation: &Observation,
+) -> usize {
     let steps = prediction.steps.iter().zip(&observation.steps);
-    let same = |(predicted, observed): &(&StepPrediction, &ObservedStep)| {
+    let steps = steps.zip(&scenario.program.steps);
+    let same = |((predicted, observed), step): &((&StepPrediction, &ObservedStep), &Step)| {
+        let access = is_access(&step.op) || matches!(observed.result, StepResult::Saw { .. });
         let expected = predicted.calls.iter().map(|call| (call.mm, call.entry));
         let made = observed.calls.iter().filter_map(called);
-        predicted.result == observed.result && expected.eq(made)
+        (access || predicted.result == observed.result) && expected.eq(made)
     };
     steps.take_while(same).count()
 }

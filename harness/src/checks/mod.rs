@@ -6,6 +6,7 @@ pub mod case;
 mod coverage;
 mod device;
 mod documented;
+mod iommu;
 mod kernel;
 mod known;
 mod layer1;
@@ -29,6 +30,7 @@ pub const CHECKS: &[Check] = &[
     coverage::CHECK,
     tables::CHECK,
     device::CHECK,
+    iommu::CHECK,
     known::CHECK,
     snapshot::CHECK,
 ];

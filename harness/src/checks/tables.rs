@@ -53,7 +53,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let (tables, prediction) = (case.tables?, case.prediction?);
     let device = case.observed.device.as_ref()?;
     // After the first step that differs the model is about something else.
-    let same = same_steps(prediction, &case.observed.observation);
+    let same = same_steps(case.scenario, prediction, &case.observed.observation);
     let mut frames = Frames::default();
     let mut lines = Vec::new();
     let mut first = None;

@@ -22,6 +22,9 @@ impl Results {
         let Some(observation) = &verdict.observation else {
             return;
         };
+        if verdict.scenario.varies {
+            return;
+        }
         let Seen(steps) = Seen::of(observation);
         match self.seen.iter_mut().find(|seen| seen.0 == steps) {
             Some(seen) => seen.1 += 1,

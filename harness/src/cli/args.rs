@@ -4,6 +4,7 @@
 use crate::checks::CHECKS;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use protocol::Policy;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -405,6 +406,13 @@ pub struct GuestArgs {
     /// taken from it, not only at the ends of steps: what comes and goes within one is seen
     #[arg(long)]
     pub eager: bool,
+    /// A real secondary MMU that shares the actors' memory: what it still has cached after each
+    /// step is compared with the page tables, and `device` steps can be done (harness/IOMMU.md)
+    #[arg(long, value_name = "WHICH", value_enum)]
+    pub secondary: Option<SecondaryName>,
+    /// What notifications become for it
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyName::Leaf, requires = "secondary")]
+    pub policy: PolicyName,
     /// Boot anew instead of restoring a saved guest
     #[arg(long)]
     pub boot: bool,
@@ -417,6 +425,40 @@ pub struct GuestArgs {
     /// Records that the trace buffer holds (for the tests of this program)
     #[arg(long, hide = true, default_value_t = 0)]
     pub buffer_records: u32,
+}
+
+/// A real secondary MMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SecondaryName {
+    /// QEMU's RISC-V IOMMU, with a device behind it
+    Iommu,
+}
+
+/// What notifications become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// a command for each page of a range, for all of the mm above 512 of them, as Linux's own
+    /// driver does for its domains
+    Leaf,
+    /// a command for each leaf of which something was loaded
+    Exact,
+    /// a command for all of the mm
+    All,
+    /// nothing: the negative control
+    None,
+}
+
+impl GuestArgs {
+    /// The policy of the secondary MMU that is asked for.
+    pub fn iommu(&self) -> Option<Policy> {
+        let policy = match self.policy {
+            PolicyName::Leaf => Policy::Leaf,
+            PolicyName::Exact => Policy::Exact,
+            PolicyName::All => Policy::All,
+            PolicyName::None => Policy::None,
+        };
+        self.secondary.map(|SecondaryName::Iommu| policy)
+    }
 }
 
 /// What the tests break.

@@ -457,6 +457,7 @@ pub fn settings(guest: &GuestArgs, mut artifacts: Artifacts) -> Settings {
         sabotage: guest.sabotage,
         buffer_records: guest.buffer_records,
         eager: guest.eager,
+        iommu: guest.iommu(),
         counted: false,
     }
 }
@@ -682,6 +683,10 @@ fn guest_options(guest: &GuestArgs) -> Vec<String> {
     }
     if guest.memory != USUAL_MEMORY {
         option("--memory", guest.memory.to_string());
+    }
+    if let Some(policy) = guest.iommu() {
+        option("--secondary", "iommu".to_owned());
+        option("--policy", policy.name().to_owned());
     }
     if guest.eager {
         options.push("--eager".to_owned());

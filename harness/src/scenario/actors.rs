@@ -35,6 +35,8 @@ pub(super) struct Cast {
     acted: Vec<bool>,
     /// How often each has begun with a new mm.
     execs: Vec<usize>,
+    /// The mm that each has, or had last; none for threads and those that were not forked.
+    has: Vec<Option<usize>>,
     places: Vec<Location>,
 }
 
@@ -49,6 +51,7 @@ impl Cast {
         self.running.push(false);
         self.acted.push(false);
         self.execs.push(0);
+        self.has.push(kind.mm());
         self.places.push(place);
     }
 
@@ -66,7 +69,18 @@ impl Cast {
             1..=3 => format!("{name}{}", "'".repeat(execs)),
             more => format!("{name}'{more}"),
         };
-        self.mm(&name)
+        let mm = self.mm(&name);
+        self.has[by] = Some(mm);
+        mm
+    }
+
+    /// The mm that an actor of this scenario has at this point, or had when it ended.
+    pub fn mm_of(&self, actor: usize) -> usize {
+        let process = match self.actors[actor].kind {
+            ActorKind::Thread { of } => of,
+            ActorKind::Process { .. } | ActorKind::Fork => actor,
+        };
+        self.has[process].expect("who acts, or is acted on, has been born")
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -108,6 +122,7 @@ impl Checker<'_> {
             running: Vec::new(),
             acted: Vec::new(),
             execs: Vec::new(),
+            has: Vec::new(),
             places: Vec::new(),
         };
         if let Some((_, actor)) = written.iter().nth(MOST_ACTORS) {
@@ -233,10 +248,9 @@ impl Checker<'_> {
         }
         cast.states[child] = State::Alive;
         cast.acted[child] = true;
-        Ok(Op::Fork {
-            child,
-            mm: cast.mm(&name),
-        })
+        let mm = cast.mm(&name);
+        cast.has[child] = Some(mm);
+        Ok(Op::Fork { child, mm })
     }
 
     /// What a step leaves behind, and whether it could have its hart.
@@ -267,6 +281,7 @@ impl Checker<'_> {
             Course::Returns
             | Course::Reclaims
             | Course::ActsOn(_)
+            | Course::OfDevice(_)
             | Course::Fork { .. }
             | Course::Run => {}
         }
@@ -301,6 +316,7 @@ impl Checker<'_> {
             Course::Returns
             | Course::Reclaims
             | Course::ActsOn(_)
+            | Course::OfDevice(_)
             | Course::Exec { .. }
             | Course::Exit
             | Course::Run => None,

@@ -10,7 +10,9 @@ use super::names;
 use super::naming;
 use super::requirement::Requirement;
 use libc::c_int;
-use operations::{ARENA_PAGES, MemoryFile, Op, PAGE_SIZE, Program, Step};
+use operations::{
+    ARENA_PAGES, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program, Step,
+};
 use serde_saphyr::Spanned;
 use std::path::Path;
 
@@ -20,6 +22,9 @@ const OFFSET_PAGES: u64 = i64::MAX as u64 / PAGE_SIZE;
 /// The most steps: each may make two areas more, of which a process has 65530 at the most
 /// (`vm.max_map_count`), its own included.
 const MOST_STEPS: usize = 32_000;
+
+/// The most pages that a device accesses in a step: each takes it a tenth of a second.
+const DEVICE_PAGES: u64 = 64;
 
 /// The most files: each is a descriptor that the agent and every actor have open.
 const MOST_FILES: usize = 1000;
@@ -57,6 +62,9 @@ impl Checker<'_> {
             let message = format!("too many files: a scenario has at most {MOST_FILES}");
             return Err(self.error(file.referenced, message));
         }
+        if let Some(varies) = file.varies.as_ref().filter(|it| it.value.trim().is_empty()) {
+            return Err(self.error(varies.referenced, "`varies` says why"));
+        }
         let requires = self.requirements(file.requires)?;
         let finding = file
             .finding
@@ -88,6 +96,7 @@ impl Checker<'_> {
                 .join(" "),
             requires,
             finding,
+            varies: file.varies.is_some(),
             program: Program {
                 files,
                 actors: cast.actors,
@@ -180,6 +189,7 @@ impl Checker<'_> {
         Ok(match step {
             file::Step::Mmap(step) => self.mmap(step, files)?,
             file::Step::Touch(step) => self.touch(step)?,
+            file::Step::Device(step) => self.device(step, by, cast)?,
             file::Step::Munmap(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;
                 Op::Munmap { at, pages }
@@ -207,6 +217,9 @@ impl Checker<'_> {
             file::Step::Exit(_) => Op::Exit,
             file::Step::Exec(_) => Op::Exec { mm: cast.exec(by) },
             file::Step::Run(_) => Op::Run,
+            file::Step::Ksm(_) => Op::Ksm,
+            file::Step::Compact(_) => Op::Compact,
+            file::Step::Mremap(step) => self.mremap(&step)?,
             file::Step::Ftruncate(step) => Op::Ftruncate {
                 file: self.file(&step.file, files)?,
                 pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
@@ -256,6 +269,19 @@ impl Checker<'_> {
         })
     }
 
+    fn mremap(&self, step: &file::Mremap) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        let new_pages = step.new_pages.as_ref().unwrap_or(&step.pages);
+        let (to, new_pages) = self.extent(step.to.as_ref().unwrap_or(&step.at), new_pages)?;
+        Ok(Op::Mremap {
+            at,
+            pages,
+            to: step.to.as_ref().map(|_| to),
+            new_pages,
+            keep: step.keep,
+        })
+    }
+
     fn touch(&self, step: file::Touch) -> Checked<Op> {
         let (at, pages) = self.extent(&step.at, &step.pages)?;
         let every = match &step.every {
@@ -270,7 +296,41 @@ impl Checker<'_> {
             pages,
             every,
             write: step.access == Access::Write,
+            value: self.value(step.value.as_ref())?,
         })
+    }
+
+    fn device(&self, step: file::Device, by: usize, cast: &mut Cast) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        if pages == 0 || pages > DEVICE_PAGES {
+            let message =
+                format!("a device accesses 1 to {DEVICE_PAGES} pages in a step, not {pages}");
+            return Err(self.error(step.pages.referenced, message));
+        }
+        let of = match &step.of {
+            Some(of) => self.target(of, cast)?,
+            None => by,
+        };
+        Ok(Op::Device {
+            mm: cast.mm_of(of),
+            at,
+            pages,
+            write: step.access == Access::Write,
+            value: self.value(step.value.as_ref())?,
+        })
+    }
+
+    /// A byte.
+    fn value(&self, value: Option<&Spanned<Count>>) -> Checked<Option<u8>> {
+        let Some(value) = value else {
+            return Ok(None);
+        };
+        let byte = match value.value {
+            Count::Pages(number) => u8::try_from(number).ok(),
+            Count::Wrong(_) => None,
+        };
+        byte.map(Some)
+            .ok_or_else(|| self.error(value.referenced, "`value` is a byte, from 0 to 255"))
     }
 
     fn extent(&self, at: &Spanned<Count>, pages: &Spanned<Count>) -> Checked<(u64, u64)> {
@@ -326,6 +386,7 @@ fn mmap_flags(step: &file::Mmap) -> c_int {
         (step.populate, libc::MAP_POPULATE),
         (step.noreserve, libc::MAP_NORESERVE),
         (step.locked, libc::MAP_LOCKED),
+        (step.hugetlb, MAP_HUGETLB | MAP_HUGE_2MB),
     ];
     chosen
         .iter()

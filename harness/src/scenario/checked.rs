@@ -18,6 +18,8 @@ pub struct Scenario {
     pub requires: Vec<Requirement>,
     /// What is known of kernels that are wrong here.
     pub finding: Option<KnownFinding>,
+    /// Linux is free in what steps do here: no two runs need be the same.
+    pub varies: bool,
     /// What is done: at least one step. Harts are by the scenario's own numbers, and a step on
     /// another's process names the actor that is written there, be it a thread.
     pub program: Program,

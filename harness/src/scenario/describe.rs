@@ -4,7 +4,7 @@
 use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
-use operations::{Op, Step};
+use operations::{MAP_HUGETLB, Op, Step};
 use std::fmt::Write;
 
 /// The step as texts head it.
@@ -25,6 +25,8 @@ pub fn operation(scenario: &Scenario, op: &Op) -> String {
         Op::ProcessMadvise { advice, .. } => advised("process_madvise", *advice),
         Op::Touch { write: true, .. } => "touch write".to_owned(),
         Op::Touch { write: false, .. } => "touch read".to_owned(),
+        Op::Device { write: true, .. } => "device write".to_owned(),
+        Op::Device { write: false, .. } => "device read".to_owned(),
         op => {
             let described = describe_op(scenario, op);
             described.split(' ').next().unwrap_or_default().to_owned()
@@ -73,22 +75,56 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             pages,
             every,
             write,
+            value,
         } => {
             let every = if *every == 1 {
                 String::new()
             } else {
                 format!(" every {every}")
             };
-            format!(
-                "touch at {at} pages {pages}{every} {}",
-                if *write { "write" } else { "read" }
-            )
+            let access = access(*write, *value);
+            format!("touch at {at} pages {pages}{every} {access}")
+        }
+        Op::Device {
+            mm,
+            at,
+            pages,
+            write,
+            value,
+        } => {
+            let whose = match scenario.owner(*mm) {
+                Some(owner) => format!(" of {owner}"),
+                None => String::new(),
+            };
+            let access = access(*write, *value);
+            format!("device{whose} at {at} pages {pages} {access}")
         }
         Op::Reclaim { pages } => format!("reclaim pages {pages}"),
         Op::Fork { child, .. } => format!("fork {}", actor(*child)),
         Op::Exit => "exit".to_owned(),
         Op::Exec { .. } => "exec".to_owned(),
         Op::Run => "run".to_owned(),
+        Op::Ksm => "ksm".to_owned(),
+        Op::Compact => "compact".to_owned(),
+        Op::Mremap {
+            at,
+            pages,
+            to,
+            new_pages,
+            keep,
+        } => {
+            let mut text = format!("mremap at {at} pages {pages}");
+            if let Some(to) = to {
+                let _ = write!(text, " to {to}");
+            }
+            if new_pages != pages {
+                let _ = write!(text, " new_pages {new_pages}");
+            }
+            if *keep {
+                text.push_str(" keep");
+            }
+            text
+        }
         Op::Ftruncate { file, pages } => {
             format!("ftruncate file {} pages {pages}", scenario.files[*file])
         }
@@ -115,6 +151,11 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
     }
 }
 
+fn access(write: bool, value: Option<u8>) -> String {
+    let name = if write { "write" } else { "read" };
+    value.map_or_else(|| name.to_owned(), |value| format!("{name} {value}"))
+}
+
 fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset: u64) {
     if let Some(file) = file {
         let _ = write!(text, " file {file}");
@@ -128,6 +169,7 @@ fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset:
         (libc::MAP_FIXED_NOREPLACE, "noreplace"),
         (libc::MAP_NORESERVE, "noreserve"),
         (libc::MAP_LOCKED, "locked"),
+        (MAP_HUGETLB, "hugetlb"),
     ];
     for (_, name) in told.iter().filter(|flag| flags & flag.0 != 0) {
         let _ = write!(text, " {name}");

@@ -22,6 +22,8 @@ pub struct ScenarioFile {
     pub requires: Vec<Spanned<String>>,
     /// What is known of kernels that are wrong here.
     pub finding: Option<Documented>,
+    /// Why Linux is free in what steps do here: what has to hold is judged all the same.
+    pub varies: Option<Spanned<String>>,
     /// Memory files, by name.
     #[serde(default)]
     pub files: BTreeMap<String, Spanned<MemoryFile>>,
@@ -108,6 +110,8 @@ impl<'de> Visitor<'de> for StepVisitor {
             "exit" => Step::Exit(own),
             "exec" => Step::Exec(own),
             "run" => Step::Run(own),
+            "ksm" => Step::Ksm(own),
+            "compact" => Step::Compact(own),
             _ => return Err(without_fields(name)),
         }))
     }
@@ -151,6 +155,8 @@ pub enum Step {
     Mmap(Mmap),
     /// Reads or writes one byte of each page.
     Touch(Touch),
+    /// A device does.
+    Device(Device),
     /// `munmap(2)`.
     Munmap(Munmap),
     /// `mprotect(2)`.
@@ -173,6 +179,12 @@ pub enum Step {
     PunchHole(PunchHole),
     /// `process_madvise(2)`.
     ProcessMadvise(ProcessMadvise),
+    /// `mremap(2)`.
+    Mremap(Mremap),
+    /// ksmd scans.
+    Ksm(Own),
+    /// Memory is compacted.
+    Compact(Own),
 }
 
 impl Step {
@@ -181,12 +193,18 @@ impl Step {
         match self {
             Step::Mmap(step) => step.by.as_ref(),
             Step::Touch(step) => step.by.as_ref(),
+            Step::Device(step) => step.by.as_ref(),
             Step::Munmap(step) => step.by.as_ref(),
             Step::Mprotect(step) => step.by.as_ref(),
             Step::Madvise(step) => step.by.as_ref(),
             Step::Reclaim(step) => step.by.as_ref(),
             Step::Fork(step) => step.by.as_ref(),
-            Step::Exit(step) | Step::Exec(step) | Step::Run(step) => step.by.as_ref(),
+            Step::Exit(step)
+            | Step::Exec(step)
+            | Step::Run(step)
+            | Step::Ksm(step)
+            | Step::Compact(step) => step.by.as_ref(),
+            Step::Mremap(step) => step.by.as_ref(),
             Step::Ftruncate(step) => step.by.as_ref(),
             Step::PunchHole(step) => step.by.as_ref(),
             Step::ProcessMadvise(step) => step.by.as_ref(),
@@ -268,6 +286,25 @@ pub struct ProcessMadvise {
     pub by: Option<Spanned<String>>,
 }
 
+/// Fields of an `mremap` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mremap {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Where it goes; it stays if nothing is said.
+    pub to: Option<Spanned<Count>>,
+    /// Its new length; as it was if nothing is said.
+    pub new_pages: Option<Spanned<Count>>,
+    /// `MREMAP_DONTUNMAP`.
+    #[serde(default)]
+    pub keep: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
 /// Fields of an `mmap` step.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -297,6 +334,9 @@ pub struct Mmap {
     /// `MAP_LOCKED`.
     #[serde(default)]
     pub locked: bool,
+    /// `MAP_HUGETLB`, of pages of 2 MiB.
+    #[serde(default)]
+    pub hugetlb: bool,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }
@@ -313,6 +353,26 @@ pub struct Touch {
     pub access: Access,
     /// Distance between touched pages.
     pub every: Option<Spanned<Count>>,
+    /// The byte that is written, or that is to be read.
+    pub value: Option<Spanned<Count>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `device` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Read or write.
+    pub access: Access,
+    /// The byte that is written, or that is to be read.
+    pub value: Option<Spanned<Count>>,
+    /// Whose memory it is, gone or not; the actor's that does it if nothing is said.
+    pub of: Option<Spanned<String>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

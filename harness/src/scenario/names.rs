@@ -64,6 +64,7 @@ pub const FEATURES: Table<()> = &[
     ("thp", ()),
     ("hugetlb", ()),
     ("ksm", ()),
+    ("iommu", ()),
     ("userfaultfd", ()),
     ("svnapot", ()),
     ("svinval", ()),

@@ -59,6 +59,18 @@ impl Program {
         initial.chain(made).max().map_or(0, |last| last + 1)
     }
 
+    /// Whether a step moves memory of others, too.
+    pub fn moves_memory(&self) -> bool {
+        self.steps.iter().any(|step| step.op == Op::Compact)
+    }
+
+    /// Whether a step maps pages of hugetlb's pool.
+    pub fn needs_hugetlb(&self) -> bool {
+        let maps =
+            |step: &Step| matches!(step.op, Op::Mmap { flags, .. } if flags & MAP_HUGETLB != 0);
+        self.steps.iter().any(maps)
+    }
+
     /// Whether a step reclaims memory.
     pub fn reclaims(&self) -> bool {
         self.steps
@@ -189,6 +201,22 @@ pub enum Op {
         every: u64,
         /// Write instead of read.
         write: bool,
+        /// The byte that is written (1 if nothing is said), or that is to be read.
+        value: Option<u8>,
+    },
+    /// The first byte of each page is read or written by a device that shares an mm's page
+    /// tables, in ascending order; stops at the first that is refused.
+    Device {
+        /// That mm.
+        mm: MmId,
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Write instead of read.
+        write: bool,
+        /// The byte that is written (1 if nothing is said), or that is to be read.
+        value: Option<u8>,
     },
     /// `memory.reclaim` of the actors' cgroup, to which nothing was charged before the first
     /// step.
@@ -228,6 +256,23 @@ pub enum Op {
         /// Length.
         pages: u64,
     },
+    /// `mremap(2)`.
+    Mremap {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Where it goes (MREMAP_MAYMOVE | MREMAP_FIXED); without, it stays.
+        to: Option<u64>,
+        /// Its new length.
+        new_pages: u64,
+        /// What was there stays mapped, and empty (MREMAP_DONTUNMAP).
+        keep: bool,
+    },
+    /// ksmd scans all that is mergeable, so often that what is the same is merged.
+    Ksm,
+    /// All of memory is compacted (`/proc/sys/vm/compact_memory`): pages migrate.
+    Compact,
     /// `process_madvise(2)` of one range.
     ProcessMadvise {
         /// The actor on whose process it acts.
@@ -260,15 +305,32 @@ impl Op {
             | Op::Mprotect { at, pages, .. }
             | Op::Madvise { at, pages, .. }
             | Op::ProcessMadvise { at, pages, .. }
-            | Op::Touch { at, pages, .. } => vec![Pages {
+            | Op::Touch { at, pages, .. }
+            | Op::Device { at, pages, .. } => vec![Pages {
                 start: at,
                 end: at.saturating_add(pages),
             }],
+            Op::Mremap {
+                at,
+                pages,
+                to,
+                new_pages,
+                ..
+            } => {
+                let range = |start: u64, pages: u64| Pages {
+                    start,
+                    end: start.saturating_add(pages),
+                };
+                let to = to.map_or(at, |to| to);
+                vec![range(at, pages), range(to, new_pages)]
+            }
             Op::Reclaim { .. }
             | Op::Fork { .. }
             | Op::Exit
             | Op::Exec { .. }
             | Op::Run
+            | Op::Ksm
+            | Op::Compact
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Vec::new(),
         }
@@ -283,11 +345,15 @@ impl Op {
             Op::Run => Course::Run,
             Op::Reclaim { .. } => Course::Reclaims,
             Op::ProcessMadvise { of, .. } => Course::ActsOn(of),
+            Op::Device { mm, .. } => Course::OfDevice(mm),
             Op::Mmap { .. }
             | Op::Munmap { .. }
             | Op::Mprotect { .. }
             | Op::Madvise { .. }
             | Op::Touch { .. }
+            | Op::Mremap { .. }
+            | Op::Ksm
+            | Op::Compact
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Course::Returns,
         }
@@ -297,6 +363,7 @@ impl Op {
     pub fn memory(&self) -> Memory {
         match *self {
             Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => Memory::Pages(pages),
+            Op::Mremap { new_pages, .. } => Memory::Pages(new_pages),
             Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
                 if advice == MADV_COLLAPSE =>
             {
@@ -306,11 +373,14 @@ impl Op {
             | Op::Mprotect { .. }
             | Op::Madvise { .. }
             | Op::Touch { .. }
+            | Op::Device { .. }
             | Op::Reclaim { .. }
             | Op::Fork { .. }
             | Op::Exit
             | Op::Exec { .. }
             | Op::Run
+            | Op::Ksm
+            | Op::Compact
             | Op::PunchHole { .. }
             | Op::ProcessMadvise { .. } => Memory::NoMore,
         }
@@ -320,9 +390,12 @@ impl Op {
     pub fn made_mm(&self) -> Option<MmId> {
         match self.course() {
             Course::Fork { mm, .. } | Course::Exec { mm } => Some(mm),
-            Course::Returns | Course::Reclaims | Course::ActsOn(_) | Course::Exit | Course::Run => {
-                None
-            }
+            Course::Returns
+            | Course::Reclaims
+            | Course::ActsOn(_)
+            | Course::OfDevice(_)
+            | Course::Exit
+            | Course::Run => None,
         }
     }
 
@@ -334,6 +407,11 @@ impl Op {
         self
     }
 }
+
+/// `MAP_HUGETLB` of include/uapi/asm-generic/mman-common.h
+pub const MAP_HUGETLB: i32 = 0x4_0000;
+/// Pages of 2 MiB, by bits of mmap's flags (include/uapi/linux/mman.h).
+pub const MAP_HUGE_2MB: i32 = 21 << 26;
 
 /// `MADV_COLLAPSE` of include/uapi/asm-generic/mman-common.h
 const MADV_COLLAPSE: i32 = 25;
@@ -358,6 +436,8 @@ pub enum Course {
     Reclaims,
     /// A call on the process of this actor, which returns.
     ActsOn(usize),
+    /// A device is told to access this mm, and the call returns when it has.
+    OfDevice(MmId),
     /// Another actor comes to life.
     Fork {
         /// Which one.
@@ -388,6 +468,31 @@ pub enum StepResult {
         /// The signal's number.
         signal: i32,
         /// The page touched.
+        page: u64,
+    },
+    /// A touch or a device read this byte at this page of the arena, and was to read another.
+    Saw {
+        /// What it read.
+        value: u8,
+        /// The page.
+        page: u64,
+    },
+    /// A device's access was refused at this page, and reported so.
+    Fault {
+        /// The cause, as the RISC-V IOMMU numbers them: 13 for reading, 15 for writing, 258
+        /// where the device is bound to no mm.
+        cause: u32,
+        /// The page.
+        page: u64,
+    },
+    /// A device's access was refused at this page, and nobody was told.
+    Lost {
+        /// The page.
+        page: u64,
+    },
+    /// A device's access at this page came to another frame than the page's.
+    Astray {
+        /// The page.
         page: u64,
     },
     /// Not done: the fork that would have made its actor was refused.

@@ -2,7 +2,7 @@
 //! What is cached of one mm.
 
 use crate::facts::{Leaf, Mm, PAGE_SIZE, PageTables, Rights};
-use crate::verdict::{Kept, Kind, Near, Reading, Verdict};
+use crate::verdict::{Kept, Kind, Near, Reading, Verdict, contradiction};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 
@@ -45,20 +45,15 @@ impl Piece {
     }
 
     /// In which way it contradicts what the page tables hold; the worst of them.
-    fn contradicts(&self, page: u64, leaf: Option<&Leaf>) -> Option<Kind> {
-        let Some(leaf) = leaf else {
-            return Some(Kind::Stale);
+    fn contradicts(&self, page: u64, now: &PageTables) -> Option<Kind> {
+        let held = Leaf {
+            page,
+            pages: 1,
+            frame: self.frame,
+            rights: self.rights,
+            dirty: self.dirty,
         };
-        if leaf.frame + (page - leaf.page) != self.frame {
-            return Some(Kind::Stale);
-        }
-        if !self.rights.without(leaf.rights).is_none() {
-            return Some(Kind::Right);
-        }
-        if self.dirty && !leaf.dirty {
-            return Some(Kind::Dirty);
-        }
-        (!leaf.rights.without(self.rights).is_none()).then_some(Kind::Narrow)
+        contradiction(&held, now)
     }
 }
 
@@ -182,9 +177,8 @@ impl Cache {
     ) {
         let notified = &self.notified;
         for (page, pieces) in &mut self.pieces {
-            let leaf = now.leaf_of(*page);
             for piece in pieces.iter_mut() {
-                let Some(kind) = piece.contradicts(*page, leaf) else {
+                let Some(kind) = piece.contradicts(*page, now) else {
                     continue;
                 };
                 if piece.named & kind.bit() != 0 {

@@ -35,7 +35,7 @@ mod verdict;
 
 pub use facts::{Leaf, Mm, PageTables, Rights, Table, WHOLE_MM};
 pub use spent::Spent;
-pub use verdict::{Kept, Kind, Near, Reading, Verdict};
+pub use verdict::{Kept, Kind, Near, Reading, Verdict, contradiction, merged};
 
 use cache::Cache;
 use spent::Ledger;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a secondary MMU holds that it must not hold.
 
-use crate::facts::{Mm, Rights};
+use crate::facts::{Leaf, Mm, PageTables, Rights};
 use std::ops::Range;
 
 /// In which way it is wrong.
@@ -51,6 +51,24 @@ impl Kind {
     pub(crate) fn bit(self) -> u8 {
         1 << self as u8
     }
+}
+
+/// In which way the translation of a page that is held contradicts what the page tables hold;
+/// the worst of them.
+pub fn contradiction(held: &Leaf, now: &PageTables) -> Option<Kind> {
+    let Some(leaf) = now.leaf_of(held.page) else {
+        return Some(Kind::Stale);
+    };
+    if leaf.frame + (held.page - leaf.page) != held.frame {
+        return Some(Kind::Stale);
+    }
+    if !held.rights.without(leaf.rights).is_none() {
+        return Some(Kind::Right);
+    }
+    if held.dirty && !leaf.dirty {
+        return Some(Kind::Dirty);
+    }
+    (!leaf.rights.without(held.rights).is_none()).then_some(Kind::Narrow)
 }
 
 /// Which devices it is wrong for.
@@ -116,7 +134,7 @@ pub struct Verdict {
 }
 
 /// Pages that follow each other, and are wrong in the same way, in one.
-pub(crate) fn merged(mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
+pub fn merged(mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
     let key = |verdict: &Verdict| {
         (
             verdict.step,

@@ -58,6 +58,7 @@ pub fn touch(at: u64, pages: u64, write: bool) -> Op {
         pages,
         every: 1,
         write,
+        value: None,
     }
 }
 

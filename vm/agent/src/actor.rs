@@ -4,7 +4,7 @@
 //! binding; all that it has is populated beforehand. Between its steps it sleeps.
 
 use crate::handed::{Handed, Rung, Script, write_all};
-use crate::perform::perform;
+use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
 use crate::{call, files, harts, populate, touch, tracer};
@@ -292,9 +292,15 @@ impl Play {
                 Course::Fork { child, mm } => self.fork(number, child, mm)?,
                 Course::Exec { .. } => self.exec(number, actor)?,
                 Course::Exit => self.exit(number, actor),
-                Course::ActsOn(of) => self.perform(number, &step.op, self.pidfd(of)),
+                Course::ActsOn(of) => {
+                    self.perform(number, &step.op, Target::Process(self.pidfd(of)));
+                }
+                Course::OfDevice(mm) => {
+                    let mm = self.shared.mm(mm).load(SeqCst);
+                    self.perform(number, &step.op, Target::Mm(mm));
+                }
                 Course::Returns | Course::Reclaims | Course::Run => {
-                    self.perform(number, &step.op, None);
+                    self.perform(number, &step.op, Target::Own);
                 }
             }
             if self.kill_subject {
@@ -314,13 +320,13 @@ impl Play {
     }
 
     /// One step between its marks, on another process where it is about one.
-    fn perform(&self, number: usize, op: &Op, target: Option<RawFd>) {
+    fn perform(&self, number: usize, op: &Op, target: Target) {
         let begin = now();
         self.mark(number, 0);
         let result = perform(op, &self.handed, target);
         self.mark(number, 1);
         let took = now() - begin;
-        if let Some(fd) = target {
+        if let Target::Process(Some(fd)) = target {
             // SAFETY: was opened for this step.
             unsafe { libc::close(fd) };
         }

@@ -144,7 +144,7 @@ fn prepare(module: &Path) -> Result<()> {
         mount(kind, DEBUGFS, kind, MsFlags::empty(), None::<&str>).context("mount debugfs")?;
     }
     notes::note(&Note::Module)?;
-    boot::load_module(module)?;
+    boot::load_module(module, c"")?;
     swap::take_over()?;
     settings::make_still()?;
     settings::keep_active()?;

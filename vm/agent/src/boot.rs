@@ -5,6 +5,7 @@ use crate::{files, harts, limits, settings};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
+use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -38,19 +39,20 @@ pub fn prepare() -> Result<()> {
             .with_context(|| format!("cannot mount {kind} at {place}"))?;
     }
     limits::prepare()?;
-    load_module(Path::new("/tlbdiff.ko"))?;
+    load_module(Path::new("/tlbdiff.ko"), c"")?;
     settings::make_still()?;
     settings::keep_active()
 }
 
-/// Loads the tracing module.
+/// Loads a module.
 ///
 /// # Errors
 /// There is none, or the kernel refuses it.
-pub fn load_module(path: &Path) -> Result<()> {
+pub fn load_module(path: &Path, parameters: &CStr) -> Result<()> {
     let module = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    nix::kmod::finit_module(&module, c"", nix::kmod::ModuleInitFlags::empty())
-        .context("the kernel refused tlbdiff.ko; its log says which function could not be hooked")
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    nix::kmod::finit_module(&module, parameters, nix::kmod::ModuleInitFlags::empty())
+        .with_context(|| format!("the kernel refused {name}; its log says why"))
 }
 
 /// The host's port, as soon as it is there.

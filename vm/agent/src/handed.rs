@@ -32,6 +32,8 @@ pub struct Handed {
     pub stat: RawFd,
     /// A pipe: [`Rung`]s for the agent.
     pub bell: RawFd,
+    /// The device behind an IOMMU.
+    pub iommu: RawFd,
     /// The program's memory files.
     pub files: Vec<RawFd>,
 }
@@ -51,6 +53,7 @@ impl Handed {
             self.reclaim,
             self.stat,
             self.bell,
+            self.iommu,
             other,
         ];
         let all = fixed.iter().chain(&self.files).filter(|fd| **fd >= 0);

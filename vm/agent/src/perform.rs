@@ -2,12 +2,23 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::touch;
+use crate::{iommu, ksm, system_file, touch};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
+/// What an operation acts on beside its own process.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// Nothing.
+    Own,
+    /// A process; none where it is gone.
+    Process(Option<RawFd>),
+    /// An mm, as records name it.
+    Mm(u64),
+}
+
 /// The operation itself.
-pub fn perform(op: &Op, handed: &Handed, target: Option<RawFd>) -> StepResult {
+pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
     // SAFETY: all addresses lie in the arena, where nothing of this program does.
     unsafe {
         match *op {
@@ -61,9 +72,45 @@ pub fn perform(op: &Op, handed: &Handed, target: Option<RawFd>) -> StepResult {
             Op::ProcessMadvise {
                 at, pages, advice, ..
             } => match target {
-                Some(pidfd) => process_madvise(pidfd, at, pages, advice),
+                Target::Process(Some(pidfd)) => process_madvise(pidfd, at, pages, advice),
                 // Nobody is there any more.
-                None => StepResult::Errno(libc::ESRCH),
+                _ => StepResult::Errno(libc::ESRCH),
+            },
+            Op::Device {
+                at,
+                pages,
+                write,
+                value,
+                ..
+            } => match target {
+                Target::Mm(mm) => iommu::access(handed.iommu, mm, (at, pages), write, value),
+                _ => StepResult::Errno(libc::ESRCH),
+            },
+            Op::Mremap {
+                at,
+                pages,
+                to,
+                new_pages,
+                keep,
+            } => {
+                let flags = [
+                    (to.is_some(), libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED),
+                    (keep, libc::MREMAP_DONTUNMAP),
+                ];
+                let flags = flags.iter().filter(|flag| flag.0);
+                call(libc::syscall(
+                    libc::SYS_mremap,
+                    address(at),
+                    bytes(pages),
+                    bytes(new_pages),
+                    flags.fold(0, |all, flag| all | flag.1),
+                    address(to.unwrap_or(at)),
+                ))
+            }
+            Op::Ksm => ksm::merge(),
+            Op::Compact => match system_file::write(c"/proc/sys/vm/compact_memory", b"1") {
+                Ok(()) => StepResult::Ok,
+                Err(errno) => StepResult::Errno(errno),
             },
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,
@@ -72,7 +119,8 @@ pub fn perform(op: &Op, handed: &Handed, target: Option<RawFd>) -> StepResult {
                 pages,
                 every,
                 write,
-            } => touch_pages(at, pages, every, write),
+                value,
+            } => touch_pages((at, pages), every, write, value),
             Op::Reclaim { pages } => {
                 let mut text = [0; 20];
                 let text = decimal(bytes(pages), &mut text);
@@ -111,11 +159,16 @@ fn call(result: libc::c_long) -> StepResult {
     StepResult::Ok
 }
 
-fn touch_pages(at: u64, pages: u64, every: u64, write: bool) -> StepResult {
+fn touch_pages((at, pages): (u64, u64), every: u64, write: bool, value: Option<u8>) -> StepResult {
+    let written = write.then(|| value.unwrap_or(iommu::WRITTEN));
     let mut page = at;
     while page < at + pages {
-        if let Some(signal) = touch::touch(address(page), write) {
-            return StepResult::Signal { signal, page };
+        match touch::touch(address(page), written) {
+            Err(signal) => return StepResult::Signal { signal, page },
+            Ok(read) if !write && value.is_some_and(|expected| expected != read) => {
+                return StepResult::Saw { value: read, page };
+            }
+            Ok(_) => {}
         }
         page += every.max(1);
     }

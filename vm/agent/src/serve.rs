@@ -3,11 +3,12 @@
 
 use crate::cast::{Cast, End};
 use crate::handed::{Handed, Script};
+use crate::hugetlb::Pool;
 use crate::kept::{self, Group, Kept};
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
-use crate::{files, notes, swap, system};
+use crate::{files, iommu, notes, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -122,7 +123,11 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
             } => {
                 let limit = Duration::from_millis(timeout_ms);
                 let kill = std::mem::take(&mut kill_subject);
+                let moves = asked.program.moves_memory();
                 let end = run(&mut port, &mut kept, id, asked, (limit, kill));
+                if moves {
+                    kept.zygotes.renew()?;
+                }
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
                 frame::send(&mut port, &reply)?;
             }
@@ -157,12 +162,14 @@ fn run(
     }
     let files = files::make(&run.program.files)?;
     swap::set(&run)?;
+    let _pool = run.program.needs_hugetlb().then(Pool::fill).transpose()?;
     let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();
     let taint_before = kept.taint()?;
     let small = swap::is_small(&run.program);
     let scanned_before = if small { 0 } else { system::scanned()? };
+    let iommu = run.iommu.map(iommu::open).transpose()?;
     let mut tracer = match run.tracing.on || run.counts() {
         true => Some(Tracer::open(run.tracing.buffer_records)?),
         false => None,
@@ -173,7 +180,10 @@ fn run(
     let open = Open::new(&group, &run.program)?;
     let script = Script {
         run,
-        handed: open.handed(kept, &group, tracer.as_ref(), &files),
+        handed: Handed {
+            iommu: iommu.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            ..open.handed(kept, &group, tracer.as_ref(), &files)
+        },
         kill_subject,
     };
     let region = *kept.zygotes.region();
@@ -317,6 +327,7 @@ impl Open {
             reclaim,
             stat,
             bell: self.ring.as_raw_fd(),
+            iommu: -1,
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }

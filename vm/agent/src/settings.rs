@@ -91,7 +91,10 @@ fn folders(parent: &str, prefix: &str) -> Vec<PathBuf> {
 }
 
 /// One setting, where this kernel has it.
-fn set(path: &Path, wanted: &str) -> Result<()> {
+///
+/// # Errors
+/// It is there and refuses the value.
+pub fn set(path: &Path, wanted: &str) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }

@@ -92,7 +92,11 @@ impl Shared {
                     end_threads(program, step.by, &mut living);
                 }
                 Course::Exec { .. } => end_threads(program, step.by, &mut living),
-                Course::Returns | Course::Reclaims | Course::ActsOn(_) | Course::Run => {}
+                Course::Returns
+                | Course::Reclaims
+                | Course::ActsOn(_)
+                | Course::OfDevice(_)
+                | Course::Run => {}
             }
         }
         living
@@ -298,18 +302,32 @@ fn encode(result: StepResult) -> [u64; 3] {
         StepResult::Errno(errno) => [1, errno as u64, 0],
         StepResult::Signal { signal, page } => [2, signal as u64, page],
         StepResult::Unborn => [3, 0, 0],
+        StepResult::Saw { value, page } => [4, u64::from(value), page],
+        StepResult::Fault { cause, page } => [5, u64::from(cause), page],
+        StepResult::Lost { page } => [6, 0, page],
+        StepResult::Astray { page } => [7, 0, page],
     }
 }
 
 fn decode(words: &[AtomicU64]) -> StepResult {
-    let value = words[1].load(SeqCst) as i32;
+    let (value, page) = (words[1].load(SeqCst), words[2].load(SeqCst));
     match words[0].load(SeqCst) {
         0 => StepResult::Ok,
-        1 => StepResult::Errno(value),
+        1 => StepResult::Errno(value as i32),
         3 => StepResult::Unborn,
+        4 => StepResult::Saw {
+            value: value as u8,
+            page,
+        },
+        5 => StepResult::Fault {
+            cause: value as u32,
+            page,
+        },
+        6 => StepResult::Lost { page },
+        7 => StepResult::Astray { page },
         _ => StepResult::Signal {
-            signal: value,
-            page: words[2].load(SeqCst),
+            signal: value as i32,
+            page,
         },
     }
 }
@@ -348,6 +366,16 @@ mod tests {
                 signal: 11,
                 page: 7,
             },
+            StepResult::Saw {
+                value: 255,
+                page: 7,
+            },
+            StepResult::Fault {
+                cause: 258,
+                page: 7,
+            },
+            StepResult::Lost { page: 7 },
+            StepResult::Astray { page: 7 },
         ] {
             let words = encode(result).map(AtomicU64::new);
             assert_eq!(decode(&words), result);

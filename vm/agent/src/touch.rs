@@ -93,44 +93,49 @@ fn skip_access(_: *mut libc::c_void) {
     unsafe { libc::_exit(1) };
 }
 
-/// Reads or writes the byte at an address; the signal that came instead, if one did.
-pub fn touch(addr: u64, write: bool) -> Option<i32> {
+/// Reads the byte at an address, or writes one there.
+///
+/// # Errors
+/// The signal that came instead.
+pub fn touch(addr: u64, write: Option<u8>) -> Result<u8, i32> {
     SIGNAL.store(0, SeqCst);
     TOUCHING.store(true, SeqCst);
-    access(addr, write);
+    let read = access(addr, write);
     TOUCHING.store(false, SeqCst);
     match SIGNAL.load(SeqCst) {
-        0 => None,
-        signal => Some(signal),
+        0 => Ok(read),
+        signal => Err(signal),
     }
 }
 
 #[cfg(target_arch = "riscv64")]
 #[inline(never)]
-fn access(addr: u64, write: bool) {
+fn access(addr: u64, write: Option<u8>) -> u8 {
+    let mut value = u64::from(write.unwrap_or_default());
     // SAFETY: the address lies in the arena, where nothing of this program
     // does; a fault is skipped by the handler. norvc keeps the access at four bytes.
     unsafe {
-        if write {
+        if write.is_some() {
             std::arch::asm!(".option push", ".option norvc", "sb {v}, 0({a})", ".option pop",
-                a = in(reg) addr, v = in(reg) 1u64, options(nostack));
+                a = in(reg) addr, v = in(reg) value, options(nostack));
         } else {
             std::arch::asm!(".option push", ".option norvc", "lb {v}, 0({a})", ".option pop",
-                a = in(reg) addr, v = out(reg) _, options(nostack));
+                a = in(reg) addr, v = inout(reg) value, options(nostack));
         }
     }
+    value as u8
 }
 
 #[cfg(not(target_arch = "riscv64"))]
 #[inline(never)]
-fn access(addr: u64, write: bool) {
+fn access(addr: u64, write: Option<u8>) -> u8 {
     let byte = addr as *mut u8;
     // SAFETY: the address lies in the arena; a fault ends the process.
     unsafe {
-        if write {
-            byte.write_volatile(1)
-        } else {
-            byte.read_volatile();
+        match write {
+            Some(value) => byte.write_volatile(value),
+            None => return byte.read_volatile(),
         }
     }
+    0
 }

@@ -9,7 +9,7 @@ use crate::{actor, cgroup, files, futex, harts, limits, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 use std::collections::BTreeMap;
@@ -53,6 +53,20 @@ impl Zygotes {
     /// One does not come up.
     pub fn make(&mut self, harts: u32) -> Result<()> {
         (0..harts).try_for_each(|hart| self.zygote(hart).map(drop))
+    }
+
+    /// Ends them; others are made when they are needed. For what was done to all of memory was
+    /// done to them: an mm of which pages were migrated has a flush pending, and so have its
+    /// children (`mm->tlb_flush_batched`, which `mm_init()` does not reset).
+    ///
+    /// # Errors
+    /// One cannot be waited for.
+    pub fn renew(&mut self) -> Result<()> {
+        for (_, pid) in std::mem::take(&mut self.pids) {
+            let _ = kill(pid, Signal::SIGKILL);
+            waitpid(pid, None).context("waitpid")?;
+        }
+        flush_pending()
     }
 
     /// Forks an actor on a hart: a child of this process.
@@ -102,6 +116,23 @@ impl Zygotes {
         self.pids.insert(hart, pid);
         Ok(pid)
     }
+}
+
+/// Gives a page back: whatever is pending of this process's own mm is flushed first
+/// (`flush_tlb_batched_pending()`, of `zap_pte_range()`).
+fn flush_pending() -> Result<()> {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    let length = operations::PAGE_SIZE as usize;
+    // SAFETY: a new mapping, which nobody else knows of.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            bail!("no memory for a page: {}", Errno::last());
+        }
+        libc::munmap(at, length);
+    }
+    Ok(())
 }
 
 /// A zygote's answer, for which it lives on.

@@ -45,6 +45,7 @@ fn takes_long() -> Run {
         pages,
         every: 1,
         write: false,
+        value: None,
     };
     let subject = Actor {
         kind: ActorKind::Process { mm: 0 },

@@ -11,7 +11,7 @@ pub mod uapi;
 
 pub use message::{Reply, Request};
 pub use record::{Kind, Record};
-pub use run::{Run, Tracing};
+pub use run::{Policy, Run, Tracing};
 
 /// Changes whenever a message, an operation or the framing changes.
-pub const PROTOCOL_VERSION: u32 = 11;
+pub const PROTOCOL_VERSION: u32 = 12;

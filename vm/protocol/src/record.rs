@@ -108,6 +108,12 @@ kinds! {
     Table = 9, "table";
     /// Leaf entries of one kind.
     Leaves = 10, "leaves";
+    /// Pages that an IOMMU has cached.
+    Held = 11, "held";
+    /// An IOMMU refused what nobody asked for.
+    IommuFault = 12, "IOMMU fault";
+    /// An IOMMU could not be driven.
+    IommuError = 13, "IOMMU error";
     /// Entry of `flush_tlb_all`.
     FlushTlbAll = 16, "flush_tlb_all";
     /// Entry of `flush_tlb_mm`.

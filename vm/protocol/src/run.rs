@@ -13,6 +13,37 @@ pub struct Run {
     pub swap: bool,
     /// What is recorded of them.
     pub tracing: Tracing,
+    /// A device behind the machine's IOMMU shares the actors' mms, and notifications become
+    /// commands so.
+    pub iommu: Option<Policy>,
+}
+
+/// What notifications become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Policy {
+    /// A command for each page of a range, for all of the mm above 512 of them.
+    Leaf,
+    /// A command for each leaf of which something was loaded.
+    Exact,
+    /// A command for all of the mm.
+    All,
+    /// No command.
+    None,
+}
+
+impl Policy {
+    /// All of them.
+    pub const ALL: [Policy; 4] = [Policy::Leaf, Policy::Exact, Policy::All, Policy::None];
+
+    /// As the module takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Leaf => "leaf",
+            Policy::Exact => "exact",
+            Policy::All => "all",
+            Policy::None => "none",
+        }
+    }
 }
 
 impl Run {

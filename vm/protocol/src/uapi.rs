@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `vm/module/tlbdiff_uapi.h`, once for all in Rust that speak to the module. A test compiles
+//! `vm/module/tlbdiff_uapi.h`, once for all in Rust that speak to the module; and what they
+//! need of `tlbdiff_iommu_uapi.h`. A test compiles
 //! the header and compares sizes, offsets and numbers.
 
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -108,6 +109,47 @@ pub struct Counted {
     pub calls: u64,
 }
 
+/// `struct tlbdiff_dma` of `vm/module/tlbdiff_iommu_uapi.h`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dma {
+    /// As records name it.
+    pub mm: u64,
+    /// First byte.
+    pub start: u64,
+    /// How many pages.
+    pub pages: u64,
+    /// `TLBDIFF_DMA_*`
+    pub flags: u32,
+    /// In: the byte to write or to be read. Out: read.
+    pub value: u32,
+    /// Out: [`dma_result`].
+    pub result: u32,
+    /// Out: of a fault.
+    pub cause: u32,
+    /// Out: the page that failed.
+    pub at: u64,
+}
+
+/// `TLBDIFF_DMA_WRITE`
+pub const DMA_WRITE: u32 = 1;
+/// `TLBDIFF_DMA_EXPECT`
+pub const DMA_EXPECT: u32 = 2;
+
+/// `enum tlbdiff_dma_result`
+pub mod dma_result {
+    /// Done.
+    pub const OK: u32 = 0;
+    /// Refused, and reported so.
+    pub const FAULT: u32 = 1;
+    /// Refused, and nobody was told.
+    pub const LOST: u32 = 2;
+    /// Another frame than the page's.
+    pub const ASTRAY: u32 = 3;
+    /// Another byte than expected.
+    pub const SAW: u32 = 4;
+}
+
 /// `_IOC()` of asm-generic/ioctl.h: 1 writes to the kernel, 2 reads from it.
 const fn ioc(direction: u32, number: u32, size: usize) -> u32 {
     direction << 30 | (size as u32) << 16 | (b't' as u32) << 8 | number
@@ -133,6 +175,8 @@ pub const IOC_SUBSCRIBE: u32 = ioc(1, 7, size_of::<u32>());
 pub const IOC_COUNT: u32 = ioc(3, 8, size_of::<Counted>());
 /// `TLBDIFF_IOC_DETACH`
 pub const IOC_DETACH: u32 = ioc(0, 9, 0);
+/// `TLBDIFF_IOC_DMA`
+pub const IOC_DMA: u32 = ioc(3, 32, size_of::<Dma>());
 /// `TLBDIFF_IOC_WATCH`
 pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
 
@@ -197,8 +241,28 @@ mod tests {
             nanoseconds,
             calls
         );
+        layout!(
+            "tlbdiff_dma",
+            Dma,
+            mm,
+            start,
+            pages,
+            flags,
+            value,
+            result,
+            cause,
+            at
+        );
         for (name, value) in [
             ("ABI_VERSION", ABI_VERSION),
+            ("IOC_DMA", IOC_DMA),
+            ("DMA_WRITE", DMA_WRITE),
+            ("DMA_EXPECT", DMA_EXPECT),
+            ("DMA_OK", dma_result::OK),
+            ("DMA_FAULT", dma_result::FAULT),
+            ("DMA_LOST", dma_result::LOST),
+            ("DMA_ASTRAY", dma_result::ASTRAY),
+            ("DMA_SAW", dma_result::SAW),
             ("IOC_HELLO", IOC_HELLO),
             ("IOC_ATTACH", IOC_ATTACH),
             ("IOC_START", IOC_START),
@@ -237,6 +301,9 @@ mod tests {
             ("TABLES", Kind::Tables),
             ("TABLE", Kind::Table),
             ("LEAVES", Kind::Leaves),
+            ("HELD", Kind::Held),
+            ("IOMMU_FAULT", Kind::IommuFault),
+            ("IOMMU_ERROR", Kind::IommuError),
             ("FLUSH_TLB_ALL", Kind::FlushTlbAll),
             ("FLUSH_TLB_MM", Kind::FlushTlbMm),
             ("FLUSH_TLB_MM_RANGE", Kind::FlushTlbMmRange),
@@ -256,9 +323,12 @@ mod tests {
 
     /// What a C compiler says of the header.
     fn compiled(expressions: &[(String, u64)]) -> Vec<u64> {
-        let header = concat!(env!("CARGO_MANIFEST_DIR"), "/../module/tlbdiff_uapi.h");
-        let mut program =
-            format!("#include <stdio.h>\n#include \"{header}\"\nint main(void)\n{{\n");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../module");
+        let mut program = "#include <stdio.h>\n".to_owned();
+        for header in ["tlbdiff_uapi.h", "tlbdiff_iommu_uapi.h"] {
+            let _ = writeln!(program, "#include \"{folder}/{header}\"");
+        }
+        program += "int main(void)\n{\n";
         for (expression, _) in expressions {
             let _ = writeln!(
                 program,
@@ -297,7 +367,7 @@ mod tests {
         let compared = expected.iter().filter(|(name, _)| {
             let constant = name.strip_prefix("TLBDIFF_");
             constant.is_some_and(|name| {
-                !["IOC_", "F_", "FACT_", "ABI_", "WATCH_"]
+                !["IOC_", "F_", "FACT_", "ABI_", "WATCH_", "DMA_"]
                     .iter()
                     .any(|p| name.starts_with(p))
             })

@@ -155,7 +155,9 @@ pub(super) fn bring_module(
         });
     }
     events(BoardEvent::BuildingModule);
-    for source in keys::module_sources(&home()?)? {
+    // Those of the tracing module alone: they lie beside each other.
+    let tracer = |source: &PathBuf| source.parent().is_some_and(|at| at.ends_with("vm/module"));
+    for source in keys::module_sources(&home()?)?.into_iter().filter(tracer) {
         let name = source.file_name().unwrap_or_default().to_string_lossy();
         folder.bring(&source, &name)?;
     }

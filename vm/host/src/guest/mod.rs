@@ -63,6 +63,8 @@ pub struct GuestConfig {
     /// Its clock counts instructions, whatever the host does meanwhile: what a step costs
     /// is the same on every machine.
     pub counted: bool,
+    /// It has an IOMMU with devices behind it, as `vm/module/iommu` drives them.
+    pub iommu: bool,
 }
 
 impl GuestConfig {
@@ -77,6 +79,7 @@ impl GuestConfig {
             timeouts: Timeouts::default(),
             snapshot: true,
             counted: false,
+            iommu: false,
         }
     }
 }
@@ -157,6 +160,7 @@ pub struct Guest {
     machine: QemuMachine,
     qmp: Qmp,
     system: System,
+    qemu: String,
     timeouts: Timeouts,
     programs: u64,
     spent: Option<String>,
@@ -177,6 +181,11 @@ impl Guest {
     /// What the agent found out about its machine.
     pub fn system(&self) -> &System {
         &self.system
+    }
+
+    /// QEMU's version, with the distribution's own.
+    pub fn qemu(&self) -> &str {
+        &self.qemu
     }
 
     /// QEMU's process number.

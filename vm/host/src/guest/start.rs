@@ -226,6 +226,7 @@ fn uri(file: &Path) -> Result<String, GuestError> {
 struct Qemu {
     machine: QemuMachine,
     qmp: Qmp,
+    version: String,
 }
 
 impl Qemu {
@@ -245,7 +246,11 @@ impl Qemu {
                 found: greeting.text,
             });
         }
-        Ok(Qemu { machine, qmp })
+        Ok(Qemu {
+            machine,
+            qmp,
+            version: greeting.text,
+        })
     }
 
     fn into_guest(self, config: &GuestConfig, system: System) -> Guest {
@@ -253,6 +258,7 @@ impl Qemu {
             machine: self.machine,
             qmp: self.qmp,
             system,
+            qemu: self.version,
             timeouts: config.timeouts,
             programs: 0,
             spent: None,

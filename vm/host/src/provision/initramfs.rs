@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The guest's root file system: the agent, the module, and places to mount.
+//! The guest's root file system: the agent, the modules, and places to mount.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ pub(crate) const NAME: &str = "initramfs.cpio";
 pub(super) fn ensure(
     provision: &mut Provision,
     agent: &Path,
-    module: &Path,
+    modules: &Path,
     key: &str,
 ) -> Result<(), VmError> {
     if provision.cache.finished("initramfs", key).is_some() {
@@ -28,7 +28,11 @@ pub(super) fn ensure(
     let partial = provision.cache.begin("initramfs", key)?;
     let read = |path: &Path| fs::read(path).map_err(VmError::io("read", path));
     let path = partial.path().join(NAME);
-    let archive = pack(&read(agent)?, &read(module)?).map_err(VmError::io("write", &path))?;
+    let iommu = modules.join(module::IOMMU);
+    let iommu = iommu.exists().then(|| read(&iommu)).transpose()?;
+    let tracer = read(&modules.join(module::NAME))?;
+    let archive =
+        pack(&read(agent)?, &tracer, iommu.as_deref()).map_err(VmError::io("write", &path))?;
     fs::write(&path, &archive).map_err(VmError::io("write", &path))?;
     partial.finish()?;
     stage.done(&format!("{} KiB", archive.len() / 1024));
@@ -36,7 +40,7 @@ pub(super) fn ensure(
 }
 
 /// With fixed times and owners: the same files make the same archive.
-fn pack(agent: &[u8], module: &[u8]) -> io::Result<Vec<u8>> {
+fn pack(agent: &[u8], tracer: &[u8], iommu: Option<&[u8]>) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
     for name in ["dev", "proc", "sys", "sys/fs", "tmp"] {
         let directory = Builder::new(name).mode(0o755).nlink(2);
@@ -48,7 +52,9 @@ fn pack(agent: &[u8], module: &[u8]) -> io::Result<Vec<u8>> {
         let device = device.rdev_major(major).rdev_minor(minor);
         add(&mut archive, device, ModeFileType::Char, &[])?;
     }
-    for (name, mode, content) in [("init", 0o755, agent), (module::NAME, 0o644, module)] {
+    let files = [("init", 0o755, agent), (module::NAME, 0o644, tracer)];
+    let iommu = iommu.map(|module| (module::IOMMU, 0o644, module));
+    for (name, mode, content) in files.into_iter().chain(iommu) {
         let file = Builder::new(name).mode(mode);
         add(&mut archive, file, ModeFileType::Regular, content)?;
     }
@@ -69,8 +75,9 @@ mod tests {
 
     #[test]
     fn all_that_init_needs_is_in_it() {
-        let archive = pack(b"#!/bin/true\n", b"12345").unwrap();
-        assert_eq!(archive, pack(b"#!/bin/true\n", b"12345").unwrap());
+        let packed = || pack(b"#!/bin/true\n", b"12345", Some(b"123")).unwrap();
+        let archive = packed();
+        assert_eq!(archive, packed());
         let mut entries = Vec::new();
         let mut rest = archive.as_slice();
         loop {
@@ -98,5 +105,6 @@ mod tests {
         has("dev/null", 0o020_600, (1, 3), 0);
         has("init", 0o100_755, (0, 0), 12);
         has(module::NAME, 0o100_644, (0, 0), 5);
+        has(module::IOMMU, 0o100_644, (0, 0), 3);
     }
 }

@@ -307,9 +307,9 @@ fn guest(
     keys: &Keys,
     module_folder: Option<&Path>,
 ) -> Result<(), VmError> {
-    let module = module::ensure(provision, kbuild, keys, module_folder)?;
+    let modules = module::ensure(provision, kbuild, keys, module_folder)?;
     let agent = agent::ensure(provision, rustc, facts, &keys.agent)?;
-    initramfs::ensure(provision, &agent, &module, &keys.initramfs)
+    initramfs::ensure(provision, &agent, &modules, &keys.initramfs)
 }
 
 /// Removes what no kernel uses any more, but for the newest of each kind.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The tracing module, for one kernel.
+//! The tracing module for one kernel, and the one that drives an IOMMU.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::context::Provision;
@@ -10,10 +11,13 @@ use super::stage::Stage;
 use crate::error::VmError;
 use crate::keys::{Keys, module, module_sources};
 
-/// The module's file, here and in the guest.
+/// The tracing module's file, here and in the guest.
 pub(super) const NAME: &str = "tlbdiff.ko";
 
-/// Builds the module unless its key is in the cache; gives its file. What was compiled in a
+/// The file of the one that drives an IOMMU, which is made for kernels with PCI.
+pub(super) const IOMMU: &str = "tlbdiff-iommu.ko";
+
+/// Builds the modules unless their key is in the cache; gives their folder. What was compiled in a
 /// folder that is kept is not compiled again: a tree's kernel is another one after every edit,
 /// and its module seldom.
 pub(super) fn ensure(
@@ -24,7 +28,7 @@ pub(super) fn ensure(
 ) -> Result<PathBuf, VmError> {
     let key = &keys.module;
     if let Some(dir) = provision.cache.finished("modules", key) {
-        return Ok(dir.join(NAME));
+        return Ok(dir);
     }
     let mut stage = provision.stage("module")?;
     let partial = provision.cache.begin("modules", key)?;
@@ -33,7 +37,7 @@ pub(super) fn ensure(
     let folder = kept.map_or_else(|| partial.path().join("build"), Path::to_owned);
     stage.show_as(&folder, "vm/module");
     let built = build(provision, kbuild, keys, &folder, &mut stage).and_then(|()| {
-        fs::copy(folder.join(NAME), partial.path().join(NAME))
+        keep(&folder, partial.path())
             .map_err(|error| stage.fail(format!("kbuild made no {NAME}: {error}")))
     });
     // What modpost has warned of once it would not warn of again.
@@ -43,7 +47,15 @@ pub(super) fn ensure(
     built?;
     let dir = partial.finish()?;
     stage.done(NAME);
-    Ok(dir.join(NAME))
+    Ok(dir)
+}
+
+fn keep(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from.join(NAME), to.join(NAME))?;
+    match fs::copy(from.join(IOMMU), to.join(IOMMU)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        copied => copied.map(drop),
+    }
 }
 
 fn build(

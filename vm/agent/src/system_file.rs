@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Files of procfs and sysfs, written and read in a step: nothing here allocates.
+
+use std::ffi::CStr;
+
+/// Writes a short text.
+///
+/// # Errors
+/// The errno.
+pub fn write(path: &CStr, text: &[u8]) -> Result<(), i32> {
+    with(path, libc::O_WRONLY, |fd| {
+        // SAFETY: writes from a valid buffer.
+        unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) }
+    })
+    .map(drop)
+}
+
+/// Reads a number.
+///
+/// # Errors
+/// The errno; EINVAL where there is no number.
+pub fn number(path: &CStr) -> Result<u64, i32> {
+    let mut text = [0u8; 32];
+    let length = with(path, libc::O_RDONLY, |fd| {
+        // SAFETY: reads into a valid buffer.
+        unsafe { libc::read(fd, text.as_mut_ptr().cast(), text.len()) }
+    })?;
+    let text = std::str::from_utf8(&text[..length]).map_err(|_| libc::EINVAL)?;
+    text.trim().parse().map_err(|_| libc::EINVAL)
+}
+
+fn with(path: &CStr, flags: i32, what: impl FnOnce(i32) -> isize) -> Result<usize, i32> {
+    // SAFETY: the thread's errno.
+    let errno = || unsafe { *libc::__errno_location() };
+    // SAFETY: the path is a text that ends in 0.
+    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return Err(errno());
+    }
+    let done = what(fd);
+    let result = usize::try_from(done).map_err(|_| errno());
+    // SAFETY: was opened here.
+    unsafe { libc::close(fd) };
+    result
+}

@@ -51,6 +51,8 @@ pub struct Start {
     pub runs: usize,
     /// `guest`, `recorded` or `board`.
     pub backend: &'static str,
+    /// The real secondary MMU, and its policy: `iommu leaf`.
+    pub secondary: Option<String>,
     /// Which kernel.
     pub kernel: String,
     /// The model's profile.

@@ -194,3 +194,142 @@ pub fn covers(reached: &[Reached], kind: Kind, mm: usize, page: u64, step: usize
         one.kind == kind && one.mm == mm && one.step <= step && range.contains(&page)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use operations::address;
+    use secondary_mmu::Rights;
+
+    const MM: u64 = 3;
+
+    fn record(kind: RecordKind, first: u64, last: u64, entry: u64, leaf: u64) -> Record {
+        Record {
+            seq: 0,
+            mm: MM,
+            start: address(first),
+            end: address(last),
+            arg: entry,
+            cpumask: leaf * PAGE_SIZE,
+            asid: 0,
+            pid: 1,
+            tgid: 1,
+            kind,
+            hart: 0,
+            flags: 0,
+        }
+    }
+
+    /// A valid entry of that frame, readable for user mode, with these bits as well.
+    fn entry(frame: u64, bits: u64) -> u64 {
+        frame << 10 | 0x13 | bits
+    }
+
+    const W: u64 = 4;
+    const D: u64 = 0x80;
+
+    fn tables(first: u64, frame: u64, pages: u64, bits: u64) -> PageTables {
+        let (rights, dirty) = rights_of(entry(frame, bits));
+        let leaf = |number: u64| Leaf {
+            page: address(first) / PAGE_SIZE + number,
+            pages: 1,
+            frame: frame + number,
+            rights,
+            dirty,
+        };
+        PageTables {
+            leaves: (0..pages).map(leaf).collect(),
+            tables: Vec::new(),
+        }
+    }
+
+    fn finish(looks: Looks) -> Result<Seen, String> {
+        let report = Report {
+            mms: vec![7, MM],
+            ..Report::default()
+        };
+        let setting = Setting {
+            policy: Policy::Leaf,
+            qemu: "10.0.2".to_owned(),
+        };
+        looks.finish(&report, &setting)
+    }
+
+    /// What was held after the second of two steps, and what the page tables had after it.
+    fn after(held: Record, now: PageTables) -> Vec<Reached> {
+        let mut looks = Looks::default();
+        looks.begin(0);
+        looks.walked(MM, &tables(4, 0x100, 2, W | D));
+        looks.end();
+        looks.begin(1);
+        looks.walked(MM, &now);
+        looks.push(&held);
+        finish(looks).expect("it was driven").reached
+    }
+
+    #[test]
+    fn what_it_holds_is_judged_by_what_page_tables_hold() {
+        let held = |bits: u64| record(RecordKind::Held, 4, 6, entry(0x100, bits), 1);
+        assert_eq!(after(held(W | D), tables(4, 0x100, 2, W | D)), []);
+        for (held, now, kind) in [
+            (held(W | D), PageTables::default(), Kind::Stale),
+            (held(W | D), tables(4, 0x900, 2, W | D), Kind::Stale),
+            (held(W | D), tables(4, 0x100, 2, D), Kind::Right),
+            (held(W | D), tables(4, 0x100, 2, W), Kind::Dirty),
+            (held(D), tables(4, 0x100, 2, W | D), Kind::Narrow),
+        ] {
+            let reached = after(held, now);
+            let [one] = &reached[..] else {
+                panic!("{kind:?}: {reached:?}");
+            };
+            assert_eq!((one.kind, one.mm, one.frame), (kind, 1, 0x100));
+            assert_eq!((one.since, one.step), (0, 1));
+            assert_eq!(one.range.start / PAGE_SIZE, address(4) / PAGE_SIZE);
+            assert_eq!(one.range.end / PAGE_SIZE, address(6) / PAGE_SIZE);
+            assert_eq!(one.reading, Reading::ByLeaf);
+        }
+        assert!(!Rights::R.is_none());
+    }
+
+    #[test]
+    fn what_stays_wrong_is_told_once_and_pieces_are_pieces() {
+        let held = record(RecordKind::Held, 4, 6, entry(0x100, W | D), 512);
+        let mut looks = Looks::default();
+        for step in 0..3 {
+            looks.begin(step);
+            looks.walked(MM, &PageTables::default());
+            looks.push(&held);
+            looks.end();
+        }
+        let seen = finish(looks).expect("it was driven");
+        assert_eq!((seen.held, seen.pieces), (6, 6));
+        let [one] = &seen.reached[..] else {
+            panic!("{seen:?}");
+        };
+        assert_eq!(one.reading, Reading::ByPiece);
+    }
+
+    #[test]
+    fn one_that_fails_says_nothing_of_the_kernel() {
+        for (kind, arg, words) in [
+            (
+                RecordKind::IommuError,
+                1,
+                "command queue stopped: cqcsr (0x1000",
+            ),
+            (RecordKind::IommuError, 2, "in time"),
+            (RecordKind::IommuError, 4, "no memory"),
+            (
+                RecordKind::IommuFault,
+                13,
+                "refused to load 0x1000004000 (cause 13)",
+            ),
+        ] {
+            let mut looks = Looks::default();
+            looks.push(&record(kind, 4, 4, arg, 0));
+            looks.push(&record(RecordKind::IommuError, 4, 4, 3, 0));
+            let why = finish(looks).expect_err("it failed");
+            assert!(why.contains(words), "{why}");
+        }
+    }
+}

@@ -242,7 +242,9 @@ fn wrong(
         format!("- {}", text::result(expected)),
         format!("+ {}", text::result(came_to)),
     ];
-    if let Some(page) = stuck_as_documented(case, seen, step, came_to) {
+    let known = stuck_as_documented(case, seen, step, came_to)
+        .or_else(|| after_a_lost_write(case, seen, step, came_to));
+    if let Some(page) = known {
         let why = format!("known: {}", page.display());
         let finding = Finding::new(CHECK.name, Outcome::Known, why).with(Block::Text(text));
         return Some(finding.with(Block::Page(page)));
@@ -313,6 +315,25 @@ fn stuck_as_documented(
         covers(one, Kind::Narrow, mm, number, step)
     });
     narrow.into_iter().find_map(|one| page_of(case, one))
+}
+
+/// The page of what is known, where other bytes are read because a device's write was refused
+/// so before.
+fn after_a_lost_write(
+    case: &Case<'_>,
+    seen: &Seen,
+    step: usize,
+    came_to: StepResult,
+) -> Option<PathBuf> {
+    let StepResult::Saw { page, .. } = came_to else {
+        return None;
+    };
+    let observed = case.observed.observation.steps.iter().take(step);
+    let lost = observed.enumerate().filter(
+        |(_, before)| matches!(before.result, StepResult::Lost { page: lost } if lost == page),
+    );
+    lost.last()
+        .and_then(|(before, lost)| stuck_as_documented(case, seen, before, lost.result))
 }
 
 /// Whose the frame is by now that an access came to.

@@ -9,6 +9,7 @@ use crate::parse::parse;
 use crate::snapshot::{Header, Info, MachineInfo, Snapshot, SnapshotPath};
 use crate::steps::{Expected, Seen};
 use crate::text;
+use protocol::Policy;
 use std::io;
 
 pub(super) const CHECK: Check = Check {
@@ -18,7 +19,9 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
-    if case.scenario.varies {
+    let usual = case.observed.iommu.as_ref();
+    let usual = usual.is_none_or(|seen| seen.setting.policy == Policy::Leaf);
+    if case.scenario.varies || !usual {
         return None;
     }
     let place = SnapshotPath::of(&case.scenario.path, case.snapshots?)?;

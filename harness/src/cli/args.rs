@@ -459,6 +459,12 @@ impl GuestArgs {
         };
         self.secondary.map(|SecondaryName::Iommu| policy)
     }
+
+    /// What is asked for, in results: `iommu leaf`.
+    pub fn secondary_name(&self) -> Option<String> {
+        self.iommu()
+            .map(|policy| format!("iommu {}", policy.name()))
+    }
 }
 
 /// What the tests break.

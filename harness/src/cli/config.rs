@@ -94,6 +94,9 @@ impl RunConfig {
         }
         let mut notes = Vec::new();
         let places = places(&args)?;
+        if args.guest.secondary.is_some() && (!places.is_empty() || recorded(&args)) {
+            return Err(no_secondary("boards have no IOMMU that could be driven so"));
+        }
         if !places.is_empty() {
             return on_boards(&args, places, named, scenarios);
         }
@@ -144,7 +147,8 @@ impl RunConfig {
                 Ok(run) => &mut run.start,
                 Err(missing) => &mut missing.start,
             };
-            start.board = board(&args.kept_as, &args.backend, args.guest.cpu.as_ref());
+            start.board = board(&args.kept_as, &args.backend, &args.guest);
+            start.secondary = args.guest.secondary_name();
             if let Some(line) = &args.kept_as.line {
                 start.line.clone_from(line);
             }
@@ -397,7 +401,7 @@ fn start(backend: &'static str, kernel: String, line: String, profile: &Profile)
 }
 
 /// By which name a machine's results are kept.
-pub fn board(kept_as: &KeptAs, backends: &[BackendName], cpu: Option<&CpuFeatures>) -> String {
+pub fn board(kept_as: &KeptAs, backends: &[BackendName], guest: &GuestArgs) -> String {
     if let Some(name) = &kept_as.board {
         return name.clone();
     }
@@ -417,10 +421,14 @@ pub fn board(kept_as: &KeptAs, backends: &[BackendName], cpu: Option<&CpuFeature
         true => BackendName::Guest.to_string(),
         false => names.join(","),
     };
-    match cpu {
-        Some(cpu) => format!("{names} {cpu}"),
-        None => names,
-    }
+    let cpu = guest.cpu.as_ref().map(CpuFeatures::to_string);
+    let parts = [Some(names), cpu, guest.secondary_name()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Where there is none.
+pub fn no_secondary(why: &str) -> Failure {
+    Failure::Usage(format!("--secondary: {why}; it is for guests"))
 }
 
 /// The line of a kernel that was provisioned.

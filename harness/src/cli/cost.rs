@@ -4,7 +4,8 @@
 use super::args::{BackendName, CostArgs, Format};
 use super::commands::{backend, listen};
 use super::config::{
-    BackendConfig, artifacts, board, choices, line, line_of, make_own_ready, scenarios, settings,
+    BackendConfig, artifacts, board, choices, line, line_of, make_own_ready, no_secondary,
+    scenarios, settings,
 };
 use super::failure::Failure;
 use super::history::database;
@@ -112,10 +113,9 @@ impl<'a> Keeper<'a> {
 
     fn keep(&mut self, target: Target, began_ms: i64, costs: &[OperationCost]) {
         let backends: Vec<BackendName> = self.args.backend.iter().cloned().collect();
-        let cpu = self.args.guest.cpu.as_ref();
         let occasion = Occasion {
             began_ms,
-            board: board(&self.args.kept_as, &backends, cpu),
+            board: board(&self.args.kept_as, &backends, &self.args.guest),
             line: self.args.kept_as.line.clone().unwrap_or(target.line),
             kernel: target.kernel,
         };
@@ -130,6 +130,11 @@ impl<'a> Keeper<'a> {
 }
 
 fn targets(args: &CostArgs) -> Result<Vec<Target>, Failure> {
+    if args.guest.secondary.is_some() {
+        return Err(no_secondary(
+            "what is counted is what subscribers cost that do nothing",
+        ));
+    }
     let name = args.backend.clone().unwrap_or(BackendName::Guest);
     if let Some(place) = name.place(args.ssh_config.as_deref()) {
         let release = vm::boards::release(&place)

@@ -69,6 +69,9 @@ impl<W: Write> Human<W> {
             );
             self.print(&line)?;
         }
+        if let Some(secondary) = &start.secondary {
+            self.print(&format!("with a real secondary MMU: {secondary}\n"))?;
+        }
         self.bar.reset();
         self.bar.set_length(start.scenarios as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {msg}") {

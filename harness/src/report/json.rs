@@ -94,6 +94,7 @@ fn started(start: &Start) -> line::Start {
         line: start.line.clone(),
         scenarios: start.scenarios as u64,
         backend: start.backend.to_owned(),
+        secondary: start.secondary.clone(),
         kernel: start.kernel.clone(),
         model_profile: start.profile.to_owned(),
     }

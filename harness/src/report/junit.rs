@@ -33,6 +33,7 @@ impl<W: Write> TestFormat for Junit<W> {
         self.suite.set_timestamp(Utc::now());
         for (name, value) in [
             ("backend", start.backend),
+            ("secondary", start.secondary.as_deref().unwrap_or("none")),
             ("kernel", start.kernel.as_str()),
             ("model_profile", start.profile),
         ] {

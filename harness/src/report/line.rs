@@ -65,6 +65,8 @@ pub struct Start {
     pub scenarios: u64,
     /// `guest`, `board` or `recorded`.
     pub backend: String,
+    /// The real secondary MMU, and its policy, or null.
+    pub secondary: Option<String>,
     /// Which kernel.
     pub kernel: String,
     /// The model's kernel.

@@ -98,9 +98,47 @@ pub(super) fn unconfirmed(setting: &Setting) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TEXT, parse};
-    use secondary_mmu::Kind;
+    use super::{Access, TEXT, does, of, parse, unconfirmed};
+    use crate::device::Reached;
+    use crate::iommu::Setting;
+    use protocol::Policy;
+    use reference_model::Range;
+    use secondary_mmu::{Kept, Kind, Reading, Rights};
     use std::path::Path;
+
+    #[test]
+    fn a_deviation_is_excused_in_the_qemu_that_it_was_confirmed_in_and_in_no_other() {
+        let setting = |qemu: &str, policy: Policy| Setting {
+            policy,
+            qemu: qemu.to_owned(),
+        };
+        let reached = |pages: u64| Reached {
+            kind: Kind::Stale,
+            reading: Reading::ByPiece,
+            mm: 0,
+            range: Range { start: 0, end: 0 },
+            frame: 0,
+            kept: Kept::Leaf {
+                rights: Rights::R,
+                dirty: false,
+                of: pages,
+            },
+            since: 0,
+            step: 1,
+            near: None,
+        };
+        let known = setting("10.0.2 Debian", Policy::Exact);
+        assert!(of(&known, &reached(512)).is_some());
+        assert!(of(&known, &reached(1)).is_none());
+        let leaf = setting("10.0.2 Debian", Policy::Leaf);
+        assert!(of(&leaf, &reached(512)).is_none());
+        assert!(does(&leaf, Access::Silent) && does(&leaf, Access::Clean));
+        assert_eq!(unconfirmed(&leaf), None);
+        let newer = setting("11.1.0", Policy::Exact);
+        assert!(of(&newer, &reached(512)).is_none());
+        assert!(!does(&newer, Access::Silent) && !does(&newer, Access::Clean));
+        assert!(unconfirmed(&newer).is_some_and(|note| note.contains("11.1.0")));
+    }
 
     #[test]
     fn each_names_kinds_policies_and_what_confirms_it() {

@@ -17,7 +17,7 @@ pub enum Event {
     /// These files are no scenarios, for these reasons; nothing is run.
     Invalid(Vec<(PathBuf, String)>),
     /// A run begins.
-    Started(Start),
+    Started(Box<Start>),
     /// What is being done that takes a while: a guest boots, …
     Progress(String),
     /// Something that the user should know and that changes no verdict.

@@ -95,7 +95,7 @@ impl Run {
             began: Utc::now(),
             ..self.start.clone()
         };
-        reporter.tell(&Event::Started(start))?;
+        reporter.tell(&Event::Started(Box::new(start)))?;
         let stop = Arc::new(Stop::default());
         let workers = self.jobs.clamp(1, total.max(1));
         self.start_workers(workers, sender, &stop)?;

@@ -108,7 +108,10 @@ fn tell(reporter: &mut dyn Reporter) {
         profile: "stable",
         ..Start::default()
     };
-    let mut events = vec![Event::Started(start), Event::Note(NASTY.to_owned())];
+    let mut events = vec![
+        Event::Started(Box::new(start)),
+        Event::Note(NASTY.to_owned()),
+    ];
     for (name, findings) in all {
         let verdict = Verdict {
             findings,

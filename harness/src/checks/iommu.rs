@@ -242,7 +242,7 @@ fn wrong(
         format!("- {}", text::result(expected)),
         format!("+ {}", text::result(came_to)),
     ];
-    let known = stuck_as_documented(case, seen, step, came_to)
+    let known = as_documented(case, seen, step, came_to)
         .or_else(|| after_a_lost_write(case, seen, step, came_to));
     if let Some(page) = known {
         let why = format!("known: {}", page.display());
@@ -295,26 +295,28 @@ fn allows(walked: &Walked, page: u64, write: bool) -> bool {
     })
 }
 
-/// The page of what is known, where an access was refused for a right that the IOMMU was not
-/// told of.
-fn stuck_as_documented(
+/// The page of what is known, where an access came to what it did for something that the IOMMU
+/// was not told of.
+fn as_documented(
     case: &Case<'_>,
     seen: &Seen,
     step: usize,
     came_to: StepResult,
 ) -> Option<PathBuf> {
-    let StepResult::Lost { page } = came_to else {
-        return None;
+    let (kind, page) = match came_to {
+        StepResult::Lost { page } => (Kind::Narrow, page),
+        StepResult::Astray { page } => (Kind::Stale, page),
+        _ => return None,
     };
     let Op::Device { mm, .. } = case.scenario.program.steps.get(step)?.op else {
         return None;
     };
     let number = address(page) / PAGE_SIZE;
-    let narrow = seen.reached.iter().filter(|one| {
+    let held = seen.reached.iter().filter(|one| {
         let one = std::slice::from_ref(*one);
-        covers(one, Kind::Narrow, mm, number, step)
+        covers(one, kind, mm, number, step)
     });
-    narrow.into_iter().find_map(|one| page_of(case, one))
+    held.into_iter().find_map(|one| page_of(case, one))
 }
 
 /// The page of what is known, where other bytes are read because a device's write was refused
@@ -329,11 +331,11 @@ fn after_a_lost_write(
         return None;
     };
     let observed = case.observed.observation.steps.iter().take(step);
-    let lost = observed.enumerate().filter(
+    let mut lost = observed.enumerate().filter(
         |(_, before)| matches!(before.result, StepResult::Lost { page: lost } if lost == page),
     );
-    lost.last()
-        .and_then(|(before, lost)| stuck_as_documented(case, seen, before, lost.result))
+    lost.next_back()
+        .and_then(|(before, lost)| as_documented(case, seen, before, lost.result))
 }
 
 /// Whose the frame is by now that an access came to.

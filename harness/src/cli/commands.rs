@@ -90,7 +90,7 @@ pub fn run_telling(
                     began: Utc::now(),
                     ..missing.start.clone()
                 };
-                reporter.tell(&Event::Started(start))?;
+                reporter.tell(&Event::Started(Box::new(start)))?;
                 reporter.tell(&Event::Finished(summary.clone()))?;
                 (missing.start.kernel.clone(), summary)
             }

@@ -57,7 +57,7 @@ impl<F: TestFormat> Reporter for Tests<F> {
     fn tell(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::Started(start) => {
-                self.start = Some(start.clone());
+                self.start = Some((**start).clone());
                 self.results = 0;
                 self.format.began(start)?;
             }

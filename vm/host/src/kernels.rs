@@ -19,7 +19,7 @@ pub(crate) const TREE_CONFIG: &str = "kernels/base.config";
 pub(crate) const EDITED_CONFIG: &str = "kernels/edited.config";
 
 /// Stands for every kernel where names are given, but for those that move from series to
-/// series, and those that are broken on purpose: what is asked for every night should not
+/// series, and those that are for trying one thing: what is asked for every night should not
 /// become another thing by itself.
 pub const EVERY: &str = "all";
 
@@ -85,7 +85,7 @@ pub fn kernels() -> Result<Vec<KernelInfo>, VmError> {
 /// The list of kernels cannot be read.
 pub fn every() -> Result<Vec<String>, VmError> {
     let stays =
-        |(name, spec): (String, KernelSpec)| spec.series.filter(|_| !spec.broken).map(|_| name);
+        |(name, spec): (String, KernelSpec)| spec.series.filter(|_| !spec.aside).map(|_| name);
     Ok(read(&vm_dir()?)?.into_iter().filter_map(stays).collect())
 }
 
@@ -172,8 +172,8 @@ pub(crate) struct KernelSpec {
     pub(crate) config: Vec<PathBuf>,
     pub(crate) profile: String,
     pub(crate) edits: Vec<Edit>,
-    /// Broken on purpose, to try the checks with.
-    pub(crate) broken: bool,
+    /// For trying one thing, as one that is broken on purpose is.
+    pub(crate) aside: bool,
     pub(crate) board: GuestBoard,
 }
 
@@ -193,7 +193,7 @@ struct Table {
     #[serde(default, rename = "edit")]
     edits: Vec<Edit>,
     #[serde(default)]
-    broken: bool,
+    aside: bool,
     machine: Option<String>,
     cpu: Option<String>,
     cmdline: Option<String>,
@@ -335,7 +335,7 @@ fn resolve(
         config: [parent.config, table.config.clone()].concat(),
         profile: table.profile.clone().unwrap_or(parent.profile),
         edits: [parent.edits, own].concat(),
-        broken: parent.broken || table.broken,
+        aside: parent.aside || table.aside,
         board: GuestBoard {
             machine: board.machine.or(parent.board.machine),
             cpu: board.cpu.or(parent.board.cpu),
@@ -359,7 +359,7 @@ fn with_source(table: &Table, edits: Vec<Edit>, board: GuestBoard) -> Result<Ker
         config: table.config.clone(),
         profile: needed("profile", &table.profile)?,
         edits,
-        broken: table.broken,
+        aside: table.aside,
         board,
     };
     check_name("package", &spec.package)?;

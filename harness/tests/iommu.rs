@@ -160,10 +160,10 @@ fn without_it_accesses_are_skipped_and_boards_have_none() {
 #[test]
 fn it_leaves_an_iommu_to_the_driver_that_has_it() {
     make("next-iommu");
-    let (text, code) = told(
-        &["--kernel", "next-iommu"],
-        "device/munmap-then-write.yaml",
-    );
+    let (text, code) = told(&["--kernel", "next-iommu"], "device/munmap-then-write.yaml");
     assert_eq!(code, 69, "{text}");
-    assert!(text.contains("a driver of the kernel has the IOMMU"), "{text}");
+    assert!(
+        text.contains("a driver of the kernel has the IOMMU"),
+        "{text}"
+    );
 }

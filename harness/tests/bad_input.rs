@@ -44,7 +44,7 @@ const AFTER_A_GOOD_STEP: &[Case] = &[
         name: "unknown operation",
         content: "  - munmapp: { at: 0, pages: 3 }\n",
         said: &[
-            "bad.yaml:4:5: unknown variant `munmapp`, expected one of mmap, touch, munmap, mprotect, madvise, reclaim",
+            "bad.yaml:4:5: unknown variant `munmapp`, expected one of mmap, touch, device, vm, munmap, mprotect, madvise, reclaim",
             "  4 |   - munmapp: { at: 0, pages: 3 }",
             "    |     ^",
             "  help: did you mean `munmap`?",
@@ -293,7 +293,7 @@ const WHOLE: &[Case] = &[
         name: "an unknown feature",
         content: "about: x\nrequires: [swop]\nsteps:\n  - reclaim: { pages: 1 }\n",
         said: &[
-            "bad.yaml:2:12: unknown feature `swop`, expected one of swap, thp, hugetlb, ksm, userfaultfd, svnapot, svinval",
+            "bad.yaml:2:12: unknown feature `swop`, expected one of swap, thp, hugetlb, ksm, iommu, kvm, userfaultfd, svnapot, svinval",
             "  2 | requires: [swop]",
             "    |            ^",
             "  help: did you mean `swap`?",

@@ -167,3 +167,24 @@ fn it_leaves_an_iommu_to_the_driver_that_has_it() {
         "{text}"
     );
 }
+
+/// KVM's second stage is no business of notifications of TLBs, and wrong in the same way where
+/// KVM does not do as it is told.
+#[test]
+fn a_virtual_machine_is_a_secondary_mmu_too() {
+    make("broken-kvm");
+    let run = |kernel: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
+            .args(["run", "--kernel", kernel])
+            .arg(root().join("scenarios/vm/copy-after-fork.yaml"))
+            .output()
+            .expect("it can be started");
+        let text = String::from_utf8(output.stdout).expect("text");
+        (text, output.status.code())
+    };
+    let (text, code) = run("stable");
+    assert_eq!(code, Some(0), "{text}");
+    let (text, code) = run("broken-kvm");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("read 7 by child: saw 8 at page 0"), "{text}");
+}

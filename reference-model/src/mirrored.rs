@@ -183,7 +183,9 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Madvise { .. } => "do_madvise",
         Op::Touch { .. } => "access",
         // No function of the kernel runs for a device, and the model speaks for none of the others.
-        Op::Device { .. } | Op::Mremap { .. } | Op::Ksm | Op::Compact => "context_switch",
+        Op::Device { .. } | Op::Vm { .. } | Op::Mremap { .. } | Op::Ksm | Op::Compact => {
+            "context_switch"
+        }
         Op::Reclaim { .. } => "memory_reclaim",
         Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",
@@ -400,6 +402,12 @@ mod tests {
                 write: false,
                 value: None,
             },
+            Op::Vm {
+                at,
+                pages,
+                write: false,
+                value: None,
+            },
             Op::Reclaim { pages },
             Op::Mremap {
                 at,
@@ -445,6 +453,7 @@ mod tests {
             "consistency.rs",
             "errno.rs",
             "forms.rs",
+            "iommu.rs",
             "lib.rs",
             "mirrored.rs",
             "profile.rs",

@@ -230,6 +230,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             offset,
             pages,
         } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
+        Op::Vm { .. } => k.unpredicted = Some("KVM"),
         Op::Mremap { .. } => k.unpredicted = Some("mremap(2)"),
         Op::Ksm => k.unpredicted = Some("KSM"),
         Op::Compact => k.unpredicted = Some("migration"),

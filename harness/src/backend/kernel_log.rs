@@ -40,6 +40,22 @@ const NOTICES: &[Known] = &[
         &["sched: RT throttling activated"],
         "sched_rt_runtime_exceeded(), kernel/sched/rt.c: an actor had its hart for long",
     ),
+    (
+        &["kvm [", "Failed to find VMA for hva "],
+        "kvm_riscv_gstage_map(), arch/riscv/kvm/mmu.c: a machine's memory is not mapped",
+    ),
+    (
+        &["kvm [", "VCPU exit error "],
+        "kvm_riscv_vcpu_exit(), arch/riscv/kvm/vcpu_exit.c: KVM_RUN fails with it",
+    ),
+    (
+        &["kvm [", "SEPC=0x"],
+        "kvm_riscv_vcpu_exit(), arch/riscv/kvm/vcpu_exit.c: where it was",
+    ),
+    (
+        &["kvm [", "SCAUSE=0x"],
+        "kvm_riscv_vcpu_exit(), arch/riscv/kvm/vcpu_exit.c: for what",
+    ),
 ];
 
 /// Memory has run out. What follows such a line, until another kind of message comes,

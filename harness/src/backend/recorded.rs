@@ -45,6 +45,11 @@ impl Backend for Recorded {
 }
 
 fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
+    if scenario.varies {
+        return Err(Finding::skipped(
+            "it says that Linux is free in what steps do here: nothing of it is kept",
+        ));
+    }
     let place = SnapshotPath::of(&scenario.path, set).ok_or_else(|| {
         Finding::could_not_run(
             "it is in no folder `scenarios`, so no snapshot is kept for it; run it with --backend guest",

@@ -4,6 +4,7 @@
 
 pub mod case;
 mod coverage;
+mod data;
 mod device;
 mod documented;
 mod iommu;
@@ -31,6 +32,7 @@ pub const CHECKS: &[Check] = &[
     tables::CHECK,
     device::CHECK,
     iommu::CHECK,
+    data::CHECK,
     known::CHECK,
     snapshot::CHECK,
 ];

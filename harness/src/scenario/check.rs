@@ -189,6 +189,15 @@ impl Checker<'_> {
         Ok(match step {
             file::Step::Mmap(step) => self.mmap(step, files)?,
             file::Step::Touch(step) => self.touch(step)?,
+            file::Step::Vm(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::Vm {
+                    at,
+                    pages,
+                    write: step.access == Access::Write,
+                    value: self.value(step.value.as_ref())?,
+                }
+            }
             file::Step::Device(step) => self.device(step, by, cast)?,
             file::Step::Munmap(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;

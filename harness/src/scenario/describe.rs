@@ -25,6 +25,8 @@ pub fn operation(scenario: &Scenario, op: &Op) -> String {
         Op::ProcessMadvise { advice, .. } => advised("process_madvise", *advice),
         Op::Touch { write: true, .. } => "touch write".to_owned(),
         Op::Touch { write: false, .. } => "touch read".to_owned(),
+        Op::Vm { write: true, .. } => "vm write".to_owned(),
+        Op::Vm { write: false, .. } => "vm read".to_owned(),
         Op::Device { write: true, .. } => "device write".to_owned(),
         Op::Device { write: false, .. } => "device read".to_owned(),
         op => {
@@ -98,6 +100,15 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             };
             let access = access(*write, *value);
             format!("device{whose} at {at} pages {pages} {access}")
+        }
+        Op::Vm {
+            at,
+            pages,
+            write,
+            value,
+        } => {
+            let access = access(*write, *value);
+            format!("vm at {at} pages {pages} {access}")
         }
         Op::Reclaim { pages } => format!("reclaim pages {pages}"),
         Op::Fork { child, .. } => format!("fork {}", actor(*child)),

@@ -157,6 +157,8 @@ pub enum Step {
     Touch(Touch),
     /// A device does.
     Device(Device),
+    /// A virtual machine does.
+    Vm(Vm),
     /// `munmap(2)`.
     Munmap(Munmap),
     /// `mprotect(2)`.
@@ -194,6 +196,7 @@ impl Step {
             Step::Mmap(step) => step.by.as_ref(),
             Step::Touch(step) => step.by.as_ref(),
             Step::Device(step) => step.by.as_ref(),
+            Step::Vm(step) => step.by.as_ref(),
             Step::Munmap(step) => step.by.as_ref(),
             Step::Mprotect(step) => step.by.as_ref(),
             Step::Madvise(step) => step.by.as_ref(),
@@ -374,6 +377,22 @@ pub struct Device {
     /// Whose memory it is, gone or not; the actor's that does it if nothing is said.
     pub of: Option<Spanned<String>>,
     /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `vm` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Read or write.
+    pub access: Access,
+    /// The byte that is written, or that is to be read.
+    pub value: Option<Spanned<Count>>,
+    /// Whose machine it is; the subject's if nothing is said.
     pub by: Option<Spanned<String>>,
 }
 

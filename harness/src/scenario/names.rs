@@ -65,6 +65,7 @@ pub const FEATURES: Table<()> = &[
     ("hugetlb", ()),
     ("ksm", ()),
     ("iommu", ()),
+    ("kvm", ()),
     ("userfaultfd", ()),
     ("svnapot", ()),
     ("svinval", ()),

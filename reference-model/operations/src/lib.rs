@@ -59,6 +59,12 @@ impl Program {
         initial.chain(made).max().map_or(0, |last| last + 1)
     }
 
+    /// Whether an actor has a virtual machine.
+    pub fn runs_vm(&self, actor: usize) -> bool {
+        let runs = |step: &Step| step.by == actor && matches!(step.op, Op::Vm { .. });
+        self.steps.iter().any(runs)
+    }
+
     /// Whether a step moves memory of others, too.
     pub fn moves_memory(&self) -> bool {
         self.steps.iter().any(|step| step.op == Op::Compact)
@@ -218,6 +224,19 @@ pub enum Op {
         /// The byte that is written (1 if nothing is said), or that is to be read.
         value: Option<u8>,
     },
+    /// The first byte of each page is read or written by a virtual machine of the actor's, whose
+    /// memory is the arena (KVM: a second stage of page tables); stops at the first that is
+    /// refused.
+    Vm {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Write instead of read.
+        write: bool,
+        /// The byte that is written (1 if nothing is said), or that is to be read.
+        value: Option<u8>,
+    },
     /// `memory.reclaim` of the actors' cgroup, to which nothing was charged before the first
     /// step.
     Reclaim {
@@ -306,7 +325,8 @@ impl Op {
             | Op::Madvise { at, pages, .. }
             | Op::ProcessMadvise { at, pages, .. }
             | Op::Touch { at, pages, .. }
-            | Op::Device { at, pages, .. } => vec![Pages {
+            | Op::Device { at, pages, .. }
+            | Op::Vm { at, pages, .. } => vec![Pages {
                 start: at,
                 end: at.saturating_add(pages),
             }],
@@ -351,6 +371,7 @@ impl Op {
             | Op::Mprotect { .. }
             | Op::Madvise { .. }
             | Op::Touch { .. }
+            | Op::Vm { .. }
             | Op::Mremap { .. }
             | Op::Ksm
             | Op::Compact
@@ -374,6 +395,7 @@ impl Op {
             | Op::Madvise { .. }
             | Op::Touch { .. }
             | Op::Device { .. }
+            | Op::Vm { .. }
             | Op::Reclaim { .. }
             | Op::Fork { .. }
             | Op::Exit

@@ -19,6 +19,7 @@ mod iommu;
 mod kept;
 mod kmsg;
 mod ksm;
+mod kvm;
 mod limits;
 mod notes;
 mod perform;

@@ -2,7 +2,7 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::{iommu, ksm, system_file, touch};
+use crate::{iommu, ksm, kvm, system_file, touch};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
@@ -112,6 +112,15 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                 Ok(()) => StepResult::Ok,
                 Err(errno) => StepResult::Errno(errno),
             },
+            Op::Vm {
+                at,
+                pages,
+                write,
+                value,
+            } => {
+                let written = write.then(|| value.unwrap_or(iommu::WRITTEN));
+                kvm::access((at, pages), written, value.filter(|_| !write))
+            }
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,
             Op::Touch {

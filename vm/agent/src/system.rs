@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{files, harts, iommu, swap, tracer::Tracer};
+use crate::{files, harts, iommu, kvm, swap, tracer::Tracer};
 use anyhow::{Context, Result};
 use operations::PAGE_SIZE;
 use protocol::message::System;
@@ -114,6 +114,7 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
         ("hugetlb", there("/sys/kernel/mm/hugepages")),
         ("ksm", there("/sys/kernel/mm/ksm")),
         ("iommu", iommu::is_there()),
+        ("kvm", kvm::is_there()),
         (
             "userfaultfd",
             there("/proc/sys/vm/unprivileged_userfaultfd"),

@@ -5,7 +5,7 @@
 
 use super::case::{Case, Check};
 use super::device::{documented_pages, outcome_of};
-use super::documented;
+use super::{documented, lost};
 use crate::device::{Reached, Walked};
 use crate::finding::{Block, Finding};
 use crate::iommu::{Seen, covers};
@@ -64,7 +64,9 @@ fn page_of(case: &Case<'_>, one: &Reached) -> Option<PathBuf> {
         reading: Reading::ByLeaf,
         ..one.clone()
     };
-    documented::page_of(case, one).or_else(|| documented::page_of(case, &of_all()))
+    documented::page_of(case, one)
+        .or_else(|| documented::page_of(case, &of_all()))
+        .or_else(|| lost::documented(case).map(|known| known.page.clone()))
 }
 
 fn as_qemu_deviates(seen: &Seen, deviating: Vec<([&'static str; 2], Reached)>) -> Option<Finding> {
@@ -243,7 +245,7 @@ fn wrong(
         format!("+ {}", text::result(came_to)),
     ];
     let known = as_documented(case, seen, step, came_to)
-        .or_else(|| after_a_lost_write(case, seen, step, came_to));
+        .or_else(|| after_a_stray_write(case, seen, step, came_to));
     if let Some(page) = known {
         let why = format!("known: {}", page.display());
         let finding = Finding::new(CHECK.name, Outcome::Known, why).with(Block::Text(text));
@@ -319,9 +321,9 @@ fn as_documented(
     held.into_iter().find_map(|one| page_of(case, one))
 }
 
-/// The page of what is known, where other bytes are read because a device's write was refused
-/// so before.
-fn after_a_lost_write(
+/// The page of what is known, where other bytes are read because a device's write went astray or
+/// was refused before.
+fn after_a_stray_write(
     case: &Case<'_>,
     seen: &Seen,
     step: usize,
@@ -331,11 +333,17 @@ fn after_a_lost_write(
         return None;
     };
     let observed = case.observed.observation.steps.iter().take(step);
-    let mut lost = observed.enumerate().filter(
-        |(_, before)| matches!(before.result, StepResult::Lost { page: lost } if lost == page),
-    );
-    lost.next_back()
-        .and_then(|(before, lost)| as_documented(case, seen, before, lost.result))
+    // A write that came elsewhere may be read in any page, by whoever has that frame.
+    let mut strays = observed
+        .enumerate()
+        .filter(|(_, before)| match before.result {
+            StepResult::Lost { page: lost } => lost == page,
+            StepResult::Astray { .. } => true,
+            _ => false,
+        });
+    strays
+        .next_back()
+        .and_then(|(before, stray)| as_documented(case, seen, before, stray.result))
 }
 
 /// Whose the frame is by now that an access came to.

@@ -188,3 +188,14 @@ fn a_virtual_machine_is_a_secondary_mmu_too() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("read 7 by child: saw 8 at page 0"), "{text}");
 }
+
+/// Nothing is waited for for ever, and no kernel is accused.
+#[test]
+fn a_command_queue_that_stops_says_nothing_of_the_kernel() {
+    let (text, code) = told(&["--sabotage", "stop-iommu"], "munmap/across-1-gib.yaml");
+    assert_eq!(code, 69, "{text}");
+    assert!(
+        text.contains("the IOMMU's command queue stopped: cqcsr (0x"),
+        "{text}"
+    );
+}

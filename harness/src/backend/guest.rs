@@ -289,5 +289,6 @@ pub(super) fn sabotage_of(name: SabotageName) -> Sabotage {
         SabotageName::Hang => Sabotage::Hang,
         SabotageName::KillSubject => Sabotage::KillSubject,
         SabotageName::Die => Sabotage::Die,
+        SabotageName::StopIommu => Sabotage::StopIommu,
     }
 }

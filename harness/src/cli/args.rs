@@ -478,6 +478,8 @@ pub enum SabotageName {
     KillSubject,
     /// The agent ends.
     Die,
+    /// The IOMMU's command queue stops.
+    StopIommu,
 }
 
 /// Where observations come from.

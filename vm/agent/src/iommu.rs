@@ -17,6 +17,9 @@ const MODULE: &str = "/tlbdiff-iommu.ko";
 /// Where it can be seen that a machine has an IOMMU.
 const NODES: &str = "/sys/firmware/devicetree/base/soc";
 
+/// The command that is none, where that is to be tried: one of those of a step.
+const STOPS_AT: u32 = 12;
+
 /// The byte that is written where nothing is said.
 pub const WRITTEN: u8 = 1;
 
@@ -35,9 +38,11 @@ pub fn is_there() -> bool {
 ///
 /// # Errors
 /// The kernel refuses it; or it is there with another policy.
-pub fn open(policy: Policy) -> Result<File> {
+pub fn open(policy: Policy, stops: bool) -> Result<File> {
     if !Path::new(DEVICE).exists() {
-        let parameters = std::ffi::CString::new(format!("policy={}", policy.name()))?;
+        let illegal = if stops { STOPS_AT } else { 0 };
+        let parameters = format!("policy={} illegal={illegal}", policy.name());
+        let parameters = std::ffi::CString::new(parameters)?;
         boot::load_module(Path::new(MODULE), &parameters)?;
     }
     let loaded = std::fs::read_to_string("/sys/module/tlbdiff_iommu/parameters/policy")

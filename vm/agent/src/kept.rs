@@ -20,6 +20,8 @@ pub struct Kept {
     pub kmsg: Kmsg,
     /// The cgroup.procs of the cgroup in which actors prepare themselves.
     pub outside: File,
+    /// The IOMMU is to fail (a test of the harness).
+    pub stop_iommu: bool,
     taint: File,
     common: Option<Rc<Group>>,
     /// Those of programs that are over.
@@ -47,6 +49,7 @@ impl Kept {
             zygotes,
             kmsg: Kmsg::open()?,
             outside: open(cgroup::outside(), true)?,
+            stop_iommu: false,
             taint: open("/proc/sys/kernel/tainted".into(), false)?,
             common: None,
             spent: Vec::new(),

@@ -132,6 +132,7 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
                 frame::send(&mut port, &reply)?;
             }
             Request::Sabotage(Sabotage::KillSubject) => kill_subject = true,
+            Request::Sabotage(Sabotage::StopIommu) => kept.stop_iommu = true,
             Request::Sabotage(Sabotage::Panic) => fs::write("/proc/sysrq-trigger", "c")?,
             Request::Sabotage(Sabotage::Hang) => loop {
                 sleep(Duration::from_secs(60));
@@ -169,7 +170,10 @@ fn run(
     let taint_before = kept.taint()?;
     let small = swap::is_small(&run.program);
     let scanned_before = if small { 0 } else { system::scanned()? };
-    let iommu = run.iommu.map(iommu::open).transpose()?;
+    let iommu = run.iommu;
+    let iommu = iommu
+        .map(|policy| iommu::open(policy, kept.stop_iommu))
+        .transpose()?;
     let mut tracer = match run.tracing.on || run.counts() {
         true => Some(Tracer::open(run.tracing.buffer_records)?),
         false => None,

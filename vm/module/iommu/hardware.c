@@ -13,6 +13,7 @@
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/of.h>
 #include <linux/of_address.h>
 #include <linux/pgtable.h>
@@ -63,6 +64,7 @@
 #define   IOTINVAL_PSCV		BIT_ULL(32)
 #define   IOTINVAL_ADDR		GENMASK_ULL(61, 10)
 #define IOFENCE_C		2ULL
+#define NO_COMMAND		0x7fULL
 #define IODIR_INVAL_DDT		3ULL
 #define   IODIR_DV		BIT_ULL(33)
 #define   IODIR_DID		GENMASK_ULL(63, 40)
@@ -89,6 +91,11 @@
 
 /* Tries until hardware that does not answer is given up: a tenth of a second or more. */
 #define TRIES			100000
+
+/* For trying what becomes of a queue that stops. */
+static uint illegal;
+module_param(illegal, uint, 0444);
+MODULE_PARM_DESC(illegal, "this command, from 1 on, is no command (for tests)");
 
 static struct {
 	void __iomem *registers;
@@ -176,6 +183,8 @@ static void command(u64 first, u64 second)
 	raw_spin_lock_irqsave(&iommu.lock, flags);
 	/* One that has stopped is not waited for again and again. */
 	if (!READ_ONCE(iommu.error)) {
+		if (illegal && !--illegal)
+			first = NO_COMMAND;
 		iommu.commands[iommu.tail * COMMAND_WORDS] = first;
 		iommu.commands[iommu.tail * COMMAND_WORDS + 1] = second;
 		next = (iommu.tail + 1) % COMMANDS;

@@ -40,6 +40,8 @@ pub enum Sabotage {
     KillSubject,
     /// The agent panics or exits.
     Die,
+    /// The IOMMU is sent what is no command, at which its queue stops.
+    StopIommu,
 }
 
 /// From the agent to the host.

@@ -6,21 +6,18 @@
 use super::case::{Case, Check};
 use super::device::{documented_pages, outcome_of};
 use super::{documented, lost};
-use crate::device::{Reached, Walked};
+use crate::device::Reached;
 use crate::finding::{Block, Finding};
 use crate::iommu::{Seen, covers};
 use crate::outcome::Outcome;
-use crate::scenario::describe::{describe, operation};
-use crate::text;
-use operations::{Op, PAGE_SIZE, address};
+use crate::scenario::describe::operation;
+use operations::PAGE_SIZE;
 use protocol::Policy;
-use reference_model::StepResult;
-use secondary_mmu::{Kind, Reading, Rights};
+use secondary_mmu::Reading;
 use std::path::PathBuf;
 
+mod accesses;
 mod deviations;
-
-use deviations::Access;
 
 pub(super) const CHECK: Check = Check {
     name: "iommu",
@@ -32,7 +29,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let seen = case.observed.iommu.as_ref()?;
     let mut findings = held(case, seen);
     findings.extend(disagreement(case, seen));
-    findings.extend(accesses(case, seen));
+    findings.extend(accesses::judge(case, seen));
     Some(findings)
 }
 
@@ -138,240 +135,4 @@ fn disagreement(case: &Case<'_>, seen: &Seen) -> Option<Finding> {
     let why = "the IOMMU and the device check disagree: only the IOMMU reaches this";
     let finding = Finding::new(CHECK.name, Outcome::Differs, why);
     Some(finding.with(Block::Reached(unexplained)))
-}
-
-/// What accesses by the device came to, and what is wrong with that.
-fn accesses(case: &Case<'_>, seen: &Seen) -> Vec<Finding> {
-    let steps = case.scenario.program.steps.iter();
-    let steps = steps.zip(&case.observed.observation.steps).enumerate();
-    steps
-        .filter_map(
-            |(number, (step, observed))| match (&step.op, observed.result) {
-                (Op::Device { .. }, came_to) => access(case, seen, number, came_to),
-                (_, StepResult::Saw { .. }) => {
-                    wrong(case, seen, number, observed.result, StepResult::Ok)
-                }
-                _ => None,
-            },
-        )
-        .collect()
-}
-
-fn access(case: &Case<'_>, seen: &Seen, step: usize, came_to: StepResult) -> Option<Finding> {
-    let expected = expected(case, step)?;
-    if expected == came_to || deviates(case, seen, step, expected, came_to) {
-        return None;
-    }
-    // What page tables were seen to hold is without A, for want of which a fault is due too.
-    let predicted = predicted(case, step).is_some();
-    if !predicted
-        && matches!(
-            (expected, came_to),
-            (StepResult::Ok, StepResult::Fault { .. })
-        )
-    {
-        return None;
-    }
-    wrong(case, seen, step, came_to, expected)
-}
-
-/// Whether that is how QEMU is known to deviate.
-fn deviates(
-    case: &Case<'_>,
-    seen: &Seen,
-    step: usize,
-    expected: StepResult,
-    came_to: StepResult,
-) -> bool {
-    let StepResult::Fault { page, .. } = expected else {
-        return false;
-    };
-    match came_to {
-        StepResult::Lost { page: lost } => {
-            lost == page && deviations::does(&seen.setting, Access::Silent)
-        }
-        StepResult::Ok => {
-            is_clean(case, step, page).unwrap_or(false)
-                && deviations::does(&seen.setting, Access::Clean)
-        }
-        _ => false,
-    }
-}
-
-/// Whether a page is writable and clean before a step in which a device writes there.
-fn is_clean(case: &Case<'_>, step: usize, page: u64) -> Option<bool> {
-    let tables = before(case, step)?;
-    let number = address(page) / PAGE_SIZE;
-    let mut leaves = tables.tables.leaves.iter();
-    let of_it = leaves.find(|leaf| (leaf.page..leaf.page + leaf.pages).contains(&number))?;
-    Some(Rights::W.without(of_it.rights).is_none() && !of_it.dirty)
-}
-
-/// What the page tables held before a step that accesses them.
-fn before<'a>(case: &Case<'a>, step: usize) -> Option<&'a Walked> {
-    let Op::Device { mm, .. } = case.scenario.program.steps.get(step)?.op else {
-        return None;
-    };
-    let walked = case.observed.device.as_ref()?.walked.iter();
-    let before = walked.filter(|walked| walked.mm == mm && walked.step < step);
-    before.max_by_key(|walked| walked.step)
-}
-
-fn wrong(
-    case: &Case<'_>,
-    seen: &Seen,
-    step: usize,
-    came_to: StepResult,
-    expected: StepResult,
-) -> Option<Finding> {
-    let outcome = match came_to {
-        StepResult::Lost { .. } => Outcome::Stuck,
-        StepResult::Ok | StepResult::Astray { .. } | StepResult::Saw { .. } => Outcome::Unsafe,
-        _ => Outcome::Differs,
-    };
-    let what = match came_to {
-        StepResult::Lost { .. } => "stuck: a device's access was refused, and nobody was told",
-        StepResult::Astray { .. } => {
-            "unsafe: a device's access came to a page frame that is not the page's"
-        }
-        StepResult::Saw { .. } => "unsafe: other bytes are read than were written there",
-        StepResult::Ok => "unsafe: a device got where it must not get",
-        _ => "a device's access came to something else than page tables allow",
-    };
-    let described = describe(case.scenario, case.scenario.program.steps.get(step)?);
-    let text = vec![
-        format!("step {}. {described}", step + 1),
-        format!("- {}", text::result(expected)),
-        format!("+ {}", text::result(came_to)),
-    ];
-    let known = as_documented(case, seen, step, came_to)
-        .or_else(|| after_a_stray_write(case, seen, step, came_to));
-    if let Some(page) = known {
-        let why = format!("known: {}", page.display());
-        let finding = Finding::new(CHECK.name, Outcome::Known, why).with(Block::Text(text));
-        return Some(finding.with(Block::Page(page)));
-    }
-    let finding = Finding::new(CHECK.name, outcome, format!("{what}{}", by(seen)));
-    let landed = landed(case, seen, step, came_to);
-    let text = text.into_iter().chain(landed).collect();
-    Some(finding.with(Block::Text(text)))
-}
-
-fn predicted(case: &Case<'_>, step: usize) -> Option<StepResult> {
-    let predicted = case.prediction?.steps.get(step)?;
-    Some(predicted.result)
-}
-
-/// What the page tables allow: by the model, or else by what they were seen to hold before.
-fn expected(case: &Case<'_>, step: usize) -> Option<StepResult> {
-    if let Some(predicted) = predicted(case, step) {
-        return Some(predicted);
-    }
-    let Op::Device {
-        at, pages, write, ..
-    } = case.scenario.program.steps.get(step)?.op
-    else {
-        return None;
-    };
-    let tables = before(case, step)?;
-    let refused = (at..at + pages).find(|page| !allows(tables, *page, write));
-    Some(match refused {
-        Some(page) => StepResult::Fault {
-            cause: if write { 15 } else { 13 },
-            page,
-        },
-        None => StepResult::Ok,
-    })
-}
-
-fn allows(walked: &Walked, page: u64, write: bool) -> bool {
-    let number = address(page) / PAGE_SIZE;
-    let leaves = walked.tables.leaves.iter();
-    let mut of_it = leaves.filter(|leaf| (leaf.page..leaf.page + leaf.pages).contains(&number));
-    of_it.any(|leaf| {
-        let has = |right: Rights| right.without(leaf.rights).is_none();
-        match write {
-            true => has(Rights::W) && leaf.dirty,
-            false => has(Rights::R),
-        }
-    })
-}
-
-/// The page of what is known, where an access came to what it did for something that the IOMMU
-/// was not told of.
-fn as_documented(
-    case: &Case<'_>,
-    seen: &Seen,
-    step: usize,
-    came_to: StepResult,
-) -> Option<PathBuf> {
-    let (kind, page) = match came_to {
-        StepResult::Lost { page } => (Kind::Narrow, page),
-        StepResult::Astray { page } => (Kind::Stale, page),
-        _ => return None,
-    };
-    let Op::Device { mm, .. } = case.scenario.program.steps.get(step)?.op else {
-        return None;
-    };
-    let number = address(page) / PAGE_SIZE;
-    let held = seen.reached.iter().filter(|one| {
-        let one = std::slice::from_ref(*one);
-        covers(one, kind, mm, number, step)
-    });
-    held.into_iter().find_map(|one| page_of(case, one))
-}
-
-/// The page of what is known, where other bytes are read because a device's write went astray or
-/// was refused before.
-fn after_a_stray_write(
-    case: &Case<'_>,
-    seen: &Seen,
-    step: usize,
-    came_to: StepResult,
-) -> Option<PathBuf> {
-    let StepResult::Saw { page, .. } = came_to else {
-        return None;
-    };
-    let observed = case.observed.observation.steps.iter().take(step);
-    // A write that came elsewhere may be read in any page, by whoever has that frame.
-    let mut strays = observed
-        .enumerate()
-        .filter(|(_, before)| match before.result {
-            StepResult::Lost { page: lost } => lost == page,
-            StepResult::Astray { .. } => true,
-            _ => false,
-        });
-    strays
-        .next_back()
-        .and_then(|(before, stray)| as_documented(case, seen, before, stray.result))
-}
-
-/// Whose the frame is by now that an access came to.
-fn landed(case: &Case<'_>, seen: &Seen, step: usize, came_to: StepResult) -> Option<String> {
-    let StepResult::Astray { page } = came_to else {
-        return None;
-    };
-    let number = address(page) / PAGE_SIZE;
-    let held = seen.reached.iter().rev().find(|one| {
-        let pages = one.range.start / PAGE_SIZE..one.range.end / PAGE_SIZE;
-        one.kind == Kind::Stale && one.step <= step && pages.contains(&number)
-    })?;
-    let frame = held.frame + number - held.range.start / PAGE_SIZE;
-    let walked = case.observed.device.as_ref()?.walked.iter();
-    let mut owners = walked
-        .filter(|walked| walked.step == step)
-        .flat_map(|walked| {
-            let of_it = walked
-                .tables
-                .leaves
-                .iter()
-                .filter(move |leaf| (leaf.frame..leaf.frame + leaf.pages).contains(&frame));
-            of_it.map(move |leaf| (walked.mm, leaf.page + frame - leaf.frame))
-        });
-    let owner = owners.next().map(|(mm, page)| {
-        let page = page.wrapping_sub(address(0) / PAGE_SIZE);
-        let whose = case.scenario.mms.get(mm).map_or("", String::as_str);
-        format!("frame {frame:#x}, which is page {page} of {whose} by now")
-    });
-    Some(owner.unwrap_or_else(|| format!("frame {frame:#x}, which no mm here has any more")))
 }

@@ -94,7 +94,7 @@ pub struct PageTables {
 
 impl PageTables {
     /// The leaf that translates a page.
-    pub(crate) fn leaf_of(&self, page: u64) -> Option<&Leaf> {
+    pub fn leaf_of(&self, page: u64) -> Option<&Leaf> {
         let after = self.leaves.partition_point(|leaf| leaf.page <= page);
         let leaf = self.leaves.get(after.checked_sub(1)?)?;
         (page < leaf.page + leaf.pages).then_some(leaf)

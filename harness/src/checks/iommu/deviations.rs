@@ -28,7 +28,7 @@ struct Deviation {
 /// Which accesses it explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Access {
+pub(in crate::checks) enum Access {
     /// One that is refused is refused without a word.
     Silent,
     /// A write to a clean page is let through.

@@ -65,6 +65,10 @@ impl Requirement {
             Requirement::Feature(name) if has.features.contains(name) => None,
             Requirement::KernelFrom(from) if version >= Some(*from) => None,
             Requirement::KernelBefore(end) if version.is_some_and(|it| it < *end) => None,
+            // A guest has one where it is asked for.
+            Requirement::Feature(name) if name == "iommu" => {
+                Some("the machine lacks `iommu`: a guest has one with --secondary iommu".to_owned())
+            }
             Requirement::Feature(name) => Some(format!("the machine lacks `{name}`")),
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => {
                 Some(format!("it wants {self}, and this is {}", has.release))

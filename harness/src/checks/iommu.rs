@@ -68,14 +68,21 @@ fn page_of(case: &Case<'_>, one: &Reached) -> Option<PathBuf> {
 
 fn as_qemu_deviates(seen: &Seen, deviating: Vec<([&'static str; 2], Reached)>) -> Option<Finding> {
     let [what, confirmed_by] = deviating.first()?.0;
-    let why = format!("known: QEMU {} deviates: {what}", seen.setting.qemu);
+    let why = deviates_by(seen, what);
     let reached = deviating.into_iter().map(|(_, one)| one).collect();
     Some(
         Finding::new(CHECK.name, Outcome::Known, why)
             .with(Block::Text(vec![format!("confirmed by {confirmed_by}")]))
             .with(Block::Reached(reached))
-            .with(Block::Page(PathBuf::from("harness/IOMMU.md"))),
+            .with(Block::Page(PathBuf::from(PAGE))),
     )
+}
+
+/// Where deviations are explained.
+const PAGE: &str = "harness/IOMMU.md";
+
+fn deviates_by(seen: &Seen, what: &str) -> String {
+    format!("known: QEMU {} deviates: {what}", seen.setting.qemu)
 }
 
 /// By which policy the IOMMU is driven, where that is not the usual one.

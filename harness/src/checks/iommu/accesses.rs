@@ -3,7 +3,7 @@
 //! is read where it has written.
 
 use super::deviations::{self, Access};
-use super::{CHECK, by, page_of};
+use super::{CHECK, PAGE, by, deviates_by, page_of};
 use crate::checks::case::Case;
 use crate::device::Walked;
 use crate::finding::{Block, Finding};
@@ -118,10 +118,9 @@ fn wrong(
         format!("- {}", text::result(expected)),
         format!("+ {}", text::result(came_to)),
     ];
-    let known = as_documented(case, seen, step, came_to)
+    let known = explained(case, seen, step, (expected, came_to))
         .or_else(|| after_a_stray_write(case, seen, step, came_to));
-    if let Some(page) = known {
-        let why = format!("known: {}", page.display());
+    if let Some(Explained { why, page }) = known {
         let finding = Finding::new(CHECK.name, Outcome::Known, why).with(Block::Text(text));
         return Some(finding.with(Block::Page(page)));
     }
@@ -169,53 +168,72 @@ fn allows(walked: &Walked, page: u64, write: bool) -> bool {
     })
 }
 
-/// The page of what is known, where an access came to what it did for something that the IOMMU
-/// was not told of.
-fn as_documented(
+/// Why an access came to what it did, where that is known.
+struct Explained {
+    why: String,
+    page: PathBuf,
+}
+
+/// By what the IOMMU held, which it was not told of: that is documented, or QEMU deviates so.
+fn explained(
     case: &Case<'_>,
     seen: &Seen,
     step: usize,
-    came_to: StepResult,
-) -> Option<PathBuf> {
-    let (kind, page) = match came_to {
-        StepResult::Lost { page } => (Kind::Narrow, page),
-        StepResult::Astray { page } => (Kind::Stale, page),
+    (expected, came_to): (StepResult, StepResult),
+) -> Option<Explained> {
+    let (kinds, page): (&[Kind], u64) = match (came_to, expected) {
+        (StepResult::Lost { page }, _) => (&[Kind::Narrow], page),
+        (StepResult::Astray { page }, _) => (&[Kind::Stale], page),
+        (StepResult::Ok, StepResult::Fault { page, .. }) => (&[Kind::Right, Kind::Dirty], page),
         _ => return None,
     };
     let Op::Device { mm, .. } = case.scenario.program.steps.get(step)?.op else {
         return None;
     };
     let number = address(page) / PAGE_SIZE;
-    let held = seen.reached.iter().filter(|one| {
+    let mut held = seen.reached.iter().filter(|one| {
         let one = std::slice::from_ref(*one);
-        covers(one, kind, mm, number, step)
+        kinds
+            .iter()
+            .any(|kind| covers(one, *kind, mm, number, step))
     });
-    held.into_iter().find_map(|one| page_of(case, one))
+    held.find_map(|one| {
+        if let Some(page) = page_of(case, one) {
+            let why = format!("known: {}", page.display());
+            return Some(Explained { why, page });
+        }
+        let [what, _] = deviations::of(&seen.setting, one)?;
+        Some(Explained {
+            why: deviates_by(seen, what),
+            page: PathBuf::from(PAGE),
+        })
+    })
 }
 
-/// The page of what is known, where other bytes are read because a device's write went astray or
-/// was refused before.
+/// Where other bytes are read because a device's write went astray, or was refused, before.
 fn after_a_stray_write(
     case: &Case<'_>,
     seen: &Seen,
     step: usize,
     came_to: StepResult,
-) -> Option<PathBuf> {
+) -> Option<Explained> {
     let StepResult::Saw { page, .. } = came_to else {
         return None;
     };
     let observed = case.observed.observation.steps.iter().take(step);
-    // A write that came elsewhere may be read in any page, by whoever has that frame.
-    let mut strays = observed
-        .enumerate()
-        .filter(|(_, before)| match before.result {
+    // A write that came elsewhere may be read in any page, by whoever has that frame; one that
+    // came to where it must not may be read there.
+    let strays = observed.enumerate().rev().filter_map(|(before, observed)| {
+        let at = match observed.result {
             StepResult::Lost { page: lost } => lost == page,
             StepResult::Astray { .. } => true,
+            StepResult::Ok => expected(case, before) != Some(StepResult::Ok),
             _ => false,
-        });
-    strays
-        .next_back()
-        .and_then(|(before, stray)| as_documented(case, seen, before, stray.result))
+        };
+        let expected = expected(case, before)?;
+        at.then(|| explained(case, seen, before, (expected, observed.result)))?
+    });
+    strays.into_iter().next()
 }
 
 /// Whose the frame is by now that an access came to.

@@ -6,7 +6,7 @@ use crate::device::{Reached, rights_of};
 use operations::PAGE_SIZE;
 use protocol::Policy;
 use protocol::message::Report;
-use protocol::record::{Kind as RecordKind, Record};
+use protocol::record::{Kind as RecordKind, Record, failed};
 use secondary_mmu::{Kept, Kind, Leaf, PageTables, Reading, Verdict, contradiction, merged};
 use std::collections::{BTreeMap, HashMap};
 
@@ -176,13 +176,12 @@ impl Looks {
     }
 }
 
-/// `TLBDIFF_IOMMU_*`
 fn failure(number: u64) -> &'static str {
     match number {
-        1 => "the IOMMU's command queue stopped: cqcsr",
-        2 => "the IOMMU did not do a command in time: cqcsr",
-        3 => "the IOMMU's fault queue stopped: fqcsr",
-        4 => "there was no memory to note what the IOMMU holds",
+        failed::COMMANDS => "the IOMMU's command queue stopped: cqcsr",
+        failed::TIMEOUT => "the IOMMU did not do a command in time: cqcsr",
+        failed::FAULTS => "the IOMMU's fault queue stopped: fqcsr",
+        failed::MEMORY => "there was no memory to note what the IOMMU holds",
         _ => "the IOMMU failed in an unknown way",
     }
 }

@@ -60,10 +60,10 @@ enum tlbdiff_kind {
 #define TLBDIFF_F_BEFORE	0x40u	/* TABLE, LEAVES: in a step, outside TABLES */
 
 /* What an IOMMU failed at. */
-#define TLBDIFF_IOMMU_COMMANDS	1	/* its command queue stopped: cqcsr */
-#define TLBDIFF_IOMMU_TIMEOUT	2	/* commands were not done in time: cqcsr */
-#define TLBDIFF_IOMMU_FAULTS	3	/* its fault queue stopped: fqcsr */
-#define TLBDIFF_IOMMU_NO_MEMORY	4	/* what it holds could not be noted */
+#define TLBDIFF_FAILED_COMMANDS	1	/* its command queue stopped: cqcsr */
+#define TLBDIFF_FAILED_TIMEOUT	2	/* commands were not done in time: cqcsr */
+#define TLBDIFF_FAILED_FAULTS	3	/* its fault queue stopped: fqcsr */
+#define TLBDIFF_FAILED_MEMORY	4	/* what it holds could not be noted */
 
 /*
  * One record: 80 bytes, little-endian.
@@ -83,7 +83,7 @@ enum tlbdiff_kind {
  * HELD			start	end		the first entry	bytes of a leaf	0
  *	(as it was loaded; each next page has the next frame)
  * IOMMU_FAULT		address	0		cause		0		0
- * IOMMU_ERROR		a register's value	TLBDIFF_IOMMU_*	0		0
+ * IOMMU_ERROR		a register's value	TLBDIFF_FAILED_*	0		0
  * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
  * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
  * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID

@@ -410,7 +410,7 @@ static void report_errors(struct mm_struct *mm)
 
 	error = hardware_error(&rec.start);
 	if (!error && no_memory)
-		error = TLBDIFF_IOMMU_NO_MEMORY;
+		error = TLBDIFF_FAILED_MEMORY;
 	no_memory = false;
 	rec.arg = error;
 	if (error)

@@ -171,8 +171,8 @@ static void await_commands(void)
 	if (await(REG_CQH, ~0U, iommu.tail))
 		return;
 	csr = get(REG_CQCSR);
-	failed(csr & QCSR_ERRORS ? TLBDIFF_IOMMU_COMMANDS :
-	       TLBDIFF_IOMMU_TIMEOUT, csr);
+	failed(csr & QCSR_ERRORS ? TLBDIFF_FAILED_COMMANDS :
+	       TLBDIFF_FAILED_TIMEOUT, csr);
 }
 
 static void command(u64 first, u64 second)
@@ -269,7 +269,7 @@ bool hardware_fault(u32 *cause, unsigned long *addr)
 	const u64 *record;
 
 	if (csr & QCSR_ERRORS)
-		failed(TLBDIFF_IOMMU_FAULTS, csr);
+		failed(TLBDIFF_FAILED_FAULTS, csr);
 	if (head == get(REG_FQT) % FAULTS)
 		return false;
 	record = &iommu.faults[head * FAULT_WORDS];
@@ -302,7 +302,7 @@ void hardware_ask(unsigned long addr, struct answer *answer)
 	set64(REG_TR_REQ_CTL, FIELD_PREP(TR_REQ_DID, ids[0]) | TR_REQ_NW |
 	      TR_REQ_GO);
 	if (!await(REG_TR_REQ_CTL, TR_REQ_GO, 0))
-		failed(TLBDIFF_IOMMU_TIMEOUT, get64(REG_TR_REQ_CTL));
+		failed(TLBDIFF_FAILED_TIMEOUT, get64(REG_TR_REQ_CTL));
 	answer->fault = get64(REG_TR_RESPONSE) & TR_RESPONSE_FAULT;
 	answer->hit = !hardware_misses(&count);
 	answer->cause = 0;

@@ -41,7 +41,7 @@ void hardware_invalidate_page(u32 pscid, unsigned long addr);
 void hardware_invalidate_all(void);
 void hardware_fence(void);
 
-/* What it failed at since it was asked last; TLBDIFF_IOMMU_*, 0 for nothing. */
+/* What it failed at since it was asked last; TLBDIFF_FAILED_*, 0 for nothing. */
 u32 hardware_error(u64 *value);
 
 /* The devices. One at a time, may sleep. */

@@ -24,6 +24,18 @@ pub mod fact {
     pub const SVNAPOT: u32 = 0x20;
 }
 
+/// `TLBDIFF_FAILED_*`: what an IOMMU failed at.
+pub mod failed {
+    /// Its command queue stopped.
+    pub const COMMANDS: u64 = 1;
+    /// Commands were not done in time.
+    pub const TIMEOUT: u64 = 2;
+    /// Its fault queue stopped.
+    pub const FAULTS: u64 = 3;
+    /// What it holds could not be noted.
+    pub const MEMORY: u64 = 4;
+}
+
 /// One record, as `struct tlbdiff_record` in the header, which explains the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {

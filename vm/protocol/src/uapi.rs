@@ -185,6 +185,7 @@ mod tests {
     use super::*;
     use crate::record::{
         F_ALL_HARTS, F_ATTACHED, F_BEFORE, F_HUGETLB, F_POOL, F_SAME_FRAME, Kind, Record, fact,
+        failed,
     };
     use std::fmt::Write as _;
     use std::mem::offset_of;
@@ -256,6 +257,10 @@ mod tests {
         for (name, value) in [
             ("ABI_VERSION", ABI_VERSION),
             ("IOC_DMA", IOC_DMA),
+            ("FAILED_COMMANDS", failed::COMMANDS as u32),
+            ("FAILED_TIMEOUT", failed::TIMEOUT as u32),
+            ("FAILED_FAULTS", failed::FAULTS as u32),
+            ("FAILED_MEMORY", failed::MEMORY as u32),
             ("DMA_WRITE", DMA_WRITE),
             ("DMA_EXPECT", DMA_EXPECT),
             ("DMA_OK", dma_result::OK),
@@ -367,7 +372,7 @@ mod tests {
         let compared = expected.iter().filter(|(name, _)| {
             let constant = name.strip_prefix("TLBDIFF_");
             constant.is_some_and(|name| {
-                !["IOC_", "F_", "FACT_", "ABI_", "WATCH_", "DMA_"]
+                !["IOC_", "F_", "FACT_", "ABI_", "WATCH_", "DMA_", "FAILED_"]
                     .iter()
                     .any(|p| name.starts_with(p))
             })

@@ -212,6 +212,7 @@ impl Watch {
                 self.iommu.begin(self.step);
             }
             RecordKind::Notify => {
+                self.iommu.notified(mm, start, end);
                 if let Some((start, end)) = of_arena(start, end) {
                     self.mmu.notify(mm, start, end);
                 }

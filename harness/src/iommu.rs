@@ -30,6 +30,16 @@ pub struct Seen {
     pub held: u64,
     /// Pages of leaves larger than a page among them.
     pub pieces: u64,
+    /// After which step a page of an mm was last seen to be held so: by mm, page and kind.
+    wrong: HashMap<(usize, u64, Kind), usize>,
+}
+
+impl Seen {
+    /// Whether a page of an mm was still held so when it was looked after a step.
+    pub fn still(&self, kind: Kind, mm: usize, page: u64, step: usize) -> bool {
+        let last = self.wrong.get(&(mm, page, kind));
+        last.is_some_and(|last| *last >= step)
+    }
 }
 
 /// A page that it holds.
@@ -49,6 +59,18 @@ struct OfMm {
     loaded: usize,
     before: HashMap<u64, Page>,
     now: HashMap<u64, Page>,
+    /// What was notified, in bytes, each with its step.
+    notified: Vec<(usize, u64, u64)>,
+}
+
+impl OfMm {
+    /// Whether an address of a leaf was notified after the step at whose end it was loaded.
+    fn touched(&self, page: u64, leaf_pages: u64, since: usize) -> bool {
+        let first = page & !(leaf_pages - 1);
+        let (start, end) = (first * PAGE_SIZE, (first + leaf_pages) * PAGE_SIZE);
+        let mut later = self.notified.iter().filter(|(step, ..)| *step > since);
+        later.any(|(_, from, to)| *from < end && start < *to)
+    }
 }
 
 /// Gathers it, record by record.
@@ -57,6 +79,7 @@ pub struct Looks {
     mms: BTreeMap<u64, OfMm>,
     step: usize,
     verdicts: Vec<Verdict>,
+    wrong: HashMap<(u64, u64, Kind), usize>,
     held: u64,
     pieces: u64,
     failure: Option<String>,
@@ -66,6 +89,14 @@ impl Looks {
     /// A step begins.
     pub fn begin(&mut self, step: usize) {
         self.step = step;
+    }
+
+    /// A range of an mm is notified.
+    pub fn notified(&mut self, mm: u64, start: u64, end: u64) {
+        let step = self.step;
+        if let Some(of) = self.mms.get_mut(&mm) {
+            of.notified.push((step, start, end));
+        }
     }
 
     /// What the page tables of an mm hold after it; what is held of it follows.
@@ -122,14 +153,19 @@ impl Looks {
                 named: 0,
             });
             let kind = contradiction(&held, &of.tables);
+            if let Some(kind) = kind {
+                let key = (record.mm, held.page, kind);
+                self.wrong.insert(key, self.step);
+            }
             if let Some(kind) = kind.filter(|kind| page.named & 1 << *kind as u8 == 0) {
                 page.named |= 1 << kind as u8;
+                // One that drops whole leaves would have dropped it.
+                let by_piece = leaf_pages > 1 && of.touched(held.page, leaf_pages, page.since);
                 self.verdicts.push(Verdict {
                     kind,
-                    // It keeps pieces of larger leaves, as QEMU's does.
-                    reading: match leaf_pages {
-                        1 => Reading::ByLeaf,
-                        _ => Reading::ByPiece,
+                    reading: match by_piece {
+                        true => Reading::ByPiece,
+                        false => Reading::ByLeaf,
                     },
                     mm: record.mm,
                     pages: held.page..held.page + 1,
@@ -163,15 +199,25 @@ impl Looks {
         if let Some(why) = self.failure {
             return Err(why);
         }
+        let ours = |mm: u64| report.mms.iter().position(|of| *of == mm);
+        // Whoever is told nothing would have dropped nothing.
+        let told = setting.policy != Policy::None;
         let reached = merged(self.verdicts).into_iter().filter_map(|verdict| {
-            let mm = report.mms.iter().position(|mm| *mm == verdict.mm)?;
-            Some(Reached::of(mm, verdict))
+            let mut reached = Reached::of(ours(verdict.mm)?, verdict);
+            if !told {
+                reached.reading = Reading::ByLeaf;
+            }
+            Some(reached)
         });
+        let wrong = self.wrong.into_iter();
+        let wrong =
+            wrong.filter_map(|((mm, page, kind), last)| Some(((ours(mm)?, page, kind), last)));
         Ok(Seen {
             setting: setting.clone(),
             reached: reached.collect(),
             held: self.held,
             pieces: self.pieces,
+            wrong: wrong.collect(),
         })
     }
 }
@@ -181,6 +227,7 @@ fn failure(number: u64) -> &'static str {
         failed::COMMANDS => "the IOMMU's command queue stopped: cqcsr",
         failed::TIMEOUT => "the IOMMU did not do a command in time: cqcsr",
         failed::FAULTS => "the IOMMU's fault queue stopped: fqcsr",
+        failed::DEVICE => "the device behind the IOMMU did not move bytes in time",
         failed::MEMORY => "there was no memory to note what the IOMMU holds",
         _ => "the IOMMU failed in an unknown way",
     }
@@ -293,19 +340,34 @@ mod tests {
     #[test]
     fn what_stays_wrong_is_told_once_and_pieces_are_pieces() {
         let held = record(RecordKind::Held, 4, 6, entry(0x100, W | D), 512);
-        let mut looks = Looks::default();
-        for step in 0..3 {
-            looks.begin(step);
-            looks.walked(MM, &PageTables::default());
-            looks.push(&held);
+        let reading = |notified: Option<u64>| {
+            let mut looks = Looks::default();
+            looks.begin(0);
+            looks.walked(MM, &tables(4, 0x100, 2, W | D));
             looks.end();
-        }
-        let seen = finish(looks).expect("it was driven");
-        assert_eq!((seen.held, seen.pieces), (6, 6));
-        let [one] = &seen.reached[..] else {
-            panic!("{seen:?}");
+            for step in 1..4 {
+                looks.begin(step);
+                if let Some(page) = notified {
+                    looks.notified(MM, address(page), address(page + 1));
+                }
+                looks.walked(MM, &PageTables::default());
+                looks.push(&held);
+                looks.end();
+            }
+            let seen = finish(looks).expect("it was driven");
+            assert_eq!((seen.held, seen.pieces), (6, 6));
+            let page = address(5) / PAGE_SIZE;
+            assert!(seen.still(Kind::Stale, 1, page, 3));
+            assert!(!seen.still(Kind::Stale, 1, page, 4));
+            let [one] = &seen.reached[..] else {
+                panic!("{seen:?}");
+            };
+            one.reading
         };
-        assert_eq!(one.reading, Reading::ByPiece);
+        // An address of the leaf was notified, one of another, or none.
+        assert_eq!(reading(Some(500)), Reading::ByPiece);
+        assert_eq!(reading(Some(512)), Reading::ByLeaf);
+        assert_eq!(reading(None), Reading::ByLeaf);
     }
 
     #[test]

@@ -35,7 +35,7 @@ enum tlbdiff_kind {
 	TLBDIFF_TABLE				= 9,	/* an entry that refers to a table */
 	TLBDIFF_LEAVES				= 10,	/* leaf entries of one kind */
 	TLBDIFF_HELD				= 11,	/* pages that an IOMMU has cached */
-	TLBDIFF_IOMMU_FAULT			= 12,	/* ... refused without being asked */
+	TLBDIFF_IOMMU_FAULT			= 12,	/* ... refused to load */
 	TLBDIFF_IOMMU_ERROR			= 13,	/* ... could not be driven */
 
 	/* Entries into arch/riscv/mm/tlbflush.c. */
@@ -64,6 +64,7 @@ enum tlbdiff_kind {
 #define TLBDIFF_FAILED_TIMEOUT	2	/* commands were not done in time: cqcsr */
 #define TLBDIFF_FAILED_FAULTS	3	/* its fault queue stopped: fqcsr */
 #define TLBDIFF_FAILED_MEMORY	4	/* what it holds could not be noted */
+#define TLBDIFF_FAILED_DEVICE	5	/* the device did not move bytes in time */
 
 /*
  * One record: 80 bytes, little-endian.

@@ -203,7 +203,8 @@ fn observe_once(
     let iommu = iommu.map(|setting| device.iommu(&report, setting));
     let iommu = iommu
         .transpose()
-        .map_err(|why| Finding::could_not_run(format!("{why}: this says nothing of the kernel")))?;
+        .map_err(|why| Finding::could_not_run(format!("{why}: this says nothing of the kernel")))
+        .map_err(|finding| complaint.clone().unwrap_or(finding))?;
     Ok(Observed {
         observation: observer.finish(&report, system.harts),
         traced: true,

@@ -16,35 +16,55 @@ pub(super) const CHECK: Check = Check {
     judge,
 };
 
-/// Whether a step says which byte it is to read.
-fn reads(case: &Case<'_>) -> bool {
-    let mut steps = case.scenario.program.steps.iter();
-    steps.any(|step| match step.op {
-        Op::Touch { write, value, .. }
-        | Op::Device { write, value, .. }
-        | Op::Vm { write, value, .. } => !write && value.is_some(),
-        _ => false,
-    })
-}
-
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
-    if case.observed.iommu.is_some() || !reads(case) {
+    let mut steps = case.scenario.program.steps.iter();
+    if case.observed.iommu.is_some() || !steps.any(|step| reads(&step.op)) {
         return None;
     }
     let steps = case.scenario.program.steps.iter();
     let steps = steps.zip(&case.observed.observation.steps).enumerate();
-    let wrong = steps.filter(|(_, (_, seen))| matches!(seen.result, StepResult::Saw { .. }));
-    let text: Vec<String> = wrong
-        .map(|(number, (step, seen))| {
+    let of = |wanted: fn(StepResult) -> bool| -> Vec<String> {
+        let wrong = steps
+            .clone()
+            .filter(|(_, (step, seen))| reads(&step.op) && wanted(seen.result));
+        let told = wrong.map(|(number, (step, seen))| {
             let described = describe(case.scenario, step);
             let result = text::result(seen.result);
             format!("step {}. {described}: {result}", number + 1)
-        })
-        .collect();
-    if text.is_empty() {
-        return Some(Vec::new());
+        });
+        told.collect()
+    };
+    let others = of(|result| matches!(result, StepResult::Saw { .. }));
+    let refused = of(|result| {
+        !matches!(
+            result,
+            StepResult::Ok | StepResult::Saw { .. } | StepResult::Unborn
+        )
+    });
+    let findings = [
+        (
+            Outcome::Unsafe,
+            "unsafe: other bytes are read than were written there",
+            others,
+        ),
+        (
+            Outcome::Differs,
+            "what is to be read there cannot be read",
+            refused,
+        ),
+    ];
+    let findings = findings.into_iter().filter(|(_, _, text)| !text.is_empty());
+    let finding =
+        |(outcome, why, text)| Finding::new(CHECK.name, outcome, why).with(Block::Text(text));
+    Some(findings.map(finding).collect())
+}
+
+/// Whether a step says which byte it is to read.
+fn reads(op: &Op) -> bool {
+    match *op {
+        Op::Touch { write, value, .. }
+        | Op::Device { write, value, .. }
+        | Op::Vm { write, value, .. } => !write && value.is_some(),
+        _ => false,
     }
-    let why = "unsafe: other bytes are read than were written there";
-    let finding = Finding::new(CHECK.name, Outcome::Unsafe, why);
-    Some(vec![finding.with(Block::Text(text))])
 }

@@ -4,6 +4,7 @@
 use super::case::Case;
 use crate::device::Reached;
 use crate::scenario::describe::operation;
+use operations::{MAP_HUGETLB, Op, address};
 use secondary_mmu::Reading;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ struct Known {
     svvptc: Option<bool>,
     #[serde(default)]
     hugetlb: bool,
+    #[serde(default)]
+    moved: bool,
     operations: Vec<String>,
 }
 
@@ -47,10 +50,40 @@ pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
         known.kind == reached.kind.name()
             && known.by_piece == (reached.reading == Reading::ByPiece)
             && known.svvptc.is_none_or(|wanted| wanted == svvptc)
-            && (!known.hugetlb || case.scenario.program.needs_hugetlb())
+            && (!known.hugetlb || is_hugetlb(case, reached))
+            && (!known.moved || is_moved(case, reached))
             && known.operations.contains(&operation)
     });
     known.map(|known| PathBuf::from("scenarios/findings").join(&known.page))
+}
+
+/// Whether pages of hugetlb were mapped there before.
+fn is_hugetlb(case: &Case<'_>, reached: &Reached) -> bool {
+    let mut before = case.scenario.program.steps.iter().take(reached.step);
+    before.any(|step| match step.op {
+        Op::Mmap {
+            at, pages, flags, ..
+        } => {
+            let inside =
+                address(at) <= reached.range.start && reached.range.end <= address(at + pages);
+            flags & MAP_HUGETLB != 0 && inside
+        }
+        _ => false,
+    })
+}
+
+/// Whether the table that is referred to is still one of the mm's.
+fn is_moved(case: &Case<'_>, reached: &Reached) -> bool {
+    let walked = case
+        .observed
+        .device
+        .iter()
+        .flat_map(|device| &device.walked);
+    let mut after = walked.filter(|walked| (walked.mm, walked.step) == (reached.mm, reached.step));
+    after.any(|walked| {
+        let mut tables = walked.tables.tables.iter();
+        tables.any(|table| table.frame == reached.frame)
+    })
 }
 
 #[cfg(test)]

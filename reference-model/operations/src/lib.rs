@@ -341,7 +341,7 @@ impl Op {
                     start,
                     end: start.saturating_add(pages),
                 };
-                let to = to.map_or(at, |to| to);
+                let to = to.unwrap_or(at);
                 vec![range(at, pages), range(to, new_pages)]
             }
             Op::Reclaim { .. }

@@ -6,9 +6,8 @@
  *
  * What notifications become is the policy's matter:
  *
- * leaf		a command for each page of a range, for the whole PSCID above 512
- *		of them: as drivers/iommu/riscv/iommu.c does for its domains. Pages
- *		of which nothing was loaded are left out
+ * leaf		a command for each page of 4 KiB of a range, for the whole PSCID above
+ *		512 of them. Pages of which nothing was loaded are left out
  * exact	a command for each leaf of which something was loaded
  * all		a command for the whole PSCID
  * none		no command, not at the mm's end either
@@ -347,13 +346,11 @@ static void look(struct bound *bound)
 {
 	struct cached *cached = &held[bound->pscid];
 	struct run run = {};
-	struct answer answer;
 	unsigned long page;
 	void *word;
 
 	xa_for_each(&cached->pages, page, word) {
-		hardware_ask(page << PAGE_SHIFT, &answer);
-		if (answer.hit) {
+		if (hardware_has(page << PAGE_SHIFT)) {
 			add_to_run(&run, bound->mm, page, xa_to_value(word));
 			continue;
 		}
@@ -386,8 +383,9 @@ static void load_leaf(struct bound *bound, unsigned long first,
 		page = first + i;
 		if (get_word(&cached->pages, page))
 			continue;
-		device_touch(page << PAGE_SHIFT);
+		/* Noted first: who invalidates meanwhile has to know of it. */
 		note_loaded(cached, page, packed + (i << FRAME_SHIFT));
+		device_touch(page << PAGE_SHIFT);
 	}
 }
 
@@ -490,14 +488,18 @@ static unsigned long frame_now(struct bound *bound, unsigned long addr,
 	return frame;
 }
 
-/* Where what was moved is, or came from, if it was not refused. */
+/*
+ * Where what was moved is, or came from, if it was not refused. What is read may be
+ * the same in both frames: then it came from the one that is cached.
+ */
 static u32 whereabouts(unsigned long frame, unsigned long cached,
 		       const struct parcel *parcel)
 {
+	if (cached && frame_of(cached) != frame &&
+	    frame_holds(frame_of(cached), parcel))
+		return TLBDIFF_DMA_ASTRAY;
 	if (frame && frame_holds(frame, parcel))
 		return TLBDIFF_DMA_OK;
-	if (cached && frame_holds(frame_of(cached), parcel))
-		return TLBDIFF_DMA_ASTRAY;
 	return TLBDIFF_DMA_LOST;
 }
 
@@ -514,16 +516,15 @@ static int access_page(struct bound *bound, struct tlbdiff_dma *dma,
 {
 	unsigned long packed, where, addr = dma->start + i * PAGE_SIZE;
 	u32 cause;
-	struct answer answer = {};
 	struct cached *all;
 	int ret;
 
 	*cached = 0;
 	all = bound && !bound->over ? &held[bound->pscid] : NULL;
-	if (all)
-		hardware_ask(addr, &answer);
-	if (answer.hit)
+	if (all && hardware_has(addr))
 		*cached = get_word(&all->pages, addr >> PAGE_SHIFT);
+	else if (all && frame_now(bound, addr, &packed))
+		note_loaded(all, addr >> PAGE_SHIFT, packed);
 	ret = device_copy(dma->flags & TLBDIFF_DMA_WRITE, addr,
 			  i * sizeof(*parcels), sizeof(*parcels));
 	if (ret)
@@ -533,9 +534,6 @@ static int access_page(struct bound *bound, struct tlbdiff_dma *dma,
 			dma->cause = cause;
 		dma->result = TLBDIFF_DMA_FAULT;
 	}
-	if (!dma->result && all && !answer.hit &&
-	    frame_now(bound, addr, &packed))
-		note_loaded(all, addr >> PAGE_SHIFT, packed);
 	return 0;
 }
 
@@ -609,7 +607,6 @@ static int dma_read(struct bound *bound, struct tlbdiff_dma *dma)
 long bound_dma(struct tlbdiff_dma *dma)
 {
 	struct bound *bound;
-	u64 value;
 	int ret;
 
 	if (!dma->pages || dma->pages > TLBDIFF_DMA_PAGES ||
@@ -624,7 +621,8 @@ long bound_dma(struct tlbdiff_dma *dma)
 	else
 		ret = dma_read(bound, dma);
 	aim(NULL);
-	if (!ret && hardware_error(&value))
+	/* It is reported when the step ends. */
+	if (!ret && hardware_is_failing())
 		ret = -EIO;
 	mutex_unlock(&lock);
 	return ret;

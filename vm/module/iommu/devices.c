@@ -12,6 +12,7 @@
 #include <linux/io.h>
 #include <linux/pci.h>
 
+#include "../tlbdiff_uapi.h"
 #include "iommu.h"
 
 #define EDU_VENDOR		0x1234
@@ -158,5 +159,6 @@ int device_copy(bool to_memory, u64 addr, unsigned int offset,
 			return 0;
 		usleep_range(1000, 2000);
 	}
+	hardware_failed(TLBDIFF_FAILED_DEVICE, addr);
 	return -ETIMEDOUT;
 }

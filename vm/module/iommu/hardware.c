@@ -8,7 +8,6 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitfield.h>
-#include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
@@ -133,8 +132,13 @@ static void set64(unsigned int reg, u64 value)
 	writeq(value, iommu.registers + reg);
 }
 
+bool hardware_is_failing(void)
+{
+	return READ_ONCE(iommu.error);
+}
+
 /* The first that goes wrong is what is told. */
-static void failed(u32 error, u64 value)
+void hardware_failed(u32 error, u64 value)
 {
 	if (READ_ONCE(iommu.error))
 		return;
@@ -171,7 +175,7 @@ static void await_commands(void)
 	if (await(REG_CQH, ~0U, iommu.tail))
 		return;
 	csr = get(REG_CQCSR);
-	failed(csr & QCSR_ERRORS ? TLBDIFF_FAILED_COMMANDS :
+	hardware_failed(csr & QCSR_ERRORS ? TLBDIFF_FAILED_COMMANDS :
 	       TLBDIFF_FAILED_TIMEOUT, csr);
 }
 
@@ -269,7 +273,7 @@ bool hardware_fault(u32 *cause, unsigned long *addr)
 	const u64 *record;
 
 	if (csr & QCSR_ERRORS)
-		failed(TLBDIFF_FAILED_FAULTS, csr);
+		hardware_failed(TLBDIFF_FAILED_FAULTS, csr);
 	if (head == get(REG_FQT) % FAULTS)
 		return false;
 	record = &iommu.faults[head * FAULT_WORDS];
@@ -280,7 +284,7 @@ bool hardware_fault(u32 *cause, unsigned long *addr)
 }
 
 /* Whether the cache missed since @count was taken, which is brought up to date. */
-bool hardware_misses(u64 *count)
+static bool misses(u64 *count)
 {
 	u64 now = get64(REG_IOHPMCTR1);
 	bool missed = now != *count;
@@ -289,26 +293,27 @@ bool hardware_misses(u64 *count)
 	return missed;
 }
 
-/* What a read of the device that is aimed would come to, without any. */
-void hardware_ask(unsigned long addr, struct answer *answer)
+/* Whether a read of the device that is aimed would be answered from the cache. */
+bool hardware_has(unsigned long addr)
 {
 	unsigned long where;
-	u32 ids[2];
+	bool fault, hit;
+	u32 ids[2], cause;
 	u64 count;
 
 	devices_ids(ids);
-	hardware_misses(&count);
+	misses(&count);
 	set64(REG_TR_REQ_IOVA, addr);
 	set64(REG_TR_REQ_CTL, FIELD_PREP(TR_REQ_DID, ids[0]) | TR_REQ_NW |
 	      TR_REQ_GO);
 	if (!await(REG_TR_REQ_CTL, TR_REQ_GO, 0))
-		failed(TLBDIFF_FAILED_TIMEOUT, get64(REG_TR_REQ_CTL));
-	answer->fault = get64(REG_TR_RESPONSE) & TR_RESPONSE_FAULT;
-	answer->hit = !hardware_misses(&count);
-	answer->cause = 0;
+		hardware_failed(TLBDIFF_FAILED_TIMEOUT, get64(REG_TR_REQ_CTL));
+	fault = get64(REG_TR_RESPONSE) & TR_RESPONSE_FAULT;
+	hit = !misses(&count);
 	/* It goes into the queue as any other. */
-	while (answer->fault && hardware_fault(&answer->cause, &where))
+	while (fault && hardware_fault(&cause, &where))
 		;
+	return hit;
 }
 
 static int start_queue(unsigned int base, unsigned int csr, const u64 *page,

@@ -20,21 +20,13 @@
 /* PSCIDs are given out from 1 on, the smallest that is free. */
 #define PSCIDS		64
 
-/* How an access was answered. */
-struct answer {
-	bool fault;
-	bool hit;		/* from the cache */
-	u32 cause;		/* of the fault */
-};
-
 /* The hardware. Commands from any context, all else one at a time, may sleep. */
 int hardware_start(void);
 void hardware_stop(void);
 void hardware_aim(u32 pscid, struct mm_struct *mm);
 void hardware_aim_nowhere(void);
 void hardware_aim_physical(void);
-void hardware_ask(unsigned long addr, struct answer *answer);
-bool hardware_misses(u64 *count);
+bool hardware_has(unsigned long addr);
 bool hardware_fault(u32 *cause, unsigned long *addr);
 void hardware_invalidate(u32 pscid);
 void hardware_invalidate_page(u32 pscid, unsigned long addr);
@@ -43,6 +35,8 @@ void hardware_fence(void);
 
 /* What it failed at since it was asked last; TLBDIFF_FAILED_*, 0 for nothing. */
 u32 hardware_error(u64 *value);
+bool hardware_is_failing(void);
+void hardware_failed(u32 error, u64 value);
 
 /* The devices. One at a time, may sleep. */
 int devices_start(void);
@@ -51,9 +45,6 @@ void devices_ids(u32 ids[2]);
 void device_touch(unsigned long addr);
 int device_copy(bool to_memory, u64 addr, unsigned int offset,
 		unsigned int length);
-
-/* So many bytes are moved at once, and that many offsets there are. */
-#define DEVICE_BUFFER	4096
 
 struct tlbdiff_dma;
 

@@ -34,6 +34,8 @@ pub mod failed {
     pub const FAULTS: u64 = 3;
     /// What it holds could not be noted.
     pub const MEMORY: u64 = 4;
+    /// The device behind it did not move bytes in time.
+    pub const DEVICE: u64 = 5;
 }
 
 /// One record, as `struct tlbdiff_record` in the header, which explains the fields.
@@ -122,7 +124,7 @@ kinds! {
     Leaves = 10, "leaves";
     /// Pages that an IOMMU has cached.
     Held = 11, "held";
-    /// An IOMMU refused what nobody asked for.
+    /// An IOMMU refused to load what page tables hold.
     IommuFault = 12, "IOMMU fault";
     /// An IOMMU could not be driven.
     IommuError = 13, "IOMMU error";

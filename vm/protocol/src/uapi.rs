@@ -261,6 +261,7 @@ mod tests {
             ("FAILED_TIMEOUT", failed::TIMEOUT as u32),
             ("FAILED_FAULTS", failed::FAULTS as u32),
             ("FAILED_MEMORY", failed::MEMORY as u32),
+            ("FAILED_DEVICE", failed::DEVICE as u32),
             ("DMA_WRITE", DMA_WRITE),
             ("DMA_EXPECT", DMA_EXPECT),
             ("DMA_OK", dma_result::OK),

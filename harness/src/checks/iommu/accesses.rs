@@ -5,6 +5,7 @@
 use super::deviations::{self, Access};
 use super::{CHECK, PAGE, by, deviates_by, page_of};
 use crate::checks::case::Case;
+use crate::checks::lost::same_steps;
 use crate::device::Walked;
 use crate::finding::{Block, Finding};
 use crate::iommu::{Seen, covers};
@@ -34,43 +35,65 @@ pub(super) fn judge(case: &Case<'_>, seen: &Seen) -> Vec<Finding> {
 }
 
 fn access(case: &Case<'_>, seen: &Seen, step: usize, came_to: StepResult) -> Option<Finding> {
+    if let StepResult::Errno(errno) = came_to {
+        let why = format!("the device's access could not be made: errno {errno}");
+        return Some(Finding::could_not_run(why));
+    }
     let expected = expected(case, step)?;
-    if expected == came_to || deviates(case, seen, step, expected, came_to) {
+    if as_qemu_has_it(case, seen, step, expected).contains(&came_to) {
         return None;
     }
     // What page tables were seen to hold is without A, for want of which a fault is due too.
     let predicted = predicted(case, step).is_some();
-    if !predicted
-        && matches!(
-            (expected, came_to),
-            (StepResult::Ok, StepResult::Fault { .. })
-        )
-    {
+    let refused = matches!(came_to, StepResult::Fault { .. });
+    if !predicted && expected == StepResult::Ok && refused {
         return None;
     }
     wrong(case, seen, step, came_to, expected)
 }
 
-/// Whether that is how QEMU is known to deviate.
-fn deviates(
+/// What an access may come to where that is expected, as QEMU is known to deviate: page by page,
+/// from the one on that is to be refused.
+fn as_qemu_has_it(
     case: &Case<'_>,
     seen: &Seen,
     step: usize,
     expected: StepResult,
-    came_to: StepResult,
-) -> bool {
-    let StepResult::Fault { page, .. } = expected else {
-        return false;
+) -> Vec<StepResult> {
+    let mut all = vec![expected];
+    let (StepResult::Fault { page, cause }, Some((at, pages, write))) = (expected, op(case, step))
+    else {
+        return all;
     };
-    match came_to {
-        StepResult::Lost { page: lost } => {
-            lost == page && deviations::does(&seen.setting, Access::Silent)
+    for page in page..at + pages {
+        if !refuses(case, step, page, write) {
+            continue;
         }
-        StepResult::Ok => {
-            is_clean(case, step, page).unwrap_or(false)
-                && deviations::does(&seen.setting, Access::Clean)
+        all.push(StepResult::Fault { cause, page });
+        if deviations::does(&seen.setting, Access::Silent) {
+            all.push(StepResult::Lost { page });
         }
-        _ => false,
+        let clean = write && is_clean(case, step, page).unwrap_or(false);
+        if !clean || !deviations::does(&seen.setting, Access::Clean) {
+            return all;
+        }
+    }
+    all.push(StepResult::Ok);
+    all
+}
+
+/// Whether page tables, as they were seen before a step, refuse an access to a page.
+fn refuses(case: &Case<'_>, step: usize, page: u64, write: bool) -> bool {
+    before(case, step).is_none_or(|walked| !allows(walked, page, write))
+}
+
+/// Pages of an access, and whether it writes.
+fn op(case: &Case<'_>, step: usize) -> Option<(u64, u64, bool)> {
+    match case.scenario.program.steps.get(step)?.op {
+        Op::Device {
+            at, pages, write, ..
+        } => Some((at, pages, write)),
+        _ => None,
     }
 }
 
@@ -126,13 +149,19 @@ fn wrong(
     }
     let finding = Finding::new(CHECK.name, outcome, format!("{what}{}", by(seen)));
     let landed = landed(case, seen, step, came_to);
-    let text = text.into_iter().chain(landed).collect();
+    let unconfirmed = deviations::unconfirmed(&seen.setting);
+    let text = text.into_iter().chain(landed).chain(unconfirmed).collect();
     Some(finding.with(Block::Text(text)))
 }
 
+/// By the model, as long as it speaks for the kernel: it was read for the release, and all steps
+/// so far did what it expects.
 fn predicted(case: &Case<'_>, step: usize) -> Option<StepResult> {
-    let predicted = case.prediction?.steps.get(step)?;
-    Some(predicted.result)
+    let prediction = case.prediction?;
+    let read = case.reading.releases().is_none();
+    let same = same_steps(case.scenario, prediction, &case.observed.observation);
+    let predicted = prediction.steps.get(step)?;
+    (read && step < same).then_some(predicted.result)
 }
 
 /// What the page tables allow: by the model, or else by what they were seen to hold before.
@@ -140,12 +169,7 @@ fn expected(case: &Case<'_>, step: usize) -> Option<StepResult> {
     if let Some(predicted) = predicted(case, step) {
         return Some(predicted);
     }
-    let Op::Device {
-        at, pages, write, ..
-    } = case.scenario.program.steps.get(step)?.op
-    else {
-        return None;
-    };
+    let (at, pages, write) = op(case, step)?;
     let tables = before(case, step)?;
     let refused = (at..at + pages).find(|page| !allows(tables, *page, write));
     Some(match refused {
@@ -217,21 +241,30 @@ fn after_a_stray_write(
     step: usize,
     came_to: StepResult,
 ) -> Option<Explained> {
-    let StepResult::Saw { page, .. } = came_to else {
+    let StepResult::Saw { page, value } = came_to else {
         return None;
     };
-    let observed = case.observed.observation.steps.iter().take(step);
+    let steps = case.scenario.program.steps.iter();
+    let before = steps.zip(&case.observed.observation.steps).take(step);
     // A write that came elsewhere may be read in any page, by whoever has that frame; one that
-    // came to where it must not may be read there.
-    let strays = observed.enumerate().rev().filter_map(|(before, observed)| {
-        let at = match observed.result {
-            StepResult::Lost { page: lost } => lost == page,
-            StepResult::Astray { .. } => true,
-            StepResult::Ok => expected(case, before) != Some(StepResult::Ok),
+    // came to where it must not may be read there; of one that was lost the old byte is.
+    let strays = before.enumerate().rev().filter_map(|(number, (of, came))| {
+        let Op::Device {
+            write: true,
+            value: written,
+            ..
+        } = of.op
+        else {
+            return None;
+        };
+        let same = written.unwrap_or(1) == value;
+        let stray = match came.result {
+            StepResult::Lost { page: lost } => lost == page && !same,
+            StepResult::Astray { .. } | StepResult::Ok => same,
             _ => false,
         };
-        let expected = expected(case, before)?;
-        at.then(|| explained(case, seen, before, (expected, observed.result)))?
+        let results = (expected(case, number)?, came.result);
+        stray.then(|| explained(case, seen, number, results))?
     });
     strays.into_iter().next()
 }
@@ -241,10 +274,14 @@ fn landed(case: &Case<'_>, seen: &Seen, step: usize, came_to: StepResult) -> Opt
     let StepResult::Astray { page } = came_to else {
         return None;
     };
+    let Op::Device { mm, .. } = case.scenario.program.steps.get(step)?.op else {
+        return None;
+    };
     let number = address(page) / PAGE_SIZE;
     let held = seen.reached.iter().rev().find(|one| {
         let pages = one.range.start / PAGE_SIZE..one.range.end / PAGE_SIZE;
-        one.kind == Kind::Stale && one.step <= step && pages.contains(&number)
+        let here = one.mm == mm && pages.contains(&number);
+        here && one.kind == Kind::Stale && one.step <= step
     })?;
     let frame = held.frame + number - held.range.start / PAGE_SIZE;
     let walked = case.observed.device.as_ref()?.walked.iter();

@@ -4,7 +4,7 @@
 
 use crate::device::Reached;
 use crate::iommu::Setting;
-use secondary_mmu::Kept;
+use secondary_mmu::Reading;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -67,7 +67,7 @@ pub(super) fn of(setting: &Setting, reached: &Reached) -> Option<[&'static str; 
             && deviation.held.as_ref().is_some_and(|held| {
                 held.kinds.iter().any(|kind| kind == reached.kind.name())
                     && held.policies.iter().any(|it| it == setting.policy.name())
-                    && (!held.pieces || matches!(reached.kept, Kept::Leaf { of: 2.., .. }))
+                    && (!held.pieces || reached.reading == Reading::ByPiece)
             })
     });
     deviation.map(|it| [it.what.as_str(), it.confirmed_by.as_str()])
@@ -112,30 +112,30 @@ mod tests {
             policy,
             qemu: qemu.to_owned(),
         };
-        let reached = |pages: u64| Reached {
+        let reached = |reading: Reading| Reached {
             kind: Kind::Stale,
-            reading: Reading::ByPiece,
+            reading,
             mm: 0,
             range: Range { start: 0, end: 0 },
             frame: 0,
             kept: Kept::Leaf {
                 rights: Rights::R,
                 dirty: false,
-                of: pages,
+                of: 512,
             },
             since: 0,
             step: 1,
             near: None,
         };
         let known = setting("10.0.2 Debian", Policy::Exact);
-        assert!(of(&known, &reached(512)).is_some());
-        assert!(of(&known, &reached(1)).is_none());
+        assert!(of(&known, &reached(Reading::ByPiece)).is_some());
+        assert!(of(&known, &reached(Reading::ByLeaf)).is_none());
         let leaf = setting("10.0.2 Debian", Policy::Leaf);
-        assert!(of(&leaf, &reached(512)).is_none());
+        assert!(of(&leaf, &reached(Reading::ByPiece)).is_none());
         assert!(does(&leaf, Access::Silent) && does(&leaf, Access::Clean));
         assert_eq!(unconfirmed(&leaf), None);
         let newer = setting("11.1.0", Policy::Exact);
-        assert!(of(&newer, &reached(512)).is_none());
+        assert!(of(&newer, &reached(Reading::ByPiece)).is_none());
         assert!(!does(&newer, Access::Silent) && !does(&newer, Access::Clean));
         assert!(unconfirmed(&newer).is_some_and(|note| note.contains("11.1.0")));
     }

@@ -437,8 +437,7 @@ pub enum SecondaryName {
 /// What notifications become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PolicyName {
-    /// a command for each page of a range, for all of the mm above 512 of them, as Linux's own
-    /// driver does for its domains
+    /// a command for each page of 4 KiB of a range, for all of the mm above 512 of them
     Leaf,
     /// a command for each leaf of which something was loaded
     Exact,

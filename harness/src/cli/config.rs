@@ -95,7 +95,9 @@ impl RunConfig {
         let mut notes = Vec::new();
         let places = places(&args)?;
         if args.guest.secondary.is_some() && (!places.is_empty() || recorded(&args)) {
-            return Err(no_secondary("boards have no IOMMU that could be driven so"));
+            return Err(no_secondary(
+                "boards and snapshots have none that could be driven so",
+            ));
         }
         if !places.is_empty() {
             return on_boards(&args, places, named, scenarios);

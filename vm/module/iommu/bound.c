@@ -530,9 +530,12 @@ static int access_page(struct bound *bound, struct tlbdiff_dma *dma,
 	if (ret)
 		return ret;
 	while (hardware_fault(&cause, &where)) {
-		if (!dma->result)
-			dma->cause = cause;
+		if (dma->result)
+			continue;
 		dma->result = TLBDIFF_DMA_FAULT;
+		dma->cause = cause;
+		/* As reported; of a device without a context no address is. */
+		dma->at = where ? where & PAGE_MASK : addr;
 	}
 	return 0;
 }
@@ -558,10 +561,8 @@ static int dma_write(struct bound *bound, struct tlbdiff_dma *dma)
 	aim(bound);
 	for (i = 0; !ret && i < dma->pages; i++) {
 		ret = access_page(bound, dma, i, &cached);
-		if (ret || dma->result) {
-			failed_at(dma, i, dma->result);
+		if (ret || dma->result)
 			break;
-		}
 		frame = bound ? frame_now(bound, dma->start + i * PAGE_SIZE,
 					  &packed) : 0;
 		result = whereabouts(frame, cached, &parcels[i]);
@@ -584,7 +585,7 @@ static int dma_read(struct bound *bound, struct tlbdiff_dma *dma)
 	for (count = 0; !ret && !dma->result && count < dma->pages; count++)
 		ret = access_page(bound, dma, count, &cached[count]);
 	if (dma->result)
-		failed_at(dma, --count, dma->result);
+		count--;
 	if (!ret && count)
 		ret = copy_physical(true, count);
 	for (i = 0; !ret && i < count; i++) {

@@ -215,11 +215,13 @@ fn explained(
         return None;
     };
     let number = address(page) / PAGE_SIZE;
+    // It has to be held so still when it was looked at last.
+    let looked = before(case, step)?.step;
     let mut held = seen.reached.iter().filter(|one| {
         let one = std::slice::from_ref(*one);
-        kinds
-            .iter()
-            .any(|kind| covers(one, *kind, mm, number, step))
+        kinds.iter().any(|kind| {
+            covers(one, *kind, mm, number, step) && seen.still(*kind, mm, number, looked)
+        })
     });
     held.find_map(|one| {
         if let Some(page) = page_of(case, one) {

@@ -78,6 +78,12 @@ const TABLE: &[Broken] = &[
         model: [false, true, false],
         device: &["dirty"],
     },
+    Broken {
+        kernel: "broken-mkclean",
+        scenario: "writeback/fsync-after-writes",
+        model: [false, false, false],
+        device: &["right"],
+    },
     // No harm for a secondary MMU: arch_tlbbatch_add_pending() notifies as soon as a page is
     // unmapped. It is harts that may use what was freed, and no trace shows their fences.
     Broken {

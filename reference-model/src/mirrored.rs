@@ -183,9 +183,18 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Madvise { .. } => "do_madvise",
         Op::Touch { .. } => "access",
         // No function of the kernel runs for a device, and the model speaks for none of the others.
-        Op::Device { .. } | Op::Vm { .. } | Op::Mremap { .. } | Op::Ksm | Op::Compact => {
-            "context_switch"
-        }
+        Op::Device { .. }
+        | Op::Vm { .. }
+        | Op::Mremap { .. }
+        | Op::Ksm
+        | Op::Compact
+        | Op::DropCaches { .. }
+        | Op::Pwrite { .. }
+        | Op::Pread { .. }
+        | Op::Msync { .. }
+        | Op::Fsync { .. }
+        | Op::SyncFileRange { .. }
+        | Op::Fallocate { .. } => "context_switch",
         Op::Reclaim { .. } => "memory_reclaim",
         Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",

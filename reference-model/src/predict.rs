@@ -18,7 +18,7 @@ use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::profile::Profile;
 use crate::state::Kernel;
-use operations::MAP_HUGETLB;
+use operations::{MAP_HUGETLB, Storage};
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -170,6 +170,10 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
 
 /// What a step's system call, or its accesses, come to.
 fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
+    if on_a_disk(k, op) {
+        k.unpredicted = Some("files on a disk");
+        return Ok(StepResult::Ok);
+    }
     match *op {
         Op::Mmap {
             at,
@@ -234,6 +238,14 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::Mremap { .. } => k.unpredicted = Some("mremap(2)"),
         Op::Ksm => k.unpredicted = Some("KSM"),
         Op::Compact => k.unpredicted = Some("migration"),
+        Op::Msync { .. } | Op::Fsync { .. } | Op::SyncFileRange { .. } => {
+            k.unpredicted = Some("writeback")
+        }
+        Op::Fallocate { .. } => k.unpredicted = Some("fallocate(2), but for holes"),
+        Op::Pwrite { .. } | Op::Pread { .. } => {
+            k.unpredicted = Some("files that are read and written by calls")
+        }
+        Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
         Op::ProcessMadvise {
             of,
             at,
@@ -242,6 +254,17 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => madvise::process_madvise(k, of, address(at), bytes(pages), advice)?,
     }
     Ok(StepResult::Ok)
+}
+
+/// Whether it is about a file on a disk.
+fn on_a_disk(k: &Kernel, op: &Op) -> bool {
+    let file = match *op {
+        Op::Mmap { file, .. } => file,
+        Op::Ftruncate { file, .. } | Op::PunchHole { file, .. } => Some(file),
+        _ => None,
+    };
+    let inode = file.and_then(|file| k.files.get(file));
+    inode.is_some_and(|inode| inode.file.on != Storage::Memory)
 }
 
 /// The subject's own accesses; the first signal ends them.

@@ -77,6 +77,7 @@ fn program() -> impl Strategy<Value = Program> {
                 filled: true,
                 read_only: true,
                 seals: 0x10,
+                ..MemoryFile::default()
             },
         ];
         Program::of_subject(files, ops)

@@ -11,7 +11,7 @@ use super::naming;
 use super::requirement::Requirement;
 use libc::c_int;
 use operations::{
-    ARENA_PAGES, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program, Step,
+    ARENA_PAGES, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program, Step, Storage,
 };
 use serde_saphyr::Spanned;
 use std::path::Path;
@@ -65,7 +65,7 @@ impl Checker<'_> {
         if let Some(varies) = file.varies.as_ref().filter(|it| it.value.trim().is_empty()) {
             return Err(self.error(varies.referenced, "`varies` says why"));
         }
-        let requires = self.requirements(file.requires)?;
+        let mut requires = self.requirements(file.requires)?;
         let finding = file
             .finding
             .map(|finding| self.finding(finding))
@@ -75,6 +75,12 @@ impl Checker<'_> {
             Ok((name, self.memory_file(file.value)?))
         });
         let files = files.collect::<Checked<Vec<_>>>()?;
+        for (_, file) in files.iter().filter(|(_, file)| file.on != Storage::Memory) {
+            let disk = Requirement::Feature(file.on.name().to_owned());
+            if !requires.contains(&disk) {
+                requires.push(disk);
+            }
+        }
         let mut cast = self.cast(file.actors)?;
         let steps = file
             .steps
@@ -149,6 +155,14 @@ impl Checker<'_> {
     }
 
     fn memory_file(&self, file: file::MemoryFile) -> Checked<MemoryFile> {
+        let on = match &file.on {
+            Some(on) => self.named("file system", names::STORAGE, on)?,
+            None => Storage::Memory,
+        };
+        if let Some(seal) = file.seals.first().filter(|_| on != Storage::Memory) {
+            let message = "only a file in memory can be sealed";
+            return Err(self.error(seal.referenced, message));
+        }
         let mut seals = 0;
         for seal in &file.seals {
             seals |= self.named("seal", names::SEALS, seal)?;
@@ -158,6 +172,7 @@ impl Checker<'_> {
             filled: file.filled,
             read_only: file.read_only,
             seals: seals as u32,
+            on,
         })
     }
 
@@ -238,6 +253,51 @@ impl Checker<'_> {
                 offset: self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
                 pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
             },
+            file::Step::Msync(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                let mode = step.mode.as_ref();
+                let flags = mode.map(|mode| self.named("mode", names::MSYNC, mode));
+                Op::Msync {
+                    at,
+                    pages,
+                    flags: flags.unwrap_or(Ok(libc::MS_SYNC))?,
+                }
+            }
+            file::Step::Fsync(step) => Op::Fsync {
+                file: self.file(&step.file, files)?,
+            },
+            file::Step::SyncFileRange(step) => {
+                let (file, offset, pages) = self.file_range(&step, files)?;
+                Op::SyncFileRange {
+                    file,
+                    offset,
+                    pages,
+                }
+            }
+            file::Step::Pread(step) => {
+                let (file, offset, pages) = self.file_range(&step, files)?;
+                Op::Pread {
+                    file,
+                    offset,
+                    pages,
+                }
+            }
+            file::Step::Fallocate(step) => Op::Fallocate {
+                file: self.file(&step.file, files)?,
+                mode: self.named("mode", names::FALLOCATE, &step.mode)?,
+                offset: self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
+                pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+            },
+            file::Step::Pwrite(step) => Op::Pwrite {
+                file: self.file(&step.file, files)?,
+                offset: self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
+                pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+                value: self.value(step.value.as_ref())?,
+                direct: step.direct,
+            },
+            file::Step::DropCaches(step) => Op::DropCaches {
+                what: self.named("caches", names::CACHES, &step.what)? as u8,
+            },
             file::Step::ProcessMadvise(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;
                 Op::ProcessMadvise {
@@ -248,6 +308,18 @@ impl Checker<'_> {
                 }
             }
         })
+    }
+
+    fn file_range(
+        &self,
+        step: &file::FileRange,
+        files: &[(String, MemoryFile)],
+    ) -> Checked<(usize, u64, u64)> {
+        Ok((
+            self.file(&step.file, files)?,
+            self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
+            self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
+        ))
     }
 
     fn mmap(&self, step: file::Mmap, files: &[(String, MemoryFile)]) -> Checked<Op> {

@@ -147,6 +147,50 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             let file = &scenario.files[*file];
             format!("punch_hole file {file} offset {offset} pages {pages}")
         }
+        Op::Msync { at, pages, flags } => {
+            let mode = name_or_number(names::MSYNC, *flags);
+            format!("msync at {at} pages {pages} {mode}")
+        }
+        Op::Fsync { file } => format!("fsync file {}", scenario.files[*file]),
+        Op::SyncFileRange {
+            file,
+            offset,
+            pages,
+        } => describe_part("sync_file_range", scenario, (*file, *offset, *pages)),
+        Op::Fallocate {
+            file,
+            mode,
+            offset,
+            pages,
+        } => {
+            let text = describe_part("fallocate", scenario, (*file, *offset, *pages));
+            format!("{text} {}", name_or_number(names::FALLOCATE, *mode))
+        }
+        Op::Pwrite {
+            file,
+            offset,
+            pages,
+            value,
+            direct,
+        } => {
+            let mut text = describe_part("pwrite", scenario, (*file, *offset, *pages));
+            if let Some(value) = value {
+                let _ = write!(text, " value {value}");
+            }
+            if *direct {
+                text.push_str(" direct");
+            }
+            text
+        }
+        Op::Pread {
+            file,
+            offset,
+            pages,
+        } => describe_part("pread", scenario, (*file, *offset, *pages)),
+        Op::DropCaches { what } => {
+            let what = name_or_number(names::CACHES, c_int::from(*what));
+            format!("drop_caches {what}")
+        }
         Op::ProcessMadvise {
             of,
             at,
@@ -160,6 +204,12 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             )
         }
     }
+}
+
+fn describe_part(name: &str, scenario: &Scenario, part: (usize, u64, u64)) -> String {
+    let (file, offset, pages) = part;
+    let file = &scenario.files[file];
+    format!("{name} file {file} offset {offset} pages {pages}")
 }
 
 fn access(write: bool, value: Option<u8>) -> String {

@@ -44,7 +44,7 @@ pub struct Documented {
     pub kernels: Spanned<Vec<String>>,
 }
 
-/// A memory file made before the first step.
+/// A file made before the first step.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryFile {
@@ -59,6 +59,8 @@ pub struct MemoryFile {
     /// Seals set after filling.
     #[serde(default)]
     pub seals: Vec<Spanned<String>>,
+    /// The file system that keeps it; memory alone if nothing is said.
+    pub on: Option<Spanned<String>>,
 }
 
 /// A process or thread besides the subject.
@@ -181,6 +183,20 @@ pub enum Step {
     PunchHole(PunchHole),
     /// `process_madvise(2)`.
     ProcessMadvise(ProcessMadvise),
+    /// `msync(2)`.
+    Msync(Msync),
+    /// `fsync(2)`.
+    Fsync(Fsync),
+    /// `sync_file_range(2)`.
+    SyncFileRange(FileRange),
+    /// `fallocate(2)`.
+    Fallocate(Fallocate),
+    /// `pwrite(2)`.
+    Pwrite(Pwrite),
+    /// `pread(2)`.
+    Pread(FileRange),
+    /// `/proc/sys/vm/drop_caches`.
+    DropCaches(DropCaches),
     /// `mremap(2)`.
     Mremap(Mremap),
     /// ksmd scans.
@@ -211,6 +227,12 @@ impl Step {
             Step::Ftruncate(step) => step.by.as_ref(),
             Step::PunchHole(step) => step.by.as_ref(),
             Step::ProcessMadvise(step) => step.by.as_ref(),
+            Step::Msync(step) => step.by.as_ref(),
+            Step::Fsync(step) => step.by.as_ref(),
+            Step::SyncFileRange(step) | Step::Pread(step) => step.by.as_ref(),
+            Step::Fallocate(step) => step.by.as_ref(),
+            Step::Pwrite(step) => step.by.as_ref(),
+            Step::DropCaches(step) => step.by.as_ref(),
         }
     }
 }
@@ -285,6 +307,89 @@ pub struct ProcessMadvise {
     pub pages: Spanned<Count>,
     /// Which advice.
     pub advice: Spanned<Advice>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of an `msync` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Msync {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// How: it waits if nothing is said.
+    pub mode: Option<Spanned<String>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of an `fsync` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fsync {
+    /// Name of a file.
+    pub file: Spanned<String>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a step that is about a part of a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRange {
+    /// Name of a file.
+    pub file: Spanned<String>,
+    /// First page in the file.
+    pub offset: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `fallocate` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fallocate {
+    /// Name of a file.
+    pub file: Spanned<String>,
+    /// In which way.
+    pub mode: Spanned<String>,
+    /// First page in the file.
+    pub offset: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `pwrite` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pwrite {
+    /// Name of a file.
+    pub file: Spanned<String>,
+    /// First page in the file.
+    pub offset: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// The byte that is written.
+    pub value: Option<Spanned<Count>>,
+    /// Past the page cache.
+    #[serde(default)]
+    pub direct: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `drop_caches` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropCaches {
+    /// Which caches.
+    pub what: Spanned<String>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

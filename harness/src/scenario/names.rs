@@ -3,6 +3,7 @@
 //! uapi headers are the generic ones, as the libc crate's are on every common host.
 
 use libc::c_int;
+use operations::Storage;
 
 /// Names with their numbers, in the order in which they are told.
 pub type Table<N> = &'static [(&'static str, N)];
@@ -58,6 +59,32 @@ pub const SEALS: Table<c_int> = &[
     ("future_write", libc::F_SEAL_FUTURE_WRITE),
 ];
 
+/// Ways of `msync(2)`.
+pub const MSYNC: Table<c_int> = &[
+    ("sync", libc::MS_SYNC),
+    ("async", libc::MS_ASYNC),
+    ("invalidate", libc::MS_INVALIDATE),
+];
+
+/// Ways of `fallocate(2)`, but for holes.
+pub const FALLOCATE: Table<c_int> = &[
+    ("allocate", 0),
+    ("keep_size", libc::FALLOC_FL_KEEP_SIZE),
+    ("collapse_range", libc::FALLOC_FL_COLLAPSE_RANGE),
+    ("zero_range", libc::FALLOC_FL_ZERO_RANGE),
+    ("insert_range", libc::FALLOC_FL_INSERT_RANGE),
+];
+
+/// Caches that can be dropped.
+pub const CACHES: Table<c_int> = &[("pagecache", 1), ("slab", 2), ("all", 3)];
+
+/// What a file can be kept on.
+pub const STORAGE: Table<Storage> = &[
+    ("memory", Storage::Memory),
+    ("ext4", Storage::Ext4),
+    ("xfs", Storage::Xfs),
+];
+
 /// What a scenario may require of a kernel or a machine.
 pub const FEATURES: Table<()> = &[
     ("swap", ()),
@@ -67,6 +94,8 @@ pub const FEATURES: Table<()> = &[
     ("iommu", ()),
     ("kvm", ()),
     ("userfaultfd", ()),
+    ("ext4", ()),
+    ("xfs", ()),
     ("svnapot", ()),
     ("svinval", ()),
     ("svvptc", ()),

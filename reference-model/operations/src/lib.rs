@@ -33,7 +33,7 @@ pub type MmId = usize;
 /// Steps, and what they are made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Memory files made before the first step.
+    /// Files made before the first step.
     pub files: Vec<MemoryFile>,
     /// Who acts; the first is the subject.
     pub actors: Vec<Actor>,
@@ -140,7 +140,7 @@ pub struct Step {
     pub op: Op,
 }
 
-/// A memfd made before the first step.
+/// A file made before the first step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryFile {
     /// Its size in pages.
@@ -151,6 +151,31 @@ pub struct MemoryFile {
     pub read_only: bool,
     /// Bits of `F_SEAL_*`, set after filling.
     pub seals: u32,
+    /// Where it is kept.
+    pub on: Storage,
+}
+
+/// What keeps a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Storage {
+    /// Memory alone (`memfd_create(2)`).
+    #[default]
+    Memory,
+    /// ext4 on a disk. What is filled is clean, and in the page cache.
+    Ext4,
+    /// xfs on a disk, likewise.
+    Xfs,
+}
+
+impl Storage {
+    /// The file system's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::Memory => "memory",
+            Storage::Ext4 => "ext4",
+            Storage::Xfs => "xfs",
+        }
+    }
 }
 
 /// An operation.
@@ -292,6 +317,67 @@ pub enum Op {
     Ksm,
     /// All of memory is compacted (`/proc/sys/vm/compact_memory`): pages migrate.
     Compact,
+    /// `msync(2)`.
+    Msync {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `MS_*`.
+        flags: i32,
+    },
+    /// `fsync(2)`.
+    Fsync {
+        /// Which file.
+        file: usize,
+    },
+    /// `sync_file_range(2)` that begins to write and waits for it.
+    SyncFileRange {
+        /// Which file.
+        file: usize,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `fallocate(2)` in another way than [`Op::PunchHole`].
+    Fallocate {
+        /// Which file.
+        file: usize,
+        /// Bits of `FALLOC_FL_*`.
+        mode: i32,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `pwrite(2)` of each page.
+    Pwrite {
+        /// Which file.
+        file: usize,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+        /// The byte that is written all over (1 if nothing is said).
+        value: Option<u8>,
+        /// Past the page cache (O_DIRECT).
+        direct: bool,
+    },
+    /// `pread(2)` of each page.
+    Pread {
+        /// Which file.
+        file: usize,
+        /// First page in the file.
+        offset: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// Caches of the whole machine are dropped (`/proc/sys/vm/drop_caches`).
+    DropCaches {
+        /// Which: 1, the page cache; 2, what can be had of slabs; 3, both.
+        what: u8,
+    },
     /// `process_madvise(2)` of one range.
     ProcessMadvise {
         /// The actor on whose process it acts.
@@ -323,6 +409,7 @@ impl Op {
             | Op::Munmap { at, pages }
             | Op::Mprotect { at, pages, .. }
             | Op::Madvise { at, pages, .. }
+            | Op::Msync { at, pages, .. }
             | Op::ProcessMadvise { at, pages, .. }
             | Op::Touch { at, pages, .. }
             | Op::Device { at, pages, .. }
@@ -350,6 +437,12 @@ impl Op {
             | Op::Exec { .. }
             | Op::Run
             | Op::Ksm
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. }
+            | Op::Fallocate { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::DropCaches { .. }
             | Op::Compact
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Vec::new(),
@@ -374,6 +467,13 @@ impl Op {
             | Op::Vm { .. }
             | Op::Mremap { .. }
             | Op::Ksm
+            | Op::Msync { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. }
+            | Op::Fallocate { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::DropCaches { .. }
             | Op::Compact
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Course::Returns,
@@ -385,6 +485,7 @@ impl Op {
         match *self {
             Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => Memory::Pages(pages),
             Op::Mremap { new_pages, .. } => Memory::Pages(new_pages),
+            Op::Fallocate { pages, .. } | Op::Pwrite { pages, .. } => Memory::Pages(pages),
             Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
                 if advice == MADV_COLLAPSE =>
             {
@@ -402,6 +503,11 @@ impl Op {
             | Op::Exec { .. }
             | Op::Run
             | Op::Ksm
+            | Op::Msync { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. }
+            | Op::Pread { .. }
+            | Op::DropCaches { .. }
             | Op::Compact
             | Op::PunchHole { .. }
             | Op::ProcessMadvise { .. } => Memory::NoMore,

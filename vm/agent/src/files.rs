@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Memory files, and small helpers around descriptors.
+//! Files, in memory and on disks, and small helpers around descriptors.
 
+use crate::disks;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use operations::{MemoryFile, PAGE_SIZE};
+use operations::{MemoryFile, PAGE_SIZE, Storage};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -67,28 +68,33 @@ pub fn drain_lru_batches() -> Result<()> {
 }
 
 fn make_one(file: &MemoryFile) -> Result<OwnedFd> {
-    let mut memory = memfd(c"tlbdiff-file")?;
+    let mut memory = match file.on {
+        Storage::Memory => memfd(c"tlbdiff-file")?,
+        Storage::Ext4 | Storage::Xfs => disks::file(file.on)?,
+    };
     memory
         .set_len(file.pages * PAGE_SIZE)
-        .context("cannot size a memory file")?;
+        .context("cannot size a file")?;
     if file.filled {
         let page = [0x5a; PAGE_SIZE as usize];
         for _ in 0..file.pages {
-            memory
-                .write_all(&page)
-                .context("cannot fill a memory file")?;
+            memory.write_all(&page).context("cannot fill a file")?;
         }
+    }
+    if file.on != Storage::Memory {
+        // On disk and clean: what the steps do to it is all that there is to write.
+        memory.sync_all().context("cannot write a file to disk")?;
     }
     if file.seals != 0 {
         let seals = SealFlag::from_bits_truncate(file.seals as i32);
-        fcntl(&memory, FcntlArg::F_ADD_SEALS(seals)).context("cannot seal a memory file")?;
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(seals)).context("cannot seal a file")?;
     }
     if !file.read_only {
         return Ok(memory.into());
     }
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
     let reopened = OpenOptions::new().read(true).open(path);
-    let reopened = reopened.context("cannot reopen a memory file read-only")?;
+    let reopened = reopened.context("cannot reopen a file read-only")?;
     // The subject inherits it over exec.
     fcntl(&reopened, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
     Ok(reopened.into())

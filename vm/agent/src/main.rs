@@ -10,6 +10,8 @@ mod boot;
 mod call;
 mod cast;
 mod cgroup;
+mod disks;
+mod file_io;
 mod files;
 mod futex;
 mod handed;

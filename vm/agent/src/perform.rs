@@ -2,7 +2,7 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::{iommu, ksm, kvm, system_file, touch};
+use crate::{file_io, iommu, ksm, kvm, system_file, touch};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
@@ -120,6 +120,61 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
             } => {
                 let written = write.then(|| value.unwrap_or(iommu::WRITTEN));
                 kvm::access((at, pages), written, value.filter(|_| !write))
+            }
+            Op::Msync { at, pages, flags } => call(libc::syscall(
+                libc::SYS_msync,
+                address(at),
+                bytes(pages),
+                flags,
+            )),
+            Op::Fsync { file } => call(libc::syscall(libc::SYS_fsync, file_of(handed, Some(file)))),
+            Op::SyncFileRange {
+                file,
+                offset,
+                pages,
+            } => call(libc::syscall(
+                libc::SYS_sync_file_range,
+                file_of(handed, Some(file)),
+                bytes(offset),
+                bytes(pages),
+                libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                    | libc::SYNC_FILE_RANGE_WRITE
+                    | libc::SYNC_FILE_RANGE_WAIT_AFTER,
+            )),
+            Op::Fallocate {
+                file,
+                mode,
+                offset,
+                pages,
+            } => call(libc::syscall(
+                libc::SYS_fallocate,
+                file_of(handed, Some(file)),
+                mode,
+                bytes(offset),
+                bytes(pages),
+            )),
+            Op::Pwrite {
+                file,
+                offset,
+                pages,
+                value,
+                direct,
+            } => {
+                let value = value.unwrap_or(iommu::WRITTEN);
+                let fd = file_of(handed, Some(file));
+                file_io::write(fd, (offset, pages), value, direct)
+            }
+            Op::Pread {
+                file,
+                offset,
+                pages,
+            } => file_io::read(file_of(handed, Some(file)), (offset, pages)),
+            Op::DropCaches { what } => {
+                let text = [b'0' + (what & 3)];
+                match system_file::write(c"/proc/sys/vm/drop_caches", &text) {
+                    Ok(()) => StepResult::Ok,
+                    Err(errno) => StepResult::Errno(errno),
+                }
             }
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,

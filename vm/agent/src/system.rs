@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{files, harts, iommu, kvm, swap, tracer::Tracer};
+use crate::{disks, files, harts, iommu, kvm, swap, tracer::Tracer};
 use anyhow::{Context, Result};
-use operations::PAGE_SIZE;
+use operations::{PAGE_SIZE, Storage};
 use protocol::message::System;
 use protocol::record::fact;
 use std::path::Path;
@@ -114,6 +114,8 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
         ("hugetlb", there("/sys/kernel/mm/hugepages")),
         ("ksm", there("/sys/kernel/mm/ksm")),
         ("iommu", iommu::is_there()),
+        ("ext4", disks::is_there(Storage::Ext4)),
+        ("xfs", disks::is_there(Storage::Xfs)),
         ("kvm", kvm::is_there()),
         (
             "userfaultfd",

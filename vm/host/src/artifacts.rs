@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cache::{Cache, images};
+use crate::disks;
 use crate::edits::Edit;
 use crate::error::VmError;
 use crate::home::{home, provision_command};
@@ -39,6 +40,8 @@ pub struct Artifacts {
     /// For QEMU's `-initrd`: the agent as `/init`, the tracing module as
     /// `/tlbdiff.ko`.
     pub initramfs: PathBuf,
+    /// A folder with the disks, of which a guest has copies.
+    pub disks: PathBuf,
     /// With symbols, for a debugger.
     pub vmlinux: Option<PathBuf>,
     /// Changes whenever image or initramfs do.
@@ -255,6 +258,8 @@ pub(crate) fn locate_in(
         .finished(&wanted.images(), &keys.kernel)
         .zip(cache.finished("initramfs", &keys.initramfs));
     let (kept, root) = found.ok_or_else(|| refuse(difference(&keys, &manifest.keys).to_owned()))?;
+    let disks = cache.finished("disks", &disks::key());
+    let disks = disks.ok_or_else(|| refuse("the guest's disks are not in the cache".to_owned()))?;
     let build = wanted.build(kept);
     Ok(Artifacts {
         kernel: kernel.to_string(),
@@ -266,6 +271,7 @@ pub(crate) fn locate_in(
         release: kbuild::release(&build)?,
         image: kbuild::image(&build),
         initramfs: root.join(initramfs::NAME),
+        disks,
         vmlinux: Some(build.join("vmlinux")).filter(|path| path.exists()),
         key: keys.guest(),
         cache: cache.path("states").join(keys.guest()),
@@ -347,6 +353,7 @@ profile = "stable"
             let build = format!("builds/{}/build", keys.kernel);
             let release = cache.dir(format!("{build}/include/config")).unwrap();
             cache.dir(format!("initramfs/{}", keys.initramfs)).unwrap();
+            cache.dir(format!("disks/{}", disks::key())).unwrap();
             fs::write(release.join("kernel.release"), "6.12.107\n").unwrap();
             let manifest = Manifest {
                 kernel: kernel.to_owned(),

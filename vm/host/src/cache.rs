@@ -12,6 +12,7 @@
 //! modules/<key>/tlbdiff.ko
 //! agents/<key>/init
 //! initramfs/<key>/initramfs.cpio
+//! disks/<key>/               disks with empty file systems
 //! states/<key>/              saved guests
 //! current/<kernel>.json      what a kernel was last provisioned from
 //! logs/                      the full log of each stage

@@ -9,6 +9,7 @@ pub mod boards;
 pub mod c_source;
 mod cache;
 mod conversation;
+mod disks;
 pub mod doctor;
 mod edits;
 pub mod error;

@@ -2,6 +2,7 @@
 //! QEMU's command line, part by part.
 
 use super::GuestConfig;
+use crate::disks;
 use std::ffi::OsString;
 
 /// The program that is looked for in PATH.
@@ -49,6 +50,7 @@ pub(super) fn machine(config: &GuestConfig) -> Vec<OsString> {
         memory(config),
         agent_device(),
         iommu_devices(config),
+        disks::arguments(&config.artifacts.disks),
         kernel(config),
     ]
     .concat()

@@ -23,6 +23,7 @@ pub(super) fn config() -> GuestConfig {
         release: "6.12.0".into(),
         image: "/nowhere/Image".into(),
         initramfs: "/nowhere/initramfs.cpio".into(),
+        disks: "/nowhere/disks".into(),
         vmlinux: None,
         key: "0123456789abcdef".into(),
         cache: "/nowhere/cache".into(),

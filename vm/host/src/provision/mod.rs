@@ -5,6 +5,7 @@
 mod agent;
 mod apt;
 mod context;
+mod disks;
 mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kbuild;
@@ -46,6 +47,7 @@ pub use wishes::Wishes;
 const KEPT: &[(&str, usize)] = &[
     ("agents", 8),
     ("builds", 2),
+    ("disks", 1),
     ("initramfs", 8),
     ("modules", 8),
     ("sources", 1),
@@ -307,6 +309,7 @@ fn guest(
     keys: &Keys,
     module_folder: Option<&Path>,
 ) -> Result<(), VmError> {
+    disks::ensure(provision)?;
     let modules = module::ensure(provision, kbuild, keys, module_folder)?;
     let agent = agent::ensure(provision, rustc, facts, &keys.agent)?;
     initramfs::ensure(provision, &agent, &modules, &keys.initramfs)
@@ -314,7 +317,7 @@ fn guest(
 
 /// Removes what no kernel uses any more, but for the newest of each kind.
 fn prune(cache: &Cache) -> Result<(), VmError> {
-    let mut in_use = Vec::new();
+    let mut in_use = vec![crate::disks::key()];
     let mut kinds = Vec::new();
     for manifest in Manifest::all(cache)? {
         let Keys {

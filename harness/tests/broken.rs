@@ -84,6 +84,12 @@ const TABLE: &[Broken] = &[
         model: [false, false, false],
         device: &["right"],
     },
+    Broken {
+        kernel: "broken-uffd-move",
+        scenario: "userfaultfd/move-several-pages",
+        model: [false, false, false],
+        device: &["stale"],
+    },
     // No harm for a secondary MMU: arch_tlbbatch_add_pending() notifies as soon as a page is
     // unmapped. It is harts that may use what was freed, and no trace shows their fences.
     Broken {

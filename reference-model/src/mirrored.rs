@@ -188,6 +188,13 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::Mremap { .. }
         | Op::Ksm
         | Op::Compact
+        | Op::UffdRegister { .. }
+        | Op::UffdUnregister { .. }
+        | Op::UffdCopy { .. }
+        | Op::UffdZeropage { .. }
+        | Op::UffdContinue { .. }
+        | Op::UffdMove { .. }
+        | Op::UffdWriteprotect { .. }
         | Op::DropCaches { .. }
         | Op::Pwrite { .. }
         | Op::Pread { .. }

@@ -245,6 +245,13 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::Pwrite { .. } | Op::Pread { .. } => {
             k.unpredicted = Some("files that are read and written by calls")
         }
+        Op::UffdRegister { .. }
+        | Op::UffdUnregister { .. }
+        | Op::UffdCopy { .. }
+        | Op::UffdZeropage { .. }
+        | Op::UffdContinue { .. }
+        | Op::UffdMove { .. }
+        | Op::UffdWriteprotect { .. } => k.unpredicted = Some("userfaultfd"),
         Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
         Op::ProcessMadvise {
             of,

@@ -253,6 +253,54 @@ impl Checker<'_> {
                 offset: self.at_most(&step.offset, ARENA_PAGES, "the arena has")?,
                 pages: self.at_most(&step.pages, ARENA_PAGES, "the arena has")?,
             },
+            file::Step::UffdRegister(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                let mode = step.mode.as_ref();
+                let mode = mode.map(|mode| self.named("mode", names::UFFD_MODES, mode));
+                Op::UffdRegister {
+                    at,
+                    pages,
+                    mode: mode.unwrap_or(Ok(names::UFFD_MODES[0].1))?,
+                }
+            }
+            file::Step::UffdUnregister(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::UffdUnregister { at, pages }
+            }
+            file::Step::UffdZeropage(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::UffdZeropage { at, pages }
+            }
+            file::Step::UffdContinue(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::UffdContinue { at, pages }
+            }
+            file::Step::UffdCopy(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::UffdCopy {
+                    at,
+                    pages,
+                    value: self.value(step.value.as_ref())?,
+                }
+            }
+            file::Step::UffdWriteprotect(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                Op::UffdWriteprotect {
+                    at,
+                    pages,
+                    protect: step.protect,
+                }
+            }
+            file::Step::UffdMove(step) => {
+                let (at, pages) = self.extent(&step.at, &step.pages)?;
+                let (to, _) = self.extent(&step.to, &step.pages)?;
+                Op::UffdMove {
+                    at,
+                    pages,
+                    to,
+                    holes: step.holes,
+                }
+            }
             file::Step::Msync(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;
                 let mode = step.mode.as_ref();

@@ -147,6 +147,30 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             let file = &scenario.files[*file];
             format!("punch_hole file {file} offset {offset} pages {pages}")
         }
+        Op::UffdRegister { at, pages, mode } => {
+            let mode = names::name(names::UFFD_MODES, *mode).unwrap_or("all");
+            format!("uffd_register at {at} pages {pages} {mode}")
+        }
+        Op::UffdUnregister { at, pages } => format!("uffd_unregister at {at} pages {pages}"),
+        Op::UffdCopy { at, pages, value } => {
+            let value = value.map_or_else(String::new, |value| format!(" value {value}"));
+            format!("uffd_copy at {at} pages {pages}{value}")
+        }
+        Op::UffdZeropage { at, pages } => format!("uffd_zeropage at {at} pages {pages}"),
+        Op::UffdContinue { at, pages } => format!("uffd_continue at {at} pages {pages}"),
+        Op::UffdMove {
+            at,
+            pages,
+            to,
+            holes,
+        } => {
+            let holes = if *holes { " holes" } else { "" };
+            format!("uffd_move at {at} pages {pages} to {to}{holes}")
+        }
+        Op::UffdWriteprotect { at, pages, protect } => {
+            let what = if *protect { "protect" } else { "allow" };
+            format!("uffd_writeprotect at {at} pages {pages} {what}")
+        }
         Op::Msync { at, pages, flags } => {
             let mode = name_or_number(names::MSYNC, *flags);
             format!("msync at {at} pages {pages} {mode}")

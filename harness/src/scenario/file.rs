@@ -183,6 +183,20 @@ pub enum Step {
     PunchHole(PunchHole),
     /// `process_madvise(2)`.
     ProcessMadvise(ProcessMadvise),
+    /// `UFFDIO_REGISTER`
+    UffdRegister(UffdRegister),
+    /// `UFFDIO_UNREGISTER`
+    UffdUnregister(UffdRange),
+    /// `UFFDIO_COPY`
+    UffdCopy(UffdCopy),
+    /// `UFFDIO_ZEROPAGE`
+    UffdZeropage(UffdRange),
+    /// `UFFDIO_CONTINUE`
+    UffdContinue(UffdRange),
+    /// `UFFDIO_MOVE`
+    UffdMove(UffdMove),
+    /// `UFFDIO_WRITEPROTECT`
+    UffdWriteprotect(UffdWriteprotect),
     /// `msync(2)`.
     Msync(Msync),
     /// `fsync(2)`.
@@ -227,6 +241,13 @@ impl Step {
             Step::Ftruncate(step) => step.by.as_ref(),
             Step::PunchHole(step) => step.by.as_ref(),
             Step::ProcessMadvise(step) => step.by.as_ref(),
+            Step::UffdRegister(step) => step.by.as_ref(),
+            Step::UffdUnregister(step) | Step::UffdZeropage(step) | Step::UffdContinue(step) => {
+                step.by.as_ref()
+            }
+            Step::UffdCopy(step) => step.by.as_ref(),
+            Step::UffdMove(step) => step.by.as_ref(),
+            Step::UffdWriteprotect(step) => step.by.as_ref(),
             Step::Msync(step) => step.by.as_ref(),
             Step::Fsync(step) => step.by.as_ref(),
             Step::SyncFileRange(step) | Step::Pread(step) => step.by.as_ref(),
@@ -307,6 +328,77 @@ pub struct ProcessMadvise {
     pub pages: Spanned<Count>,
     /// Which advice.
     pub advice: Spanned<Advice>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `uffd_register` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UffdRegister {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Faults that it is asked about; missing pages if nothing is said.
+    pub mode: Option<Spanned<String>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a step of a userfaultfd that is about a range alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UffdRange {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `uffd_copy` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UffdCopy {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// The byte that pages are full of.
+    pub value: Option<Spanned<Count>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `uffd_move` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UffdMove {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Where they go.
+    pub to: Spanned<Count>,
+    /// What is not there need not be moved.
+    #[serde(default)]
+    pub holes: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `uffd_writeprotect` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UffdWriteprotect {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// The right to write is taken, or given back.
+    pub protect: bool,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

@@ -59,6 +59,9 @@ pub const SEALS: Table<c_int> = &[
     ("future_write", libc::F_SEAL_FUTURE_WRITE),
 ];
 
+/// Faults that a userfaultfd is asked about: bits of `UFFDIO_REGISTER_MODE_*`.
+pub const UFFD_MODES: Table<u64> = &[("missing", 1), ("wp", 2), ("minor", 4)];
+
 /// Ways of `msync(2)`.
 pub const MSYNC: Table<c_int> = &[
     ("sync", libc::MS_SYNC),
@@ -94,6 +97,7 @@ pub const FEATURES: Table<()> = &[
     ("iommu", ()),
     ("kvm", ()),
     ("userfaultfd", ()),
+    ("uffd-wp", ()),
     ("ext4", ()),
     ("xfs", ()),
     ("svnapot", ()),

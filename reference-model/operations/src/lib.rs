@@ -65,6 +65,16 @@ impl Program {
         self.steps.iter().any(runs)
     }
 
+    /// Whether a step is about an actor's userfaultfd, or one of its process.
+    pub fn uses_uffd(&self, actor: usize) -> bool {
+        let mut steps = self.steps.iter();
+        let its = |by: usize| {
+            let kind = self.actors.get(by).map(|actor| actor.kind);
+            by == actor || kind == Some(ActorKind::Thread { of: actor })
+        };
+        steps.any(|step| step.op.is_uffd() && its(step.by))
+    }
+
     /// Whether a step moves memory of others, too.
     pub fn moves_memory(&self) -> bool {
         self.steps.iter().any(|step| step.op == Op::Compact)
@@ -378,6 +388,66 @@ pub enum Op {
         /// Which: 1, the page cache; 2, what can be had of slabs; 3, both.
         what: u8,
     },
+    /// `UFFDIO_REGISTER` with the userfaultfd of the actor's process: a fault that it is asked
+    /// about is answered with SIGBUS.
+    UffdRegister {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Bits of `UFFDIO_REGISTER_MODE_*`.
+        mode: u64,
+    },
+    /// `UFFDIO_UNREGISTER`
+    UffdUnregister {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `UFFDIO_COPY` of each page.
+    UffdCopy {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// The byte that pages are full of (1 if nothing is said).
+        value: Option<u8>,
+    },
+    /// `UFFDIO_ZEROPAGE`
+    UffdZeropage {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `UFFDIO_CONTINUE`
+    UffdContinue {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+    },
+    /// `UFFDIO_MOVE`
+    UffdMove {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// The first page's new place.
+        to: u64,
+        /// What is not there need not be moved (UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES).
+        holes: bool,
+    },
+    /// `UFFDIO_WRITEPROTECT`
+    UffdWriteprotect {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// The right is taken; else it is given back.
+        protect: bool,
+    },
     /// `process_madvise(2)` of one range.
     ProcessMadvise {
         /// The actor on whose process it acts.
@@ -410,6 +480,12 @@ impl Op {
             | Op::Mprotect { at, pages, .. }
             | Op::Madvise { at, pages, .. }
             | Op::Msync { at, pages, .. }
+            | Op::UffdRegister { at, pages, .. }
+            | Op::UffdUnregister { at, pages }
+            | Op::UffdCopy { at, pages, .. }
+            | Op::UffdZeropage { at, pages }
+            | Op::UffdContinue { at, pages }
+            | Op::UffdWriteprotect { at, pages, .. }
             | Op::ProcessMadvise { at, pages, .. }
             | Op::Touch { at, pages, .. }
             | Op::Device { at, pages, .. }
@@ -417,6 +493,13 @@ impl Op {
                 start: at,
                 end: at.saturating_add(pages),
             }],
+            Op::UffdMove { at, pages, to, .. } => {
+                let range = |start: u64| Pages {
+                    start,
+                    end: start.saturating_add(pages),
+                };
+                vec![range(at), range(to)]
+            }
             Op::Mremap {
                 at,
                 pages,
@@ -467,6 +550,13 @@ impl Op {
             | Op::Vm { .. }
             | Op::Mremap { .. }
             | Op::Ksm
+            | Op::UffdRegister { .. }
+            | Op::UffdUnregister { .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
+            | Op::UffdContinue { .. }
+            | Op::UffdMove { .. }
+            | Op::UffdWriteprotect { .. }
             | Op::Msync { .. }
             | Op::Fsync { .. }
             | Op::SyncFileRange { .. }
@@ -503,6 +593,13 @@ impl Op {
             | Op::Exec { .. }
             | Op::Run
             | Op::Ksm
+            | Op::UffdRegister { .. }
+            | Op::UffdUnregister { .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
+            | Op::UffdContinue { .. }
+            | Op::UffdMove { .. }
+            | Op::UffdWriteprotect { .. }
             | Op::Msync { .. }
             | Op::Fsync { .. }
             | Op::SyncFileRange { .. }
@@ -512,6 +609,20 @@ impl Op {
             | Op::PunchHole { .. }
             | Op::ProcessMadvise { .. } => Memory::NoMore,
         }
+    }
+
+    /// Whether it is about a userfaultfd.
+    pub fn is_uffd(&self) -> bool {
+        matches!(
+            self,
+            Op::UffdRegister { .. }
+                | Op::UffdUnregister { .. }
+                | Op::UffdCopy { .. }
+                | Op::UffdZeropage { .. }
+                | Op::UffdContinue { .. }
+                | Op::UffdMove { .. }
+                | Op::UffdWriteprotect { .. }
+        )
     }
 
     /// The mm that it makes.

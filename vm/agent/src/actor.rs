@@ -7,7 +7,7 @@ use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{call, files, harts, kvm, populate, touch, tracer};
+use crate::{call, files, harts, kvm, populate, touch, tracer, uffd};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -106,6 +106,9 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     play.attach(play.mm_of(actor, None))?;
     if play.program.runs_vm(actor) {
         kvm::prepare()?;
+    }
+    if play.program.uses_uffd(actor) {
+        uffd::prepare()?;
     }
     play.shared.tid(actor).store(tid(), SeqCst);
     populate::populate_forked();

@@ -35,6 +35,7 @@ mod system;
 mod system_file;
 mod touch;
 mod tracer;
+mod uffd;
 mod undo;
 mod zygote;
 

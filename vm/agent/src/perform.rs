@@ -2,7 +2,7 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::{file_io, iommu, ksm, kvm, system_file, touch};
+use crate::{file_io, iommu, ksm, kvm, system_file, touch, uffd};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
@@ -176,6 +176,20 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                     Err(errno) => StepResult::Errno(errno),
                 }
             }
+            Op::UffdRegister { at, pages, mode } => uffd::register(at, pages, mode),
+            Op::UffdUnregister { at, pages } => uffd::unregister(at, pages),
+            Op::UffdCopy { at, pages, value } => {
+                uffd::copy(at, pages, value.unwrap_or(iommu::WRITTEN))
+            }
+            Op::UffdZeropage { at, pages } => uffd::zeropage(at, pages),
+            Op::UffdContinue { at, pages } => uffd::go_on(at, pages),
+            Op::UffdMove {
+                at,
+                pages,
+                to,
+                holes,
+            } => uffd::move_pages((at, pages), to, holes),
+            Op::UffdWriteprotect { at, pages, protect } => uffd::write_protect(at, pages, protect),
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,
             Op::Touch {

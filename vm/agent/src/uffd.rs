@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! userfaultfd: one descriptor of a process, made before the first step. A fault that it is
+//! asked about is answered with SIGBUS, so that a touch ends and says so; a step resolves it.
+//! Nothing here allocates.
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use operations::{PAGE_SIZE, StepResult, address, bytes};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+/// This process's descriptor, which its threads and forked children have, too.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
+/// include/uapi/linux/userfaultfd.h
+mod uapi {
+    pub const API: u64 = 0xaa;
+    pub const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+    pub const FEATURE_SIGBUS: u64 = 1 << 7;
+    pub const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
+    pub const FEATURE_MOVE: u64 = 1 << 16;
+    pub const MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
+    pub const WRITEPROTECT_MODE_WP: u64 = 1;
+
+    /// `_IOR(0xaa, number, T)`
+    pub const fn ior<T>(number: u64) -> u64 {
+        request::<T>(2, number)
+    }
+
+    /// `_IOWR(0xaa, number, T)`
+    pub const fn iowr<T>(number: u64) -> u64 {
+        request::<T>(3, number)
+    }
+
+    const fn request<T>(direction: u64, number: u64) -> u64 {
+        direction << 30 | (size_of::<T>() as u64) << 16 | 0xaa << 8 | number
+    }
+
+    #[repr(C)]
+    pub struct Api {
+        pub api: u64,
+        pub features: u64,
+        pub ioctls: u64,
+    }
+
+    #[repr(C)]
+    pub struct Range {
+        pub start: u64,
+        pub len: u64,
+    }
+
+    #[repr(C)]
+    pub struct Register {
+        pub range: Range,
+        pub mode: u64,
+        pub ioctls: u64,
+    }
+
+    /// `struct uffdio_copy` and `struct uffdio_move`
+    #[repr(C)]
+    pub struct Copy {
+        pub dst: u64,
+        pub src: u64,
+        pub len: u64,
+        pub mode: u64,
+        pub done: i64,
+    }
+
+    /// `struct uffdio_zeropage` and `struct uffdio_continue`
+    #[repr(C)]
+    pub struct Fill {
+        pub range: Range,
+        pub mode: u64,
+        pub done: i64,
+    }
+
+    #[repr(C)]
+    pub struct Writeprotect {
+        pub range: Range,
+        pub mode: u64,
+    }
+}
+
+use uapi::{Copy, Fill, Range, Register, Writeprotect};
+
+/// Makes the descriptor.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn prepare() -> Result<()> {
+    let features = uapi::FEATURE_SIGBUS
+        | uapi::FEATURE_MISSING_SHMEM
+        | uapi::FEATURE_MINOR_SHMEM
+        | uapi::FEATURE_MOVE;
+    let fd = open(features).context("userfaultfd")?;
+    DESCRIPTOR.store(fd, SeqCst);
+    Ok(())
+}
+
+/// Whether harts and kernel can mark single pages as write-protected for userfaultfd.
+pub fn can_protect() -> bool {
+    const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
+    close(open(FEATURE_PAGEFAULT_FLAG_WP))
+}
+
+/// Whether there is userfaultfd.
+pub fn is_there() -> bool {
+    close(open(uapi::FEATURE_SIGBUS))
+}
+
+fn close(fd: Result<RawFd, Errno>) -> bool {
+    // SAFETY: was opened just now, for a try.
+    fd.is_ok_and(|fd| unsafe { libc::close(fd) } == 0)
+}
+
+fn open(features: u64) -> Result<RawFd, Errno> {
+    // SAFETY: a new descriptor, or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    let fd = Errno::result(fd)? as RawFd;
+    let mut api = uapi::Api {
+        api: uapi::API,
+        features,
+        ioctls: 0,
+    };
+    let request = uapi::iowr::<uapi::Api>(0x3f);
+    // SAFETY: the structure is the request's.
+    let agreed = Errno::result(unsafe { libc::ioctl(fd, request as libc::Ioctl, &raw mut api) });
+    if let Err(errno) = agreed {
+        // SAFETY: was opened above.
+        unsafe { libc::close(fd) };
+        return Err(errno);
+    }
+    Ok(fd)
+}
+
+/// `UFFDIO_REGISTER`
+pub fn register(at: u64, pages: u64, mode: u64) -> StepResult {
+    call(
+        uapi::iowr::<Register>(0),
+        &mut Register {
+            range: range(at, pages),
+            mode,
+            ioctls: 0,
+        },
+    )
+}
+
+/// `UFFDIO_UNREGISTER`
+pub fn unregister(at: u64, pages: u64) -> StepResult {
+    call(uapi::ior::<Range>(1), &mut range(at, pages))
+}
+
+/// `UFFDIO_COPY` of each page, of bytes that are all the same.
+pub fn copy(at: u64, pages: u64, value: u8) -> StepResult {
+    let source = [value; PAGE_SIZE as usize];
+    for page in at..at + pages {
+        let result = call(
+            uapi::iowr::<Copy>(3),
+            &mut Copy {
+                dst: address(page),
+                src: source.as_ptr() as u64,
+                len: PAGE_SIZE,
+                mode: 0,
+                done: 0,
+            },
+        );
+        if result != StepResult::Ok {
+            return result;
+        }
+    }
+    StepResult::Ok
+}
+
+/// `UFFDIO_ZEROPAGE`
+pub fn zeropage(at: u64, pages: u64) -> StepResult {
+    fill(4, at, pages)
+}
+
+/// `UFFDIO_CONTINUE`
+pub fn go_on(at: u64, pages: u64) -> StepResult {
+    fill(7, at, pages)
+}
+
+/// `UFFDIO_MOVE`
+pub fn move_pages((at, pages): (u64, u64), to: u64, holes: bool) -> StepResult {
+    call(
+        uapi::iowr::<Copy>(5),
+        &mut Copy {
+            dst: address(to),
+            src: address(at),
+            len: bytes(pages),
+            mode: if holes {
+                uapi::MOVE_MODE_ALLOW_SRC_HOLES
+            } else {
+                0
+            },
+            done: 0,
+        },
+    )
+}
+
+/// `UFFDIO_WRITEPROTECT`
+pub fn write_protect(at: u64, pages: u64, protect: bool) -> StepResult {
+    call(
+        uapi::iowr::<Writeprotect>(6),
+        &mut Writeprotect {
+            range: range(at, pages),
+            mode: if protect {
+                uapi::WRITEPROTECT_MODE_WP
+            } else {
+                0
+            },
+        },
+    )
+}
+
+fn fill(number: u64, at: u64, pages: u64) -> StepResult {
+    call(
+        uapi::iowr::<Fill>(number),
+        &mut Fill {
+            range: range(at, pages),
+            mode: 0,
+            done: 0,
+        },
+    )
+}
+
+fn range(at: u64, pages: u64) -> Range {
+    Range {
+        start: address(at),
+        len: bytes(pages),
+    }
+}
+
+fn call<T>(request: u64, argument: &mut T) -> StepResult {
+    let fd = DESCRIPTOR.load(SeqCst);
+    // SAFETY: the structure is the request's, and all that it names lies in the arena.
+    let done = unsafe { libc::ioctl(fd, request as libc::Ioctl, &raw mut *argument) };
+    match Errno::result(done) {
+        Ok(_) => StepResult::Ok,
+        Err(errno) => StepResult::Errno(errno as i32),
+    }
+}

@@ -2,7 +2,8 @@
 //! What goes in, in the words of [`operations`], and what comes out.
 
 pub use operations::{
-    Actor, ActorKind, MemoryFile, MmId, Op, PAGE_SIZE, Program, Step, StepResult, address, bytes,
+    Actor, ActorKind, Allowed, MemoryFile, MmId, Op, PAGE_SIZE, Program, ShmemAllowed, Step,
+    StepResult, Thp, address, bytes,
 };
 
 /// A half-open range of bytes; `end` may be `u64::MAX`, the kernel's `ULONG_MAX`.

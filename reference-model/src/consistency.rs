@@ -35,7 +35,8 @@ impl Counts {
         let mut counts = Counts::default();
         for mm in 0..k.mms.len() {
             let pgd = &k.mm(mm).pgd;
-            for pmd in pgd.huge_pmds.values() {
+            let zero = k.huge_zero_folio;
+            for pmd in pgd.huge_pmds.values().filter(|pmd| zero != Some(pmd.folio)) {
                 counts.map(pmd.folio);
             }
             for pte in pgd.pte_tables.values().flat_map(|table| table.iter()) {
@@ -223,6 +224,7 @@ fn program() -> impl Strategy<Value = Program> {
             files,
             actors,
             steps,
+            thp: Default::default(),
         }
     })
 }

@@ -33,6 +33,19 @@ pub struct Large {
     pub partially_mapped: bool,
 }
 
+impl Large {
+    /// Of a huge page that nobody maps, and that holds zeroes.
+    pub fn unmapped() -> Large {
+        Large {
+            entire_mapcount: 0,
+            mapcounts: [0; HPAGE_PMD_NR],
+            anon_exclusive: [false; HPAGE_PMD_NR],
+            data: [false; HPAGE_PMD_NR],
+            partially_mapped: false,
+        }
+    }
+}
+
 /// `struct folio` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, Default)]
 pub struct Folio {

@@ -94,6 +94,8 @@ pub(crate) fn boot<'a>(
             on: machine.swap,
             ..Swap::default()
         },
+        thp: program.thp.clone(),
+        huge_zero_folio: None,
         calls: Vec::new(),
         touched: Vec::new(),
         unpredicted: None,

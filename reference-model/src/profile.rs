@@ -105,6 +105,9 @@ pub struct Profile {
     /// is empty then (SHRINK_STOP), and all of it stays to be done; later it is where
     /// nothing was in the queue, a `list_lru` since then (`deferred_split_lru`).
     pub emptied_split_queue_stops: bool,
+    /// A write to the huge zero page brings a huge page, and not a small one after a split
+    /// (`do_huge_zero_wp_pmd()`).
+    pub copies_huge_zero_page: bool,
     /// Slots of single pages go through caches of 64 that each CPU has: `folio_alloc_swap()`
     /// and `free_swap_slot()` of `mm/swap_slots.c`, until "mm, swap: remove swap slot cache".
     pub swap_slots_cache: bool,
@@ -148,6 +151,7 @@ impl Profile {
         knows_which_mms_map: false,
         splits_ascending: false,
         emptied_split_queue_stops: true,
+        copies_huge_zero_page: false,
         swap_slots_cache: true,
         isolates_swap_clusters: false,
     };
@@ -198,6 +202,7 @@ impl Profile {
         knows_which_mms_map: true,
         splits_ascending: true,
         emptied_split_queue_stops: false,
+        copies_huge_zero_page: true,
         swap_slots_cache: false,
         isolates_swap_clusters: true,
     };

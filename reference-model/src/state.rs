@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that the mirrored functions read and write.
 
-use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range};
+use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range, Thp};
 use crate::arch::riscv::mm::tlbflush;
 use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
 use crate::mm_types::{
@@ -60,6 +60,10 @@ pub struct Kernel<'a> {
     pub drained_after_steps: bool,
     /// Swap.
     pub swap: Swap,
+    /// /sys/kernel/mm/transparent_hugepage
+    pub thp: Thp,
+    /// `huge_zero_folio`, once it is there. It is referred to by mms, not by mappings.
+    pub huge_zero_folio: Option<FolioId>,
     /// Entries into `tlbflush.c` in this step.
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.

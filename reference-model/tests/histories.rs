@@ -235,6 +235,7 @@ fn check_actors(kind: ActorKind, files: Vec<MemoryFile>, history: &[(usize, Op, 
         files,
         actors: with(kind),
         steps: steps.collect(),
+        thp: Default::default(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
     check_program(&Profile::STABLE, &Machine::default(), &program, &lines);

@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use reference_model::{Actor, ActorKind, Machine, MemoryFile, Op, Profile, Program, Step, predict};
+use reference_model::{
+    Actor, ActorKind, Allowed, Machine, MemoryFile, Op, Profile, Program, Step, Thp, predict,
+};
 
 const COLLAPSE: i32 = 25;
 const DONTDUMP: i32 = 16;
@@ -159,9 +161,49 @@ fn written_to_after_a_fork() {
                 op: op.clone(),
             })
             .collect(),
+        thp: Default::default(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
     check_program(&Profile::STABLE, &Machine::default(), &program, &lines);
+}
+
+/// `do_huge_pmd_anonymous_page()`: where an aligned 2 MiB has room, and no page table is there;
+/// `do_huge_pmd_wp_page()` of the huge zero page.
+#[test]
+fn made_by_faults() {
+    let always = Thp {
+        enabled: Allowed::Always,
+        sizes: vec![(9, Allowed::Inherit)],
+        ..Thp::default()
+    };
+    let check = |profile: &Profile, thp: &Thp, history: &[(Op, &str)]| {
+        let mut program = Program::of_subject(vec![], history.iter().map(|(op, _)| op.clone()));
+        program.thp = thp.clone();
+        let lines: Vec<&str> = history.iter().map(|(_, line)| *line).collect();
+        check_program(profile, &Machine::default(), &program, &lines);
+    };
+    for profile in [&Profile::STABLE, &Profile::NEXT] {
+        let whole = [
+            (map(0, 1024), ""),
+            (write(7, 1), ""),
+            (advise(0, 512, DONTNEED), "range 0-512"),
+        ];
+        check(profile, &always, &whole);
+        let beside = [
+            (map(0, 1000), ""),
+            (write(600, 1), ""),
+            (advise(0, 1000, DONTNEED), "range 600-601"),
+        ];
+        check(profile, &always, &beside);
+    }
+    let zero = |copy: &'static str| [(map(0, 1024), ""), (read(7, 1), ""), (write(8, 1), copy)];
+    check(&Profile::STABLE, &always, &zero("pmd 0-512 page 8"));
+    check(&Profile::NEXT, &always, &zero("pmd 0-512"));
+    let without = Thp {
+        use_zero_page: false,
+        ..always
+    };
+    check(&Profile::STABLE, &without, &zero(""));
 }
 
 /// What MADV_COLLAPSE comes to is decided by what lies there: where it would make a huge

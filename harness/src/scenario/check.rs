@@ -82,6 +82,7 @@ impl Checker<'_> {
             }
         }
         let mut cast = self.cast(file.actors)?;
+        let thp = file.thp.map(|thp| self.thp(&thp)).transpose()?;
         let steps = file
             .steps
             .value
@@ -107,6 +108,7 @@ impl Checker<'_> {
                 files,
                 actors: cast.actors,
                 steps,
+                thp: thp.unwrap_or_default(),
             },
             files: names,
             actors: cast.names,

@@ -2,7 +2,7 @@
 //! A scenario that is known to be well-formed.
 
 use super::requirement::{Has, Requirement};
-use operations::{ActorKind, Program, Step};
+use operations::{ActorKind, Program, Step, Thp};
 use std::path::PathBuf;
 
 /// A checked scenario, in pages from the arena's start.
@@ -90,6 +90,8 @@ impl Scenario {
     /// What a machine lacks that it needs.
     pub fn missing(&self, has: &mut Has<'_>) -> Vec<String> {
         let lacks = |what: &Requirement| what.lacks(has);
-        self.requires.iter().filter_map(lacks).collect()
+        let thp = (self.program.thp != Thp::default()).then(Requirement::thp);
+        let requires = self.requires.iter().chain(thp.iter());
+        requires.filter_map(lacks).collect()
     }
 }

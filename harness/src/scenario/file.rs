@@ -30,6 +30,8 @@ pub struct ScenarioFile {
     /// Who acts besides the subject, by name.
     #[serde(default)]
     pub actors: BTreeMap<String, Spanned<Actor>>,
+    /// What huge pages the kernel is set to make.
+    pub thp: Option<Thp>,
     /// One map with one key each.
     pub steps: Spanned<Vec<Spanned<Written>>>,
 }
@@ -61,6 +63,30 @@ pub struct MemoryFile {
     pub seals: Vec<Spanned<String>>,
     /// The file system that keeps it; memory alone if nothing is said.
     pub on: Option<Spanned<String>>,
+}
+
+/// Settings of /sys/kernel/mm/transparent_hugepage, by sysfs' names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thp {
+    /// `enabled`
+    pub enabled: Option<Spanned<String>>,
+    /// `hugepages-*kB/enabled`, by size.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, Spanned<String>>,
+    /// `shmem_enabled`
+    pub shmem: Option<Spanned<String>>,
+    /// `hugepages-*kB/shmem_enabled`, by size.
+    #[serde(default)]
+    pub shmem_sizes: BTreeMap<String, Spanned<String>>,
+    /// `use_zero_page`
+    pub use_zero_page: Option<bool>,
+    /// `khugepaged/max_ptes_none`
+    pub max_ptes_none: Option<Spanned<Count>>,
+    /// `khugepaged/max_ptes_swap`
+    pub max_ptes_swap: Option<Spanned<Count>>,
+    /// `khugepaged/max_ptes_shared`
+    pub max_ptes_shared: Option<Spanned<Count>>,
 }
 
 /// A process or thread besides the subject.

@@ -12,6 +12,7 @@ pub mod find;
 pub mod names;
 pub mod naming;
 mod requirement;
+mod thp;
 
 pub use check::check;
 pub use checked::{KnownFinding, SUBJECT, Scenario, Written};

@@ -3,7 +3,7 @@
 //! uapi headers are the generic ones, as the libc crate's are on every common host.
 
 use libc::c_int;
-use operations::Storage;
+use operations::{Allowed, PMD_ORDER, ShmemAllowed, Storage};
 
 /// Names with their numbers, in the order in which they are told.
 pub type Table<N> = &'static [(&'static str, N)];
@@ -86,6 +86,36 @@ pub const STORAGE: Table<Storage> = &[
     ("memory", Storage::Memory),
     ("ext4", Storage::Ext4),
     ("xfs", Storage::Xfs),
+];
+
+/// Where anonymous memory may have large pages; of sizes, all of these, and else not the last.
+pub const THP_ALLOWED: Table<Allowed> = &[
+    ("never", Allowed::Never),
+    ("madvise", Allowed::Madvise),
+    ("always", Allowed::Always),
+    ("inherit", Allowed::Inherit),
+];
+
+/// The same of shmem.
+pub const THP_SHMEM: Table<ShmemAllowed> = &[
+    ("never", ShmemAllowed::Never),
+    ("always", ShmemAllowed::Always),
+    ("within_size", ShmemAllowed::WithinSize),
+    ("advise", ShmemAllowed::Advise),
+    ("inherit", ShmemAllowed::Inherit),
+];
+
+/// Orders of folios, by their sizes.
+pub const THP_SIZES: Table<u32> = &[
+    ("8K", 1),
+    ("16K", 2),
+    ("32K", 3),
+    ("64K", 4),
+    ("128K", 5),
+    ("256K", 6),
+    ("512K", 7),
+    ("1M", 8),
+    ("2M", PMD_ORDER),
 ];
 
 /// What a scenario may require of a kernel or a machine.

@@ -42,6 +42,11 @@ impl Version {
 }
 
 impl Requirement {
+    /// Huge pages, which settings for them need.
+    pub fn thp() -> Requirement {
+        Requirement::Feature("thp".to_owned())
+    }
+
     /// As a scenario says it; none where it says something else.
     pub fn parse(text: &str) -> Option<Requirement> {
         let option = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

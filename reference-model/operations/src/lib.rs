@@ -8,6 +8,10 @@
 //! Whoever tells operations apart names each of them: a new one has to be a compiler's error
 //! wherever something is to be decided about it.
 
+mod thp;
+
+pub use thp::{Allowed, PMD_ORDER, ShmemAllowed, Thp};
+
 use serde::{Deserialize, Serialize};
 
 /// Size of a base page, in bytes.
@@ -39,6 +43,8 @@ pub struct Program {
     pub actors: Vec<Actor>,
     /// What they do, in order.
     pub steps: Vec<Step>,
+    /// What huge pages the kernel is set to make meanwhile.
+    pub thp: Thp,
 }
 
 impl Program {
@@ -49,6 +55,7 @@ impl Program {
             files,
             actors: vec![Actor::SUBJECT],
             steps: steps.collect(),
+            thp: Thp::default(),
         }
     }
 

@@ -2,16 +2,16 @@
 //! `mm/huge_memory.c`: huge pages of anonymous memory, mapped by a PMD or, once
 //! that is split, by PTEs.
 //!
-//! Only MADV_COLLAPSE makes them (`mm/khugepaged.rs`). There is no huge zero page,
-//! and a huge page lies at a multiple of its size in every mm that maps it.
+//! A fault makes them where the settings allow it, and MADV_COLLAPSE (`mm/khugepaged.rs`).
+//! A large page lies at a multiple of its size in every mm that maps it.
 
-use crate::api::PAGE_SIZE;
+use crate::api::{Allowed, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::folio_lru_list;
 use crate::mm::memcontrol::folio_lruvec;
-use crate::mm::memory::fault::anon_vma_of;
+use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
@@ -20,16 +20,131 @@ use crate::mm::rmap::{
     folio_add_anon_rmap_ptes, folio_remove_rmap_pmd, folio_remove_rmap_pte, rmap_walk,
     set_tlb_ubc_flush_pending, try_to_unmap_flush,
 };
-use crate::mm::swap::{folio_mark_lazyfree, folio_put};
+use crate::mm::swap::{folio_add_lru_vma, folio_mark_lazyfree, folio_put};
 use crate::mm::swap_state::free_swap_cache;
+use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{page_vma_mapped, rmap, swapfile};
 use crate::mm_types::{
-    Folio, FolioId, HPAGE_PMD_NR, HugePmd, PageTables, Pte, PteTable, Vma, prot, vm,
+    Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, PageTables, Pte, PteTable, Vma, prot, vm,
 };
 use crate::state::Kernel;
 
 /// `HPAGE_PMD_MASK` (`include/linux/huge_mm.h`)
 const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
+
+/// `hugepage_global_always()`, `hugepage_global_enabled()` and the masks of orders that
+/// `thp_vma_allowable_orders()` (`include/linux/huge_mm.h`) looks at: whether the settings
+/// allow anonymous folios of an order in a vma.
+fn settings_allow(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
+    let allows = |allowed: Allowed| match allowed {
+        Allowed::Always => true,
+        Allowed::Madvise => vma.has(vm::HUGEPAGE),
+        Allowed::Never | Allowed::Inherit => false,
+    };
+    match k.thp.size(order) {
+        Allowed::Inherit => allows(k.thp.enabled),
+        allowed => allows(allowed),
+    }
+}
+
+/// `thp_vma_allowable_orders()` of one order, at a fault (TVA_IN_PF, later TVA_PAGEFAULT). Files
+/// have none, for shmem has no huge_fault operation.
+fn allowable_in_fault(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
+    vma.is_anonymous() && !vma.has(vm::NOHUGEPAGE) && settings_allow(k, vma, order)
+}
+
+/// `thp_vma_suitable_order()` (`include/linux/huge_mm.h`): whether a folio of that order lies in
+/// the vma as a whole.
+pub fn thp_vma_suitable_order(vma: &Vma, addr: u64, order: u32) -> bool {
+    let size = PAGE_SIZE << order;
+    if !vma.is_anonymous() {
+        let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
+        if !skew.is_multiple_of(size / PAGE_SIZE) {
+            return false;
+        }
+    }
+    let haddr = addr & !(size - 1);
+    haddr >= vma.start && haddr + size <= vma.end
+}
+
+/// `is_huge_zero_pmd()` (`include/linux/huge_mm.h`)
+pub fn is_huge_zero_pmd(k: &Kernel<'_>, pmd: HugePmd) -> bool {
+    k.huge_zero_folio == Some(pmd.folio)
+}
+
+/// `mm_get_huge_zero_folio()` and `get_huge_zero_page()`: there is memory for it, and no
+/// shrinker takes it away. Its own reference keeps it.
+fn mm_get_huge_zero_folio(k: &mut Kernel<'_>) -> FolioId {
+    if let Some(id) = k.huge_zero_folio {
+        return id;
+    }
+    let id = k.folios.alloc(Folio {
+        large: Some(Box::new(Large::unmapped())),
+        ..Folio::default()
+    });
+    k.huge_zero_folio = Some(id);
+    id
+}
+
+/// `create_huge_pmd()` (`mm/memory.c`) where the settings allow it: false where the fault goes
+/// on with PTEs.
+pub fn create_huge_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) -> bool {
+    allowable_in_fault(k, vma, PMD_ORDER) && do_huge_pmd_anonymous_page(k, vma, addr, write)
+}
+
+/// `do_huge_pmd_anonymous_page()`: false for VM_FAULT_FALLBACK. There is always memory for
+/// a huge page.
+fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) -> bool {
+    if !thp_vma_suitable_order(vma, addr, PMD_ORDER) {
+        return false;
+    }
+    vmf_anon_prepare(k, vma);
+    if !write && k.thp.use_zero_page {
+        // set_huge_zero_folio()
+        let page_prot = vm_get_page_prot(vma.flags);
+        let pmd = HugePmd {
+            folio: mm_get_huge_zero_folio(k),
+            prot: page_prot,
+            dirty: false,
+            young: prot_is_young(page_prot),
+        };
+        k.set_pmd(addr, Some(pmd));
+        return true;
+    }
+    map_anon_folio_pmd(k, vma, haddr(addr), [false; HPAGE_PMD_NR]);
+    true
+}
+
+/// `__do_huge_pmd_anonymous_page()` and the end of `collapse_huge_page()`; later
+/// `map_anon_folio_pmd_nopf()`: a new huge page, and the PMD that maps it. What of it holds
+/// something else than zeroes is `data`.
+pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: [bool; HPAGE_PMD_NR]) {
+    let mut large = Large::unmapped();
+    large.entire_mapcount = 1;
+    large.anon_exclusive[0] = true;
+    large.data = data;
+    let id = k.folios.alloc(Folio {
+        anon: true,
+        anon_vma: anon_vma_of(k, vma),
+        index: vma.linear_page_index(haddr),
+        mapcount: 1,
+        swapbacked: true,
+        charged: true,
+        large: Some(Box::new(large)),
+        ..Folio::default()
+    });
+    folio_add_lru_vma(k, id, vma.flags);
+    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let page_prot = vm_get_page_prot(vma.flags);
+    let pmd = HugePmd {
+        folio: id,
+        prot: page_prot | write,
+        dirty: true,
+        young: prot_is_young(page_prot),
+    };
+    k.set_pmd(haddr, Some(pmd));
+    deferred_split_folio(k, id, false);
+}
 
 /// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`), `__thp_vma_allowable_orders()`: of
 /// PMD_ORDER, without TVA_ENFORCE_SYSFS.
@@ -91,6 +206,9 @@ pub fn zap_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr: u6
     };
     k.set_pmd(addr, None);
     tlb_remove_pmd_tlb_entry(tlb, addr);
+    if is_huge_zero_pmd(k, pmd) {
+        return;
+    }
     folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
     if tlb_remove_page_size(tlb, pmd.folio) {
         tlb_flush_mmu(k, tlb);
@@ -99,7 +217,8 @@ pub fn zap_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr: u6
 
 /// `can_change_pmd_writable()`, of a private mapping
 fn can_change_pmd_writable(k: &Kernel<'_>, pmd: HugePmd, addr: u64) -> bool {
-    pmd.prot != 0 && k.folios[pmd.folio].page_anon_exclusive(addr)
+    // vm_normal_page_pmd(): the huge zero page has none.
+    pmd.prot != 0 && !is_huge_zero_pmd(k, pmd) && k.folios[pmd.folio].page_anon_exclusive(addr)
 }
 
 /// `change_huge_pmd()`
@@ -129,13 +248,15 @@ pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, addr: u64) {
     let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
         return;
     };
-    k.folio_get(pmd.folio);
-    // folio_try_dup_anon_rmap_pmd()
-    let folio = &mut k.folios[pmd.folio];
-    folio.mapcount += 1;
-    if let Some(large) = &mut folio.large {
-        large.entire_mapcount += 1;
-        large.anon_exclusive[0] = false;
+    if !is_huge_zero_pmd(k, pmd) {
+        k.folio_get(pmd.folio);
+        // folio_try_dup_anon_rmap_pmd()
+        let folio = &mut k.folios[pmd.folio];
+        folio.mapcount += 1;
+        if let Some(large) = &mut folio.large {
+            large.entire_mapcount += 1;
+            large.anon_exclusive[0] = false;
+        }
     }
     let pmd = HugePmd {
         prot: pmd.prot & !prot::W,
@@ -159,6 +280,10 @@ pub fn __split_huge_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64) {
 
 /// `__split_huge_pmd_locked()` without `freeze`
 fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugePmd) {
+    if is_huge_zero_pmd(k, pmd) {
+        __split_huge_zero_page_pmd(k, vma, haddr);
+        return;
+    }
     flush_pmd(k, haddr);
     let folio = &mut k.folios[pmd.folio];
     folio.dirty |= pmd.dirty;
@@ -175,6 +300,21 @@ fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugeP
     k.mm.pgd.huge_pmds.remove(&(haddr >> 21));
     *k.mm.pgd.pte_alloc(haddr) = [entry; HPAGE_PMD_NR];
     folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+}
+
+/// `__split_huge_zero_page_pmd()`: from now on PTEs map the small zero page.
+fn __split_huge_zero_page_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) {
+    // pmdp_huge_clear_flush()
+    k.set_pmd(haddr, None);
+    flush_pmd(k, haddr);
+    let page_prot = vm_get_page_prot(vma.flags);
+    let entry = Pte::Present {
+        folio: None,
+        prot: page_prot,
+        dirty: false,
+        young: prot_is_young(page_prot),
+    };
+    *k.mm.pgd.pte_alloc(haddr) = [entry; HPAGE_PMD_NR];
 }
 
 /// `split_huge_pmd_if_needed()` of `vma_adjust_trans_huge()`: a vma will begin or
@@ -202,6 +342,9 @@ pub fn touch_pmd(k: &mut Kernel<'_>, addr: u64, pmd: HugePmd, write: bool) {
 pub fn do_huge_pmd_wp_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePmd) -> bool {
     let haddr = addr & HPAGE_PMD_MASK;
     let id = pmd.folio;
+    if is_huge_zero_pmd(k, pmd) {
+        return do_huge_zero_wp_pmd(k, vma, haddr);
+    }
     if !k.folios[id].page_anon_exclusive(haddr) {
         let folio = &k.folios[id];
         let cached = u32::from(folio.swap.is_some()) * folio.nr_pages() as u32;
@@ -228,6 +371,20 @@ pub fn do_huge_pmd_wp_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: HugePm
     true
 }
 
+/// `do_huge_zero_wp_pmd()`: a huge page in place of the huge zero page; until 6.12 a small one,
+/// once that is split.
+fn do_huge_zero_wp_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) -> bool {
+    if !k.profile.copies_huge_zero_page {
+        __split_huge_pmd(k, vma, haddr);
+        return false;
+    }
+    // pmdp_huge_clear_flush()
+    k.set_pmd(haddr, None);
+    flush_pmd(k, haddr);
+    map_anon_folio_pmd(k, vma, haddr, [false; HPAGE_PMD_NR]);
+    true
+}
+
 /// `madvise_free_huge_pmd()`: false where the PTEs are to be looked at.
 pub fn madvise_free_huge_pmd(
     k: &mut Kernel<'_>,
@@ -238,7 +395,7 @@ pub fn madvise_free_huge_pmd(
         return false;
     };
     let id = pmd.folio;
-    if folio_likely_mapped_shared(k, id) {
+    if is_huge_zero_pmd(k, pmd) || folio_likely_mapped_shared(k, id) {
         return false;
     }
     if next - addr != PMD_SIZE {

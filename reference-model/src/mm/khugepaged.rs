@@ -4,20 +4,16 @@
 //! Huge pages of files are not in the model: where one would be made, it stops speaking.
 
 use crate::api::Entry;
-use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::{EAGAIN, EINVAL};
-use crate::mm::huge_memory::{deferred_split_folio, pages, thp_vma_allowable_order};
-use crate::mm::memory::fault::anon_vma_of;
+use crate::mm::huge_memory::{map_anon_folio_pmd, pages, thp_vma_allowable_order};
 use crate::mm::memory::swap::do_swap_page;
 use crate::mm::rmap::folio_remove_rmap_pte;
-use crate::mm::swap::{folio_add_lru_vma, folio_put, lru_add_drain, lru_add_drain_all};
+use crate::mm::swap::{folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
-use crate::mm_types::{
-    Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, PteTable, Vma, prot, pte_index, vm,
-};
+use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index};
 use crate::state::Kernel;
 
 /// `enum scan_result`, as far as it decides something.
@@ -161,35 +157,7 @@ fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: boo
         k.note_change(address + page, *pte);
     }
     let data = __collapse_huge_page_copy(k, vma, &mut table);
-    let mut anon_exclusive = [false; HPAGE_PMD_NR];
-    anon_exclusive[0] = true;
-    let id = k.folios.alloc(Folio {
-        anon: true,
-        anon_vma: anon_vma_of(k, vma),
-        index: vma.linear_page_index(address),
-        mapcount: 1,
-        swapbacked: true,
-        charged: true,
-        large: Some(Box::new(Large {
-            entire_mapcount: 1,
-            mapcounts: [0; HPAGE_PMD_NR],
-            anon_exclusive,
-            data,
-            partially_mapped: false,
-        })),
-        ..Folio::default()
-    });
-    folio_add_lru_vma(k, id, vma.flags);
-    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
-    let page_prot = vm_get_page_prot(vma.flags);
-    let pmd = HugePmd {
-        folio: id,
-        prot: page_prot | write,
-        dirty: true,
-        young: prot_is_young(page_prot),
-    };
-    k.set_pmd(address, Some(pmd));
-    deferred_split_folio(k, id, false);
+    map_anon_folio_pmd(k, vma, address, data);
     ScanResult::Succeed
 }
 

@@ -4,6 +4,7 @@
 
 use crate::cgroup::{self, Cgroup};
 use crate::kmsg::Kmsg;
+use crate::thp;
 use crate::zygote::Zygotes;
 use anyhow::{Context, Result};
 use protocol::Run;
@@ -22,6 +23,8 @@ pub struct Kept {
     pub outside: File,
     /// The IOMMU is to fail (a test of the harness).
     pub stop_iommu: bool,
+    /// What huge pages the kernel is set to make.
+    pub thp: thp::Setting,
     taint: File,
     common: Option<Rc<Group>>,
     /// Those of programs that are over.
@@ -50,6 +53,7 @@ impl Kept {
             kmsg: Kmsg::open()?,
             outside: open(cgroup::outside(), true)?,
             stop_iommu: false,
+            thp: thp::Setting::default(),
             taint: open("/proc/sys/kernel/tainted".into(), false)?,
             common: None,
             spent: Vec::new(),

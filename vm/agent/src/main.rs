@@ -33,6 +33,7 @@ mod shared;
 mod swap;
 mod system;
 mod system_file;
+mod thp;
 mod touch;
 mod tracer;
 mod uffd;

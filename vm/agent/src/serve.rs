@@ -163,6 +163,7 @@ fn run(
     }
     let files = files::make(&run.program.files)?;
     swap::set(&run)?;
+    kept.thp.set(&run.program.thp)?;
     let _pool = run.program.needs_hugetlb().then(Pool::fill).transpose()?;
     let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.

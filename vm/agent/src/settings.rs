@@ -37,7 +37,28 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/kernel/mm/transparent_hugepage/enabled", "never"),
     ("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "never"),
     ("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0"),
+    // It sleeps until it is told to scan.
+    (
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+        "4294967295",
+    ),
+    (
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan",
+        "1048576",
+    ),
     // As kernels have them at first, and as the model has them.
+    (
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none",
+        "511",
+    ),
+    (
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_swap",
+        "64",
+    ),
+    (
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_shared",
+        "256",
+    ),
     ("/sys/kernel/mm/transparent_hugepage/defrag", "madvise"),
     ("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1"),
     ("/sys/kernel/mm/transparent_hugepage/shrink_underused", "1"),
@@ -57,7 +78,7 @@ const STILL: &[(&str, &str)] = &[
 ];
 
 /// Sizes of folios have a switch each, below the one for all.
-const THP: &str = "/sys/kernel/mm/transparent_hugepage";
+pub const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 
 /// Writes them all, having noted what was there.
 ///

@@ -56,6 +56,7 @@ fn takes_long() -> Run {
             files: Vec::new(),
             actors: vec![subject],
             steps: [map, touch].map(|op| Step { by: 0, op }).to_vec(),
+            ..Program::default()
         },
         tracing: Tracing::full(0),
         ..Run::default()

@@ -9,7 +9,9 @@
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno::EINVAL;
-use crate::mm::huge_memory::{folio_likely_mapped_shared, madvise_free_huge_pmd, split_folio};
+use crate::mm::huge_memory::{
+    folio_likely_mapped_shared, is_huge_zero_pmd, madvise_free_huge_pmd, split_folio,
+};
 use crate::mm::memory::zap::{folio_pte_batch, swap_pte_batch};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_pmd_tlb_entry,
@@ -86,7 +88,7 @@ fn madvise_cold_or_pageout_huge_pmd(
     };
     let id = pmd.folio;
     // Do not interfere with other mappings of this folio.
-    if folio_likely_mapped_shared(k, id) {
+    if is_huge_zero_pmd(k, pmd) || folio_likely_mapped_shared(k, id) {
         return true;
     }
     if next - addr != PMD_SIZE {

@@ -28,6 +28,10 @@ pub enum Fault {
 pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
     // __handle_mm_fault(): pmd_alloc()
     k.mm.pgd.pmd_tables.insert(addr >> 30);
+    let none = k.mm.pgd.pmds(addr, addr + PAGE_SIZE).is_empty();
+    if none && huge_memory::create_huge_pmd(k, vma, addr, write) {
+        return Ok(());
+    }
     if let Some(pmd) = k.mm.pgd.huge_pmd(addr) {
         if !write || pmd.prot & prot::W != 0 {
             // huge_pmd_set_accessed()

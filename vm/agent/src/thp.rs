@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Settings for huge pages, as a program wants them, and khugepaged kept still meanwhile.
+//!
+//! khugepaged scans as soon as a first mm is registered with it, and then whenever it has slept.
+//! So it sleeps very long, and a process that does nothing is registered before any program.
+
+use crate::settings::{self, THP};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
+use operations::{PAGE_SIZE, PMD_ORDER, Thp};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// So long khugepaged may take for its first scan, of one process.
+const FIRST_SCAN: Duration = Duration::from_secs(10);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long it may have taken no notice, having looked before there was anything to scan.
+const UNNOTICED: Duration = Duration::from_millis(50);
+
+/// What the kernel is set to.
+#[derive(Default)]
+pub struct Setting {
+    now: Thp,
+    registered: Option<Registered>,
+}
+
+impl Setting {
+    /// Sets what a program wants, where it is not so already.
+    ///
+    /// # Errors
+    /// The kernel refuses a setting, or khugepaged does not come to rest.
+    pub fn set(&mut self, wanted: &Thp) -> Result<()> {
+        if self.now == *wanted {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not as it was.
+        self.now = wanted.clone();
+        // A khugepaged of its own for each setting: what it scans first is known.
+        self.registered = None;
+        write(&Thp::default())?;
+        write(wanted)?;
+        if khugepaged_runs() {
+            self.registered = Some(Registered::new()?);
+        }
+        Ok(())
+    }
+}
+
+fn write(wanted: &Thp) -> Result<()> {
+    let thp = Path::new(THP);
+    let set = |name: &str, value: &str| settings::set(&thp.join(name), value);
+    set(
+        "khugepaged/max_ptes_none",
+        &wanted.max_ptes_none.to_string(),
+    )?;
+    set(
+        "khugepaged/max_ptes_swap",
+        &wanted.max_ptes_swap.to_string(),
+    )?;
+    set(
+        "khugepaged/max_ptes_shared",
+        &wanted.max_ptes_shared.to_string(),
+    )?;
+    set(
+        "use_zero_page",
+        if wanted.use_zero_page { "1" } else { "0" },
+    )?;
+    for order in 1..=PMD_ORDER {
+        let size = size(order);
+        set(&format!("{size}/enabled"), wanted.size(order).word())?;
+        set(
+            &format!("{size}/shmem_enabled"),
+            wanted.shmem_size(order).word(),
+        )?;
+    }
+    set("shmem_enabled", wanted.shmem.word())?;
+    set("enabled", wanted.enabled.word())
+}
+
+/// The folder of a size's settings.
+fn size(order: u32) -> String {
+    format!("hugepages-{}kB", (PAGE_SIZE >> 10) << order)
+}
+
+/// Whether there is a khugepaged: only where a setting lets it make something.
+fn khugepaged_runs() -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return false;
+    };
+    let is_khugepaged = |path: PathBuf| {
+        let name = fs::read_to_string(path.join("comm"));
+        name.is_ok_and(|name| name.trim() == "khugepaged")
+    };
+    processes
+        .flatten()
+        .any(|process| is_khugepaged(process.path()))
+}
+
+/// A process whose mm khugepaged knows, and has scanned; gone when dropped.
+struct Registered {
+    pid: Pid,
+}
+
+impl Registered {
+    fn new() -> Result<Registered> {
+        let before = full_scans()?;
+        let (done, ready) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
+        let (mut done, mut ready): (File, File) = (done.into(), ready.into());
+        let agent = getpid();
+        // SAFETY: this process has one thread.
+        let pid = match unsafe { fork() }.context("fork")? {
+            ForkResult::Child => {
+                let there = register(agent).is_ok();
+                let _ = ready.write_all(&[u8::from(there)]);
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+            ForkResult::Parent { child } => child,
+        };
+        let registered = Registered { pid };
+        drop(ready);
+        let mut there = [0];
+        done.read_exact(&mut there)
+            .context("the process that khugepaged is to know ended")?;
+        if there != [1] {
+            bail!("the process that khugepaged is to know has no memory");
+        }
+        await_scan(before)?;
+        Ok(registered)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+/// Registers this process: by MADV_HUGEPAGE of memory in which a huge page has room, private
+/// and shared, for which of them counts is the settings' business.
+fn register(agent: Pid) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != agent {
+        bail!("the agent is gone");
+    }
+    let length = 4 * (PAGE_SIZE << PMD_ORDER) as usize;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    for kind in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
+        // SAFETY: a new mapping that nobody else knows of.
+        unsafe {
+            let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
+            if at == libc::MAP_FAILED {
+                bail!("mmap: {}", nix::errno::Errno::last());
+            }
+            // It has an anon_vma from the first page on.
+            at.cast::<u8>().write_volatile(1);
+            libc::madvise(at, length, libc::MADV_HUGEPAGE);
+        }
+    }
+    Ok(())
+}
+
+fn full_scans() -> Result<u64> {
+    let path = Path::new(THP).join("khugepaged/full_scans");
+    settings::value(&path)?.parse().context("full_scans")
+}
+
+/// Waits for the scan of all mms that follows a registration. Then khugepaged sleeps.
+fn await_scan(before: u64) -> Result<()> {
+    let begin = Instant::now();
+    let mut woken = false;
+    while full_scans()? == before {
+        if begin.elapsed() > FIRST_SCAN {
+            bail!("khugepaged does not come to rest");
+        }
+        if begin.elapsed() > UNNOTICED && !std::mem::replace(&mut woken, true) {
+            let path = Path::new(THP).join("khugepaged/scan_sleep_millisecs");
+            fs::write(&path, settings::value(&path)?)?;
+        }
+        sleep(LOOK);
+    }
+    Ok(())
+}

@@ -90,6 +90,13 @@ const TABLE: &[Broken] = &[
         model: [false, false, false],
         device: &["stale"],
     },
+    // No right is taken where there are no soft-dirty bits: the model alone misses the flush.
+    Broken {
+        kernel: "broken-clear-refs",
+        scenario: "clear-refs/soft-dirty-flushes-all",
+        model: [false, true, false],
+        device: &[],
+    },
     // No harm for a secondary MMU: arch_tlbbatch_add_pending() notifies as soon as a page is
     // unmapped. It is harts that may use what was freed, and no trace shows their fences.
     Broken {

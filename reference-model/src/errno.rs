@@ -4,6 +4,7 @@
 
 pub const EPERM: i32 = 1;
 pub const ESRCH: i32 = 3;
+pub const EIO: i32 = 5;
 pub const EBADF: i32 = 9;
 pub const EAGAIN: i32 = 11;
 pub const ENOMEM: i32 = 12;

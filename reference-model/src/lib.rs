@@ -28,6 +28,10 @@ mod fs {
     pub mod exec;
     pub mod file_table;
     pub mod open;
+    pub mod proc {
+        pub mod base;
+        pub mod task_mmu;
+    }
 }
 mod include {
     pub mod linux {
@@ -37,6 +41,7 @@ mod include {
 mod kernel {
     pub mod exit;
     pub mod fork;
+    pub mod ptrace;
     pub mod sched {
         pub mod core;
     }
@@ -57,12 +62,14 @@ mod mm {
     pub mod mmap;
     pub mod mmu_gather;
     pub mod mprotect;
+    pub mod mseal;
     pub mod page_alloc;
     pub mod page_io;
     pub mod page_vma_mapped;
     pub mod pagewalk;
     #[path = "pgtable-generic.rs"]
     pub mod pgtable_generic;
+    pub mod process_vm_access;
     pub mod rmap;
     pub mod shmem;
     pub mod shrinker;
@@ -76,6 +83,7 @@ mod mm {
     pub mod workingset;
 }
 pub mod mm_types;
+mod plain;
 mod predict;
 mod profile;
 mod state;

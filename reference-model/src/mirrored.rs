@@ -5,6 +5,7 @@
 //! comment in a function, there without backticks. No other list has to be kept in step.
 
 use crate::Op;
+use operations::Plain;
 use std::collections::BTreeSet;
 
 /// The model's files, with those that mirror files of the kernel at their paths, as 6.12 has
@@ -34,12 +35,15 @@ const SOURCES: &[(&str, &str)] = &[
     ("fs/exec.rs", include_str!("fs/exec.rs")),
     ("fs/file_table.rs", include_str!("fs/file_table.rs")),
     ("fs/open.rs", include_str!("fs/open.rs")),
+    ("fs/proc/base.rs", include_str!("fs/proc/base.rs")),
+    ("fs/proc/task_mmu.rs", include_str!("fs/proc/task_mmu.rs")),
     (
         "include/linux/mm_inline.rs",
         include_str!("include/linux/mm_inline.rs"),
     ),
     ("kernel/exit.rs", include_str!("kernel/exit.rs")),
     ("kernel/fork.rs", include_str!("kernel/fork.rs")),
+    ("kernel/ptrace.rs", include_str!("kernel/ptrace.rs")),
     ("kernel/sched/core.rs", include_str!("kernel/sched/core.rs")),
     ("mm/filemap.rs", include_str!("mm/filemap.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
@@ -62,6 +66,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/mmap.rs", include_str!("mm/mmap.rs")),
     ("mm/mmu_gather.rs", include_str!("mm/mmu_gather.rs")),
     ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
+    ("mm/mseal.rs", include_str!("mm/mseal.rs")),
     ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
     ("mm/page_io.rs", include_str!("mm/page_io.rs")),
     (
@@ -72,6 +77,10 @@ const SOURCES: &[(&str, &str)] = &[
     (
         "mm/pgtable-generic.rs",
         include_str!("mm/pgtable-generic.rs"),
+    ),
+    (
+        "mm/process_vm_access.rs",
+        include_str!("mm/process_vm_access.rs"),
     ),
     ("mm/rmap.rs", include_str!("mm/rmap.rs")),
     ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
@@ -90,6 +99,7 @@ const SOURCES: &[(&str, &str)] = &[
     ),
     ("mm/workingset.rs", include_str!("mm/workingset.rs")),
     ("mm_types.rs", include_str!("mm_types.rs")),
+    ("plain.rs", include_str!("plain.rs")),
     ("predict.rs", include_str!("predict.rs")),
     ("state.rs", include_str!("state.rs")),
 ];
@@ -210,6 +220,20 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Ftruncate { .. } => "do_sys_ftruncate",
         Op::PunchHole { .. } => "vfs_fallocate",
         Op::ProcessMadvise { .. } => "process_madvise",
+        Op::Plain { what, .. } => plain_entry(*what),
+    }
+}
+
+fn plain_entry(what: Plain) -> &'static str {
+    match what {
+        Plain::ClearRefs => "clear_refs_write",
+        Plain::ProcessVmWritev | Plain::ProcessVmReadv => "process_vm_rw_single_vec",
+        Plain::MemWrite => "mem_write",
+        Plain::PtracePoke => "generic_ptrace_pokedata",
+        Plain::RemapFilePages => "remap_file_pages",
+        Plain::Mseal => "do_mseal",
+        Plain::Brk => "brk",
+        Plain::Vfork => "access",
     }
 }
 
@@ -369,6 +393,7 @@ fn files<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use operations::On;
     use std::path::Path;
 
     /// The one of that name.
@@ -451,7 +476,11 @@ mod tests {
                 advice,
             },
         ];
-        for op in &ops {
+        let plain = Plain::ALL.iter().map(|what| Op::Plain {
+            what: *what,
+            on: On::default(),
+        });
+        for op in &ops.into_iter().chain(plain).collect::<Vec<_>>() {
             let name = entry(op);
             let found = mirrors().into_iter().find(|mirror| mirror.name == name);
             assert!(

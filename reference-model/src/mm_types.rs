@@ -31,6 +31,7 @@ pub mod vm {
     pub const MAYWRITE: u64 = 0x20;
     pub const MAYEXEC: u64 = 0x40;
     pub const MAYSHARE: u64 = 0x80;
+    pub const GROWSDOWN: u64 = 0x100;
     pub const LOCKED: u64 = 0x2000;
     pub const SEQ_READ: u64 = 0x8000;
     pub const RAND_READ: u64 = 0x1_0000;
@@ -45,6 +46,7 @@ pub mod vm {
     pub const HUGEPAGE: u64 = 0x2000_0000;
     pub const NOHUGEPAGE: u64 = 0x4000_0000;
     pub const MERGEABLE: u64 = 0x8000_0000;
+    pub const SEALED: u64 = 1 << 63;
     pub const ACCESS_FLAGS: u64 = READ | WRITE | EXEC;
 }
 

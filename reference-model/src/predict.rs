@@ -16,6 +16,7 @@ use crate::mm::mmap::{MmapArgs, do_mmap};
 use crate::mm::vma::do_vmi_munmap;
 use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
+use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
 use operations::{MAP_HUGETLB, Storage};
@@ -255,6 +256,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         | Op::UffdMove { .. }
         | Op::UffdWriteprotect { .. } => k.unpredicted = Some("userfaultfd"),
         Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
+        Op::Plain { what, ref on } => return plain::perform(k, what, on),
         Op::ProcessMadvise {
             of,
             at,

@@ -41,6 +41,10 @@ const NOTICES: &[Known] = &[
         "sched_rt_runtime_exceeded(), kernel/sched/rt.c: an actor had its hart for long",
     ),
     (
+        &["mmap: ", " uses deprecated remap_file_pages() syscall."],
+        "remap_file_pages(), mm/mmap.c: once, whoever is the first",
+    ),
+    (
         &["kvm [", "Failed to find VMA for hva "],
         "kvm_riscv_gstage_map(), arch/riscv/kvm/mmu.c: a machine's memory is not mapped",
     ),

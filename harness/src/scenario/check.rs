@@ -11,9 +11,10 @@ use super::naming;
 use super::requirement::Requirement;
 use libc::c_int;
 use operations::{
-    ARENA_PAGES, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program, Step, Storage,
+    ARENA_PAGES, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program,
+    Step, Storage,
 };
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 use std::path::Path;
 
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
@@ -187,7 +188,7 @@ impl Checker<'_> {
         let line = step.referenced.line() as usize;
         let source = self.lines.get(line.saturating_sub(1)).unwrap_or(&"");
         let by = self.acting(step.value.0.by(), step.referenced, cast)?;
-        let op = self.op(step.value.0, files, by, cast)?;
+        let op = self.op(step.value.0, files, (by, step.referenced), cast)?;
         self.acted(by, &op, step.referenced, cast)?;
         let written = Written {
             line,
@@ -200,7 +201,7 @@ impl Checker<'_> {
         &self,
         step: file::Step,
         files: &[(String, MemoryFile)],
-        by: usize,
+        (by, place): (usize, Location),
         cast: &mut Cast,
     ) -> Checked<Op> {
         Ok(match step {
@@ -348,6 +349,7 @@ impl Checker<'_> {
             file::Step::DropCaches(step) => Op::DropCaches {
                 what: self.named("caches", names::CACHES, &step.what)? as u8,
             },
+            file::Step::Plain(what, step) => self.plain(what, &step, place, cast)?,
             file::Step::ProcessMadvise(step) => {
                 let (at, pages) = self.extent(&step.at, &step.pages)?;
                 Op::ProcessMadvise {
@@ -501,6 +503,8 @@ fn mmap_flags(step: &file::Mmap) -> c_int {
             true,
             if step.shared {
                 libc::MAP_SHARED
+            } else if step.droppable {
+                MAP_DROPPABLE
             } else {
                 libc::MAP_PRIVATE
             },
@@ -518,6 +522,7 @@ fn mmap_flags(step: &file::Mmap) -> c_int {
         (step.noreserve, libc::MAP_NORESERVE),
         (step.locked, libc::MAP_LOCKED),
         (step.hugetlb, MAP_HUGETLB | MAP_HUGE_2MB),
+        (step.growsdown, libc::MAP_GROWSDOWN),
     ];
     chosen
         .iter()

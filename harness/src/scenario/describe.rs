@@ -4,7 +4,7 @@
 use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
-use operations::{MAP_HUGETLB, Op, Step};
+use operations::{Field, MAP_DROPPABLE, MAP_HUGETLB, On, Op, Plain, Step};
 use std::fmt::Write;
 
 /// The step as texts head it.
@@ -136,6 +136,7 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             }
             text
         }
+        Op::Plain { what, on } => describe_plain(*what, on, &actor),
         Op::Ftruncate { file, pages } => {
             format!("ftruncate file {} pages {pages}", scenario.files[*file])
         }
@@ -236,6 +237,25 @@ fn describe_part(name: &str, scenario: &Scenario, part: (usize, u64, u64)) -> St
     format!("{name} file {file} offset {offset} pages {pages}")
 }
 
+fn describe_plain<'a>(what: Plain, on: &On, actor: &dyn Fn(usize) -> &'a str) -> String {
+    let form = what.form();
+    let mut text = form.name.to_owned();
+    for field in form.needs.iter().chain(form.may) {
+        let said = match field {
+            Field::Of => on.of.map(|of| actor(of).to_owned()),
+            Field::At => Some(on.at.to_string()),
+            Field::Pages => Some(on.pages.to_string()),
+            Field::NewPages => Some(on.new_pages.to_string()),
+            Field::Offset => Some(on.offset.to_string()),
+            Field::Value => on.value.map(|value| value.to_string()),
+        };
+        if let Some(said) = said {
+            let _ = write!(text, " {} {said}", field.name());
+        }
+    }
+    text
+}
+
 fn access(write: bool, value: Option<u8>) -> String {
     let name = if write { "write" } else { "read" };
     value.map_or_else(|| name.to_owned(), |value| format!("{name} {value}"))
@@ -248,6 +268,9 @@ fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset:
             let _ = write!(text, " offset {offset}");
         }
     }
+    if flags & libc::MAP_TYPE == MAP_DROPPABLE {
+        text.push_str(" droppable");
+    }
     let told = [
         (libc::MAP_SHARED, "shared"),
         (libc::MAP_POPULATE, "populate"),
@@ -255,6 +278,7 @@ fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset:
         (libc::MAP_NORESERVE, "noreserve"),
         (libc::MAP_LOCKED, "locked"),
         (MAP_HUGETLB, "hugetlb"),
+        (libc::MAP_GROWSDOWN, "growsdown"),
     ];
     for (_, name) in told.iter().filter(|flag| flags & flag.0 != 0) {
         let _ = write!(text, " {name}");

@@ -2,6 +2,7 @@
 //! What is wrong with a scenario, where, and how to put it right.
 
 use super::names::nearest;
+use operations::Plain;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -75,12 +76,13 @@ fn hint_of(message: &str) -> Option<String> {
     let names = expected
         .trim_start_matches(", expected ")
         .trim_start_matches("one of ");
-    did_you_mean(
-        wrong,
-        names
-            .split([',', ' ', '`'])
-            .filter(|name| !name.is_empty() && *name != "or"),
-    )
+    let names = names
+        .split([',', ' ', '`'])
+        .filter(|name| !name.is_empty() && *name != "or");
+    // Operations that are read apart are missing among those that serde expects.
+    let of_operations = expected.contains("munmap");
+    let plain = Plain::ALL.iter().map(|plain| plain.form().name);
+    did_you_mean(wrong, names.chain(plain.filter(|_| of_operations)))
 }
 
 /// Longest part of a line that is shown, in characters.

@@ -4,9 +4,13 @@
 //! Every value that a later check may refuse carries its place in the text
 //! ([`Spanned`]), so that the refusal can point at it.
 
+use operations::Plain;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -134,6 +138,9 @@ impl<'de> Visitor<'de> for StepVisitor {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Written, E> {
         let own = Own { by: None };
+        if let Some(what) = Plain::named(name).filter(|what| what.form().needs.is_empty()) {
+            return Ok(Written(Step::Plain(what, PlainFields::default())));
+        }
         Ok(Written(match name {
             "exit" => Step::Exit(own),
             "exec" => Step::Exec(own),
@@ -149,9 +156,45 @@ impl<'de> Visitor<'de> for StepVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
-        let step = Step::deserialize(MapAccessDeserializer::new(&mut map))?;
+        let Some(name) = map.next_key::<String>()? else {
+            return Err(A::Error::custom("a step without operation"));
+        };
+        let step = match Plain::named(&name) {
+            Some(what) => Step::Plain(what, map.next_value()?),
+            None => {
+                let rest = Begun {
+                    key: Some(name),
+                    map: &mut map,
+                };
+                Step::deserialize(MapAccessDeserializer::new(rest))?
+            }
+        };
         map.next_key::<NoMore>()?;
         Ok(Written(step))
+    }
+}
+
+/// A map of which the first key was read already.
+struct Begun<A> {
+    key: Option<String>,
+    map: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        match self.key.take() {
+            Some(key) => seed.deserialize(key.into_deserializer()).map(Some),
+            None => self.map.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
     }
 }
 
@@ -243,6 +286,9 @@ pub enum Step {
     Ksm(Own),
     /// Memory is compacted.
     Compact(Own),
+    /// One that is told by its name and a few fields, which is read apart.
+    #[serde(skip)]
+    Plain(Plain, PlainFields),
 }
 
 impl Step {
@@ -264,6 +310,7 @@ impl Step {
             | Step::Ksm(step)
             | Step::Compact(step) => step.by.as_ref(),
             Step::Mremap(step) => step.by.as_ref(),
+            Step::Plain(_, step) => step.by.as_ref(),
             Step::Ftruncate(step) => step.by.as_ref(),
             Step::PunchHole(step) => step.by.as_ref(),
             Step::ProcessMadvise(step) => step.by.as_ref(),
@@ -282,6 +329,26 @@ impl Step {
             Step::DropCaches(step) => step.by.as_ref(),
         }
     }
+}
+
+/// Fields that operations have in common of which no more is to be said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainFields {
+    /// On whose process it acts.
+    pub of: Option<Spanned<String>>,
+    /// First page.
+    pub at: Option<Spanned<Count>>,
+    /// Length.
+    pub pages: Option<Spanned<Count>>,
+    /// Length afterwards.
+    pub new_pages: Option<Spanned<Count>>,
+    /// Offset in a file.
+    pub offset: Option<Spanned<Count>>,
+    /// A number, or a byte.
+    pub value: Option<Spanned<Count>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of a `fork` step.
@@ -563,6 +630,12 @@ pub struct Mmap {
     /// `MAP_HUGETLB`, of pages of 2 MiB.
     #[serde(default)]
     pub hugetlb: bool,
+    /// `MAP_GROWSDOWN`
+    #[serde(default)]
+    pub growsdown: bool,
+    /// `MAP_DROPPABLE` instead of `MAP_PRIVATE`.
+    #[serde(default)]
+    pub droppable: bool,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

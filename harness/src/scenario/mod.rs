@@ -11,6 +11,7 @@ mod file;
 pub mod find;
 pub mod names;
 pub mod naming;
+mod plain;
 mod requirement;
 mod thp;
 

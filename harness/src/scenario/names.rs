@@ -48,6 +48,9 @@ pub const ADVICE: Table<c_int> = &[
     ("populate_write", libc::MADV_POPULATE_WRITE),
     ("dontneed_locked", libc::MADV_DONTNEED_LOCKED),
     ("collapse", libc::MADV_COLLAPSE),
+    // Of 6.13 and later.
+    ("guard_install", 102),
+    ("guard_remove", 103),
 ];
 
 /// Seals of a memory file.

@@ -8,11 +8,12 @@
 //! Whoever tells operations apart names each of them: a new one has to be a compiler's error
 //! wherever something is to be decided about it.
 
+mod plain;
 mod thp;
 
-pub use thp::{Allowed, PMD_ORDER, ShmemAllowed, Thp};
-
+pub use plain::{Field, Form, On, Plain};
 use serde::{Deserialize, Serialize};
+pub use thp::{Allowed, PMD_ORDER, ShmemAllowed, Thp};
 
 /// Size of a base page, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -466,6 +467,13 @@ pub enum Op {
         /// `MADV_*`.
         advice: i32,
     },
+    /// One that is told by its name and a few fields.
+    Plain {
+        /// Which.
+        what: Plain,
+        /// On what.
+        on: On,
+    },
 }
 
 /// Pages of the arena that a step names.
@@ -521,6 +529,7 @@ impl Op {
                 let to = to.unwrap_or(at);
                 vec![range(at, pages), range(to, new_pages)]
             }
+            Op::Plain { on, .. } => on.named_pages(),
             Op::Reclaim { .. }
             | Op::Fork { .. }
             | Op::Exit
@@ -549,6 +558,11 @@ impl Op {
             Op::Reclaim { .. } => Course::Reclaims,
             Op::ProcessMadvise { of, .. } => Course::ActsOn(of),
             Op::Device { mm, .. } => Course::OfDevice(mm),
+            Op::Plain { what, on } => match on.of {
+                Some(of) => Course::ActsOn(of),
+                None if what.reclaims() => Course::Reclaims,
+                None => Course::Returns,
+            },
             Op::Mmap { .. }
             | Op::Munmap { .. }
             | Op::Mprotect { .. }
@@ -583,6 +597,7 @@ impl Op {
             Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => Memory::Pages(pages),
             Op::Mremap { new_pages, .. } => Memory::Pages(new_pages),
             Op::Fallocate { pages, .. } | Op::Pwrite { pages, .. } => Memory::Pages(pages),
+            Op::Plain { on, .. } => Memory::Pages(on.new_pages),
             Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
                 if advice == MADV_COLLAPSE =>
             {
@@ -647,8 +662,10 @@ impl Op {
 
     /// The same on another actor's process, where it acts on one.
     pub fn on(mut self, actor: usize) -> Op {
-        if let Op::ProcessMadvise { of, .. } = &mut self {
-            *of = actor;
+        match &mut self {
+            Op::ProcessMadvise { of, .. } => *of = actor,
+            Op::Plain { on, .. } => on.of = on.of.map(|_| actor),
+            _ => {}
         }
         self
     }
@@ -656,6 +673,8 @@ impl Op {
 
 /// `MAP_HUGETLB` of include/uapi/asm-generic/mman-common.h
 pub const MAP_HUGETLB: i32 = 0x4_0000;
+/// `MAP_DROPPABLE` of include/uapi/linux/mman.h: a type of mapping.
+pub const MAP_DROPPABLE: i32 = 8;
 /// Pages of 2 MiB, by bits of mmap's flags (include/uapi/linux/mman.h).
 pub const MAP_HUGE_2MB: i32 = 21 << 26;
 

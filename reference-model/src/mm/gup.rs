@@ -3,16 +3,20 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
-use crate::mm::memory::fault::handle_mm_fault;
+use crate::mm::memory::fault::{do_wp_page, handle_mm_fault};
 use crate::mm::{huge_memory, swap};
-use crate::mm_types::{HugePmd, Pte, Vma, prot, vm};
+use crate::mm_types::{FolioId, HugePmd, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 
-/// What of `gup_flags` is used: `FOLL_WRITE` and `FOLL_FORCE`.
+/// What of `gup_flags` is used.
 #[derive(Clone, Copy, Debug)]
-struct GupFlags {
-    write: bool,
-    force: bool,
+pub struct GupFlags {
+    /// `FOLL_WRITE`
+    pub write: bool,
+    /// `FOLL_FORCE`
+    pub force: bool,
+    /// `FOLL_PIN`
+    pub pin: bool,
 }
 
 /// `vma_is_accessible()` (`include/linux/mm.h`)
@@ -52,6 +56,7 @@ pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) 
         GupFlags {
             write,
             force: !write,
+            pin: false,
         },
     );
     swap::lru_add_drain(k);
@@ -66,6 +71,7 @@ pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> 
     let flags = GupFlags {
         write,
         force: false,
+        pin: false,
     };
     let mut start = start;
     while start < end {
@@ -85,6 +91,24 @@ pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> 
     }
     swap::lru_add_drain(k);
     Ok(())
+}
+
+/// `get_user_pages_remote()` and `pin_user_pages_remote()` of one page: its folio, or none for
+/// the zero page.
+///
+/// # Errors
+/// EFAULT where it cannot be had.
+pub fn get_user_pages_remote(
+    k: &mut Kernel,
+    addr: u64,
+    gup: GupFlags,
+) -> Result<Option<FolioId>, i32> {
+    let vma = k.mm.vma_lookup(addr).cloned().ok_or(errno::EFAULT)?;
+    get_user_pages(k, &vma, addr, addr + PAGE_SIZE, gup)?;
+    Ok(match k.pte(addr) {
+        Pte::Present { folio, .. } => folio,
+        Pte::None | Pte::Swap { .. } | Pte::Guard => None,
+    })
 }
 
 /// `check_vma_flags()`
@@ -114,8 +138,13 @@ fn get_user_pages(
         // One fault maps the page as it is wanted, if need be from swap or as a copy, and so
         // the second look finds it. The bound only keeps the model from hanging.
         for _ in 0..8 {
-            if follow_page_mask(k, addr, gup) {
+            if follow_page_mask(k, vma, addr, gup) {
                 break;
+            }
+            if must_unshare(k, vma, addr, gup) {
+                // FAULT_FLAG_UNSHARE
+                do_wp_page(k, vma, addr, true);
+                continue;
             }
             handle_mm_fault(k, vma, addr, gup.write).map_err(|_| errno::EFAULT)?;
         }
@@ -124,10 +153,14 @@ fn get_user_pages(
 }
 
 /// `follow_page_mask()`
-fn follow_page_mask(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
+fn follow_page_mask(k: &mut Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool {
     match k.mm.pgd.huge_pmd(addr) {
+        Some(_) if gup.pin || gup.force && gup.write => {
+            k.unpredicted = Some("a huge page that is pinned or written by force");
+            true
+        }
         Some(pmd) => follow_trans_huge_pmd(k, addr, pmd, gup),
-        None => follow_page_pte(k, addr, gup),
+        None => follow_page_pte(k, vma, addr, gup),
     }
 }
 
@@ -142,7 +175,7 @@ fn follow_trans_huge_pmd(k: &mut Kernel, addr: u64, pmd: HugePmd, gup: GupFlags)
 }
 
 /// `follow_page_pte()`: true where the page is there as wanted; touches it then.
-fn follow_page_pte(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
+fn follow_page_pte(k: &mut Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool {
     let Pte::Present {
         folio,
         prot: rights,
@@ -152,7 +185,10 @@ fn follow_page_pte(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
     else {
         return false;
     };
-    if gup.write && rights & prot::W == 0 {
+    if gup.write && rights & prot::W == 0 && !can_follow_forced(k, vma, addr, gup) {
+        return false;
+    }
+    if must_unshare(k, vma, addr, gup) {
         return false;
     }
     if let Some(id) = folio {
@@ -162,4 +198,38 @@ fn follow_page_pte(k: &mut Kernel, addr: u64, gup: GupFlags) -> bool {
         swap::folio_mark_accessed(k, id);
     }
     true
+}
+
+/// The part of `can_follow_write_pte()` (later `can_follow_write_common()`) that is about
+/// FOLL_FORCE: a copy of one's own may be written in an area that may not.
+fn can_follow_forced(k: &Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool {
+    let copies = !vma.has(vm::SHARED | vm::MAYSHARE) && vma.has(vm::MAYWRITE);
+    gup.force && copies && !vma.has(vm::WRITE) && is_exclusive(k, addr)
+}
+
+/// `gup_must_unshare()` (`mm/internal.h`): a page that is pinned for reading and may be
+/// another's too is copied first.
+fn must_unshare(k: &Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool {
+    let Pte::Present {
+        folio: Some(id),
+        prot: rights,
+        ..
+    } = k.pte(addr)
+    else {
+        return false;
+    };
+    let shared = vma.has(vm::SHARED | vm::MAYSHARE);
+    let read_only = rights & prot::W == 0;
+    let anon = k.folios[id].anon;
+    gup.pin && !gup.write && read_only && !shared && anon && !is_exclusive(k, addr)
+}
+
+/// `PageAnonExclusive()` (`include/linux/page-flags.h`) of the page that is mapped there.
+fn is_exclusive(k: &Kernel, addr: u64) -> bool {
+    match k.pte(addr) {
+        Pte::Present {
+            folio: Some(id), ..
+        } => k.folios[id].anon && k.folios[id].page_anon_exclusive(addr),
+        _ => false,
+    }
 }

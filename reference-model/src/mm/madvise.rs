@@ -10,7 +10,7 @@ use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single
 use crate::mm::mmap::page_align;
 use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::vma::vma_modify_flags;
-use crate::mm::{gup, khugepaged, shmem};
+use crate::mm::{gup, khugepaged, mseal, shmem};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
@@ -155,6 +155,9 @@ fn madvise_vma_behavior(
     behavior: i32,
     tlb: Option<&mut MmuGather>,
 ) -> Result<(), i32> {
+    if !mseal::can_modify_vma_madv(vma, behavior) {
+        return Err(errno::EPERM);
+    }
     match behavior {
         advice::REMOVE => return madvise_remove(k, vma, start, end),
         advice::WILLNEED => return pageout::madvise_willneed(k, vma, start, end),

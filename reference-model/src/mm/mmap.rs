@@ -5,15 +5,19 @@ use crate::api::{Call, Entry, PAGE_SIZE};
 use crate::errno;
 use crate::fs::file_table;
 use crate::mm::memfd::memfd_check_seals_mmap;
+use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
 use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
 use crate::mm::util::vm_enough_memory;
-use crate::mm::vma::{CEILING, FLOOR, i_mmap_seq, unmap_vmas_in, vma_merge};
+use crate::mm::vma::{
+    CEILING, FLOOR, do_vmi_munmap, i_mmap_seq, seals_allow_munmap, unmap_vmas_in, vma_merge,
+};
 use crate::mm::{gup, swap};
 use crate::mm_types::{FileId, Vma, vm};
 use crate::state::Kernel;
+use operations::MAP_DROPPABLE;
 
 /// `TASK_SIZE` (`arch/riscv/include/asm/pgtable.h`) of the smallest MMU mode, Sv39.
 pub const TASK_SIZE: u64 = 1 << 38;
@@ -28,6 +32,7 @@ const PROT_EXEC: i32 = 4;
 const MAP_TYPE: i32 = 0xf;
 const MAP_SHARED: i32 = 1;
 const MAP_PRIVATE: i32 = 2;
+const MAP_GROWSDOWN: i32 = 0x100;
 const MAP_LOCKED: i32 = 0x2000;
 const MAP_NORESERVE: i32 = 0x4000;
 const MAP_POPULATE: i32 = 0x8000;
@@ -98,17 +103,26 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
         return Err(errno::EEXIST);
     }
     let mut vm_flags = calc_vm_prot_bits(k, args.prot) | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
+    // calc_vm_flag_bits()
     if flags & MAP_LOCKED != 0 {
         vm_flags |= vm::LOCKED;
+    }
+    if flags & MAP_GROWSDOWN != 0 {
+        vm_flags |= vm::GROWSDOWN;
     }
     match file {
         Some(file) => vm_flags = file_flags(k, file, args, vm_flags)?,
         None => match flags & MAP_TYPE {
+            MAP_SHARED if vm_flags & vm::GROWSDOWN != 0 => return Err(errno::EINVAL),
             MAP_SHARED => {
                 pgoff = 0;
                 vm_flags |= vm::SHARED | vm::MAYSHARE;
             }
             MAP_PRIVATE => pgoff = addr / PAGE_SIZE,
+            MAP_DROPPABLE => {
+                k.unpredicted = Some("MAP_DROPPABLE");
+                return Ok(());
+            }
             _ => return Err(errno::EINVAL),
         },
     }
@@ -167,6 +181,7 @@ fn mmap_region(
     {
         return Err(errno::EPERM);
     }
+    seals_allow_munmap(k, addr, end)?;
     // accountable_mapping()
     if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
         let accounted = accounted_pages(k, addr, end);
@@ -211,6 +226,109 @@ fn accounted_pages(k: &Kernel, start: u64, end: u64) -> u64 {
         .filter(|(_, vma)| vma.has(vm::ACCOUNT) && vma.end > start)
         .map(|(_, vma)| (vma.end.min(end) - vma.start.max(start)) / PAGE_SIZE)
         .sum()
+}
+
+/// `remap_file_pages()`: what is mapped of a file is mapped anew, from elsewhere in it.
+///
+/// # Errors
+/// EINVAL where no shared mapping with the same rights is there all along, and as mmap(2).
+pub fn remap_file_pages(k: &mut Kernel, start: u64, size: u64, pgoff: u64) -> Result<(), i32> {
+    if size == 0 {
+        return Err(errno::EINVAL);
+    }
+    let vma = k.mm.vma_lookup(start).cloned().ok_or(errno::EINVAL)?;
+    if !vma.has(vm::SHARED) {
+        return Err(errno::EINVAL);
+    }
+    let mut covered = vma.end;
+    while covered < start + size {
+        let next = k.mm.vmas.get(&covered);
+        let same = |next: &&Vma| next.file == vma.file && next.flags == vma.flags;
+        covered = next.filter(same).ok_or(errno::EINVAL)?.end;
+    }
+    let bit = |has: u64, prot: i32| if vma.has(has) { prot } else { 0 };
+    let prot = bit(vm::READ, PROT_READ) | bit(vm::WRITE, PROT_WRITE) | bit(vm::EXEC, PROT_EXEC);
+    do_mmap(
+        k,
+        &MmapArgs {
+            addr: start,
+            len: size,
+            prot,
+            flags: MAP_SHARED | MAP_POPULATE | bit(vm::LOCKED, MAP_LOCKED),
+            file: vma.file,
+            offset: pgoff * PAGE_SIZE,
+        },
+    )
+}
+
+/// `brk()`: the heap's end moves from one address to another. A new part is what
+/// `do_brk_flags()` maps: private anonymous memory like any other.
+///
+/// # Errors
+/// ENOMEM where it stays.
+pub fn brk(k: &mut Kernel, from: u64, to: u64) -> Result<(), i32> {
+    if from == to {
+        return Ok(());
+    }
+    if to < from {
+        // What is not of the heap is left alone: nothing of it may begin there.
+        let heap = k.mm.find_vma(to).is_some_and(|vma| vma.start < from);
+        return match heap {
+            true => do_vmi_munmap(k, to, from - to).map_err(|_| errno::ENOMEM),
+            false => Err(errno::ENOMEM),
+        };
+    }
+    // vm_start_gap(): only a stack keeps more than a page away.
+    let next = k.mm.find_vma(from).map(|next| next.start);
+    if next.is_some_and(|start| to + PAGE_SIZE > start) {
+        return Err(errno::ENOMEM);
+    }
+    do_mmap(
+        k,
+        &MmapArgs {
+            addr: from,
+            len: to - from,
+            prot: PROT_READ | PROT_WRITE,
+            flags: MAP_PRIVATE,
+            file: None,
+            offset: 0,
+        },
+    )
+}
+
+/// `stack_guard_gap` in bytes: 256 pages.
+const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
+/// `_STK_LIM` (`include/uapi/linux/resource.h`): RLIMIT_STACK as it is at first.
+const STK_LIM: u64 = 8 << 20;
+
+/// `expand_stack()`, later `expand_stack_locked()`, by `expand_downwards()`: the vma behind a
+/// hole grows down to an address, if it is one that does.
+pub fn expand_downwards(k: &mut Kernel, address: u64) -> Option<Vma> {
+    let address = address & !(PAGE_SIZE - 1);
+    let mut vma = k.mm.find_vma(address)?.clone();
+    if !vma.has(vm::GROWSDOWN) {
+        return None;
+    }
+    let prev = k.mm.vmas.range(..vma.start).next_back();
+    let near = |prev: &Vma| {
+        let guarded = !prev.has(vm::GROWSDOWN) && prev.has(vm::ACCESS_FLAGS);
+        guarded && address - prev.end < STACK_GUARD_GAP
+    };
+    if prev.is_some_and(|(_, prev)| near(prev)) {
+        return None;
+    }
+    vmf_anon_prepare(k, &vma);
+    let grow = (vma.start - address) / PAGE_SIZE;
+    // acct_stack_growth()
+    if vma.end - address > STK_LIM || grow > vma.pgoff || !vm_enough_memory(k, grow) {
+        return None;
+    }
+    vma = k.mm.vmas.remove(&vma.start)?;
+    vma.start = address;
+    vma.pgoff -= grow;
+    vma.anon_seq = k.next_seq();
+    k.mm.vmas.insert(address, vma.clone());
+    Some(vma)
 }
 
 /// `exit_mmap()`: secondary MMUs drop all of the mm before anything of it is unmapped.

@@ -8,6 +8,7 @@ use crate::mm::mmap::{calc_vm_prot_bits, page_align};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
+use crate::mm::mseal;
 use crate::mm::util::vm_enough_memory;
 use crate::mm::vma::vma_modify_flags;
 use crate::mm::{gup, huge_memory, rmap};
@@ -165,6 +166,10 @@ fn mprotect_vmas(
             return Err(errno::EACCES);
         }
         let tmp = vma.end.min(end);
+        // mprotect_fixup() begins with it.
+        if !mseal::can_modify_vma(&vma) {
+            return Err(errno::EPERM);
+        }
         mprotect_fixup(k, tlb, &vma, nstart, tmp, newflags)?;
         nstart = tmp;
     }

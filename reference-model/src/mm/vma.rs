@@ -8,7 +8,7 @@ use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
-use crate::mm::{huge_memory, swap};
+use crate::mm::{huge_memory, mseal, swap};
 use crate::mm_types::{AnonVmaId, FileId, Vma, vm};
 use crate::state::Kernel;
 
@@ -189,6 +189,24 @@ pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Opt
     k.mm.vmas.get(&at).cloned()
 }
 
+/// The part of `vms_gather_munmap_vmas()` that refuses what is sealed. What begins in the
+/// middle of an area has been split there before a later one is found to be sealed.
+///
+/// # Errors
+/// EPERM where a vma of the range is sealed.
+pub fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+    let first = k.mm.vma_lookup(start).cloned();
+    if first.is_some_and(|vma| !mseal::can_modify_vma(&vma)) {
+        return Err(errno::EPERM);
+    }
+    let mut inside = k.mm.vmas.range(start..end).map(|(_, vma)| vma);
+    if inside.all(mseal::can_modify_vma) {
+        return Ok(());
+    }
+    split_vma(k, start);
+    Err(errno::EPERM)
+}
+
 /// `vms_gather_munmap_vmas()` and `vms_clear_ptes()`: takes all vmas of the
 /// range out and what they map with them. How many pages were accounted.
 pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
@@ -252,6 +270,7 @@ pub fn do_vmi_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
     if end == start {
         return Err(errno::EINVAL);
     }
+    seals_allow_munmap(k, start, end)?;
     unmap_vmas_in(k, start, end);
     Ok(())
 }

@@ -299,7 +299,7 @@ impl Play {
                 Course::Exec { .. } => self.exec(number, actor)?,
                 Course::Exit => self.exit(number, actor),
                 Course::ActsOn(of) => {
-                    self.perform(number, &step.op, Target::Process(self.pidfd(of)));
+                    self.perform(number, &step.op, self.process(of));
                 }
                 Course::OfDevice(mm) => {
                     let mm = self.shared.mm(mm).load(SeqCst);
@@ -332,7 +332,7 @@ impl Play {
         let result = perform(op, &self.handed, target);
         self.mark(number, 1);
         let took = now() - begin;
-        if let Target::Process(Some(fd)) = target {
+        if let Target::Process(Some(fd), _) = target {
             // SAFETY: was opened for this step.
             unsafe { libc::close(fd) };
         }
@@ -364,16 +364,16 @@ impl Play {
         }
     }
 
-    /// A descriptor of an actor's process; none where it is gone.
-    fn pidfd(&self, actor: usize) -> Option<RawFd> {
-        let leader = match self.program.actors.get(actor)?.kind {
-            ActorKind::Thread { of } => of,
-            ActorKind::Process { .. } | ActorKind::Fork => actor,
+    /// An actor's process, with a descriptor unless it is gone.
+    fn process(&self, actor: usize) -> Target {
+        let leader = match self.program.actors.get(actor).map(|actor| actor.kind) {
+            Some(ActorKind::Thread { of }) => of,
+            Some(ActorKind::Process { .. } | ActorKind::Fork) | None => actor,
         };
         let pid = self.shared.tid(leader).load(SeqCst);
         // SAFETY: a new descriptor, or an error.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        (fd >= 0).then_some(fd as RawFd)
+        Target::Process((fd >= 0).then_some(fd as RawFd), pid as i32)
     }
 
     /// fork(2), and the child's coming to life, which is no part of the step. What

@@ -24,7 +24,9 @@ mod ksm;
 mod kvm;
 mod limits;
 mod notes;
+mod outside;
 mod perform;
+mod plain;
 mod populate;
 mod region;
 mod serve;
@@ -38,6 +40,7 @@ mod touch;
 mod tracer;
 mod uffd;
 mod undo;
+mod vfork;
 mod zygote;
 
 use anyhow::Result;

@@ -2,7 +2,7 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::{file_io, iommu, ksm, kvm, system_file, touch, uffd};
+use crate::{file_io, iommu, ksm, kvm, plain, system_file, touch, uffd};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
@@ -11,10 +11,21 @@ use std::os::fd::RawFd;
 pub enum Target {
     /// Nothing.
     Own,
-    /// A process; none where it is gone.
-    Process(Option<RawFd>),
+    /// A process, by its number; no descriptor where it is gone.
+    Process(Option<RawFd>, i32),
     /// An mm, as records name it.
     Mm(u64),
+}
+
+impl Target {
+    /// The process that is acted on; the caller's where no other is named.
+    pub fn pid(self) -> i32 {
+        match self {
+            Target::Process(_, pid) => pid,
+            // SAFETY: only answers.
+            Target::Own | Target::Mm(_) => unsafe { libc::getpid() },
+        }
+    }
 }
 
 /// The operation itself.
@@ -72,7 +83,7 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
             Op::ProcessMadvise {
                 at, pages, advice, ..
             } => match target {
-                Target::Process(Some(pidfd)) => process_madvise(pidfd, at, pages, advice),
+                Target::Process(Some(pidfd), _) => process_madvise(pidfd, at, pages, advice),
                 // Nobody is there any more.
                 _ => StepResult::Errno(libc::ESRCH),
             },
@@ -190,6 +201,7 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                 holes,
             } => uffd::move_pages((at, pages), to, holes),
             Op::UffdWriteprotect { at, pages, protect } => uffd::write_protect(at, pages, protect),
+            Op::Plain { what, ref on } => plain::perform(what, on, target),
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,
             Op::Touch {
@@ -229,7 +241,8 @@ fn process_madvise(pidfd: RawFd, at: u64, pages: u64, advice: i32) -> StepResult
     call(unsafe { libc::syscall(libc::SYS_process_madvise, pidfd, &range, 1, advice, 0) })
 }
 
-fn call(result: libc::c_long) -> StepResult {
+/// What a system call came to.
+pub fn call(result: libc::c_long) -> StepResult {
     if result == -1 {
         // SAFETY: the thread's errno.
         return StepResult::Errno(unsafe { *libc::__errno_location() });
@@ -254,7 +267,7 @@ fn touch_pages((at, pages): (u64, u64), every: u64, write: bool, value: Option<u
 }
 
 /// A number in decimal digits, without allocating.
-fn decimal(mut number: u64, text: &mut [u8; 20]) -> &[u8] {
+pub fn decimal(mut number: u64, text: &mut [u8; 20]) -> &[u8] {
     let mut at = text.len();
     loop {
         at -= 1;

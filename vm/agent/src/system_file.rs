@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Files of procfs and sysfs, written and read in a step: nothing here allocates.
 
+use crate::perform::decimal;
 use std::ffi::CStr;
 
 /// Writes a short text.
@@ -29,7 +30,39 @@ pub fn number(path: &CStr) -> Result<u64, i32> {
     text.trim().parse().map_err(|_| libc::EINVAL)
 }
 
-fn with(path: &CStr, flags: i32, what: impl FnOnce(i32) -> isize) -> Result<usize, i32> {
+/// The path of a file that procfs has of a process.
+pub struct ProcessFile {
+    text: [u8; 64],
+}
+
+impl ProcessFile {
+    /// The path.
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.text).unwrap_or_default()
+    }
+}
+
+/// `/proc/PID/NAME`; of a name that fits.
+pub fn of_process(pid: i32, name: &[u8]) -> ProcessFile {
+    let mut number = [0; 20];
+    let number = decimal(pid.unsigned_abs().into(), &mut number);
+    let mut file = ProcessFile { text: [0; 64] };
+    // The last byte stays 0.
+    let mut room = file.text[..63].iter_mut();
+    let parts = [b"/proc/", number, b"/", name];
+    for byte in parts.into_iter().flatten() {
+        if let Some(place) = room.next() {
+            *place = *byte;
+        }
+    }
+    file
+}
+
+/// Opens a file, and does something with it of which below 0 is a failure.
+///
+/// # Errors
+/// The errno.
+pub fn with(path: &CStr, flags: i32, what: impl FnOnce(i32) -> isize) -> Result<usize, i32> {
     // SAFETY: the thread's errno.
     let errno = || unsafe { *libc::__errno_location() };
     // SAFETY: the path is a text that ends in 0.
@@ -42,4 +75,13 @@ fn with(path: &CStr, flags: i32, what: impl FnOnce(i32) -> isize) -> Result<usiz
     // SAFETY: was opened here.
     unsafe { libc::close(fd) };
     result
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_files_of_a_process_have_paths() {
+        let path = super::of_process(4711, b"clear_refs");
+        assert_eq!(path.as_c_str(), c"/proc/4711/clear_refs");
+    }
 }

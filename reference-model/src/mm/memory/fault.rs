@@ -56,7 +56,7 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
         // handle_pte_marker()
         Pte::Guard => Err(Fault::Sigsegv),
         Pte::Present { prot: rights, .. } if write && rights & prot::W == 0 => {
-            do_wp_page(k, vma, addr);
+            do_wp_page(k, vma, addr, false);
             Ok(())
         }
         Pte::Present {
@@ -147,7 +147,8 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
         return;
     }
     vmf_anon_prepare(k, vma);
-    map_new_anon_folio(k, vma, addr, true, false);
+    // Forced into an area that may not be written it is not dirty yet.
+    map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false);
 }
 
 /// `do_fault()`
@@ -244,8 +245,9 @@ fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `do_wp_page()`
-pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
+/// `do_wp_page()`; to `unshare` is to have a page of one's own without writing to it
+/// (`FAULT_FLAG_UNSHARE`).
+pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64, unshare: bool) {
     let Pte::Present { folio, .. } = k.pte(addr) else {
         return;
     };
@@ -268,13 +270,15 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64) {
             }
             k.folios[id].set_page_anon_exclusive(addr, true);
         }
-        wp_page_reuse(k, vma, addr);
+        if !unshare {
+            wp_page_reuse(k, vma, addr);
+        }
         return;
     }
     if let Some(id) = folio {
         k.folio_get(id);
     }
-    wp_page_copy(k, vma, addr, folio);
+    wp_page_copy(k, vma, addr, folio, unshare);
 }
 
 /// `__wp_can_reuse_large_anon_folio()`
@@ -338,13 +342,13 @@ fn wp_page_reuse(k: &mut Kernel, vma: &Vma, addr: u64) {
 }
 
 /// `wp_page_copy()`
-fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>) {
+fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>, unshare: bool) {
     vmf_anon_prepare(k, vma);
     // ptep_clear_flush(): the old entry is present, so it may be cached.
     k.set_pte(addr, Pte::None);
     k.enter(Entry::FlushTlbPage { addr });
     let data = old.is_some_and(|id| k.folios[id].page_has_data(addr));
-    map_new_anon_folio(k, vma, addr, true, data);
+    map_new_anon_folio(k, vma, addr, !unshare, data);
     if let Some(id) = old {
         rmap::folio_remove_rmap_pte(k, id, addr, vma.flags);
         swap::folio_put(k, id);

@@ -107,6 +107,6 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
         }
     }
     if write && !writable {
-        do_wp_page(k, vma, addr);
+        do_wp_page(k, vma, addr, false);
     }
 }

@@ -4,6 +4,7 @@
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::pgtable::set_leaf;
 use crate::mm::memory::fault::{Fault, handle_mm_fault};
+use crate::mm::memory::lock_mm_and_find_vma;
 use crate::mm_types::{Pte, prot, vm};
 use crate::state::Kernel;
 
@@ -46,7 +47,7 @@ pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
 
 /// `handle_page_fault()` and `access_error()`
 fn handle_page_fault(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
-    let Some(vma) = k.mm.vma_lookup(addr).cloned() else {
+    let Some(vma) = lock_mm_and_find_vma(k, addr) else {
         return Err(Fault::Sigsegv);
     };
     // Write implies read.

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Operations that are told by a name and some of a few fields that many have in common. A
+//! new one is a name here with its fields, how the agent does it, and what the model says of it.
+
+use crate::Pages;
+use serde::{Deserialize, Serialize};
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plain {
+    /// A number is written to `/proc/PID/clear_refs`.
+    ClearRefs,
+    /// `process_vm_writev(2)` of the first byte of each page.
+    ProcessVmWritev,
+    /// `process_vm_readv(2)` of it.
+    ProcessVmReadv,
+    /// It is written through `/proc/PID/mem`.
+    MemWrite,
+    /// The first word is written by `PTRACE_POKEDATA`, whatever the rights are.
+    PtracePoke,
+    /// `remap_file_pages(2)`.
+    RemapFilePages,
+    /// `mseal(2)`.
+    Mseal,
+    /// `brk(2)`, of a heap that begins in the arena: from one length to another.
+    Brk,
+    /// `vfork(2)`: a child that shares the mm writes the first byte of each page, and ends.
+    Vfork,
+}
+
+/// A field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// An actor on whose process it acts.
+    Of,
+    /// A first page.
+    At,
+    /// A length.
+    Pages,
+    /// A length that there is afterwards.
+    NewPages,
+    /// An offset in a file, in pages.
+    Offset,
+    /// A number.
+    Value,
+}
+
+impl Field {
+    /// All of them.
+    pub const ALL: &'static [Field] = &[
+        Field::Of,
+        Field::At,
+        Field::Pages,
+        Field::NewPages,
+        Field::Offset,
+        Field::Value,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::Of => "of",
+            Field::At => "at",
+            Field::Pages => "pages",
+            Field::NewPages => "new_pages",
+            Field::Offset => "offset",
+            Field::Value => "value",
+        }
+    }
+}
+
+/// What its fields say. Those that it has not are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct On {
+    /// On whose process it acts, where not on the actor's own.
+    pub of: Option<usize>,
+    /// First page.
+    pub at: u64,
+    /// Length.
+    pub pages: u64,
+    /// Length afterwards.
+    pub new_pages: u64,
+    /// Offset in a file, in pages.
+    pub offset: u64,
+    /// A number, or a byte.
+    pub value: Option<u64>,
+}
+
+/// How it is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// Its name in a scenario.
+    pub name: &'static str,
+    /// Fields that it has to have.
+    pub needs: &'static [Field],
+    /// Fields that it may have.
+    pub may: &'static [Field],
+}
+
+impl Plain {
+    /// All of them.
+    pub const ALL: &'static [Plain] = &[
+        Plain::ClearRefs,
+        Plain::ProcessVmWritev,
+        Plain::ProcessVmReadv,
+        Plain::MemWrite,
+        Plain::PtracePoke,
+        Plain::RemapFilePages,
+        Plain::Mseal,
+        Plain::Brk,
+        Plain::Vfork,
+    ];
+
+    /// How it is said.
+    pub fn form(self) -> Form {
+        use Field::{At, NewPages, Of, Offset, Pages, Value};
+        let form = |name, needs, may| Form { name, needs, may };
+        match self {
+            Plain::ClearRefs => form("clear_refs", &[Value], &[Of]),
+            Plain::ProcessVmWritev => form("process_vm_writev", &[Of, At, Pages], &[Value]),
+            Plain::ProcessVmReadv => form("process_vm_readv", &[Of, At, Pages], &[]),
+            Plain::MemWrite => form("mem_write", &[At, Pages], &[Of, Value]),
+            Plain::PtracePoke => form("ptrace_poke", &[Of, At, Pages], &[Value]),
+            Plain::RemapFilePages => form("remap_file_pages", &[At, Pages, Offset], &[]),
+            Plain::Mseal => form("mseal", &[At, Pages], &[]),
+            Plain::Brk => form("brk", &[At, Pages, NewPages], &[]),
+            Plain::Vfork => form("vfork", &[At, Pages], &[Value]),
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Plain> {
+        let mut all = Plain::ALL.iter().copied();
+        all.find(|plain| plain.form().name == name)
+    }
+
+    /// Whether it may take any memory of the actors.
+    pub(crate) fn reclaims(self) -> bool {
+        match self {
+            Plain::ClearRefs
+            | Plain::ProcessVmWritev
+            | Plain::ProcessVmReadv
+            | Plain::MemWrite
+            | Plain::PtracePoke
+            | Plain::RemapFilePages
+            | Plain::Mseal
+            | Plain::Brk
+            | Plain::Vfork => false,
+        }
+    }
+}
+
+impl On {
+    /// The pages of the arena that it names.
+    pub(crate) fn named_pages(&self) -> Vec<Pages> {
+        let length = self.pages.max(self.new_pages);
+        let end = self.at.saturating_add(length);
+        if length == 0 {
+            return Vec::new();
+        }
+        vec![Pages {
+            start: self.at,
+            end,
+        }]
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What operations that are told by their name and a few fields begin with.
+
+use crate::api::{StepResult, address, bytes};
+use crate::arch::riscv::mm::fault::access;
+use crate::errno;
+use crate::fs::proc::{base, task_mmu};
+use crate::kernel::ptrace;
+use crate::kernel::sched::core::context_switch;
+use crate::mm::memory::fault::Fault;
+use crate::mm::{mmap, mseal, process_vm_access};
+use crate::state::Kernel;
+use operations::{On, Plain};
+
+const SIGBUS: i32 = 7;
+const SIGSEGV: i32 = 11;
+
+/// What such a step comes to.
+///
+/// # Errors
+/// The errno.
+pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> {
+    let (at, len) = (address(on.at), bytes(on.pages));
+    match what {
+        Plain::ClearRefs => on_mm(k, on, |k| {
+            task_mmu::clear_refs_write(k, on.value.unwrap_or_default())
+        })?,
+        Plain::ProcessVmWritev => each_page(k, on, |k, addr| {
+            process_vm_access::process_vm_rw_single_vec(k, addr, true)
+        })?,
+        Plain::ProcessVmReadv => each_page(k, on, |k, addr| {
+            process_vm_access::process_vm_rw_single_vec(k, addr, false)
+        })?,
+        Plain::MemWrite => each_page(k, on, base::mem_write)?,
+        Plain::PtracePoke => {
+            let (tracer, stopped) = (k.current, on.of.unwrap_or(k.current));
+            // The process runs to stop, and again when it may go on.
+            context_switch(k, stopped);
+            context_switch(k, tracer);
+            let result = each_page(k, on, ptrace::generic_ptrace_pokedata);
+            context_switch(k, stopped);
+            context_switch(k, tracer);
+            result?;
+        }
+        Plain::RemapFilePages => mmap::remap_file_pages(k, at, len, on.offset)?,
+        Plain::Mseal => mseal::do_mseal(k, at, len)?,
+        Plain::Brk => mmap::brk(k, at + len, at + bytes(on.new_pages))?,
+        Plain::Vfork => return Ok(write_each(k, on)),
+    }
+    Ok(StepResult::Ok)
+}
+
+/// Does something with the mm that the operation is about.
+fn on_mm<R>(
+    k: &mut Kernel,
+    on: &On,
+    what: impl FnOnce(&mut Kernel) -> Result<R, i32>,
+) -> Result<R, i32> {
+    let mm = match on.of {
+        None => k.mm_id,
+        Some(of) => match k.tasks.get(of) {
+            Some(task) if task.born && task.mm.is_some() => task.mm.unwrap_or_default(),
+            // Which errno it is depends on whether somebody has waited for it.
+            _ => {
+                k.unpredicted = Some("a process that is gone");
+                return Err(errno::ESRCH);
+            }
+        },
+    };
+    k.in_mm(mm, what)
+}
+
+/// Does something with each page, up to the first that is refused.
+fn each_page(
+    k: &mut Kernel,
+    on: &On,
+    mut what: impl FnMut(&mut Kernel, u64) -> Result<(), i32>,
+) -> Result<(), i32> {
+    let mut pages = (on.at..on.at + on.pages).map(address);
+    on_mm(k, on, |k| pages.try_for_each(|addr| what(k, addr)))
+}
+
+/// The child of a vfork(2) writes with its parent's mm, which its hart has already.
+fn write_each(k: &mut Kernel, on: &On) -> StepResult {
+    for page in on.at..on.at + on.pages {
+        if let Err(fault) = access(k, address(page), true) {
+            let signal = if fault == Fault::Sigbus {
+                SIGBUS
+            } else {
+                SIGSEGV
+            };
+            return StepResult::Signal { signal, page };
+        }
+    }
+    StepResult::Ok
+}

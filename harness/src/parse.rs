@@ -95,9 +95,13 @@ fn parse_result(text: &str) -> Option<StepResult> {
         return Some(StepResult::Unborn);
     }
     if let Some((what, page)) = text.split_once(" at page ") {
-        let device = parse_device_result(what, page.parse().ok()?);
+        let page = page.parse().ok()?;
+        let device = parse_device_result(what, page);
         if device.is_some() {
             return device;
+        }
+        if let Some(errno) = parse_errno(what) {
+            return Some(StepResult::Refused { errno, page });
         }
     }
     if let Some((signal, page)) = text.split_once(" at page ") {
@@ -110,11 +114,18 @@ fn parse_result(text: &str) -> Option<StepResult> {
             page: page.parse().ok()?,
         });
     }
-    let errno = match text.strip_prefix("errno ") {
-        Some(number) => number.parse().ok()?,
-        None => (1..200).find(|&number| format!("{:?}", Errno::from_raw(number)) == text)?,
-    };
-    Some(StepResult::Errno(errno))
+    if let Some(pages) = text.strip_suffix(" pages left") {
+        let pages = pages.parse().ok()?;
+        return Some(StepResult::Left { pages });
+    }
+    parse_errno(text).map(StepResult::Errno)
+}
+
+fn parse_errno(text: &str) -> Option<i32> {
+    match text.strip_prefix("errno ") {
+        Some(number) => number.parse().ok(),
+        None => (1..200).find(|&number| format!("{:?}", Errno::from_raw(number)) == text),
+    }
 }
 
 /// What a device's access came to, or a byte that was read.

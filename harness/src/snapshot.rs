@@ -65,6 +65,13 @@ pub struct MachineInfo {
     pub svvptc: bool,
     /// debugfs `fault_around_bytes`.
     pub fault_around_bytes: u64,
+    /// Nodes of memory; kept where there are several.
+    #[serde(skip_serializing_if = "is_one")]
+    pub nodes: u32,
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 impl Default for MachineInfo {
@@ -83,6 +90,7 @@ impl From<&Machine> for MachineInfo {
             svadu: machine.svadu,
             svvptc: machine.svvptc,
             fault_around_bytes: machine.fault_around_bytes,
+            nodes: machine.nodes,
         }
     }
 }
@@ -104,6 +112,7 @@ impl MachineInfo {
             svadu: self.svadu,
             svvptc: self.svvptc,
             fault_around_bytes: self.fault_around_bytes,
+            nodes: self.nodes,
             ..Machine::default()
         }
     }

@@ -123,6 +123,10 @@ pub fn result(result: StepResult) -> String {
         StepResult::Fault { cause, page } => format!("fault {cause} at page {page}"),
         StepResult::Lost { page } => format!("lost at page {page}"),
         StepResult::Astray { page } => format!("astray at page {page}"),
+        StepResult::Refused { errno, page } => {
+            format!("{} at page {page}", self::result(StepResult::Errno(errno)))
+        }
+        StepResult::Left { pages } => format!("{pages} pages left"),
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Machine {
     pub fault_around_bytes: u64,
     /// A swap device, empty, is on.
     pub swap: bool,
+    /// Nodes of memory. The actors' harts are all at the first, by the scenario's numbers, and
+    /// pages begin there.
+    pub nodes: u32,
     /// `totalram_pages()`: what a mapping may promise at the most, with swap.
     pub ram_pages: u64,
     /// `total_swap_pages` where swap is on.
@@ -60,6 +63,7 @@ impl Default for Machine {
             migration_keeps_ad: false,
             fault_around_bytes: 64 << 10,
             swap: true,
+            nodes: 1,
             ram_pages: 120_000,
             swap_pages: (256 << 20) / PAGE_SIZE - 1,
         }

@@ -196,7 +196,6 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Device { .. }
         | Op::Vm { .. }
         | Op::Mremap { .. }
-        | Op::Ksm
         | Op::Compact
         | Op::UffdRegister { .. }
         | Op::UffdUnregister { .. }
@@ -212,6 +211,8 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::Fsync { .. }
         | Op::SyncFileRange { .. }
         | Op::Fallocate { .. } => "context_switch",
+        Op::Ksm { .. } => "context_switch",
+        Op::MovePages { .. } | Op::Mbind { .. } | Op::MigratePages { .. } => "context_switch",
         Op::Reclaim { .. } => "memory_reclaim",
         Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",
@@ -457,8 +458,30 @@ mod tests {
                 new_pages: pages,
                 keep: false,
             },
-            Op::Ksm,
+            Op::Ksm {
+                zero_pages: false,
+                unmerge: false,
+            },
             Op::Compact,
+            Op::MovePages {
+                of: 0,
+                at,
+                pages,
+                node: 1,
+                all: false,
+            },
+            Op::Mbind {
+                at,
+                pages,
+                policy: 0,
+                nodes: 0,
+                flags: 0,
+            },
+            Op::MigratePages {
+                of: 0,
+                from: 0,
+                to: 1,
+            },
             Op::Run,
             Op::Fork { child: 0, mm },
             Op::Exit,

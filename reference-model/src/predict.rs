@@ -239,8 +239,6 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
         Op::Vm { .. } => k.unpredicted = Some("KVM"),
         Op::Mremap { .. } => k.unpredicted = Some("mremap(2)"),
-        Op::Ksm => k.unpredicted = Some("KSM"),
-        Op::Compact => k.unpredicted = Some("migration"),
         Op::Msync { .. } | Op::Fsync { .. } | Op::SyncFileRange { .. } => {
             k.unpredicted = Some("writeback")
         }
@@ -257,6 +255,11 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         | Op::UffdWriteprotect { .. } => k.unpredicted = Some("userfaultfd"),
         Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
         Op::Plain { what, ref on } => return plain::perform(k, what, on),
+        Op::Ksm { .. } => k.unpredicted = Some("KSM"),
+        Op::Compact => k.unpredicted = Some("compaction"),
+        Op::MovePages { .. } => k.unpredicted = Some("move_pages(2)"),
+        Op::Mbind { .. } => k.unpredicted = Some("mbind(2)"),
+        Op::MigratePages { .. } => k.unpredicted = Some("migrate_pages(2)"),
         Op::ProcessMadvise {
             of,
             at,

@@ -349,6 +349,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         svvptc: has("svvptc"),
         fault_around_bytes: system.fault_around_bytes,
         swap: scenario.needs_swap(),
+        nodes: 1 + u32::from(has("numa")),
         ..Machine::default()
     }
 }

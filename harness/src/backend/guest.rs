@@ -65,6 +65,8 @@ struct GuestKind {
     harts: u32,
     /// To switch swap on and off takes longer than most scenarios do.
     swap: bool,
+    /// Two nodes are another machine: reclaim goes node by node.
+    nodes: bool,
 }
 
 /// Runs scenarios in guests, each started when it is first needed.
@@ -120,6 +122,7 @@ impl GuestBackend {
         let kind = GuestKind {
             harts: self.harts(scenario),
             swap: scenario.needs_swap(),
+            nodes: scenario.nodes() > 1,
         };
         let place = self.guests.iter().position(|(is, _)| *is == kind);
         let usable = place.map(|place| self.guests.remove(place).1);
@@ -129,7 +132,7 @@ impl GuestBackend {
                 // The one that was used longest ago makes room.
                 let room = self.guests.len().saturating_sub(GUESTS - 1);
                 self.guests.drain(..room);
-                self.start(kind.harts)
+                self.start(kind)
                     .map_err(|error| self.start_failed(&error))?
             }
         };
@@ -139,10 +142,11 @@ impl GuestBackend {
         Ok(&mut self.guests[last].1)
     }
 
-    fn start(&mut self, harts: u32) -> Result<Guest, GuestError> {
+    fn start(&mut self, kind: GuestKind) -> Result<Guest, GuestError> {
         let usual = GuestConfig::new(self.settings.artifacts.clone());
         let config = GuestConfig {
-            harts,
+            harts: kind.harts,
+            nodes: kind.nodes,
             memory_mib: self.settings.memory_mib,
             cpu: self.settings.cpu.of(&usual.cpu),
             snapshot: self.settings.restore && !self.settings.counted,

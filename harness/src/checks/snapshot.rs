@@ -39,11 +39,13 @@ fn compare(case: &Case<'_>, place: &SnapshotPath) -> io::Result<Option<Option<Fi
     let seen = Seen::of(&case.observed.observation);
     let accepted = place.read()?;
     // Without one, of the usual machine.
+    let usual = || MachineInfo {
+        nodes: case.scenario.nodes(),
+        ..MachineInfo::default()
+    };
     let machine = accepted
         .as_ref()
-        .map_or_else(MachineInfo::default, |accepted| {
-            accepted.header.info.machine.clone()
-        });
+        .map_or_else(usual, |accepted| accepted.header.info.machine.clone());
     if !machine.is_like(&MachineInfo::from(&case.subject.machine)) {
         return Ok(None);
     }

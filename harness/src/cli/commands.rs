@@ -264,6 +264,7 @@ fn machine(args: &PredictArgs, scenario: &Scenario) -> Machine {
     let has = |name: &str, usual: bool| cpu.extension(name).unwrap_or(usual);
     Machine {
         swap: scenario.needs_swap(),
+        nodes: scenario.nodes(),
         page_table_levels: cpu.page_table_levels().unwrap_or(usual.page_table_levels),
         svnapot: has("svnapot", usual.svnapot),
         svadu: has("svadu", usual.svadu),

@@ -11,8 +11,8 @@ use super::naming;
 use super::requirement::Requirement;
 use libc::c_int;
 use operations::{
-    ARENA_PAGES, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MemoryFile, Op, PAGE_SIZE, Program,
-    Step, Storage,
+    ARENA_PAGES, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MOVED_PAGES, MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MemoryFile, Op, PAGE_SIZE, Program, Step, Storage,
 };
 use serde_saphyr::{Location, Spanned};
 use std::path::Path;
@@ -244,7 +244,14 @@ impl Checker<'_> {
             file::Step::Exit(_) => Op::Exit,
             file::Step::Exec(_) => Op::Exec { mm: cast.exec(by) },
             file::Step::Run(_) => Op::Run,
-            file::Step::Ksm(_) => Op::Ksm,
+            file::Step::Ksm(step) => self.ksm(&step)?,
+            file::Step::MovePages(step) => self.move_pages(&step, by, cast)?,
+            file::Step::Mbind(step) => self.mbind(&step)?,
+            file::Step::MigratePages(step) => Op::MigratePages {
+                of: self.target_or(step.of.as_ref(), by, cast)?,
+                from: self.node(&step.from)?,
+                to: self.node(&step.to)?,
+            },
             file::Step::Compact(_) => Op::Compact,
             file::Step::Mremap(step) => self.mremap(&step)?,
             file::Step::Ftruncate(step) => Op::Ftruncate {
@@ -440,10 +447,7 @@ impl Checker<'_> {
                 format!("a device accesses 1 to {DEVICE_PAGES} pages in a step, not {pages}");
             return Err(self.error(step.pages.referenced, message));
         }
-        let of = match &step.of {
-            Some(of) => self.target(of, cast)?,
-            None => by,
-        };
+        let of = self.target_or(step.of.as_ref(), by, cast)?;
         Ok(Op::Device {
             mm: cast.mm_of(of),
             at,
@@ -451,6 +455,68 @@ impl Checker<'_> {
             write: step.access == Access::Write,
             value: self.value(step.value.as_ref())?,
         })
+    }
+
+    fn ksm(&self, step: &file::Ksm) -> Checked<Op> {
+        let unmerge = step.unmerge.as_ref().filter(|unmerge| unmerge.value);
+        if let Some(unmerge) = unmerge.filter(|_| step.zero_pages) {
+            let message = "`unmerge` merges nothing, so `zero_pages` says nothing of it";
+            return Err(self.error(unmerge.referenced, message));
+        }
+        Ok(Op::Ksm {
+            zero_pages: step.zero_pages,
+            unmerge: unmerge.is_some(),
+        })
+    }
+
+    fn move_pages(&self, step: &file::MovePages, by: usize, cast: &mut Cast) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        if pages > MOVED_PAGES {
+            let message = format!("one call moves {MOVED_PAGES} pages at the most, not {pages}");
+            return Err(self.error(step.pages.referenced, message));
+        }
+        Ok(Op::MovePages {
+            of: self.target_or(step.of.as_ref(), by, cast)?,
+            at,
+            pages,
+            node: self.node(&step.node)?,
+            all: step.all,
+        })
+    }
+
+    fn mbind(&self, step: &file::Mbind) -> Checked<Op> {
+        let (at, pages) = self.extent(&step.at, &step.pages)?;
+        let node = step.node.as_ref().map(|node| self.node(node)).transpose()?;
+        let flags = [
+            (step.moves, MPOL_MF_MOVE),
+            (step.all, MPOL_MF_MOVE_ALL),
+            (step.strict, MPOL_MF_STRICT),
+        ];
+        let flags = flags.iter().filter(|flag| flag.0);
+        Ok(Op::Mbind {
+            at,
+            pages,
+            policy: self.named("policy", names::POLICIES, &step.policy)?,
+            nodes: node.map_or(0, |node| 1 << node),
+            flags: flags.fold(0, |all, flag| all | flag.1),
+        })
+    }
+
+    /// Any number that a mask of nodes has room for: what there is none of is refused by Linux.
+    fn node(&self, node: &Spanned<Count>) -> Checked<u32> {
+        let number = self.count(node)?;
+        let small = u32::try_from(number).ok().filter(|node| *node < 64);
+        small.ok_or_else(|| self.error(node.referenced, "a node is a number from 0 to 63"))
+    }
+
+    /// Whom a step acts on: its own actor if nothing is said.
+    fn target_or(
+        &self,
+        of: Option<&Spanned<String>>,
+        by: usize,
+        cast: &mut Cast,
+    ) -> Checked<usize> {
+        of.map_or(Ok(by), |of| self.target(of, cast))
     }
 
     /// A byte.
@@ -591,6 +657,50 @@ mod tests {
                 advice: 77
             }
         );
+    }
+
+    #[test]
+    fn nodes_are_numbers_that_fit_a_mask() {
+        let of = 0;
+        assert_eq!(
+            first_op("move_pages: { at: 0, pages: 2, node: 1, all: true }"),
+            Op::MovePages {
+                of,
+                at: 0,
+                pages: 2,
+                node: 1,
+                all: true
+            }
+        );
+        assert_eq!(
+            first_op("mbind: { at: 0, pages: 2, policy: bind, node: 1, move: true }"),
+            Op::Mbind {
+                at: 0,
+                pages: 2,
+                policy: 2,
+                nodes: 2,
+                flags: 2
+            }
+        );
+        let refused = refusal("migrate_pages: { from: 0, to: 64 }");
+        assert!(refused.contains("from 0 to 63"), "{refused}");
+        let refused = refusal("move_pages: { at: 0, pages: 1025, node: 1 }");
+        assert!(refused.contains("1024 pages at the most"), "{refused}");
+        let refused = refusal("mbind: { at: 0, pages: 1, policy: bond }");
+        assert!(refused.contains("`bind`"), "{refused}");
+    }
+
+    #[test]
+    fn ksm_merges_or_parts() {
+        let ksm = |zero_pages, unmerge| Op::Ksm {
+            zero_pages,
+            unmerge,
+        };
+        assert_eq!(first_op("ksm"), ksm(false, false));
+        assert_eq!(first_op("ksm: { zero_pages: true }"), ksm(true, false));
+        assert_eq!(first_op("ksm: { unmerge: true }"), ksm(false, true));
+        let refused = refusal("ksm: { unmerge: true, zero_pages: true }");
+        assert!(refused.contains("merges nothing"), "{refused}");
     }
 
     #[test]

@@ -82,9 +82,17 @@ impl Scenario {
 
     /// It runs with an empty swap device, else without any.
     pub fn needs_swap(&self) -> bool {
-        let swap =
-            |what: &Requirement| matches!(what, Requirement::Feature(name) if name == "swap");
-        self.requires.iter().any(swap)
+        self.needs("swap")
+    }
+
+    /// How many nodes its guest's memory has.
+    pub fn nodes(&self) -> u32 {
+        1 + u32::from(self.needs("numa"))
+    }
+
+    fn needs(&self, feature: &str) -> bool {
+        let is = |what: &Requirement| matches!(what, Requirement::Feature(name) if name == feature);
+        self.requires.iter().any(is)
     }
 
     /// What a machine lacks that it needs.

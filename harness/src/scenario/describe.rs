@@ -4,7 +4,10 @@
 use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
-use operations::{Field, MAP_DROPPABLE, MAP_HUGETLB, On, Op, Plain, Step};
+use operations::{
+    Field, MAP_DROPPABLE, MAP_HUGETLB, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, On, Op,
+    Plain, Step,
+};
 use std::fmt::Write;
 
 /// The step as texts head it.
@@ -115,7 +118,57 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
         Op::Exit => "exit".to_owned(),
         Op::Exec { .. } => "exec".to_owned(),
         Op::Run => "run".to_owned(),
-        Op::Ksm => "ksm".to_owned(),
+        Op::Ksm {
+            zero_pages,
+            unmerge,
+        } => {
+            let told = [(*zero_pages, " zero_pages"), (*unmerge, " unmerge")];
+            let told = told.iter().filter(|word| word.0).map(|word| word.1);
+            std::iter::once("ksm").chain(told).collect()
+        }
+        Op::MovePages {
+            of,
+            at,
+            pages,
+            node,
+            all,
+        } => {
+            let all = if *all { " all" } else { "" };
+            let of = of_other(scenario, *of);
+            format!("move_pages{of} at {at} pages {pages} node {node}{all}")
+        }
+        Op::Mbind {
+            at,
+            pages,
+            policy,
+            nodes,
+            flags,
+        } => {
+            let mut text = format!(
+                "mbind at {at} pages {pages} {}",
+                name_or_number(names::POLICIES, *policy)
+            );
+            if *nodes != 0 {
+                let _ = write!(text, " node {}", nodes.trailing_zeros());
+            }
+            let told = [
+                (MPOL_MF_MOVE, " move"),
+                (MPOL_MF_MOVE_ALL, " all"),
+                (MPOL_MF_STRICT, " strict"),
+            ];
+            text.extend(
+                told.iter()
+                    .filter(|flag| flags & flag.0 != 0)
+                    .map(|it| it.1),
+            );
+            text
+        }
+        Op::MigratePages { of, from, to } => {
+            format!(
+                "migrate_pages{} from {from} to {to}",
+                of_other(scenario, *of)
+            )
+        }
         Op::Compact => "compact".to_owned(),
         Op::Mremap {
             at,
@@ -254,6 +307,14 @@ fn describe_plain<'a>(what: Plain, on: &On, actor: &dyn Fn(usize) -> &'a str) ->
         }
     }
     text
+}
+
+/// Whose pages, where that is not the subject's.
+fn of_other(scenario: &Scenario, of: usize) -> String {
+    match of {
+        0 => String::new(),
+        of => format!(" of {}", scenario.actors[of]),
+    }
 }
 
 fn access(write: bool, value: Option<u8>) -> String {

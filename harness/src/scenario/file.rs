@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for StepVisitor {
             "exit" => Step::Exit(own),
             "exec" => Step::Exec(own),
             "run" => Step::Run(own),
-            "ksm" => Step::Ksm(own),
+            "ksm" => Step::Ksm(Ksm::from(None)),
             "compact" => Step::Compact(own),
             _ => return Err(without_fields(name)),
         }))
@@ -283,12 +283,18 @@ pub enum Step {
     /// `mremap(2)`.
     Mremap(Mremap),
     /// ksmd scans.
-    Ksm(Own),
+    Ksm(Ksm),
     /// Memory is compacted.
     Compact(Own),
     /// One that is told by its name and a few fields, which is read apart.
     #[serde(skip)]
     Plain(Plain, PlainFields),
+    /// `move_pages(2)`.
+    MovePages(MovePages),
+    /// `mbind(2)`.
+    Mbind(Mbind),
+    /// `migrate_pages(2)`.
+    MigratePages(MigratePages),
 }
 
 impl Step {
@@ -304,11 +310,13 @@ impl Step {
             Step::Madvise(step) => step.by.as_ref(),
             Step::Reclaim(step) => step.by.as_ref(),
             Step::Fork(step) => step.by.as_ref(),
-            Step::Exit(step)
-            | Step::Exec(step)
-            | Step::Run(step)
-            | Step::Ksm(step)
-            | Step::Compact(step) => step.by.as_ref(),
+            Step::Exit(step) | Step::Exec(step) | Step::Run(step) | Step::Compact(step) => {
+                step.by.as_ref()
+            }
+            Step::Ksm(step) => step.by.as_ref(),
+            Step::MovePages(step) => step.by.as_ref(),
+            Step::Mbind(step) => step.by.as_ref(),
+            Step::MigratePages(step) => step.by.as_ref(),
             Step::Mremap(step) => step.by.as_ref(),
             Step::Plain(_, step) => step.by.as_ref(),
             Step::Ftruncate(step) => step.by.as_ref(),
@@ -381,6 +389,95 @@ impl From<Option<OwnFields>> for Own {
             by: fields.and_then(|fields| fields.by),
         }
     }
+}
+
+/// Fields of a `ksm` step; none has to be said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Option<KsmFields>")]
+pub struct Ksm {
+    /// Pages of zeroes become the zero page.
+    pub zero_pages: bool,
+    /// What was merged is parted.
+    pub unmerge: Option<Spanned<bool>>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KsmFields {
+    #[serde(default)]
+    zero_pages: bool,
+    unmerge: Option<Spanned<bool>>,
+    by: Option<Spanned<String>>,
+}
+
+impl From<Option<KsmFields>> for Ksm {
+    fn from(fields: Option<KsmFields>) -> Ksm {
+        fields.map_or_else(Ksm::default, |fields| Ksm {
+            zero_pages: fields.zero_pages,
+            unmerge: fields.unmerge,
+            by: fields.by,
+        })
+    }
+}
+
+/// Fields of a `move_pages` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovePages {
+    /// Whose pages; the actor's that does it if nothing is said.
+    pub of: Option<Spanned<String>>,
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Where they go.
+    pub node: Spanned<Count>,
+    /// `MPOL_MF_MOVE_ALL` instead of `MPOL_MF_MOVE`.
+    #[serde(default)]
+    pub all: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of an `mbind` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mbind {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+    /// Which policy.
+    pub policy: Spanned<String>,
+    /// The policy's node; none if nothing is said.
+    pub node: Option<Spanned<Count>>,
+    /// `MPOL_MF_MOVE`.
+    #[serde(default, rename = "move")]
+    pub moves: bool,
+    /// `MPOL_MF_MOVE_ALL`.
+    #[serde(default)]
+    pub all: bool,
+    /// `MPOL_MF_STRICT`.
+    #[serde(default)]
+    pub strict: bool,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
+}
+
+/// Fields of a `migrate_pages` step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigratePages {
+    /// Whose pages; the actor's that does it if nothing is said.
+    pub of: Option<Spanned<String>>,
+    /// The node that they leave.
+    pub from: Spanned<Count>,
+    /// The node that they go to.
+    pub to: Spanned<Count>,
+    /// Who does it; the subject if nothing is said.
+    pub by: Option<Spanned<String>>,
 }
 
 /// Fields of an `ftruncate` step.

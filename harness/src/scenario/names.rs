@@ -3,7 +3,9 @@
 //! uapi headers are the generic ones, as the libc crate's are on every common host.
 
 use libc::c_int;
-use operations::{Allowed, PMD_ORDER, ShmemAllowed, Storage};
+use operations::{
+    Allowed, MPOL_BIND, MPOL_DEFAULT, MPOL_LOCAL, MPOL_PREFERRED, PMD_ORDER, ShmemAllowed, Storage,
+};
 
 /// Names with their numbers, in the order in which they are told.
 pub type Table<N> = &'static [(&'static str, N)];
@@ -121,6 +123,14 @@ pub const THP_SIZES: Table<u32> = &[
     ("2M", PMD_ORDER),
 ];
 
+/// Policies for where memory comes from.
+pub const POLICIES: Table<c_int> = &[
+    ("default", MPOL_DEFAULT),
+    ("preferred", MPOL_PREFERRED),
+    ("bind", MPOL_BIND),
+    ("local", MPOL_LOCAL),
+];
+
 /// What a scenario may require of a kernel or a machine.
 pub const FEATURES: Table<()> = &[
     ("swap", ()),
@@ -129,6 +139,7 @@ pub const FEATURES: Table<()> = &[
     ("ksm", ()),
     ("iommu", ()),
     ("kvm", ()),
+    ("numa", ()),
     ("userfaultfd", ()),
     ("uffd-wp", ()),
     ("ext4", ()),

@@ -85,7 +85,8 @@ impl Program {
 
     /// Whether a step moves memory of others, too.
     pub fn moves_memory(&self) -> bool {
-        self.steps.iter().any(|step| step.op == Op::Compact)
+        let moves = |op: &Op| matches!(op, Op::Compact | Op::MigratePages { .. });
+        self.steps.iter().any(|step| moves(&step.op))
     }
 
     /// Whether a step maps pages of hugetlb's pool.
@@ -332,7 +333,12 @@ pub enum Op {
         keep: bool,
     },
     /// ksmd scans all that is mergeable, so often that what is the same is merged.
-    Ksm,
+    Ksm {
+        /// Pages of zeroes are given up for the zero page (`use_zero_pages`).
+        zero_pages: bool,
+        /// Instead of that, all that was merged is parted again (`run` is 2).
+        unmerge: bool,
+    },
     /// All of memory is compacted (`/proc/sys/vm/compact_memory`): pages migrate.
     Compact,
     /// `msync(2)`.
@@ -456,6 +462,41 @@ pub enum Op {
         /// The right is taken; else it is given back.
         protect: bool,
     },
+    /// `move_pages(2)` of pages in a row.
+    MovePages {
+        /// The actor whose process's pages they are.
+        of: usize,
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// Which node they go to.
+        node: u32,
+        /// Those too that other processes map (MPOL_MF_MOVE_ALL).
+        all: bool,
+    },
+    /// `mbind(2)`.
+    Mbind {
+        /// First page.
+        at: u64,
+        /// Length.
+        pages: u64,
+        /// `MPOL_*`.
+        policy: i32,
+        /// The policy's nodes, a bit for each.
+        nodes: u64,
+        /// Bits of `MPOL_MF_*`.
+        flags: u32,
+    },
+    /// `migrate_pages(2)`.
+    MigratePages {
+        /// The actor whose process's pages they are.
+        of: usize,
+        /// The node that they leave.
+        from: u32,
+        /// The node that they go to.
+        to: u32,
+    },
     /// `process_madvise(2)` of one range.
     ProcessMadvise {
         /// The actor on whose process it acts.
@@ -502,6 +543,8 @@ impl Op {
             | Op::UffdContinue { at, pages }
             | Op::UffdWriteprotect { at, pages, .. }
             | Op::ProcessMadvise { at, pages, .. }
+            | Op::MovePages { at, pages, .. }
+            | Op::Mbind { at, pages, .. }
             | Op::Touch { at, pages, .. }
             | Op::Device { at, pages, .. }
             | Op::Vm { at, pages, .. } => vec![Pages {
@@ -535,14 +578,15 @@ impl Op {
             | Op::Exit
             | Op::Exec { .. }
             | Op::Run
-            | Op::Ksm
             | Op::Fsync { .. }
             | Op::SyncFileRange { .. }
             | Op::Fallocate { .. }
             | Op::Pwrite { .. }
             | Op::Pread { .. }
             | Op::DropCaches { .. }
+            | Op::Ksm { .. }
             | Op::Compact
+            | Op::MigratePages { .. }
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Vec::new(),
         }
@@ -556,7 +600,9 @@ impl Op {
             Op::Exit => Course::Exit,
             Op::Run => Course::Run,
             Op::Reclaim { .. } => Course::Reclaims,
-            Op::ProcessMadvise { of, .. } => Course::ActsOn(of),
+            Op::ProcessMadvise { of, .. }
+            | Op::MovePages { of, .. }
+            | Op::MigratePages { of, .. } => Course::ActsOn(of),
             Op::Device { mm, .. } => Course::OfDevice(mm),
             Op::Plain { what, on } => match on.of {
                 Some(of) => Course::ActsOn(of),
@@ -570,7 +616,6 @@ impl Op {
             | Op::Touch { .. }
             | Op::Vm { .. }
             | Op::Mremap { .. }
-            | Op::Ksm
             | Op::UffdRegister { .. }
             | Op::UffdUnregister { .. }
             | Op::UffdCopy { .. }
@@ -585,7 +630,9 @@ impl Op {
             | Op::Pwrite { .. }
             | Op::Pread { .. }
             | Op::DropCaches { .. }
+            | Op::Ksm { .. }
             | Op::Compact
+            | Op::Mbind { .. }
             | Op::Ftruncate { .. }
             | Op::PunchHole { .. } => Course::Returns,
         }
@@ -614,7 +661,6 @@ impl Op {
             | Op::Exit
             | Op::Exec { .. }
             | Op::Run
-            | Op::Ksm
             | Op::UffdRegister { .. }
             | Op::UffdUnregister { .. }
             | Op::UffdCopy { .. }
@@ -627,7 +673,11 @@ impl Op {
             | Op::SyncFileRange { .. }
             | Op::Pread { .. }
             | Op::DropCaches { .. }
+            | Op::Ksm { .. }
             | Op::Compact
+            | Op::MovePages { .. }
+            | Op::Mbind { .. }
+            | Op::MigratePages { .. }
             | Op::PunchHole { .. }
             | Op::ProcessMadvise { .. } => Memory::NoMore,
         }
@@ -663,7 +713,9 @@ impl Op {
     /// The same on another actor's process, where it acts on one.
     pub fn on(mut self, actor: usize) -> Op {
         match &mut self {
-            Op::ProcessMadvise { of, .. } => *of = actor,
+            Op::ProcessMadvise { of, .. }
+            | Op::MovePages { of, .. }
+            | Op::MigratePages { of, .. } => *of = actor,
             Op::Plain { on, .. } => on.of = on.of.map(|_| actor),
             _ => {}
         }
@@ -680,6 +732,24 @@ pub const MAP_HUGE_2MB: i32 = 21 << 26;
 
 /// `MADV_COLLAPSE` of include/uapi/asm-generic/mman-common.h
 const MADV_COLLAPSE: i32 = 25;
+
+/// `MPOL_DEFAULT` of include/uapi/linux/mempolicy.h
+pub const MPOL_DEFAULT: i32 = 0;
+/// `MPOL_PREFERRED`
+pub const MPOL_PREFERRED: i32 = 1;
+/// `MPOL_BIND`
+pub const MPOL_BIND: i32 = 2;
+/// `MPOL_LOCAL`
+pub const MPOL_LOCAL: i32 = 4;
+/// `MPOL_MF_STRICT`: what is not where the policy has it is an error.
+pub const MPOL_MF_STRICT: u32 = 1;
+/// `MPOL_MF_MOVE`: pages move to where the policy has them.
+pub const MPOL_MF_MOVE: u32 = 2;
+/// `MPOL_MF_MOVE_ALL`: those too that other processes map.
+pub const MPOL_MF_MOVE_ALL: u32 = 4;
+
+/// The most pages that one [`Op::MovePages`] names: its arguments have to be somewhere.
+pub const MOVED_PAGES: u64 = 1024;
 
 /// By how much a step may make memory grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -759,6 +829,18 @@ pub enum StepResult {
     Astray {
         /// The page.
         page: u64,
+    },
+    /// This page was not moved to where it was to go, and why; it is the first of those.
+    Refused {
+        /// The errno that the page was answered with.
+        errno: i32,
+        /// The page.
+        page: u64,
+    },
+    /// So many pages were to move and did not.
+    Left {
+        /// How many.
+        pages: u64,
     },
     /// Not done: the fork that would have made its actor was refused.
     Unborn,

@@ -2,6 +2,7 @@
 //! Files, in memory and on disks, and small helpers around descriptors.
 
 use crate::disks;
+use crate::nodes::AtTheActors;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -37,7 +38,12 @@ pub fn memfd(name: &std::ffi::CStr) -> Result<File> {
 /// # Errors
 /// The kernel refuses a step of that.
 pub fn make(files: &[MemoryFile]) -> Result<Vec<OwnedFd>> {
+    let there = files
+        .iter()
+        .any(|file| file.filled)
+        .then(AtTheActors::prefer);
     let made = files.iter().map(make_one).collect::<Result<Vec<_>>>()?;
+    drop(there);
     if files.iter().any(|file| file.filled) {
         drain_lru_batches()?;
     }

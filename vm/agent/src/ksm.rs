@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const RUN: &CStr = c"/sys/kernel/mm/ksm/run";
+const ZERO_PAGES: &CStr = c"/sys/kernel/mm/ksm/use_zero_pages";
 const FULL_SCANS: &CStr = c"/sys/kernel/mm/ksm/full_scans";
 
 /// A page is merged in the second scan in which it has not changed; one may be under way.
@@ -18,10 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Whole scans of all that is mergeable, and ksmd stands still again.
-pub fn merge() -> StepResult {
-    let merged = scan();
+pub fn merge(zero_pages: bool) -> StepResult {
+    let zero: &[u8] = if zero_pages { b"1" } else { b"0" };
+    let merged = write(ZERO_PAGES, zero).and_then(|()| scan());
     let stopped = write(RUN, b"0");
-    match merged.and(stopped) {
+    result(merged.and(stopped))
+}
+
+/// All that was merged is parted again, in all processes, by whoever asks for it.
+pub fn unmerge() -> StepResult {
+    let parted = write(RUN, b"2");
+    let stopped = write(RUN, b"0");
+    result(parted.and(stopped))
+}
+
+fn result(done: Result<(), i32>) -> StepResult {
+    match done {
         Ok(()) => StepResult::Ok,
         Err(errno) => StepResult::Errno(errno),
     }

@@ -23,6 +23,7 @@ mod kmsg;
 mod ksm;
 mod kvm;
 mod limits;
+mod nodes;
 mod notes;
 mod outside;
 mod perform;

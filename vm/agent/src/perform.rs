@@ -2,7 +2,7 @@
 //! The operations themselves. Nothing here allocates.
 
 use crate::handed::Handed;
-use crate::{file_io, iommu, ksm, kvm, plain, system_file, touch, uffd};
+use crate::{file_io, iommu, ksm, kvm, nodes, plain, system_file, touch, uffd};
 use operations::{Op, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
@@ -118,7 +118,31 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                     address(to.unwrap_or(at)),
                 ))
             }
-            Op::Ksm => ksm::merge(),
+            Op::Ksm {
+                zero_pages,
+                unmerge,
+            } => {
+                if unmerge {
+                    ksm::unmerge()
+                } else {
+                    ksm::merge(zero_pages)
+                }
+            }
+            Op::MovePages {
+                at,
+                pages,
+                node,
+                all,
+                ..
+            } => nodes::move_pages(target.pid(), (at, pages), node, all),
+            Op::Mbind {
+                at,
+                pages,
+                policy,
+                nodes,
+                flags,
+            } => nodes::mbind((at, pages), policy, nodes, flags),
+            Op::MigratePages { from, to, .. } => nodes::migrate_pages(target.pid(), from, to),
             Op::Compact => match system_file::write(c"/proc/sys/vm/compact_memory", b"1") {
                 Ok(()) => StepResult::Ok,
                 Err(errno) => StepResult::Errno(errno),

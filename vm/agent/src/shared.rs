@@ -306,6 +306,8 @@ fn encode(result: StepResult) -> [u64; 3] {
         StepResult::Fault { cause, page } => [5, u64::from(cause), page],
         StepResult::Lost { page } => [6, 0, page],
         StepResult::Astray { page } => [7, 0, page],
+        StepResult::Refused { errno, page } => [8, errno as u64, page],
+        StepResult::Left { pages } => [9, 0, pages],
     }
 }
 
@@ -325,6 +327,11 @@ fn decode(words: &[AtomicU64]) -> StepResult {
         },
         6 => StepResult::Lost { page },
         7 => StepResult::Astray { page },
+        8 => StepResult::Refused {
+            errno: value as i32,
+            page,
+        },
+        9 => StepResult::Left { pages: page },
         _ => StepResult::Signal {
             signal: value as i32,
             page,
@@ -376,6 +383,8 @@ mod tests {
             },
             StepResult::Lost { page: 7 },
             StepResult::Astray { page: 7 },
+            StepResult::Refused { errno: 14, page: 7 },
+            StepResult::Left { pages: 7 },
         ] {
             let words = encode(result).map(AtomicU64::new);
             assert_eq!(decode(&words), result);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{disks, files, harts, iommu, kvm, swap, tracer::Tracer, uffd};
+use crate::{disks, files, harts, iommu, kvm, nodes, swap, tracer::Tracer, uffd};
 use anyhow::{Context, Result};
 use operations::{PAGE_SIZE, Storage};
 use protocol::message::System;
@@ -119,6 +119,7 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
         ("kvm", kvm::is_there()),
         ("userfaultfd", uffd::is_there()),
         ("uffd-wp", uffd::can_protect()),
+        ("numa", nodes::are_two()),
     ];
     features.extend(
         known

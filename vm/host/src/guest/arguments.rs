@@ -99,8 +99,23 @@ fn processors(config: &GuestConfig) -> Vec<OsString> {
     words(&["-cpu", &config.cpu, "-smp", &harts])
 }
 
+/// Of two nodes the first has the agent's hart and the second all others: the board wants a hart
+/// at each, and actors' pages begin at the same node, whoever asks for them.
 fn memory(config: &GuestConfig) -> Vec<OsString> {
-    words(&["-m", &format!("{}M", config.memory_mib)])
+    if !config.has_nodes() {
+        return words(&["-m", &format!("{}M", config.memory_mib)]);
+    }
+    let share = config.memory_mib / 2;
+    let mut arguments = words(&["-m", &format!("{}M", share * 2)]);
+    for (node, harts) in [(0, "0".to_owned()), (1, format!("1-{}", config.harts - 1))] {
+        arguments.extend(words(&[
+            "-object",
+            &format!("memory-backend-ram,id=node{node},size={share}M"),
+            "-numa",
+            &format!("node,nodeid={node},memdev=node{node},cpus={harts}"),
+        ]));
+    }
+    arguments
 }
 
 /// The agent finds its port by the name, in /sys/class/virtio-ports.
@@ -238,6 +253,23 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
+    }
+
+    #[test]
+    fn nodes_share_the_memory_and_the_second_has_the_actors_harts() {
+        let mut config = config();
+        assert!(!text(&machine(&config)).contains("-numa"));
+        (config.harts, config.nodes, config.memory_mib) = (3, true, 513);
+        let line = text(&machine(&config));
+        for part in [
+            "-m 512M",
+            "-object memory-backend-ram,id=node0,size=256M -numa node,nodeid=0,memdev=node0,cpus=0",
+            "-numa node,nodeid=1,memdev=node1,cpus=1-2",
+        ] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
+        config.harts = 1;
+        assert!(!text(&machine(&config)).contains("-numa"));
     }
 
     #[test]

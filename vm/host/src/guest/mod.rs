@@ -51,6 +51,8 @@ pub struct GuestConfig {
     pub harts: u32,
     /// How much memory.
     pub memory_mib: u32,
+    /// Whether it is in two nodes of the same size, if there are harts for both.
+    pub nodes: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///
     /// A restored guest with `max` never answers; `rv64` and properties added
@@ -75,12 +77,18 @@ impl GuestConfig {
             artifacts,
             harts: 2,
             memory_mib: 512,
+            nodes: false,
             cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,
             counted: false,
             iommu: false,
         }
+    }
+
+    /// Whether its memory is in two nodes.
+    fn has_nodes(&self) -> bool {
+        self.nodes && self.harts > 1
     }
 }
 

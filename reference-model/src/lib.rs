@@ -62,6 +62,7 @@ mod mm {
     pub mod mmap;
     pub mod mmu_gather;
     pub mod mprotect;
+    pub mod mremap;
     pub mod mseal;
     pub mod page_alloc;
     pub mod page_io;

@@ -66,6 +66,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/mmap.rs", include_str!("mm/mmap.rs")),
     ("mm/mmu_gather.rs", include_str!("mm/mmu_gather.rs")),
     ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
+    ("mm/mremap.rs", include_str!("mm/mremap.rs")),
     ("mm/mseal.rs", include_str!("mm/mseal.rs")),
     ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
     ("mm/page_io.rs", include_str!("mm/page_io.rs")),
@@ -195,7 +196,6 @@ pub fn entry(op: &Op) -> &'static str {
         // No function of the kernel runs for a device, and the model speaks for none of the others.
         Op::Device { .. }
         | Op::Vm { .. }
-        | Op::Mremap { .. }
         | Op::Compact
         | Op::UffdRegister { .. }
         | Op::UffdUnregister { .. }
@@ -213,6 +213,7 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::Fallocate { .. } => "context_switch",
         Op::Ksm { .. } => "context_switch",
         Op::MovePages { .. } | Op::Mbind { .. } | Op::MigratePages { .. } => "context_switch",
+        Op::Mremap { .. } => "do_mremap",
         Op::Reclaim { .. } => "memory_reclaim",
         Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",

@@ -6,6 +6,7 @@
 //! huge pages at a fault, are switched off where scenarios run.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
+use crate::profile::Profile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -39,6 +40,8 @@ pub mod vm {
     pub const DONTEXPAND: u64 = 0x4_0000;
     /// Set once guard pages were installed; merges ignore it and keep it.
     pub const MAYBE_GUARD: u64 = 0x800;
+    /// MLOCK_ONFAULT of mlock2(2).
+    pub const LOCKONFAULT: u64 = 0x8_0000;
     pub const ACCOUNT: u64 = 0x10_0000;
     pub const NORESERVE: u64 = 0x20_0000;
     pub const WIPEONFORK: u64 = 0x200_0000;
@@ -230,6 +233,9 @@ pub struct Vma {
     pub flags: u64,
     /// `vm_pgoff`
     pub pgoff: u64,
+    /// `vma_start_anon_pgoff()` (`include/linux/mm.h`): by which private copies of a file's
+    /// pages are found, where the kernel has it.
+    pub anon_pgoff: u64,
     /// `vm_file`
     pub file: Option<FileId>,
     /// `anon_vma`
@@ -258,6 +264,21 @@ impl Vma {
     pub fn linear_page_index(&self, addr: u64) -> u64 {
         self.pgoff
             .wrapping_add((addr.wrapping_sub(self.start)) / PAGE_SIZE)
+    }
+
+    /// `linear_anon_page_index()` (`include/linux/pagemap.h`): the index of an anonymous page.
+    pub fn linear_anon_page_index(&self, profile: &Profile, addr: u64) -> u64 {
+        self.start_anon_pgoff(profile)
+            .wrapping_add((addr.wrapping_sub(self.start)) / PAGE_SIZE)
+    }
+
+    /// The index of the first anonymous page that could be here.
+    pub fn start_anon_pgoff(&self, profile: &Profile) -> u64 {
+        if profile.anon_pgoff && !self.is_anonymous() {
+            self.anon_pgoff
+        } else {
+            self.pgoff
+        }
     }
 
     /// Any of these flags.

@@ -14,7 +14,7 @@ use crate::kernel::{exit, fork};
 use crate::mm::memory::fault::Fault;
 use crate::mm::mmap::{MmapArgs, do_mmap};
 use crate::mm::vma::do_vmi_munmap;
-use crate::mm::{madvise, memcontrol, mprotect, shmem, swap, swapfile};
+use crate::mm::{madvise, memcontrol, mprotect, mremap, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
@@ -238,7 +238,22 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             pages,
         } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
         Op::Vm { .. } => k.unpredicted = Some("KVM"),
-        Op::Mremap { .. } => k.unpredicted = Some("mremap(2)"),
+        Op::Mremap {
+            at,
+            pages,
+            to,
+            new_pages,
+            keep,
+        } => mremap::do_mremap(
+            k,
+            mremap::Remap {
+                addr: address(at),
+                old_len: bytes(pages),
+                new_len: bytes(new_pages),
+                new_addr: to.map(address),
+                dontunmap: keep,
+            },
+        )?,
         Op::Msync { .. } | Op::Fsync { .. } | Op::SyncFileRange { .. } => {
             k.unpredicted = Some("writeback")
         }

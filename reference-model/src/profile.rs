@@ -115,6 +115,13 @@ pub struct Profile {
     /// goes to the fragmented ones; for single pages those with free slots come before those
     /// that are free (`isolate_lock_cluster()`, `relocate_cluster()`).
     pub isolates_swap_clusters: bool,
+    /// mremap(2) looks at an area before it unmaps where that goes (`check_prep_vma()`), and
+    /// with MREMAP_FIXED moves all areas of a range, in `remap_move()` ("mm/mremap: permit
+    /// mremap() move of multiple VMAs").
+    pub remaps_several_areas: bool,
+    /// Private mappings of files have an offset of their own for anonymous pages, which
+    /// follow one another where such areas are to merge (`needs_adjacent_anon_pgoff()`).
+    pub anon_pgoff: bool,
 }
 
 impl Profile {
@@ -154,6 +161,8 @@ impl Profile {
         copies_huge_zero_page: false,
         swap_slots_cache: true,
         isolates_swap_clusters: false,
+        remaps_several_areas: false,
+        anon_pgoff: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
     /// release between them that came is not known.
@@ -205,6 +214,8 @@ impl Profile {
         copies_huge_zero_page: true,
         swap_slots_cache: false,
         isolates_swap_clusters: true,
+        remaps_several_areas: true,
+        anon_pgoff: false,
     };
     /// 7.3-rc7.
     pub const LINUX_7_3_RC7: Profile = Profile {

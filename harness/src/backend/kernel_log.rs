@@ -29,6 +29,10 @@ const NOTICES: &[Known] = &[
         "may_expand_vm(), mm/mmap.c, mm/vma.c: mmap is refused for RLIMIT_DATA",
     ),
     (
+        &["attempted to duplicate a private mapping with mremap.  This is not supported."],
+        "vma_to_resize(), check_prep_vma(), mm/mremap.c: of no pages, refused with EINVAL",
+    ),
+    (
         &["hrtimer: interrupt took "],
         "hrtimer_interrupt(), kernel/time/hrtimer.c: a hart stood still for a while",
     ),

@@ -5,7 +5,7 @@
 //! A fault makes them where the settings allow it, and MADV_COLLAPSE (`mm/khugepaged.rs`).
 //! A large page lies at a multiple of its size in every mm that maps it.
 
-use crate::api::{Allowed, PAGE_SIZE};
+use crate::api::{Allowed, Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
@@ -126,7 +126,7 @@ pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: [bool
     let id = k.folios.alloc(Folio {
         anon: true,
         anon_vma: anon_vma_of(k, vma),
-        index: vma.linear_page_index(haddr),
+        index: vma.linear_anon_page_index(k.profile, haddr),
         mapcount: 1,
         swapbacked: true,
         charged: true,
@@ -325,6 +325,22 @@ pub fn split_huge_pmd_if_needed(k: &mut Kernel<'_>, vma: &Vma, address: u64) {
     if address != haddr && vma.start <= haddr && haddr + PMD_SIZE <= vma.end {
         __split_huge_pmd(k, vma, address);
     }
+}
+
+/// `move_huge_pmd()`; false where there is a table in the way.
+pub fn move_huge_pmd(k: &mut Kernel<'_>, old_addr: u64, new_addr: u64) -> bool {
+    let pgd = &k.mm.pgd;
+    if pgd.pte_tables.contains_key(&(new_addr >> 21)) || pgd.huge_pmd(new_addr).is_some() {
+        return false;
+    }
+    let pmd = pgd.huge_pmd(old_addr);
+    k.set_pmd(old_addr, None);
+    k.set_pmd(new_addr, pmd);
+    k.enter(Entry::FlushPmdTlbRange {
+        start: old_addr,
+        end: old_addr + PMD_SIZE,
+    });
+    true
 }
 
 /// `touch_pmd()`

@@ -14,12 +14,12 @@ pub struct Mapping {
     pub vma: Vma,
 }
 
-/// All vmas, of whatever mm, that pass, in the order of an interval tree: by
-/// the vma's first page, then by insertion.
+/// All vmas, of whatever mm, that pass, in the order of an interval tree: by what `key` says
+/// of the vma's first page, and of its insertion.
 pub fn interval_tree(
     k: &Kernel<'_>,
     holds: impl Fn(&Vma) -> bool,
-    seq: fn(&Vma) -> u64,
+    key: impl Fn(&Vma) -> (u64, u64),
 ) -> Vec<Mapping> {
     let mut found = Vec::new();
     for mm in 0..k.mms.len() {
@@ -29,7 +29,7 @@ pub fn interval_tree(
             vma: vma.clone(),
         }));
     }
-    found.sort_by_key(|found| (found.vma.pgoff, seq(&found.vma)));
+    found.sort_by_key(|found| key(&found.vma));
     found
 }
 
@@ -39,7 +39,7 @@ pub fn vma_interval_tree(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> 
     let holds = |vma: &Vma| {
         vma.file == Some(file) && vma.pgoff < end && first < vma.pgoff.saturating_add(vma.pages())
     };
-    let found = interval_tree(k, holds, |vma| vma.seq);
+    let found = interval_tree(k, holds, |vma| (vma.pgoff, vma.seq));
     found
         .into_iter()
         .map(|found| (found.mm, found.vma))

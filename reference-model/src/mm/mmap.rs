@@ -74,6 +74,11 @@ pub fn page_align(len: u64) -> Option<u64> {
         .map(|len| len & !(PAGE_SIZE - 1))
 }
 
+/// `find_vma_intersection()`: the first vma of a range.
+pub fn find_vma_intersection<'k>(k: &'k Kernel<'_>, start: u64, end: u64) -> Option<&'k Vma> {
+    k.mm.find_vma(start).filter(|vma| vma.start < end)
+}
+
 /// `do_mmap()`, and what `vm_mmap_pgoff()` (`mm/util.c`) does after it.
 ///
 /// # Errors
@@ -201,6 +206,7 @@ fn mmap_region(
         end,
         flags,
         pgoff,
+        anon_pgoff: addr / PAGE_SIZE,
         file,
         anon_vma: None,
         anon_vma_chain: Default::default(),

@@ -98,28 +98,36 @@ pub fn rmap_walk(
     mut rmap_one: impl FnMut(&mut Kernel<'_>, &Vma, u64) -> Walk,
 ) {
     let folio = &k.folios[id];
-    let (index, mappings) = if folio.anon {
+    let (anon, profile) = (folio.anon, k.profile);
+    let first = |vma: &Vma| match anon {
+        true => vma.start_anon_pgoff(profile),
+        false => vma.pgoff,
+    };
+    let (index, mappings) = if anon {
         // rmap_walk_anon()
         let (anon_vma, index) = (folio.anon_vma, folio.index);
         let behind = index + folio.nr_pages();
         let holds = |vma: &Vma| {
             vma.anon_vma_chain.contains(&anon_vma)
-                && behind > vma.pgoff
-                && index < vma.pgoff + vma.pages()
+                && behind > first(vma)
+                && index < first(vma) + vma.pages()
         };
-        (index, interval_tree(k, holds, |vma| vma.anon_seq))
+        (
+            index,
+            interval_tree(k, holds, |vma| (first(vma), vma.anon_seq)),
+        )
     } else if let Some((file, index)) = folio.mapping {
         // rmap_walk_file()
         let holds = |vma: &Vma| {
             vma.file == Some(file) && index >= vma.pgoff && index - vma.pgoff < vma.pages()
         };
-        (index, interval_tree(k, holds, |vma| vma.seq))
+        (index, interval_tree(k, holds, |vma| (vma.pgoff, vma.seq)))
     } else {
         return;
     };
     for Mapping { mm, vma } in &mappings {
         // vma_address()
-        let address = vma.start + index.saturating_sub(vma.pgoff) * PAGE_SIZE;
+        let address = vma.start + index.saturating_sub(first(vma)) * PAGE_SIZE;
         if k.in_mm(*mm, |k| rmap_one(k, vma, address)) == Walk::Break {
             return;
         }

@@ -18,7 +18,7 @@ pub const FLOOR: u64 = PAGE_SIZE;
 pub const CEILING: u64 = (1 << 38) - PAGE_SIZE;
 
 /// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
-fn split_vma(k: &mut Kernel, addr: u64) {
+pub fn split_vma(k: &mut Kernel, addr: u64) {
     let Some((&start, vma)) = k.mm.vmas.range(..addr).next_back() else {
         return;
     };
@@ -34,6 +34,7 @@ fn split_vma(k: &mut Kernel, addr: u64) {
     let mut upper = Vma {
         start: addr,
         pgoff: lower.pgoff + (addr - start) / PAGE_SIZE,
+        anon_pgoff: lower.anon_pgoff + (addr - start) / PAGE_SIZE,
         anon_vma_chain: Default::default(),
         ..lower.clone()
     };
@@ -92,57 +93,77 @@ fn anon_vmas_compatible(prev: &Vma, next: &Vma) -> bool {
     prev.anon_vma.is_none() || next.anon_vma.is_none() || prev.anon_vma == next.anon_vma
 }
 
-/// `vma_merge_new_range()` and the merging half of `vma_modify()`: joins `vma`
-/// (already in the tree, flags set) with the neighbours that fit. The start of
+/// Whether the offsets of one vma go on where those of another end: of pages, and, where
+/// `needs_adjacent_anon_pgoff()` says so, of anonymous pages.
+fn follows(k: &Kernel, prev: &Vma, next: &Vma) -> bool {
+    let pages = prev.pages();
+    // vma_flags_is_cow_mapping()
+    let cow = next.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;
+    let needs_adjacent_anon_pgoff = k.profile.anon_pgoff && !next.is_anonymous() && cow;
+    prev.end == next.start
+        && prev.pgoff + pages == next.pgoff
+        && (!needs_adjacent_anon_pgoff || prev.anon_pgoff + pages == next.anon_pgoff)
+}
+
+/// `can_vma_merge_left()` and `can_vma_merge_right()`: those of the neighbours that fit.
+fn mergeable(
+    k: &Kernel,
+    vma: &Vma,
+    prev: Option<&Vma>,
+    next: Option<&Vma>,
+) -> (Option<Vma>, Option<Vma>) {
+    let fits = |near: &&Vma| {
+        is_mergeable_vma(near, vma.flags, vma.file) && is_mergeable_anon_vma(k, vma, near)
+    };
+    let prev = prev.filter(fits).filter(|prev| follows(k, prev, vma));
+    let next = next.filter(fits).filter(|next| {
+        follows(k, vma, next) && prev.is_none_or(|prev| anon_vmas_compatible(prev, next))
+    });
+    (prev.cloned(), next.cloned())
+}
+
+/// The merging half of `vma_modify()`, and `vma_merge_new_range()` of a new mapping: joins
+/// `vma` (already in the tree, flags set) with the neighbours that fit. The start of
 /// the vma that it is part of then.
 pub fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
     let Some(vma) = k.mm.vmas.get(&start).cloned() else {
         return start;
     };
     let prev = k.mm.vmas.range(..start).next_back().map(|(_, prev)| prev);
-    // can_vma_merge_left()
-    let prev = prev.filter(|prev| {
-        prev.end == start
-            && is_mergeable_vma(prev, vma.flags, vma.file)
-            && is_mergeable_anon_vma(k, &vma, prev)
-            && prev.pgoff + (prev.end - prev.start) / PAGE_SIZE == vma.pgoff
-    });
-    let pglen = (vma.end - vma.start) / PAGE_SIZE;
-    // can_vma_merge_right()
-    let next = k.mm.vmas.get(&vma.end).filter(|next| {
-        is_mergeable_vma(next, vma.flags, vma.file)
-            && is_mergeable_anon_vma(k, &vma, next)
-            && next.pgoff == vma.pgoff + pglen
-            && prev.is_none_or(|prev| anon_vmas_compatible(prev, next))
-    });
-    if prev.is_none() && next.is_none() {
-        return start;
+    let next = k.mm.vmas.get(&vma.end);
+    match mergeable(k, &vma, prev, next) {
+        (None, None) => start,
+        (prev, next) => vma_expand(k, vma, prev, next, None),
     }
+}
+
+/// `vma_expand()`: the neighbours, and what there is between them, become one vma. The
+/// anon_vma is that of the first that has one, or else of what is copied
+/// (`dup_anon_vma()`).
+fn vma_expand(
+    k: &mut Kernel,
+    vma: Vma,
+    prev: Option<Vma>,
+    next: Option<Vma>,
+    copied_from: Option<&Vma>,
+) -> u64 {
+    let sticky = [&prev, &next].into_iter().flatten();
+    let sticky = sticky.fold(0, |flags, near| flags | near.flags & vm::MAYBE_GUARD);
+    let first = prev.as_ref().unwrap_or(&vma);
     let mut merged = Vma {
-        start: prev.map_or(vma.start, |prev| prev.start),
-        pgoff: prev.map_or(vma.pgoff, |prev| prev.pgoff),
+        start: first.start,
+        pgoff: first.pgoff,
+        anon_pgoff: first.anon_pgoff,
         end: next.map_or(vma.end, |next| next.end),
         anon_vma: None,
         anon_vma_chain: Default::default(),
-        flags: [prev, next]
-            .into_iter()
-            .flatten()
-            .fold(vma.flags, |flags, near| {
-                flags | near.flags & vm::MAYBE_GUARD
-            }),
+        flags: vma.flags | sticky,
         ..vma
     };
-    let gone: Vec<u64> =
-        k.mm.vmas
-            .range(merged.start..merged.end)
-            .map(|(&at, _)| at)
-            .collect();
-    for part in gone
-        .iter()
-        .filter_map(|at| k.mm.vmas.remove(at))
-        .collect::<Vec<_>>()
-    {
-        // dup_anon_vma(): the first that has one gives its own to all.
+    let gone = k.mm.vmas.range(merged.start..merged.end);
+    let gone: Vec<u64> = gone.map(|(&at, _)| at).collect();
+    let parts: Vec<Vma> = gone.iter().filter_map(|at| k.mm.vmas.remove(at)).collect();
+    for part in parts {
         if merged.anon_vma.is_none() {
             merged.anon_vma = part.anon_vma;
             merged.anon_vma_chain = part.anon_vma_chain;
@@ -150,33 +171,92 @@ pub fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
             unlink_anon_vmas(k, &part);
         }
     }
+    if let Some(src) = copied_from.filter(|_| merged.anon_vma.is_none()) {
+        merged.anon_vma = src.anon_vma;
+        anon_vma_clone(k, &mut merged, src);
+    }
     let at = merged.start;
     k.mm.vmas.insert(at, merged);
     refresh_seq(k, at);
     at
 }
 
+/// `vma_merge_extend()`: a vma goes on behind its end, up to the next one if that fits.
+pub fn vma_merge_extend(k: &mut Kernel, vma: &Vma, delta: u64) {
+    // What is new has no part in the history of forks that is_mergeable_anon_vma() looks at.
+    let new = Vma {
+        start: vma.end,
+        end: vma.end + delta,
+        pgoff: vma.pgoff + vma.pages(),
+        anon_pgoff: vma.anon_pgoff + vma.pages(),
+        anon_vma_chain: Default::default(),
+        ..vma.clone()
+    };
+    let next = k.mm.vmas.get(&new.end);
+    let (_, next) = mergeable(k, &new, Some(vma), next);
+    vma_expand(k, new, Some(vma.clone()), next, None);
+}
+
+/// `copy_vma()`: an area like `vma`, or like what it has from the first address of `at` on,
+/// at the second, where nothing is; merged with its neighbours by `vma_merge_copied_range()`.
+/// One that has no anonymous pages yet takes its offset from its place, and may
+/// even merge with the old one, unless that is kept.
+pub fn copy_vma(k: &mut Kernel, vma: &Vma, (from, addr): (u64, u64), len: u64, keep_source: bool) {
+    let offset = (from - vma.start) / PAGE_SIZE;
+    let faulted_in = vma.anon_vma.is_some();
+    let unfaulted_anon = vma.is_anonymous() && !faulted_in;
+    let here = addr / PAGE_SIZE;
+    let mut new = Vma {
+        start: addr,
+        end: addr + len,
+        pgoff: if unfaulted_anon {
+            here
+        } else {
+            vma.pgoff + offset
+        },
+        anon_pgoff: if faulted_in {
+            vma.anon_pgoff + offset
+        } else {
+            here
+        },
+        ..vma.clone()
+    };
+    let other = |near: &&Vma| !(unfaulted_anon && keep_source && near.start == vma.start);
+    let prev = k.mm.vmas.range(..addr).next_back().map(|(_, prev)| prev);
+    let next = k.mm.vmas.range(addr..).next().map(|(_, next)| next);
+    let (prev, next) = mergeable(k, &new, prev.filter(other), next.filter(other));
+    if prev.is_some() || next.is_some() {
+        vma_expand(k, new, prev, next, Some(vma));
+        return;
+    }
+    new.anon_vma_chain = Default::default();
+    anon_vma_clone(k, &mut new, vma);
+    new.seq = i_mmap_seq(k, &new);
+    k.mm.vmas.insert(addr, new);
+}
+
 /// `anon_vma_compatible()`: whether one vma could follow the other in one.
-fn anon_vma_compatible(a: &Vma, b: &Vma) -> bool {
+fn anon_vma_compatible(k: &Kernel, a: &Vma, b: &Vma) -> bool {
     a.end == b.start
         && a.file == b.file
         && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
-        && b.pgoff == a.pgoff + (b.start - a.start) / PAGE_SIZE
+        && b.pgoff == a.pgoff + a.pages()
+        && b.start_anon_pgoff(k.profile) == a.start_anon_pgoff(k.profile) + a.pages()
 }
 
 /// `reusable_anon_vma()`: `old`'s, which is one of the two.
-fn reusable_anon_vma(old: &Vma, a: &Vma, b: &Vma) -> Option<AnonVmaId> {
+fn reusable_anon_vma(k: &Kernel, old: &Vma, a: &Vma, b: &Vma) -> Option<AnonVmaId> {
     let singular = old.anon_vma_chain.len() == 1;
     old.anon_vma
-        .filter(|_| singular && anon_vma_compatible(a, b))
+        .filter(|_| singular && anon_vma_compatible(k, a, b))
 }
 
 /// `find_mergeable_anon_vma()`
 pub fn find_mergeable_anon_vma(k: &Kernel, vma: &Vma) -> Option<AnonVmaId> {
     let next = k.mm.vmas.get(&vma.end);
     let prev = k.mm.vmas.range(..vma.start).next_back();
-    next.and_then(|next| reusable_anon_vma(next, vma, next))
-        .or_else(|| prev.and_then(|(_, prev)| reusable_anon_vma(prev, prev, vma)))
+    next.and_then(|next| reusable_anon_vma(k, next, vma, next))
+        .or_else(|| prev.and_then(|(_, prev)| reusable_anon_vma(k, prev, prev, vma)))
 }
 
 /// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags, by

@@ -104,7 +104,7 @@ fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: b
     let id = k.folios.alloc(Folio {
         anon: true,
         anon_vma: anon_vma_of(k, vma),
-        index: vma.linear_page_index(addr),
+        index: vma.linear_anon_page_index(k.profile, addr),
         mapcount: 1,
         swapbacked: true,
         anon_exclusive: true,

@@ -83,10 +83,11 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
             .anon_vmas
             .get(anon_vma as usize)
             .map_or(0, |anon_vma| anon_vma.root);
+        let index = vma.linear_anon_page_index(k.profile, addr);
         let folio = &mut k.folios[id];
         folio.anon = true;
         folio.anon_vma = if exclusive { anon_vma } else { root };
-        folio.index = vma.linear_page_index(addr);
+        folio.index = index;
     }
     let folio = &mut k.folios[id];
     folio.swapbacked = true;

@@ -3,7 +3,7 @@
 
 pub use operations::{
     Actor, ActorKind, Allowed, MemoryFile, MmId, Op, PAGE_SIZE, Program, ShmemAllowed, Step,
-    StepResult, Thp, address, bytes,
+    StepResult, Storage, Thp, address, bytes,
 };
 
 /// A half-open range of bytes; `end` may be `u64::MAX`, the kernel's `ULONG_MAX`.

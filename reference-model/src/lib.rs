@@ -27,11 +27,15 @@ pub mod forms;
 mod fs {
     pub mod exec;
     pub mod file_table;
+    pub mod ext4 {
+        pub mod inode;
+    }
     pub mod open;
     pub mod proc {
         pub mod base;
         pub mod task_mmu;
     }
+    pub mod sync;
 }
 mod include {
     pub mod linux {
@@ -64,9 +68,12 @@ mod mm {
     pub mod mprotect;
     pub mod mremap;
     pub mod mseal;
+    pub mod msync;
     pub mod page_alloc;
     pub mod page_io;
     pub mod page_vma_mapped;
+    #[path = "page-writeback.rs"]
+    pub mod page_writeback;
     pub mod pagewalk;
     #[path = "pgtable-generic.rs"]
     pub mod pgtable_generic;
@@ -78,6 +85,7 @@ mod mm {
     pub mod swap_slots;
     pub mod swap_state;
     pub mod swapfile;
+    pub mod truncate;
     pub mod util;
     pub mod vma;
     pub mod vmscan;

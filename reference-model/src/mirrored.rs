@@ -33,10 +33,12 @@ const SOURCES: &[(&str, &str)] = &[
     ),
     ("folio.rs", include_str!("folio.rs")),
     ("fs/exec.rs", include_str!("fs/exec.rs")),
+    ("fs/ext4/inode.rs", include_str!("fs/ext4/inode.rs")),
     ("fs/file_table.rs", include_str!("fs/file_table.rs")),
     ("fs/open.rs", include_str!("fs/open.rs")),
     ("fs/proc/base.rs", include_str!("fs/proc/base.rs")),
     ("fs/proc/task_mmu.rs", include_str!("fs/proc/task_mmu.rs")),
+    ("fs/sync.rs", include_str!("fs/sync.rs")),
     (
         "include/linux/mm_inline.rs",
         include_str!("include/linux/mm_inline.rs"),
@@ -68,6 +70,8 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/mprotect.rs", include_str!("mm/mprotect.rs")),
     ("mm/mremap.rs", include_str!("mm/mremap.rs")),
     ("mm/mseal.rs", include_str!("mm/mseal.rs")),
+    ("mm/msync.rs", include_str!("mm/msync.rs")),
+    ("mm/page-writeback.rs", include_str!("mm/page-writeback.rs")),
     ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
     ("mm/page_io.rs", include_str!("mm/page_io.rs")),
     (
@@ -91,6 +95,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/swap_slots.rs", include_str!("mm/swap_slots.rs")),
     ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
     ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
+    ("mm/truncate.rs", include_str!("mm/truncate.rs")),
     ("mm/util.rs", include_str!("mm/util.rs")),
     ("mm/vma.rs", include_str!("mm/vma.rs")),
     ("mm/vmscan.rs", include_str!("mm/vmscan.rs")),
@@ -205,15 +210,15 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::UffdMove { .. }
         | Op::UffdWriteprotect { .. }
         | Op::DropCaches { .. }
-        | Op::Pwrite { .. }
         | Op::Pread { .. }
-        | Op::Msync { .. }
-        | Op::Fsync { .. }
-        | Op::SyncFileRange { .. }
         | Op::Fallocate { .. } => "context_switch",
         Op::Ksm { .. } => "context_switch",
         Op::MovePages { .. } | Op::Mbind { .. } | Op::MigratePages { .. } => "context_switch",
         Op::Mremap { .. } => "do_mremap",
+        Op::Msync { .. } => "msync",
+        Op::Fsync { .. } => "do_fsync",
+        Op::SyncFileRange { .. } => "sync_file_range",
+        Op::Pwrite { .. } => "generic_perform_write",
         Op::Reclaim { .. } => "memory_reclaim",
         Op::Run => "context_switch",
         Op::Fork { .. } => "kernel_clone",

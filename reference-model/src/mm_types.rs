@@ -406,7 +406,8 @@ pub enum CacheEntry {
     Swap(SwapEntry),
 }
 
-/// `struct shmem_inode_info` and its inode: a memfd, or what backs shared anonymous memory.
+/// An inode and its page cache: a memfd, what backs shared anonymous memory
+/// (`struct shmem_inode_info`), or a file on a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Inode {
     /// What it was made as.

@@ -7,19 +7,19 @@ use crate::api::{
 };
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
-use crate::fs::{exec, open};
+use crate::fs::{exec, open, sync};
 use crate::iommu;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
 use crate::mm::memory::fault::Fault;
 use crate::mm::mmap::{MmapArgs, do_mmap};
 use crate::mm::vma::do_vmi_munmap;
-use crate::mm::{madvise, memcontrol, mprotect, mremap, shmem, swap, swapfile};
+use crate::mm::{filemap, madvise, memcontrol, mprotect, mremap, msync, shmem, swap, swapfile};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
-use operations::{MAP_HUGETLB, Storage};
+use operations::MAP_HUGETLB;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -173,10 +173,6 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
 
 /// What a step's system call, or its accesses, come to.
 fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
-    if on_a_disk(k, op) {
-        k.unpredicted = Some("files on a disk");
-        return Ok(StepResult::Ok);
-    }
     match *op {
         Op::Mmap {
             at,
@@ -254,13 +250,22 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
                 dontunmap: keep,
             },
         )?,
-        Op::Msync { .. } | Op::Fsync { .. } | Op::SyncFileRange { .. } => {
-            k.unpredicted = Some("writeback")
-        }
+        Op::Msync { at, pages, flags } => msync::msync(k, address(at), bytes(pages), flags)?,
+        Op::Fsync { file } => sync::do_fsync(k, file)?,
+        Op::SyncFileRange {
+            file,
+            offset,
+            pages,
+        } => sync::sync_file_range(k, file, bytes(offset), bytes(pages))?,
+        Op::Pwrite {
+            file,
+            offset,
+            pages,
+            direct,
+            value: _,
+        } => filemap::generic_perform_write(k, file, offset..offset.saturating_add(pages), direct)?,
         Op::Fallocate { .. } => k.unpredicted = Some("fallocate(2), but for holes"),
-        Op::Pwrite { .. } | Op::Pread { .. } => {
-            k.unpredicted = Some("files that are read and written by calls")
-        }
+        Op::Pread { .. } => k.unpredicted = Some("files that are read by calls"),
         Op::UffdRegister { .. }
         | Op::UffdUnregister { .. }
         | Op::UffdCopy { .. }
@@ -283,17 +288,6 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => madvise::process_madvise(k, of, address(at), bytes(pages), advice)?,
     }
     Ok(StepResult::Ok)
-}
-
-/// Whether it is about a file on a disk.
-fn on_a_disk(k: &Kernel, op: &Op) -> bool {
-    let file = match *op {
-        Op::Mmap { file, .. } => file,
-        Op::Ftruncate { file, .. } | Op::PunchHole { file, .. } => Some(file),
-        _ => None,
-    };
-    let inode = file.and_then(|file| k.files.get(file));
-    inode.is_some_and(|inode| inode.file.on != Storage::Memory)
 }
 
 /// The subject's own accesses; the first signal ends them.

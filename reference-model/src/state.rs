@@ -5,10 +5,11 @@ use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range,
 use crate::arch::riscv::mm::tlbflush;
 use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
 use crate::mm_types::{
-    AnonVma, CpuFbatches, FolioId, Folios, HPAGE_PMD_NR, HugePmd, Inode, Lruvec, Mm, Pte, Swap,
-    Task, TlbflushUnmapBatch, prot, pte_index,
+    AnonVma, CpuFbatches, FileId, FolioId, Folios, HPAGE_PMD_NR, HugePmd, Inode, Lruvec, Mm, Pte,
+    Swap, Task, TlbflushUnmapBatch, prot, pte_index,
 };
 use crate::profile::Profile;
+use operations::Storage;
 
 /// The room that [`Kernel::next_seq`] leaves between two insertions, for what
 /// fork inserts right after another.
@@ -157,6 +158,12 @@ impl Kernel<'_> {
             exec: has(prot::X),
             dirty,
         })
+    }
+
+    /// What keeps a file; what no file is behind is in memory.
+    pub fn storage(&self, file: Option<FileId>) -> Storage {
+        let inode = file.and_then(|file| self.files.get(file));
+        inode.map_or(Storage::Memory, |inode| inode.file.on)
     }
 
     /// An mm by its number.

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use reference_model::{
-    Effect, Machine, MemoryFile, Op, PAGE_SIZE, Profile, Program, Range, StepPrediction, address,
-    predict,
+    Effect, Machine, MemoryFile, Op, PAGE_SIZE, Profile, Program, Range, StepPrediction, Storage,
+    address, predict,
 };
 
 /// 32 pages below a boundary of 1 GiB (and so of 2 MiB): programs play around it.
@@ -30,7 +30,7 @@ fn mmap() -> impl Strategy<Value = Op> {
         Just(0x8000),
         Just(0x10_0000)
     ];
-    let file = prop_oneof![Just(None), (0..3usize).prop_map(Some)];
+    let file = prop_oneof![Just(None), (0..4usize).prop_map(Some)];
     (area(), 0..8i32, any::<bool>(), extra, file, 0..8u64).prop_map(
         |((at, pages), prot, shared, extra, file, offset)| {
             let kind = if shared { MAP_SHARED } else { MAP_PRIVATE };
@@ -57,6 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (area(), 1..4u64, any::<bool>())
             .prop_map(|((at, pages), every, write)| Op::Touch { at, pages, every, write, value: None }),
         1 => (0..64u64).prop_map(|pages| Op::Reclaim { pages }),
+        1 => (area(), 0..8i32).prop_map(|((at, pages), flags)| Op::Msync { at, pages, flags }),
+        1 => (0..4usize).prop_map(|file| Op::Fsync { file }),
     ]
 }
 
@@ -77,6 +79,12 @@ fn program() -> impl Strategy<Value = Program> {
                 filled: true,
                 read_only: true,
                 seals: 0x10,
+                ..MemoryFile::default()
+            },
+            MemoryFile {
+                pages: 40,
+                filled: true,
+                on: Storage::Ext4,
                 ..MemoryFile::default()
             },
         ];

@@ -3,9 +3,11 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
+use crate::fs::ext4::inode::{ext4_punch_hole, ext4_setattr};
 use crate::mm::shmem::{shmem_fallocate, shmem_setattr};
 use crate::mm_types::FileId;
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `do_sys_ftruncate()`. `len` is in bytes.
 ///
@@ -17,7 +19,15 @@ pub fn do_sys_ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i3
     if len > i64::MAX as u64 || inode.file.read_only {
         return Err(errno::EINVAL);
     }
-    shmem_setattr(k, file, len.div_ceil(PAGE_SIZE))
+    let pages = len.div_ceil(PAGE_SIZE);
+    match k.storage(Some(file)) {
+        Storage::Memory => shmem_setattr(k, file, pages),
+        Storage::Ext4 => ext4_setattr(k, file, pages),
+        Storage::Xfs => {
+            k.unpredicted = Some("truncation on xfs");
+            Ok(())
+        }
+    }
 }
 
 /// `vfs_fallocate()` with FALLOC_FL_PUNCH_HOLE. `offset` and `len` are in bytes.
@@ -37,5 +47,13 @@ pub fn vfs_fallocate(k: &mut Kernel, file: FileId, offset: u64, len: u64) -> Res
         return Err(errno::EFBIG);
     }
     let first = offset.div_ceil(PAGE_SIZE);
-    shmem_fallocate(k, file, first, ((offset + len) / PAGE_SIZE).max(first))
+    let end = ((offset + len) / PAGE_SIZE).max(first);
+    match k.storage(Some(file)) {
+        Storage::Memory => shmem_fallocate(k, file, first, end),
+        Storage::Ext4 => ext4_punch_hole(k, file, first, end),
+        Storage::Xfs => {
+            k.unpredicted = Some("holes on xfs");
+            Ok(())
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
 use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `enum scan_result`, as far as it decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,11 @@ fn madvise_collapse_errno(result: ScanResult) -> i32 {
 /// EINVAL where the vma cannot hold a huge page, or nothing could be made one; EAGAIN
 /// where a page was in use.
 pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    if k.storage(vma.file) != Storage::Memory {
+        // file_thp_enabled()
+        k.unpredicted = Some("huge pages of files on a disk");
+        return Ok(());
+    }
     if !thp_vma_allowable_order(vma) {
         return Err(EINVAL);
     }

@@ -5,12 +5,13 @@ pub mod pageout;
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
+use crate::fs::open::vfs_fallocate;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
 use crate::mm::mmap::page_align;
 use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::vma::vma_modify_flags;
-use crate::mm::{gup, khugepaged, mseal, shmem};
+use crate::mm::{gup, khugepaged, mseal};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
@@ -308,5 +309,5 @@ fn madvise_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(),
         return Err(errno::EACCES);
     }
     let first = vma.linear_page_index(start);
-    shmem::shmem_fallocate(k, file, first, first + (end - start) / PAGE_SIZE)
+    vfs_fallocate(k, file, first.wrapping_mul(PAGE_SIZE), end - start)
 }

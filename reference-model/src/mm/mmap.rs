@@ -2,6 +2,7 @@
 //! `mm/mmap.c`: mmap(2), and how an mm ends.
 
 use crate::api::{Call, Entry, PAGE_SIZE};
+use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::errno;
 use crate::fs::file_table;
 use crate::mm::memfd::memfd_check_seals_mmap;
@@ -11,6 +12,7 @@ use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
 use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
 use crate::mm::util::vm_enough_memory;
+use crate::mm::vma::vma_wants_writenotify;
 use crate::mm::vma::{
     CEILING, FLOOR, do_vmi_munmap, i_mmap_seq, seals_allow_munmap, unmap_vmas_in, vma_merge,
 };
@@ -371,4 +373,14 @@ fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
     for file in vmas.iter().filter_map(|vma| vma.file) {
         file_table::fput(k, file);
     }
+}
+
+/// `vm_page_prot`, as `vma_set_page_prot()` leaves it.
+pub fn vma_set_page_prot(k: &Kernel, vma: &Vma) -> u8 {
+    let quiet = if vma_wants_writenotify(k, vma) {
+        vm::SHARED
+    } else {
+        0
+    };
+    vm_get_page_prot(vma.flags & !quiet)
 }

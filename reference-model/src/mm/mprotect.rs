@@ -2,9 +2,9 @@
 //! `mm/mprotect.c`: rights of an area change.
 
 use crate::api::PAGE_SIZE;
-use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
+use crate::arch::riscv::mm::init::prot_is_young;
 use crate::errno;
-use crate::mm::mmap::{calc_vm_prot_bits, page_align};
+use crate::mm::mmap::{calc_vm_prot_bits, page_align, vma_set_page_prot};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
@@ -29,7 +29,7 @@ fn can_change_pte_writable(k: &Kernel, vma: &Vma, addr: u64, pte: Pte) -> bool {
 /// `change_pte_range()`: swap entries keep as they are, none stays none.
 fn change_pte_range(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, end: u64) {
     // MM_CP_TRY_CHANGE_WRITABLE: vma_wants_manual_pte_write_upgrade()
-    let newprot = vm_get_page_prot(vma.flags);
+    let newprot = vma_set_page_prot(k, vma);
     let try_change_writable = vma.has(vm::WRITE);
     rmap::flush_tlb_batched_pending(k);
     for addr in (start..end).step_by(PAGE_SIZE as usize) {

@@ -14,7 +14,7 @@ use crate::mm::mlock::{mlock_folio, munlock_folio};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
 use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
-use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, pte_index, vm};
+use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
@@ -414,4 +414,52 @@ fn try_to_unmap_anon(k: &mut Kernel<'_>, id: FolioId, address: u64) -> bool {
     }
     k.set_pte(address, Pte::Swap { entry, exclusive });
     true
+}
+
+/// `folio_mkclean()`: takes the dirty bit and the right to write from all that maps a file's
+/// page as shared.
+pub fn folio_mkclean(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].mapcount == 0 {
+        return;
+    }
+    rmap_walk(k, id, |k, vma, address| {
+        // invalid_mkclean_vma()
+        if vma.has(vm::SHARED) {
+            page_vma_mkclean_one(k, id, address);
+        }
+        Walk::Continue
+    });
+}
+
+/// `page_vma_mkclean_one()`
+fn page_vma_mkclean_one(k: &mut Kernel<'_>, id: FolioId, address: u64) {
+    let Some(pte) = page_vma_mapped_walk(k, id, address) else {
+        return;
+    };
+    let Pte::Present {
+        folio,
+        prot: rights,
+        dirty,
+        young,
+    } = pte
+    else {
+        return;
+    };
+    if !dirty && rights & prot::W == 0 {
+        return;
+    }
+    // ptep_clear_flush()
+    k.set_pte(address, Pte::None);
+    if pte_accessible(k, pte) {
+        k.enter(Entry::FlushTlbPage { addr: address });
+    }
+    k.set_pte(
+        address,
+        Pte::Present {
+            folio,
+            prot: rights & !prot::W,
+            dirty: false,
+            young,
+        },
+    );
 }

@@ -13,6 +13,7 @@ use crate::mm::util::vm_enough_memory;
 use crate::mm::{swap, swapfile};
 use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru, vm};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `F_SEAL_SHRINK` (`include/uapi/linux/fcntl.h`)
 const F_SEAL_SHRINK: u32 = 0x2;
@@ -28,7 +29,8 @@ pub const SEALED_AGAINST_WRITES: u32 = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
 /// The inodes of a program's files. Those that are filled were written by
 /// another task beforehand: their pages are on the LRU, dirty and referenced
-/// (shmem_get_folio_gfp() with SGP_WRITE), charged to another cgroup.
+/// (shmem_get_folio_gfp() with SGP_WRITE), charged to another cgroup. Those of a file on a disk
+/// are clean: they were written back.
 pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
     for file in files {
         let mut inode = Inode {
@@ -36,17 +38,23 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
             pages: file.pages,
             ..Inode::default()
         };
+        let in_memory = file.on == Storage::Memory;
         let filled = if file.filled { file.pages } else { 0 };
         for index in 0..filled {
             let id = k.folios.alloc(Folio {
                 mapping: Some((k.files.len(), index)),
-                swapbacked: true,
-                dirty: true,
-                referenced: true,
+                swapbacked: in_memory,
+                dirty: in_memory,
+                referenced: in_memory,
                 lru: true,
                 ..Folio::default()
             });
-            k.other_lruvec.lists[Lru::InactiveAnon as usize].add(&mut k.folios, id);
+            let list = if in_memory {
+                Lru::InactiveAnon
+            } else {
+                Lru::InactiveFile
+            };
+            k.other_lruvec.lists[list as usize].add(&mut k.folios, id);
             inode.cache.insert(index, CacheEntry::Folio(id));
         }
         k.files.push(inode);

@@ -11,6 +11,7 @@ use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
 use crate::mm::{huge_memory, mseal, swap};
 use crate::mm_types::{AnonVmaId, FileId, Vma, vm};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// Where the program's own mappings end and begin again around the arena: far
 /// enough (over 1 GiB) to keep no table of the arena, near enough to keep the PUD table.
@@ -353,4 +354,11 @@ pub fn do_vmi_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
     seals_allow_munmap(k, start, end)?;
     unmap_vmas_in(k, start, end);
     Ok(())
+}
+
+/// `vma_wants_writenotify()`: a file system that writes back wants to know of the first write.
+pub fn vma_wants_writenotify(k: &Kernel, vma: &Vma) -> bool {
+    // vma_is_shared_writable()
+    let shared_writable = vm::SHARED | vm::WRITE;
+    vma.flags & shared_writable == shared_writable && k.storage(vma.file) != Storage::Memory
 }

@@ -27,6 +27,7 @@ use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::{folio_putback_lru, reclaim_pages};
 use crate::mm_types::{CacheEntry, FolioId, HugePmd, Pte, Vma, vm};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `swapin_walk_pmd_entry()`
 fn swapin_walk_pmd_entry(k: &mut Kernel<'_>, addr: u64, end: u64) {
@@ -64,6 +65,10 @@ pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
             for (addr, next, _) in walk_page_range(k, start, end) {
                 swapin_walk_pmd_entry(k, addr, next);
             }
+        }
+        Some(_) if k.storage(vma.file) != Storage::Memory => {
+            // vfs_fadvise()
+            k.unpredicted = Some("pages that are read from a disk");
         }
         Some(file) => {
             let first = vma.linear_page_index(start);

@@ -4,13 +4,15 @@
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
-use crate::mm::filemap::filemap_map_pages;
+use crate::mm::filemap::{filemap_fault, filemap_map_pages};
 use crate::mm::huge_memory::mms_that_map;
 use crate::mm::memory::swap as memory_swap;
+use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
 use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
 use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `PTRS_PER_PTE` (`arch/riscv/include/asm/pgtable.h`)
 const PTRS_PER_PTE: u64 = 512;
@@ -162,12 +164,17 @@ fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fau
     }
 }
 
-/// `__do_fault()` of a shmem file: the page, with a reference.
+/// `__do_fault()`: the page, with a reference.
 fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
     let Some(file) = vma.file else {
         return Err(Fault::Sigbus);
     };
-    shmem::shmem_fault(k, file, vma.linear_page_index(addr)).ok_or(Fault::Sigbus)
+    let index = vma.linear_page_index(addr);
+    let page = match k.storage(vma.file) {
+        Storage::Memory => shmem::shmem_fault(k, file, index),
+        Storage::Ext4 | Storage::Xfs => filemap_fault(k, file, index),
+    };
+    page.ok_or(Fault::Sigbus)
 }
 
 /// `do_read_fault()`
@@ -214,7 +221,7 @@ pub fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: b
     } else {
         0
     };
-    let rights = vm_get_page_prot(vma.flags) | maybe_write;
+    let rights = vma_set_page_prot(k, vma) | maybe_write;
     let found_dirty = k.profile.read_fault_maps_dirty && k.folios[id].dirty;
     k.set_pte(
         addr,

@@ -204,6 +204,8 @@ fn write_dirty_folio(
 ) -> Option<Label> {
     // Only kswapd writes for the file LRU.
     if folio_is_file_lru(k, id) {
+        // PG_reclaim
+        k.folios[id].reclaim |= k.folios[id].mapping.is_some();
         return Some(Label::ActivateLocked);
     }
     if references == FolioReferences::ReclaimClean {

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `fs/ext4/inode.c`: files on a disk get shorter, get holes, and are written back. Blocks are
+//! as large as pages.
+
+use crate::errno;
+use crate::mm::page_writeback::folio_clear_dirty_for_io;
+use crate::mm::truncate::{truncate_pagecache, truncate_pagecache_range};
+use crate::mm_types::{CacheEntry, FileId, FolioId};
+use crate::state::Kernel;
+
+/// `ext4_setattr()` of a file's size, in pages.
+///
+/// # Errors
+/// EINVAL where there is no such file.
+pub fn ext4_setattr(k: &mut Kernel<'_>, file: FileId, new: u64) -> Result<(), i32> {
+    let inode = k.files.get_mut(file).ok_or(errno::EINVAL)?;
+    // i_size_write(); pagecache_isize_extended() has nothing to do with such blocks.
+    inode.pages = new;
+    truncate_pagecache(k, file, new);
+    Ok(())
+}
+
+/// `ext4_punch_hole()`, of whole pages `[first, end)`.
+///
+/// # Errors
+/// EINVAL where there is no such file.
+pub fn ext4_punch_hole(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) -> Result<(), i32> {
+    let pages = k.files.get(file).ok_or(errno::EINVAL)?.pages;
+    if first < pages {
+        // ext4_truncate_page_cache_block_range()
+        truncate_pagecache_range(k, file, first, end.min(pages));
+    }
+    Ok(())
+}
+
+/// `ext4_do_writepages()` with `mpage_prepare_extent_to_map()`: dirty folios of a range of
+/// pages in ascending order. All that the page cache has is mapped to blocks here, for what is
+/// a hole or was never read it has not.
+pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
+    for id in dirty_folios(k, file, first, end) {
+        // mpage_submit_folio()
+        folio_clear_dirty_for_io(k, id);
+        // folio_end_writeback()
+        k.folios[id].reclaim = false;
+    }
+}
+
+/// The folios of a range that PAGECACHE_TAG_DIRTY is set for.
+fn dirty_folios(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> Vec<FolioId> {
+    let Some(inode) = k.files.get(file) else {
+        return Vec::new();
+    };
+    let range = inode.cache.range(first..end.max(first));
+    let folios = range.filter_map(|(_, entry)| match entry {
+        CacheEntry::Folio(id) => Some(*id),
+        CacheEntry::Swap(_) => None,
+    });
+    folios.filter(|id| k.folios[*id].dirty).collect()
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/page-writeback.c`: a page is clean from the moment on at which it begins to be written.
+
+use crate::mm::rmap::folio_mkclean;
+use crate::mm_types::FolioId;
+use crate::state::Kernel;
+
+/// `folio_clear_dirty_for_io()` of a file that can be written back
+pub fn folio_clear_dirty_for_io(k: &mut Kernel<'_>, id: FolioId) {
+    folio_mkclean(k, id);
+    k.folios[id].dirty = false;
+}

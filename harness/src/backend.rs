@@ -7,6 +7,7 @@ pub mod guest;
 mod kernel_log;
 pub mod recorded;
 
+use crate::callers::Callers;
 use crate::device::Device;
 use crate::finding::Finding;
 use crate::iommu::Seen;
@@ -63,6 +64,8 @@ pub struct Observed {
     pub observation: Observation,
     /// Whether there was a trace: what was recorded earlier has none.
     pub traced: bool,
+    /// Who called; nobody where there was no trace.
+    pub callers: Callers,
     /// What layer 1 says of every call in the trace.
     pub layer1: Layer1Verdict,
     /// What a device could reach; none where that was not looked at.

@@ -390,6 +390,7 @@ mod tests {
             kind,
             hart: 0,
             flags: 0,
+            chain: 0,
         }
     }
 

@@ -91,6 +91,7 @@ impl Judge {
         verdict.checks = checks;
         verdict.checked = observed.layer1.checked;
         verdict.observation = Some(observed.observation);
+        verdict.callers = observed.callers;
         Ok(())
     }
 }

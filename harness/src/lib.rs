@@ -4,6 +4,7 @@
 //! Read [`judge`] first: it is the whole way of the data, top to bottom.
 
 pub mod backend;
+pub mod callers;
 pub mod checks;
 pub mod cli;
 pub mod compare;
@@ -22,6 +23,7 @@ pub mod layer1;
 pub mod observe;
 pub mod outcome;
 pub mod parse;
+pub mod paths;
 pub mod reading;
 pub mod report;
 pub mod run;

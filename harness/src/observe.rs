@@ -32,6 +32,8 @@ pub struct ObservedStep {
 pub struct ObservedCall {
     /// Its number in the trace; 0 where only its text was kept.
     pub seq: u64,
+    /// The number of the chain of its callers; 0 where they are not known.
+    pub chain: u64,
     /// The mm that it is about, by the scenario's numbers; none for `arch_tlbbatch_flush`,
     /// and where it is about an mm that is none of the scenario's.
     pub mm: Option<MmId>,
@@ -206,6 +208,7 @@ impl<'a> Mms<'a> {
         });
         Some(ObservedCall {
             seq: call.record.seq,
+            chain: call.record.chain,
             mm,
             entry: trace::entry(&call.record),
             effects: effects.collect(),
@@ -228,6 +231,7 @@ fn orphan(record: &Record, mm: usize) -> ObservedCall {
         .collect();
     ObservedCall {
         seq: record.seq,
+        chain: 0,
         mm: Some(mm),
         entry: None,
         effects,
@@ -237,6 +241,7 @@ fn orphan(record: &Record, mm: usize) -> ObservedCall {
 fn release(record: &Record, mm: usize) -> ObservedCall {
     ObservedCall {
         seq: record.seq,
+        chain: 0,
         mm: Some(mm),
         entry: Some(Entry::Release),
         effects: Vec::new(),

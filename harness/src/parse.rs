@@ -167,6 +167,7 @@ fn parse_call(mm: Option<usize>, text: &str) -> Option<ObservedCall> {
     let mm = mm.filter(|_| entry != Some(Entry::ArchTlbbatchFlush));
     Some(ObservedCall {
         seq: 0,
+        chain: 0,
         mm,
         entry,
         effects: Vec::new(),

@@ -169,6 +169,8 @@ pub fn entry(record: &Record) -> Option<Entry> {
         | Kind::Held
         | Kind::IommuFault
         | Kind::IommuError
+        | Kind::Chain
+        | Kind::Symbol
         | Kind::SbiRfence => return None,
     })
 }

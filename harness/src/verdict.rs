@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a scenario came to, with all that was found.
 
+use crate::callers::Callers;
 use crate::finding::Finding;
 use crate::observe::Observation;
 use crate::outcome::Outcome;
@@ -22,6 +23,8 @@ pub struct Verdict {
     pub prediction: Option<Prediction>,
     /// What the kernel did, if it was observed.
     pub observation: Option<Observation>,
+    /// Who called `tlbflush.c`.
+    pub callers: Callers,
     /// Calls into `tlbflush.c` that layer 1 checked.
     pub checked: u64,
     /// How often it was run.
@@ -39,6 +42,7 @@ impl Verdict {
             checks: Vec::new(),
             prediction: None,
             observation: None,
+            callers: Callers::default(),
             checked: 0,
             runs: 1,
             elapsed: Duration::ZERO,

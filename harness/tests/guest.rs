@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{all, all_scenarios, judge, root};
+use common::{all, all_scenarios, judge, judge_and_see, root};
 use reference_model::Profile;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,21 @@ use tlbdiff::backend::guest::{GuestBackend, Settings};
 use tlbdiff::checks::Chosen;
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
+use tlbdiff::paths::{Accepted, Reasons, Ways};
 use tlbdiff::reading::{Nearest, Reading};
 use tlbdiff::run::MakeBackend;
 use tlbdiff::scenario::Scenario;
 use tlbdiff::snapshot::Set;
-use vm::KernelChoice;
+use vm::{Artifacts, KernelChoice};
+
+fn artifacts() -> Artifacts {
+    let artifacts = vm::locate(&KernelChoice::Named("stable".to_owned()));
+    artifacts.unwrap_or_else(|error| panic!("{error}"))
+}
 
 fn guest() -> Arc<MakeBackend> {
-    let artifacts = vm::locate(&KernelChoice::Named("stable".to_owned()));
     let settings = Settings {
-        artifacts: artifacts.unwrap_or_else(|error| panic!("{error}")),
+        artifacts: artifacts(),
         harts: None,
         acted_on: 0,
         memory_mib: 512,
@@ -56,12 +61,29 @@ fn kernel_model_and_snapshots_agree_on_every_scenario() {
         snapshots: Some(Set::Stable),
         kernel: "stable".to_owned(),
     };
-    let (summary, told) = judge(all_scenarios(), by, guest());
+    let artifacts = artifacts();
+    let reasons = Reasons::own().expect("well-formed");
+    let ways = Ways::of(&artifacts, &reasons).expect("an image");
+    let mut table = ways.table();
+    let (summary, told) = judge_and_see(all_scenarios(), by, guest(), &mut |verdict| {
+        table.add(&ways, &verdict.scenario.name, &verdict.callers);
+    });
     // What known.toml documents of stable.
     let known = summary.counts.get(&Outcome::Known).copied();
     assert_eq!(known, Some(4), "{told}");
     assert_eq!(summary.worst(), Outcome::Known, "{told}");
     assert!(summary.checked > 0, "layer 1 saw nothing");
+    // Each way into tlbflush.c that had a scenario has one: the same run tells.
+    let path = Accepted::path(&root(), "stable");
+    let accepted = Accepted::read(&path).expect("a table").expect("accepted");
+    let outdated = accepted.outdated(&table, &artifacts.compiler());
+    assert!(
+        outdated.is_none(),
+        "{}if that is right: tlbdiff list --paths --accept scenarios/",
+        outdated.text()
+    );
+    // What is said of who called goes back to where the kernel was entered, always.
+    assert!(table.broken.is_empty(), "{:#?}", table.broken);
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Backend for As {
         Ok(Observed {
             observation: parse(scenario, text.trim_end()).expect("what is printed is read"),
             traced: false,
+            callers: tlbdiff::callers::Callers::default(),
             layer1: layer1.finish(),
             device: None,
             iommu: None,
@@ -229,6 +230,7 @@ impl Backend for Forgetful {
         Ok(Observed {
             observation: parse(scenario, &text).expect("what is printed is read"),
             traced: false,
+            callers: tlbdiff::callers::Callers::default(),
             layer1: layer1.finish(),
             device: None,
             iommu: None,

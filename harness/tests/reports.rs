@@ -73,6 +73,7 @@ fn verdict(history: &History) -> Verdict {
     let observed = Observed {
         observation,
         traced: true,
+        callers: tlbdiff::callers::Callers::default(),
         layer1,
         device: None,
         iommu: None,

@@ -50,6 +50,7 @@ impl Backend for Script {
         Ok(Observed {
             observation,
             traced: false,
+            callers: tlbdiff::callers::Callers::default(),
             layer1: layer1.finish(),
             device: None,
             iommu: None,

@@ -152,6 +152,9 @@ static long ioctl_trace(bool on)
 		ret = hooks_install();
 		if (ret)
 			return ret;
+		callers_begin();
+	} else if (ring_tracing()) {
+		callers_end();
 	}
 	ring_trace(on);
 	still_step(false);

@@ -97,18 +97,18 @@ static void __kprobes given_back(unsigned long pfn, unsigned long count,
 
 /* Also __free_frozen_pages(), which takes the same, and more. */
 static bool __kprobes on_free_unref_page(struct tlbdiff_probe *probe,
-					 const unsigned long *args)
+					 const struct tlbdiff_entry *entry)
 {
 	if (ring_tracing())
-		given_back(page_to_pfn((struct page *)args[0]), 1UL << args[1],
+		given_back(page_to_pfn((struct page *)entry->args[0]), 1UL << entry->args[1],
 			   false);
 	return false;
 }
 
 static bool __kprobes on_free_unref_folios(struct tlbdiff_probe *probe,
-					   const unsigned long *args)
+					   const struct tlbdiff_entry *entry)
 {
-	struct folio_batch *folios = (struct folio_batch *)args[0];
+	struct folio_batch *folios = (struct folio_batch *)entry->args[0];
 	unsigned int i;
 
 	if (!ring_tracing())
@@ -120,9 +120,9 @@ static bool __kprobes on_free_unref_folios(struct tlbdiff_probe *probe,
 }
 
 static bool __kprobes on_free_huge_folio(struct tlbdiff_probe *probe,
-					 const unsigned long *args)
+					 const struct tlbdiff_entry *entry)
 {
-	struct folio *folio = (struct folio *)args[0];
+	struct folio *folio = (struct folio *)entry->args[0];
 
 	if (ring_tracing())
 		given_back(folio_pfn(folio), folio_nr_pages(folio), true);

@@ -141,7 +141,8 @@ struct tlbdiff_hook {
 				  const unsigned long *args);
 };
 
-static bool hook_hit(struct tlbdiff_probe *probe, const unsigned long *args);
+static bool hook_hit(struct tlbdiff_probe *probe,
+		     const struct tlbdiff_entry *entry);
 
 #define HOOK(_function, _kind, _fill) {			\
 	.probe.function = _function,			\
@@ -176,7 +177,7 @@ static struct tlbdiff_hook hooks[] = {
 };
 
 static bool __kprobes hook_hit(struct tlbdiff_probe *probe,
-			       const unsigned long *args)
+			       const struct tlbdiff_entry *entry)
 {
 	struct tlbdiff_hook *hook;
 	struct tlbdiff_record rec = {};
@@ -186,7 +187,10 @@ static bool __kprobes hook_hit(struct tlbdiff_probe *probe,
 		return false;
 	hook = container_of(probe, struct tlbdiff_hook, probe);
 	rec.kind = hook->kind;
-	mm = hook->fill(&rec, args);
+	mm = hook->fill(&rec, entry->args);
+	/* A fence is of the entry before it. */
+	if (rec.kind != TLBDIFF_SBI_RFENCE)
+		rec.chain = callers_note(entry);
 	ring_add(&rec, mm);
 	return false;
 }

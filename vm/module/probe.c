@@ -13,13 +13,16 @@
 static int __kprobes kprobe_hit(struct kprobe *kprobe, struct pt_regs *regs)
 {
 	struct tlbdiff_probe *probe;
-	unsigned long args[PROBE_ARGS];
+	struct tlbdiff_entry entry = {
+		.ra = regs->ra,
+		.sp = kernel_stack_pointer(regs),
+	};
 	unsigned int i;
 
 	probe = container_of(kprobe, struct tlbdiff_probe, kprobe);
 	for (i = 0; i < PROBE_ARGS; i++)
-		args[i] = regs_get_kernel_argument(regs, i);
-	if (!probe->hit(probe, args))
+		entry.args[i] = regs_get_kernel_argument(regs, i);
+	if (!probe->hit(probe, &entry))
 		return 0;
 
 	instruction_pointer_set(regs, (unsigned long)probe->instead);
@@ -32,7 +35,10 @@ static void notrace ftrace_hit(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_regs *fregs)
 {
 	struct tlbdiff_probe *probe = ops->private;
-	unsigned long args[PROBE_ARGS];
+	struct tlbdiff_entry entry = {
+		.ra = parent_ip,
+		.sp = ftrace_regs_get_stack_pointer(fregs),
+	};
 	unsigned int i;
 	int bit;
 
@@ -42,8 +48,8 @@ static void notrace ftrace_hit(unsigned long ip, unsigned long parent_ip,
 		return;
 	}
 	for (i = 0; i < PROBE_ARGS; i++)
-		args[i] = ftrace_regs_get_argument(fregs, i);
-	if (probe->hit(probe, args))
+		entry.args[i] = ftrace_regs_get_argument(fregs, i);
+	if (probe->hit(probe, &entry))
 		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)probe->instead);
 	ftrace_test_recursion_unlock(bit);
 }
@@ -91,6 +97,35 @@ static void remove_ftrace(struct tlbdiff_probe *probe)
 }
 #endif
 
+/* The kprobes that are installed, in no order. */
+static struct kprobe *installed[PROBES_MAX];
+
+static void note_kprobe(struct kprobe *was, struct kprobe *is)
+{
+	unsigned int i;
+
+	for (i = 0; i < PROBES_MAX; i++) {
+		if (installed[i] == was) {
+			WRITE_ONCE(installed[i], is);
+			return;
+		}
+	}
+}
+
+/* The instruction at @addr whose place a kprobe of ours has taken, or 0. */
+u32 __kprobes probe_original(unsigned long addr)
+{
+	unsigned int i;
+
+	for (i = 0; i < PROBES_MAX; i++) {
+		struct kprobe *kprobe = READ_ONCE(installed[i]);
+
+		if (kprobe && (unsigned long)kprobe->addr == addr)
+			return kprobe->opcode;
+	}
+	return 0;
+}
+
 int probe_install(struct tlbdiff_probe *probe)
 {
 	int ret;
@@ -102,6 +137,7 @@ int probe_install(struct tlbdiff_probe *probe)
 	ret = register_kprobe(&probe->kprobe);
 	if (!ret) {
 		probe->method = PROBE_KPROBE;
+		note_kprobe(NULL, &probe->kprobe);
 		return 0;
 	}
 	/* Refused for being where the function tracer's entry is. */
@@ -120,10 +156,12 @@ void probes_remove(struct tlbdiff_probe **probes, size_t count)
 	size_t i, found = 0;
 
 	for (i = 0; i < count; i++) {
-		if (probes[i]->method == PROBE_KPROBE)
+		if (probes[i]->method == PROBE_KPROBE) {
+			note_kprobe(&probes[i]->kprobe, NULL);
 			kprobes[found++] = &probes[i]->kprobe;
-		else if (probes[i]->method == PROBE_FTRACE)
+		} else if (probes[i]->method == PROBE_FTRACE) {
 			remove_ftrace(probes[i]);
+		}
 		probes[i]->method = PROBE_NONE;
 	}
 	if (found)

@@ -32,9 +32,9 @@ static bool step_under_way;
 static struct delayed_work *stats_flush;	/* once it is known */
 
 static bool __kprobes on_flush_memcg_stats(struct tlbdiff_probe *probe,
-					   const unsigned long *args)
+					   const struct tlbdiff_entry *entry)
 {
-	struct work_struct *work = (struct work_struct *)args[0];
+	struct work_struct *work = (struct work_struct *)entry->args[0];
 
 	WRITE_ONCE(stats_flush, to_delayed_work(work));
 	if (!READ_ONCE(step_under_way))

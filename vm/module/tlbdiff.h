@@ -2,6 +2,7 @@
 /*
  * What the module's files know of one another.
  *
+ * callers.c	who called: the return addresses on the stack, into the ring
  * count.c	what a step costs with so many subscribers
  * counters.c	the harts' counters
  * device.c	/dev/tlbdiff: system calls, loading, unloading
@@ -75,8 +76,8 @@ void ring_record_tables(void);
 
 /* Arguments that are looked at. */
 #define PROBE_ARGS		4
-/* Probes that are removed at once. */
-#define PROBES_MAX		16
+/* Probes at once. */
+#define PROBES_MAX		32
 
 enum tlbdiff_probe_method {
 	PROBE_NONE,
@@ -84,11 +85,19 @@ enum tlbdiff_probe_method {
 	PROBE_FTRACE,
 };
 
+/* A function is being entered. */
+struct tlbdiff_entry {
+	unsigned long args[PROBE_ARGS];
+	unsigned long ra;	/* the return address */
+	unsigned long sp;	/* the stack pointer */
+};
+
 /* At the entry of a function. */
 struct tlbdiff_probe {
 	const char *function;
 	/* Says whether the other function is to run in its stead. */
-	bool (*hit)(struct tlbdiff_probe *probe, const unsigned long *args);
+	bool (*hit)(struct tlbdiff_probe *probe,
+		    const struct tlbdiff_entry *entry);
 	/* Takes the same arguments. */
 	void *instead;
 
@@ -103,6 +112,11 @@ struct tlbdiff_probe {
 int probe_install(struct tlbdiff_probe *probe);
 void probes_remove(struct tlbdiff_probe **probes, size_t count);
 u64 probe_missed(const struct tlbdiff_probe *probe);
+u32 probe_original(unsigned long addr);
+
+u64 callers_note(const struct tlbdiff_entry *entry);
+void callers_begin(void);
+void callers_end(void);
 
 int frames_install(void);
 void frames_remove(void);

@@ -19,7 +19,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	9
+#define TLBDIFF_ABI_VERSION	10
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -37,6 +37,8 @@ enum tlbdiff_kind {
 	TLBDIFF_HELD				= 11,	/* pages that an IOMMU has cached */
 	TLBDIFF_IOMMU_FAULT			= 12,	/* ... refused to load */
 	TLBDIFF_IOMMU_ERROR			= 13,	/* ... could not be driven */
+	TLBDIFF_CHAIN				= 14,	/* return addresses: who called */
+	TLBDIFF_SYMBOL				= 15,	/* the name of one of them */
 
 	/* Entries into arch/riscv/mm/tlbflush.c. */
 	TLBDIFF_FLUSH_TLB_ALL			= 16,
@@ -85,6 +87,10 @@ enum tlbdiff_kind {
  *	(as it was loaded; each next page has the next frame)
  * IOMMU_FAULT		address	0		cause		0		0
  * IOMMU_ERROR		a register's value	TLBDIFF_FAILED_*	0		0
+ * CHAIN		five return addresses, from the function's caller outwards; 0 for none
+ *	(flags: how many of this chain are in records before it)
+ * SYMBOL		40 bytes of the text `function+0xoffset/0xsize`, of the byte before
+ *	(flags: how many bytes of this text are in records before it)
  * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
  * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
  * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID
@@ -102,6 +108,10 @@ enum tlbdiff_kind {
  * numbered from 1 from then on; others have the top bit set, and an address
  * used again gives a number used before. asid is cntx2asid() of
  * the mm's context at entry. cpumask holds harts 0 to 63 by Linux's number.
+ *
+ * chain is, of an entry into tlbflush.c and of CHAIN, the number of the chain of
+ * its callers, which comes before it; 0 where they are not known. Of SYMBOL it
+ * is the return address, and these come when the trace is stopped.
  */
 struct tlbdiff_record {
 	__u64 seq;		/* global order, from 0, without gaps */
@@ -116,7 +126,7 @@ struct tlbdiff_record {
 	__u16 kind;
 	__u16 hart;		/* Linux's number of the running hart */
 	__u32 flags;
-	__u64 reserved;
+	__u64 chain;
 };
 
 /* In: what the caller was built with. Out: what the module was built with. */

@@ -3,6 +3,7 @@
 
 use super::kernel_log::{self, Meaning};
 use super::{Observed, Subject};
+use crate::callers::Callers;
 use crate::device::Watch;
 use crate::finding::Finding;
 use crate::iommu::Setting;
@@ -172,22 +173,25 @@ fn observe_once(
     let mut calls = Calls::default();
     let mut observer = Observer::default();
     let mut device = Watch::default();
+    let mut callers = Callers::default();
     let mut taken = 0;
     let mut in_order = true;
     let report = replay(&mut |record| {
         in_order &= record.seq == taken;
         taken += 1;
-        if device.push(&record) {
+        if device.push(&record) || callers.push(&record) {
             return;
         }
         calls.push(record, &mut |traced| {
             layer1.push(&traced);
             observer.push(&traced);
+            callers.note(&traced);
         });
     })?;
     calls.finish(&mut |traced| {
         layer1.push(&traced);
         observer.push(&traced);
+        callers.note(&traced);
     });
     let said = kernel_log::meaning(&report.kernel_warnings);
     let complaint = complaint(&report, &said, warnings);
@@ -208,6 +212,7 @@ fn observe_once(
     Ok(Observed {
         observation: observer.finish(&report, system.harts),
         traced: true,
+        callers,
         layer1: layer1.finish(),
         device: device.finish(&report),
         iommu,

@@ -2,6 +2,7 @@
 //! Accepted snapshots in place of a kernel: no QEMU, and fast.
 
 use super::{Backend, Observed, Subject};
+use crate::callers::Callers;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::parse::parse;
@@ -36,6 +37,7 @@ impl Backend for Recorded {
         Ok(Observed {
             observation,
             traced: false,
+            callers: Callers::default(),
             layer1: layer1.finish(),
             device: None,
             iommu: None,

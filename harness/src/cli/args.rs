@@ -689,6 +689,34 @@ pub struct ListArgs {
         reason = "a doc comment here would become the help's heading"
     )]
     pub selection: Selection,
+    /// Run them, and list the ways into tlbflush.c that the kernel has instead, each with the
+    /// scenarios that were seen to come by it
+    #[arg(long = "paths", id = "ways")]
+    pub ways: bool,
+    /// Keep what was seen as the accepted table of the kernel, snapshots/paths/KERNEL.toml
+    #[arg(long, requires = "ways")]
+    pub accept: bool,
+    /// With the names of all scenarios, and chains of callers that were not understood
+    #[arg(long, short, requires = "ways")]
+    pub verbose: bool,
+    /// Guests at once
+    #[arg(long, short, value_name = "N", default_value_t = 1, requires = "ways", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// For people, or JSON lines for programs (harness/JSON.md)
+    #[arg(long, value_enum, default_value_t = Format::Human, requires = "ways")]
+    pub format: Format,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub guest: GuestArgs,
 }
 
 /// Options of `check`.

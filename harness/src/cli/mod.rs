@@ -10,6 +10,7 @@ pub mod failure;
 mod history;
 mod interrupt;
 mod manual;
+mod paths;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -23,6 +24,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => commands::compare(&args),
         Command::Drift(args) => drift::drift(&args),
         Command::Predict(args) => commands::predict(&args),
+        Command::List(args) if args.ways => paths::paths(&args),
         Command::List(args) => commands::list(&args),
         Command::Check(args) => commands::check(&args),
         Command::Provision(args) => commands::provision(&args),

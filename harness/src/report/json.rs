@@ -24,6 +24,7 @@ use reference_model::{
     Call, Effect, Fence, MmId, Prediction, Profile, Range, StepPrediction, Unpredicted, Whose,
 };
 use secondary_mmu::{Kept, Reading};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 /// Prints for programs.
@@ -164,6 +165,7 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
     let scenario = &verdict.scenario;
     let steps = 0..scenario.written.len();
     let fails = is_to_be_looked_at(verdict.outcome());
+    let chains = chains(verdict);
     line::Scenario {
         scenario: scenario.path.display().to_string(),
         name: scenario.name.clone(),
@@ -187,7 +189,11 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
         elapsed_ms: verdict.elapsed.as_millis() as u64,
         layer1_checked: verdict.checked,
         unpredicted: verdict.unpredicted().map(unpredicted),
-        steps: steps.map(|index| step(verdict, index)).collect(),
+        callers: chains
+            .iter()
+            .map(|chain| callers(verdict, *chain))
+            .collect(),
+        steps: steps.map(|index| step(verdict, index, &chains)).collect(),
         rerun: rerun.line(verdict),
     }
 }
@@ -293,7 +299,7 @@ fn named(scenario: &Scenario, index: usize) -> line::Step {
     }
 }
 
-fn step(verdict: &Verdict, index: usize) -> line::Step {
+fn step(verdict: &Verdict, index: usize, chains: &[u64]) -> line::Step {
     let scenario = &verdict.scenario;
     let model = verdict.prediction.as_ref();
     let model = model.and_then(|prediction| prediction.steps.get(index));
@@ -301,7 +307,7 @@ fn step(verdict: &Verdict, index: usize) -> line::Step {
     let kernel = kernel.and_then(|observation| observation.steps.get(index));
     line::Step {
         model: model.map(|step| predicted(scenario, step)),
-        kernel: kernel.map(|step| observed(scenario, step)),
+        kernel: kernel.map(|step| observed(scenario, step, chains)),
         ..named(scenario, index)
     }
 }
@@ -312,6 +318,7 @@ fn predicted(scenario: &Scenario, step: &StepPrediction) -> line::ModelStep {
         seq: None,
         mm: call.mm,
         call: Some(text::entry(call.entry)),
+        callers: None,
         effects: effects(&call.effects, of_mm(call.mm), &name),
     };
     let lost = step.lost.iter().map(|(mm, lost)| line::Lost {
@@ -325,12 +332,27 @@ fn predicted(scenario: &Scenario, step: &StepPrediction) -> line::ModelStep {
     }
 }
 
-fn observed(scenario: &Scenario, step: &ObservedStep) -> line::KernelStep {
+fn callers(verdict: &Verdict, chain: u64) -> Vec<String> {
+    let chain = verdict.callers.chain(chain);
+    chain.iter().map(ToString::to_string).collect()
+}
+
+/// Who called in an observation: the numbers of chains, each once, in order.
+fn chains(verdict: &Verdict) -> Vec<u64> {
+    let steps = verdict.observation.iter().flat_map(|seen| &seen.steps);
+    let calls = steps.flat_map(|step| &step.calls);
+    let chains = calls.map(|call| call.chain).filter(|chain| *chain != 0);
+    let chains: BTreeSet<u64> = chains.collect();
+    chains.into_iter().collect()
+}
+
+fn observed(scenario: &Scenario, step: &ObservedStep, chains: &[u64]) -> line::KernelStep {
     let name = |mm| text::mm_name(scenario, mm);
     let call = |call: &ObservedCall| line::Call {
         seq: Some(call.seq),
         mm: call.mm,
         call: call.entry.map(text::entry),
+        callers: chains.binary_search(&call.chain).ok(),
         effects: effects(&call.effects, of_mm(call.mm), &name),
     };
     let context = |event: &RangeEvent| line::Context {

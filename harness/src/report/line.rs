@@ -105,6 +105,9 @@ pub struct Scenario {
     pub layer1_checked: u64,
     /// From where on nothing is predicted.
     pub unpredicted: Option<Unpredicted>,
+    /// Who called `tlbflush.c`: lists of places in the kernel, each from the caller outwards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Vec<String>>,
     /// The steps, with both sides.
     pub steps: Vec<Step>,
     /// The command that runs it again.
@@ -377,6 +380,9 @@ pub struct Call {
     pub mm: Option<usize>,
     /// What was called, or null where a notification followed no call.
     pub call: Option<String>,
+    /// Who called: the index of a list in the scenario's `callers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callers: Option<usize>,
     /// What followed.
     pub effects: Vec<Effect>,
 }

@@ -20,3 +20,4 @@ mod page;
 pub mod style;
 pub mod test;
 pub mod tests;
+pub mod ways;

@@ -52,6 +52,7 @@ impl History {
             kind,
             hart: 0,
             flags: F_ATTACHED,
+            chain: 0,
         };
         change(&mut record);
         self.records.push(record);

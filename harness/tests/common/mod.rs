@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tlbdiff::backend::recorded::Recorded;
-use tlbdiff::event::{Start, Summary};
+use tlbdiff::event::{Event, Reporter, Start, Summary};
 use tlbdiff::judge::Judge;
 use tlbdiff::outcome::Outcome;
 use tlbdiff::report::human::Human;
@@ -13,6 +13,7 @@ use tlbdiff::report::style::Style;
 use tlbdiff::run::{MakeBackend, Run, messages};
 use tlbdiff::scenario::{Scenario, find};
 use tlbdiff::snapshot::Set;
+use tlbdiff::verdict::Verdict;
 
 /// The checkout.
 pub fn root() -> PathBuf {
@@ -28,11 +29,35 @@ pub fn all_scenarios() -> Vec<Arc<Scenario>> {
     scenarios.into_iter().map(Arc::new).collect()
 }
 
+struct Seeing<'a, W: std::io::Write> {
+    human: Human<W>,
+    see: &'a mut dyn FnMut(&Verdict),
+}
+
+impl<W: std::io::Write> Reporter for Seeing<'_, W> {
+    fn tell(&mut self, event: &Event) -> std::io::Result<()> {
+        if let Event::Judged(verdict) = event {
+            (self.see)(verdict);
+        }
+        self.human.tell(event)
+    }
+}
+
 /// Judges scenarios and gives the summary, with what people would read.
 pub fn judge(
     scenarios: Vec<Arc<Scenario>>,
     judge: Judge,
     backend: Arc<MakeBackend>,
+) -> (Summary, String) {
+    judge_and_see(scenarios, judge, backend, &mut |_| {})
+}
+
+/// The same, with each verdict shown.
+pub fn judge_and_see(
+    scenarios: Vec<Arc<Scenario>>,
+    judge: Judge,
+    backend: Arc<MakeBackend>,
+    see: &mut dyn FnMut(&Verdict),
 ) -> (Summary, String) {
     let start = Start {
         scenarios: scenarios.len(),
@@ -48,7 +73,8 @@ pub fn judge(
         ..Style::default()
     };
     let mut text = Vec::new();
-    let mut human = Human::new(&mut text, style);
+    let human = Human::new(&mut text, style);
+    let mut reporter = Seeing { human, see };
     let run = Run {
         scenarios,
         judge,
@@ -59,9 +85,9 @@ pub fn judge(
     };
     let (sender, receiver) = messages();
     let summary = run
-        .run((&sender, &receiver), &mut human)
+        .run((&sender, &receiver), &mut reporter)
         .expect("nothing can go wrong in memory");
-    drop(human);
+    drop(reporter);
     (summary, String::from_utf8(text).expect("text"))
 }
 

@@ -64,7 +64,7 @@ impl Artifacts {
     }
 
     /// The build directory, or what is kept of it.
-    fn build(&self) -> Option<&Path> {
+    pub(crate) fn build(&self) -> Option<&Path> {
         let below = kbuild::image(Path::new("")).components().count();
         self.image.ancestors().nth(below)
     }

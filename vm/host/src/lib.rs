@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod boards;
 pub mod c_source;
 mod cache;
+pub mod call_sites;
 mod conversation;
 mod disks;
 pub mod doctor;

@@ -63,8 +63,10 @@ pub struct Record {
     pub kind: Kind,
     /// The running hart.
     pub hart: u16,
-    /// `TLBDIFF_F_*`.
+    /// `TLBDIFF_F_*`. Of chains and symbols, what is in records before it.
     pub flags: u32,
+    /// Who called: the number of a chain, 0 where it is not known. Of a symbol, its address.
+    pub chain: u64,
 }
 
 /// This mm's notifications are traced (`TLBDIFF_F_ATTACHED`).
@@ -128,6 +130,10 @@ kinds! {
     IommuFault = 12, "IOMMU fault";
     /// An IOMMU could not be driven.
     IommuError = 13, "IOMMU error";
+    /// Return addresses: who called.
+    Chain = 14, "chain";
+    /// The name of one of them.
+    Symbol = 15, "symbol";
     /// Entry of `flush_tlb_all`.
     FlushTlbAll = 16, "flush_tlb_all";
     /// Entry of `flush_tlb_mm`.
@@ -200,6 +206,7 @@ impl Record {
             kind: Kind::from_number(kind).ok_or(RecordError::Kind { seq, kind })?,
             hart: u16_at(offset_of!(RawRecord, hart)),
             flags: u32_at(offset_of!(RawRecord, flags)),
+            chain: u64_at(offset_of!(RawRecord, chain)),
         })
     }
 }

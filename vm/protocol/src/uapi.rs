@@ -6,7 +6,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -36,8 +36,8 @@ pub struct RawRecord {
     pub hart: u16,
     /// `TLBDIFF_F_*`
     pub flags: u32,
-    /// Nothing.
-    pub reserved: u64,
+    /// Who called: the number of a chain. Of a symbol, its address.
+    pub chain: u64,
 }
 
 /// `struct tlbdiff_hello`
@@ -220,7 +220,7 @@ mod tests {
             kind,
             hart,
             flags,
-            reserved
+            chain
         );
         layout!(
             "tlbdiff_hello",
@@ -310,6 +310,8 @@ mod tests {
             ("HELD", Kind::Held),
             ("IOMMU_FAULT", Kind::IommuFault),
             ("IOMMU_ERROR", Kind::IommuError),
+            ("CHAIN", Kind::Chain),
+            ("SYMBOL", Kind::Symbol),
             ("FLUSH_TLB_ALL", Kind::FlushTlbAll),
             ("FLUSH_TLB_MM", Kind::FlushTlbMm),
             ("FLUSH_TLB_MM_RANGE", Kind::FlushTlbMmRange),

@@ -15,6 +15,7 @@ pub mod diff;
 pub mod drift;
 pub mod event;
 pub mod finding;
+pub mod fold;
 pub mod foreseen;
 pub mod history;
 pub mod iommu;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From the text of an observation back to the observation: the inverse of [`crate::text`].
 
+use crate::fold::unfold;
 use crate::observe::{Observation, ObservedCall, ObservedStep};
 use crate::scenario::Scenario;
-use crate::text::{ANOTHER_MM, NO_CALL, UNBORN, UNITS, WHOLE_MM, title};
+use crate::text::{ANOTHER_MM, NO_CALL, PART, UNBORN, UNITS, WHOLE_MM, title};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use operations::address;
@@ -45,6 +46,7 @@ pub enum ParseError {
 /// The text is of other steps, or nothing that [`crate::text`] writes.
 pub fn parse(scenario: &Scenario, text: &str) -> Result<Observation, ParseError> {
     let mut observation = Observation::default();
+    let text = unfold(text);
     for (index, line) in text.lines().enumerate() {
         let wrong = || ParseError::Line {
             line: index + 1,
@@ -93,6 +95,10 @@ fn parse_result(text: &str) -> Option<StepResult> {
     }
     if text == UNBORN {
         return Some(StepResult::Unborn);
+    }
+    if let Some(pages) = text.strip_prefix(PART) {
+        let pages = pages.trim_start().parse().ok()?;
+        return Some(StepResult::Part { pages });
     }
     if let Some((what, page)) = text.split_once(" at page ") {
         let page = page.parse().ok()?;

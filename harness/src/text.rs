@@ -14,6 +14,7 @@
 //! Addresses that are no page of the arena are told in hexadecimal bytes.
 
 use crate::device::{Foreseen, Held, Reached};
+use crate::fold::fold;
 use crate::scenario::{Scenario, describe::describe};
 use crate::steps::{Step, StepCall};
 use nix::errno::Errno;
@@ -23,15 +24,29 @@ use reference_model::{Effect, Entry, Fence, MmId, Range, StepResult, Unpredicted
 use secondary_mmu::{Kept, Kind};
 use std::fmt::Write;
 
-/// Says what each step came to and did, a line each.
+/// Says what each step came to and did, a line each; rounds of a `repeat` folded.
 pub fn steps(scenario: &Scenario, steps: &[Step]) -> String {
     let mut text = String::new();
-    for (index, step) in steps.iter().enumerate() {
-        for line in self::step(scenario, index, step) {
+    let mut add = |lines: Vec<String>| {
+        for line in lines {
             text.push_str(&line);
             text.push('\n');
         }
+    };
+    let one = |index: usize| self::step(scenario, index, &steps[index]);
+    let mut index = 0;
+    for rounds in &scenario.rounds {
+        (index..rounds.first.min(steps.len())).for_each(|index| add(one(index)));
+        let there = steps.len().saturating_sub(rounds.first) / rounds.steps.max(1);
+        let of_round = |round: usize| {
+            let first = rounds.first + round * rounds.steps;
+            (first..first + rounds.steps).flat_map(one).collect()
+        };
+        let told: Vec<Vec<String>> = (0..there.min(rounds.times)).map(of_round).collect();
+        index = rounds.first.min(steps.len()) + told.len() * rounds.steps;
+        add(fold(&told));
     }
+    (index..steps.len()).for_each(|index| add(one(index)));
     text
 }
 
@@ -106,6 +121,9 @@ fn lines(scenario: &Scenario, call: &StepCall) -> Vec<String> {
 /// What stands for the result of a step whose actor never came to life.
 pub const UNBORN: &str = "not done, for its actor was never born";
 
+/// What is before the number of pages that were done of a vector.
+pub const PART: &str = "ok for pages";
+
 /// `ok`, `EINVAL`, `SIGSEGV at page 5`.
 pub fn result(result: StepResult) -> String {
     match result {
@@ -127,6 +145,7 @@ pub fn result(result: StepResult) -> String {
             format!("{} at page {page}", self::result(StepResult::Errno(errno)))
         }
         StepResult::Left { pages } => format!("{pages} pages left"),
+        StepResult::Part { pages } => format!("{PART} {pages}"),
     }
 }
 

@@ -110,6 +110,64 @@ const AFTER_A_GOOD_STEP: &[Case] = &[
         said: &["bad.yaml:4:1: duplicate mapping key: about"],
     },
     Case {
+        name: "an expression outside of repeat",
+        content: "  - munmap: { at: $i, pages: 1 }\n",
+        said: &[
+            "bad.yaml:4:19: `$i`: `$i` stands for a round of `repeat`, and this is in none",
+            "  4 |   - munmap: { at: $i, pages: 1 }",
+        ],
+    },
+    Case {
+        name: "an expression that comes to less than nothing in some round",
+        content: "  - repeat:\n      times: 4\n      steps:\n        - munmap: { at: 2 - $i, pages: 1 }\n",
+        said: &[
+            "bad.yaml:7:25: `2 - $i`: it comes to -1, where $i is 3",
+            "  7 |         - munmap: { at: 2 - $i, pages: 1 }",
+        ],
+    },
+    Case {
+        name: "an expression that leaves the arena in some round",
+        content: "  - repeat:\n      times: 4\n      steps:\n        - munmap: { at: 1048574, pages: $i }\n",
+        said: &[
+            "bad.yaml:7:41: 3 pages from page 1048574 reach outside the arena, which has 1048576, where $i is 3",
+        ],
+    },
+    Case {
+        name: "an expression that is none",
+        content: "  - repeat:\n      times: 4\n      steps:\n        - munmap: { at: \"$i / 2\", pages: 1 }\n",
+        said: &["bad.yaml:7:25: `$i / 2`: `/` is not expected there"],
+    },
+    Case {
+        name: "no round of repeat",
+        content: "  - repeat: { times: 0, steps: [exec] }\n",
+        said: &["bad.yaml:4:22: `times` is at least 1"],
+    },
+    Case {
+        name: "repeat without steps",
+        content: "  - repeat: { times: 2, steps: [] }\n",
+        said: &["bad.yaml:4:32: `steps` has no step"],
+    },
+    Case {
+        name: "an unknown operation in repeat",
+        content: "  - repeat:\n      times: 2\n      steps:\n        - munmapp: { at: 0, pages: 1 }\n",
+        said: &["bad.yaml:7:11: unknown variant `munmapp`"],
+    },
+    Case {
+        name: "an actor that is gone in the second round",
+        content: "  - repeat: { times: 2, steps: [exit] }\n",
+        said: &["bad.yaml:4:33: `subject` has exited, where $i is 1"],
+    },
+    Case {
+        name: "a vector and a range",
+        content: "  - process_madvise: { of: subject, at: 0, pages: 1, ranges: [], advice: cold }\n",
+        said: &["bad.yaml:4:28: `process_madvise` takes either `at` and `pages`, or `ranges`"],
+    },
+    Case {
+        name: "an empty vector",
+        content: "  - process_madvise: { of: subject, ranges: [], advice: cold }\n",
+        said: &["bad.yaml:4:45: `ranges` has 1 to 64 of them, not 0"],
+    },
+    Case {
         name: "two operations in one step",
         content: "  - munmap: { at: 1, pages: 1 }\n    mmap: { at: 0, pages: 1 }\n",
         said: &[
@@ -499,7 +557,10 @@ fn a_scenario_has_limits_that_are_told() {
         listed("actors", line, count, "steps: [exec]\n")
     };
     for (content, said) in [
-        (steps(32_001), "bad.yaml:32003:3: 32001 steps are too many"),
+        (
+            steps(32_001),
+            "bad.yaml:32003:3: too many steps: a scenario has at most 32000",
+        ),
         (
             files(1001),
             "bad.yaml:1003:10: too many files: a scenario has at most 1000",

@@ -2,8 +2,8 @@
 //! What goes in, in the words of [`operations`], and what comes out.
 
 pub use operations::{
-    Actor, ActorKind, Allowed, MemoryFile, MmId, Op, PAGE_SIZE, Program, ShmemAllowed, Step,
-    StepResult, Storage, Thp, address, bytes,
+    Actor, ActorKind, Allowed, Extent, MemoryFile, MmId, Op, PAGE_SIZE, Program, ShmemAllowed,
+    Step, StepResult, Storage, Thp, address, bytes,
 };
 
 /// A half-open range of bytes; `end` may be `u64::MAX`, the kernel's `ULONG_MAX`.

@@ -500,8 +500,7 @@ mod tests {
             },
             Op::ProcessMadvise {
                 of: 0,
-                at,
-                pages,
+                ranges: vec![operations::Extent { at, pages }],
                 advice,
             },
         ];

@@ -282,10 +282,9 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::MigratePages { .. } => k.unpredicted = Some("migrate_pages(2)"),
         Op::ProcessMadvise {
             of,
-            at,
-            pages,
+            ref ranges,
             advice,
-        } => madvise::process_madvise(k, of, address(at), bytes(pages), advice)?,
+        } => return madvise::process_madvise(k, of, ranges, advice),
     }
     Ok(StepResult::Ok)
 }

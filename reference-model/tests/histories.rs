@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use reference_model::{Actor, ActorKind, Machine, MemoryFile, Op, Profile, Program, Step};
+use reference_model::{Actor, ActorKind, Extent, Machine, MemoryFile, Op, Profile, Program, Step};
 
 const EXEC: i32 = 4;
 const NONE: i32 = 0;
@@ -381,8 +381,7 @@ fn truncation_reaches_a_sleeper() {
 fn process_madvise_on_a_sleeping_and_on_a_dead_process() {
     let advise_other = |advice: i32| Op::ProcessMadvise {
         of: OTHER,
-        at: 0,
-        pages: 2,
+        ranges: vec![Extent { at: 0, pages: 2 }],
         advice,
     };
     check_actors(

@@ -169,18 +169,12 @@ impl Checker<'_> {
     }
 
     fn hart(&self, hart: &Spanned<Count>) -> Checked<u32> {
-        match &hart.value {
-            Count::Pages(number) if *number <= LAST_HART => Ok(*number as u32),
-            Count::Pages(number) => {
-                let message =
-                    format!("there is no hart {number}: they are numbered up to {LAST_HART}");
-                Err(self.error(hart.referenced, message))
-            }
-            Count::Wrong(what) => {
-                let message = format!("expected the number of a hart, found {what}");
-                Err(self.error(hart.referenced, message))
-            }
+        let number = self.number(hart, "the number of a hart")?;
+        if number > LAST_HART {
+            let message = format!("there is no hart {number}: they are numbered up to {LAST_HART}");
+            return Err(self.error(hart.referenced, message));
         }
+        Ok(number as u32)
     }
 
     fn thread_of(&self, of: &Spanned<String>, cast: &Cast) -> Checked<ActorKind> {

@@ -8,21 +8,19 @@ use super::errors::{InputError, did_you_mean};
 use super::file::{self, Access, Advice, Count, ScenarioFile};
 use super::names;
 use super::naming;
+use super::repeat::Unrolled;
 use super::requirement::Requirement;
 use libc::c_int;
 use operations::{
-    ARENA_PAGES, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MOVED_PAGES, MPOL_MF_MOVE,
-    MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MemoryFile, Op, PAGE_SIZE, Program, Step, Storage,
+    ARENA_PAGES, Extent, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MOST_RANGES, MOVED_PAGES,
+    MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MemoryFile, Op, PAGE_SIZE, Program, Step,
+    Storage,
 };
 use serde_saphyr::{Location, Spanned};
 use std::path::Path;
 
 /// Highest offset in a file, in pages, whose byte still is an `off_t`.
 const OFFSET_PAGES: u64 = i64::MAX as u64 / PAGE_SIZE;
-
-/// The most steps: each may make two areas more, of which a process has 65530 at the most
-/// (`vm.max_map_count`), its own included.
-const MOST_STEPS: usize = 32_000;
 
 /// The most pages that a device accesses in a step: each takes it a tenth of a second.
 const DEVICE_PAGES: u64 = 64;
@@ -36,7 +34,13 @@ const MOST_FILES: usize = 1000;
 /// The first thing that is wrong, with its place.
 pub fn check(path: &Path, text: &str) -> Result<Scenario, InputError> {
     let lines = text.lines().collect();
-    let checker = Checker { path, text, lines };
+    let rounds = Default::default();
+    let checker = Checker {
+        path,
+        text,
+        lines,
+        rounds,
+    };
     if text.trim().is_empty() {
         return Err(InputError::whole(path, "the file is empty")
             .with_hint(Some("a scenario has `about:` and `steps:`".to_owned())));
@@ -52,12 +56,6 @@ impl Checker<'_> {
         }
         if file.steps.value.is_empty() {
             return Err(self.error(file.steps.referenced, "`steps` has no step"));
-        }
-        let steps = file.steps.value.len();
-        if steps > MOST_STEPS {
-            let message =
-                format!("{steps} steps are too many: a scenario has at most {MOST_STEPS}");
-            return Err(self.error(file.steps.value[MOST_STEPS].referenced, message));
         }
         if let Some((_, file)) = file.files.iter().nth(MOST_FILES) {
             let message = format!("too many files: a scenario has at most {MOST_FILES}");
@@ -84,13 +82,20 @@ impl Checker<'_> {
         }
         let mut cast = self.cast(file.actors)?;
         let thp = file.thp.map(|thp| self.thp(&thp)).transpose()?;
-        let steps = file
-            .steps
-            .value
-            .into_iter()
-            .map(|step| self.step(step, &files, &mut cast))
-            .collect::<Checked<Vec<_>>>()?;
-        let (steps, written) = steps.into_iter().unzip();
+        let mut made = Unrolled {
+            files: &files,
+            cast: &mut cast,
+            steps: Vec::new(),
+            written: Vec::new(),
+            rounds: Vec::new(),
+        };
+        self.steps(&file.steps.value, &mut made)?;
+        let Unrolled {
+            steps,
+            written,
+            rounds,
+            ..
+        } = made;
         let (names, files) = files.into_iter().unzip();
         self.all_act(&cast)?;
         Ok(Scenario {
@@ -115,6 +120,7 @@ impl Checker<'_> {
             actors: cast.names,
             mms: cast.mms,
             written,
+            rounds,
         })
     }
 
@@ -179,7 +185,7 @@ impl Checker<'_> {
         })
     }
 
-    fn step(
+    pub(super) fn step(
         &self,
         step: Spanned<file::Written>,
         files: &[(String, MemoryFile)],
@@ -192,7 +198,7 @@ impl Checker<'_> {
         self.acted(by, &op, step.referenced, cast)?;
         let written = Written {
             line,
-            source: source.trim().to_owned(),
+            source: self.in_this_round(source.trim().to_owned()),
         };
         Ok((Step { by, op }, written))
     }
@@ -357,15 +363,12 @@ impl Checker<'_> {
                 what: self.named("caches", names::CACHES, &step.what)? as u8,
             },
             file::Step::Plain(what, step) => self.plain(what, &step, place, cast)?,
-            file::Step::ProcessMadvise(step) => {
-                let (at, pages) = self.extent(&step.at, &step.pages)?;
-                Op::ProcessMadvise {
-                    of: self.target(&step.of, cast)?,
-                    at,
-                    pages,
-                    advice: self.advice(&step.advice)?,
-                }
-            }
+            file::Step::ProcessMadvise(step) => Op::ProcessMadvise {
+                of: self.target(&step.of, cast)?,
+                ranges: self.ranges(&step)?,
+                advice: self.advice(&step.advice)?,
+            },
+            file::Step::Repeat(_) => unreachable!("a repeat is no operation"),
         })
     }
 
@@ -422,15 +425,41 @@ impl Checker<'_> {
         })
     }
 
+    /// One range, or a vector of them.
+    fn ranges(&self, step: &file::ProcessMadvise) -> Checked<Vec<Extent>> {
+        let of = |at: &Spanned<Count>, pages: &Spanned<Count>| {
+            let (at, pages) = self.extent(at, pages)?;
+            Ok(Extent { at, pages })
+        };
+        match (&step.at, &step.pages, &step.ranges) {
+            (Some(at), Some(pages), None) => Ok(vec![of(at, pages)?]),
+            (None, None, Some(ranges)) => {
+                let number = ranges.value.len();
+                if !(1..=MOST_RANGES).contains(&number) {
+                    let message = format!("`ranges` has 1 to {MOST_RANGES} of them, not {number}");
+                    return Err(self.error(ranges.referenced, message));
+                }
+                let ranges = ranges.value.iter();
+                ranges
+                    .map(|range| of(&range.value.at, &range.value.pages))
+                    .collect()
+            }
+            _ => {
+                let message = "`process_madvise` takes either `at` and `pages`, or `ranges`";
+                Err(self.error(step.of.referenced, message))
+            }
+        }
+    }
+
     fn touch(&self, step: file::Touch) -> Checked<Op> {
         let (at, pages) = self.extent(&step.at, &step.pages)?;
         let every = match &step.every {
-            Some(every) if every.value == Count::Pages(0) => {
-                return Err(self.error(every.referenced, "`every` is at least 1"));
-            }
             Some(every) => self.at_most(every, ARENA_PAGES, "the arena has")?,
             None => 1,
         };
+        if let Some(every) = step.every.as_ref().filter(|_| every == 0) {
+            return Err(self.error(every.referenced, "`every` is at least 1"));
+        }
         Ok(Op::Touch {
             at,
             pages,
@@ -525,7 +554,9 @@ impl Checker<'_> {
             return Ok(None);
         };
         let byte = match value.value {
-            Count::Pages(number) => u8::try_from(number).ok(),
+            Count::Pages(_) | Count::Expression(_) => {
+                u8::try_from(self.number(value, "a byte")?).ok()
+            }
             Count::Wrong(_) => None,
         };
         byte.map(Some)

@@ -31,6 +31,19 @@ pub struct Scenario {
     pub mms: Vec<String>,
     /// Where each step is written.
     pub written: Vec<Written>,
+    /// Which steps are the rounds of a `repeat` that has no other in it.
+    pub rounds: Vec<Rounds>,
+}
+
+/// Steps that are rounds of a `repeat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounds {
+    /// The first step of the first round, from 0.
+    pub first: usize,
+    /// Steps of each round.
+    pub steps: usize,
+    /// How many rounds.
+    pub times: usize,
 }
 
 /// What is known of kernels that are wrong in a scenario.
@@ -47,7 +60,7 @@ pub struct KnownFinding {
 pub struct Written {
     /// Line of the file, from 1.
     pub line: usize,
-    /// That line, without white space around it.
+    /// That line, without white space around it, and in which round of a `repeat`.
     pub source: String,
 }
 

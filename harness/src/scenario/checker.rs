@@ -2,15 +2,19 @@
 //! What all parts of checking have in common: places in the text, numbers and names.
 
 use super::errors::{InputError, did_you_mean};
+use super::expression::{self, Variables};
 use super::file::Count;
 use super::names::{self, Table};
 use serde_saphyr::{Location, Spanned};
+use std::cell::RefCell;
 use std::path::Path;
 
 pub(super) struct Checker<'a> {
     pub path: &'a Path,
     pub text: &'a str,
     pub lines: Vec<&'a str>,
+    /// The rounds of the `repeat`s that are being checked, the innermost last.
+    pub rounds: RefCell<Variables>,
 }
 
 pub(super) type Checked<T> = Result<T, InputError>;
@@ -30,7 +34,22 @@ impl Checker<'_> {
             ),
             place => place,
         };
-        InputError::at(self.path, self.text, at, message)
+        InputError::at(self.path, self.text, at, self.in_this_round(message.into()))
+    }
+
+    /// A text, and in which rounds of `repeat` it is so: it may be otherwise in others.
+    pub(super) fn in_this_round(&self, message: String) -> String {
+        let rounds = self.rounds.borrow();
+        if rounds.is_empty() {
+            return message;
+        }
+        let named = rounds
+            .iter()
+            .map(|(name, round)| format!("${name} is {round}"));
+        format!(
+            "{message}, where {}",
+            named.collect::<Vec<_>>().join(" and ")
+        )
     }
 
     /// Names of files and actors stand in texts between blanks and colons.
@@ -53,10 +72,17 @@ impl Checker<'_> {
     }
 
     pub(super) fn count(&self, count: &Spanned<Count>) -> Checked<u64> {
+        self.number(count, "a whole number of pages")
+    }
+
+    /// What a number, or an expression, comes to here.
+    pub(super) fn number(&self, count: &Spanned<Count>, expected: &str) -> Checked<u64> {
         match &count.value {
             Count::Pages(number) => Ok(*number),
+            Count::Expression(text) => expression::evaluate(text, &self.rounds.borrow())
+                .map_err(|why| self.error(count.referenced, format!("`{text}`: {why}"))),
             Count::Wrong(what) => {
-                let message = format!("expected a whole number of pages, found {what}");
+                let message = format!("expected {expected}, found {what}");
                 Err(self.error(count.referenced, message))
             }
         }

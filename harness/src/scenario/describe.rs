@@ -5,8 +5,8 @@ use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
 use operations::{
-    Field, MAP_DROPPABLE, MAP_HUGETLB, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, On, Op,
-    Plain, Step,
+    Extent, Field, MAP_DROPPABLE, MAP_HUGETLB, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, On,
+    Op, Plain, Step,
 };
 use std::fmt::Write;
 
@@ -269,17 +269,14 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             let what = name_or_number(names::CACHES, c_int::from(*what));
             format!("drop_caches {what}")
         }
-        Op::ProcessMadvise {
-            of,
-            at,
-            pages,
-            advice,
-        } => {
+        Op::ProcessMadvise { of, ranges, advice } => {
             let advice = name_or_number(names::ADVICE, *advice);
-            format!(
-                "process_madvise of {} at {at} pages {pages} {advice}",
-                actor(*of)
-            )
+            let mut text = format!("process_madvise of {}", actor(*of));
+            for (number, Extent { at, pages }) in ranges.iter().enumerate() {
+                let and = if number > 0 { " and" } else { "" };
+                let _ = write!(text, "{and} at {at} pages {pages}");
+            }
+            format!("{text} {advice}")
         }
     }
 }

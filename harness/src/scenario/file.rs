@@ -118,7 +118,7 @@ pub enum ActorKind {
 }
 
 /// A step as it stands there: a map of one operation, or the name of one that needs no field.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Written(pub Step);
 
 impl<'de> Deserialize<'de> for Written {
@@ -219,7 +219,7 @@ fn without_fields<E: Error>(name: &str) -> E {
 }
 
 /// An operation: its name is the key.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// `mmap(2)`.
@@ -295,6 +295,8 @@ pub enum Step {
     Mbind(Mbind),
     /// `migrate_pages(2)`.
     MigratePages(MigratePages),
+    /// Steps, several times over.
+    Repeat(Repeat),
 }
 
 impl Step {
@@ -335,12 +337,13 @@ impl Step {
             Step::Fallocate(step) => step.by.as_ref(),
             Step::Pwrite(step) => step.by.as_ref(),
             Step::DropCaches(step) => step.by.as_ref(),
+            Step::Repeat(_) => None,
         }
     }
 }
 
 /// Fields that operations have in common of which no more is to be said.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainFields {
     /// On whose process it acts.
@@ -359,8 +362,21 @@ pub struct PlainFields {
     pub by: Option<Spanned<String>>,
 }
 
+/// Steps that are done several times over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// How often.
+    pub times: Spanned<Count>,
+    /// What the number of a round, from 0, is called after a `$`; `i` if nothing is said.
+    #[serde(rename = "as")]
+    pub variable: Option<Spanned<String>>,
+    /// What is done in each round.
+    pub steps: Spanned<Vec<Spanned<Written>>>,
+}
+
 /// Fields of a `fork` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fork {
     /// Who comes to life.
@@ -370,7 +386,7 @@ pub struct Fork {
 }
 
 /// Fields of a step that an actor does with itself; none has to be said.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(from = "Option<OwnFields>")]
 pub struct Own {
     /// Who does it; the subject if nothing is said.
@@ -392,7 +408,7 @@ impl From<Option<OwnFields>> for Own {
 }
 
 /// Fields of a `ksm` step; none has to be said.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "Option<KsmFields>")]
 pub struct Ksm {
     /// Pages of zeroes become the zero page.
@@ -423,7 +439,7 @@ impl From<Option<KsmFields>> for Ksm {
 }
 
 /// Fields of a `move_pages` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MovePages {
     /// Whose pages; the actor's that does it if nothing is said.
@@ -442,7 +458,7 @@ pub struct MovePages {
 }
 
 /// Fields of an `mbind` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mbind {
     /// First page.
@@ -467,7 +483,7 @@ pub struct Mbind {
 }
 
 /// Fields of a `migrate_pages` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MigratePages {
     /// Whose pages; the actor's that does it if nothing is said.
@@ -481,7 +497,7 @@ pub struct MigratePages {
 }
 
 /// Fields of an `ftruncate` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ftruncate {
     /// Name of a memory file.
@@ -493,7 +509,7 @@ pub struct Ftruncate {
 }
 
 /// Fields of a `punch_hole` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PunchHole {
     /// Name of a memory file.
@@ -507,23 +523,35 @@ pub struct PunchHole {
 }
 
 /// Fields of a `process_madvise` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessMadvise {
     /// On whose process it acts.
     pub of: Spanned<String>,
-    /// First page.
-    pub at: Spanned<Count>,
-    /// Length.
-    pub pages: Spanned<Count>,
+    /// First page; without, there are ranges.
+    pub at: Option<Spanned<Count>>,
+    /// Length; without, there are ranges.
+    pub pages: Option<Spanned<Count>>,
+    /// Several of them.
+    pub ranges: Option<Spanned<Vec<Spanned<Extent>>>>,
     /// Which advice.
     pub advice: Spanned<Advice>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }
 
+/// Pages of a vector.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extent {
+    /// First page.
+    pub at: Spanned<Count>,
+    /// Length.
+    pub pages: Spanned<Count>,
+}
+
 /// Fields of a `uffd_register` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UffdRegister {
     /// First page.
@@ -537,7 +565,7 @@ pub struct UffdRegister {
 }
 
 /// Fields of a step of a userfaultfd that is about a range alone.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UffdRange {
     /// First page.
@@ -549,7 +577,7 @@ pub struct UffdRange {
 }
 
 /// Fields of a `uffd_copy` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UffdCopy {
     /// First page.
@@ -563,7 +591,7 @@ pub struct UffdCopy {
 }
 
 /// Fields of a `uffd_move` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UffdMove {
     /// First page.
@@ -580,7 +608,7 @@ pub struct UffdMove {
 }
 
 /// Fields of a `uffd_writeprotect` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UffdWriteprotect {
     /// First page.
@@ -594,7 +622,7 @@ pub struct UffdWriteprotect {
 }
 
 /// Fields of an `msync` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Msync {
     /// First page.
@@ -608,7 +636,7 @@ pub struct Msync {
 }
 
 /// Fields of an `fsync` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fsync {
     /// Name of a file.
@@ -618,7 +646,7 @@ pub struct Fsync {
 }
 
 /// Fields of a step that is about a part of a file.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRange {
     /// Name of a file.
@@ -632,7 +660,7 @@ pub struct FileRange {
 }
 
 /// Fields of a `fallocate` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fallocate {
     /// Name of a file.
@@ -648,7 +676,7 @@ pub struct Fallocate {
 }
 
 /// Fields of a `pwrite` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pwrite {
     /// Name of a file.
@@ -667,7 +695,7 @@ pub struct Pwrite {
 }
 
 /// Fields of a `drop_caches` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropCaches {
     /// Which caches.
@@ -677,7 +705,7 @@ pub struct DropCaches {
 }
 
 /// Fields of an `mremap` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mremap {
     /// First page.
@@ -696,7 +724,7 @@ pub struct Mremap {
 }
 
 /// Fields of an `mmap` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mmap {
     /// First page.
@@ -738,7 +766,7 @@ pub struct Mmap {
 }
 
 /// Fields of a `touch` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Touch {
     /// First page.
@@ -756,7 +784,7 @@ pub struct Touch {
 }
 
 /// Fields of a `device` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// First page.
@@ -774,7 +802,7 @@ pub struct Device {
 }
 
 /// Fields of a `vm` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
     /// First page.
@@ -800,7 +828,7 @@ pub enum Access {
 }
 
 /// Fields of a `munmap` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Munmap {
     /// First page.
@@ -812,7 +840,7 @@ pub struct Munmap {
 }
 
 /// Fields of an `mprotect` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mprotect {
     /// First page.
@@ -826,7 +854,7 @@ pub struct Mprotect {
 }
 
 /// Fields of a `madvise` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Madvise {
     /// First page.
@@ -840,7 +868,7 @@ pub struct Madvise {
 }
 
 /// Fields of a `reclaim` step.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reclaim {
     /// How many pages to ask for.
@@ -856,6 +884,8 @@ pub struct Reclaim {
 pub enum Count {
     /// A number.
     Pages(u64),
+    /// What comes to one in each round of a `repeat`.
+    Expression(String),
     /// Something else, for a message.
     Wrong(String),
 }
@@ -864,6 +894,7 @@ impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Count, D::Error> {
         Ok(match from.deserialize_any(ScalarVisitor)? {
             Scalar::Unsigned(number) => Count::Pages(number),
+            Scalar::Text(text) if text.contains('$') => Count::Expression(text),
             // Without its quotes it would have been a number.
             Scalar::Text(text) if text.parse::<u64>().is_ok() => {
                 Count::Wrong(format!("the text \"{text}\": a number has no quotes"))

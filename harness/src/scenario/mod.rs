@@ -7,15 +7,17 @@ mod checked;
 mod checker;
 pub mod describe;
 mod errors;
+mod expression;
 mod file;
 pub mod find;
 pub mod names;
 pub mod naming;
 mod plain;
+mod repeat;
 mod requirement;
 mod thp;
 
 pub use check::check;
-pub use checked::{KnownFinding, SUBJECT, Scenario, Written};
+pub use checked::{KnownFinding, Rounds, SUBJECT, Scenario, Written};
 pub use errors::InputError;
 pub use requirement::{Has, Requirement};

@@ -497,14 +497,12 @@ pub enum Op {
         /// The node that they go to.
         to: u32,
     },
-    /// `process_madvise(2)` of one range.
+    /// `process_madvise(2)`.
     ProcessMadvise {
         /// The actor on whose process it acts.
         of: usize,
-        /// First page.
-        at: u64,
-        /// Length.
-        pages: u64,
+        /// On what of it: a vector, [`MOST_RANGES`] at the most.
+        ranges: Vec<Extent>,
         /// `MADV_*`.
         advice: i32,
     },
@@ -515,6 +513,18 @@ pub enum Op {
         /// On what.
         on: On,
     },
+}
+
+/// The most ranges of a vector.
+pub const MOST_RANGES: usize = 64;
+
+/// One range of a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// First page.
+    pub at: u64,
+    /// Length.
+    pub pages: u64,
 }
 
 /// Pages of the arena that a step names.
@@ -542,7 +552,6 @@ impl Op {
             | Op::UffdZeropage { at, pages }
             | Op::UffdContinue { at, pages }
             | Op::UffdWriteprotect { at, pages, .. }
-            | Op::ProcessMadvise { at, pages, .. }
             | Op::MovePages { at, pages, .. }
             | Op::Mbind { at, pages, .. }
             | Op::Touch { at, pages, .. }
@@ -557,6 +566,13 @@ impl Op {
                     end: start.saturating_add(pages),
                 };
                 vec![range(at), range(to)]
+            }
+            Op::ProcessMadvise { ref ranges, .. } => {
+                let pages = |range: &Extent| Pages {
+                    start: range.at,
+                    end: range.at.saturating_add(range.pages),
+                };
+                ranges.iter().map(pages).collect()
             }
             Op::Mremap {
                 at,
@@ -844,6 +860,11 @@ pub enum StepResult {
     },
     /// Not done: the fork that would have made its actor was refused.
     Unborn,
+    /// Of a vector so many pages were done, from its beginning, and then something was refused.
+    Part {
+        /// How many.
+        pages: u64,
+    },
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 pub mod pageout;
 
-use crate::api::PAGE_SIZE;
+use crate::api::{Extent, PAGE_SIZE, StepResult, address, bytes};
 use crate::errno;
 use crate::fs::open::vfs_fallocate;
 use crate::mm::memory::fault::vmf_anon_prepare;
@@ -59,40 +59,83 @@ fn madvise_behavior_valid(k: &Kernel, behavior: i32) -> bool {
 /// # Errors
 /// As madvise(2), in the kernel's order.
 pub fn do_madvise(k: &mut Kernel, start: u64, len_in: u64, behavior: i32) -> Result<(), i32> {
-    if !madvise_behavior_valid(k, behavior) || !start.is_multiple_of(PAGE_SIZE) {
+    if !madvise_behavior_valid(k, behavior) {
         return Err(errno::EINVAL);
     }
-    let len = page_align(len_in).ok_or(errno::EINVAL)?;
-    let end = start.checked_add(len).ok_or(errno::EINVAL)?;
+    let end = check_input_range(start, len_in)?;
     if end == start {
         return Ok(());
     }
-    match behavior {
-        advice::POPULATE_READ | advice::POPULATE_WRITE => madvise_populate(k, start, end, behavior),
-        // madvise_batch_tlb_flush()
+    let mut tlb = madvise_init_tlb(k, behavior);
+    let result = madvise_do_behavior(k, start, end, behavior, tlb.as_mut());
+    madvise_finish_tlb(k, tlb);
+    result
+}
+
+/// `check_input_range()`: where it ends.
+fn check_input_range(start: u64, len_in: u64) -> Result<u64, i32> {
+    if !start.is_multiple_of(PAGE_SIZE) {
+        return Err(errno::EINVAL);
+    }
+    let len = page_align(len_in).ok_or(errno::EINVAL)?;
+    start.checked_add(len).ok_or(errno::EINVAL)
+}
+
+/// `madvise_init_tlb()`, `madvise_batch_tlb_flush()`: one gather for the whole call.
+fn madvise_init_tlb(k: &mut Kernel, behavior: i32) -> Option<MmuGather> {
+    let batches = matches!(
+        behavior,
         advice::DONTNEED | advice::DONTNEED_LOCKED | advice::FREE
-            if k.profile.madvise_one_gather =>
-        {
-            let mut tlb = tlb_gather_mmu(k);
-            let result = madvise_walk_vmas(k, start, end, behavior, Some(&mut tlb));
-            tlb_finish_mmu(k, tlb);
-            result
-        }
-        _ => madvise_walk_vmas(k, start, end, behavior, None),
+    );
+    (batches && k.profile.madvise_one_gather).then(|| tlb_gather_mmu(k))
+}
+
+/// `madvise_finish_tlb()`
+fn madvise_finish_tlb(k: &mut Kernel, tlb: Option<MmuGather>) {
+    if let Some(tlb) = tlb {
+        tlb_finish_mmu(k, tlb);
     }
 }
 
-/// `process_madvise()` of one range of another actor's mm.
+/// `madvise_do_behavior()`
+fn madvise_do_behavior(
+    k: &mut Kernel,
+    start: u64,
+    end: u64,
+    behavior: i32,
+    tlb: Option<&mut MmuGather>,
+) -> Result<(), i32> {
+    match behavior {
+        advice::POPULATE_READ | advice::POPULATE_WRITE => madvise_populate(k, start, end, behavior),
+        _ => madvise_walk_vmas(k, start, end, behavior, tlb),
+    }
+}
+
+/// `MAX_RW_COUNT` (`include/linux/fs.h`): what a vector comes to at the most.
+const MAX_RW_COUNT: u64 = i32::MAX as u64 & !(PAGE_SIZE - 1);
+
+/// `import_iovec()` (`lib/iov_iter.c`): what is too long is cut.
+fn import_iovec(ranges: &[Extent]) -> Vec<(u64, u64)> {
+    let mut total = 0;
+    let cut = |range: &Extent| {
+        let len = bytes(range.pages).min(MAX_RW_COUNT - total);
+        total += len;
+        (address(range.at), len)
+    };
+    ranges.iter().map(cut).collect()
+}
+
+/// `process_madvise()` of another actor's mm.
 ///
 /// # Errors
-/// ESRCH where it has exited, and as madvise(2).
+/// ESRCH where it has exited, and as madvise(2) for the first range.
 pub fn process_madvise(
     k: &mut Kernel,
     of: usize,
-    start: u64,
-    len: u64,
+    ranges: &[Extent],
     behavior: i32,
-) -> Result<(), i32> {
+) -> Result<StepResult, i32> {
+    let iter = import_iovec(ranges);
     // process_madvise_remote_valid(), as it was called later
     let valid = matches!(
         behavior,
@@ -112,11 +155,46 @@ pub fn process_madvise(
     if k.profile.process_madvise_any_for_self && mm.is_none() {
         return Err(errno::ESRCH);
     }
-    if !valid && !own {
+    let known = !k.profile.process_madvise_any_for_self || madvise_behavior_valid(k, behavior);
+    if !(valid || own && known) {
         return Err(errno::EINVAL);
     }
     let mm = mm.ok_or(errno::ESRCH)?;
-    k.in_mm(mm, |k| do_madvise(k, start, len, behavior))
+    let (done, result) = k.in_mm(mm, |k| vector_madvise(k, &iter, behavior));
+    let asked: u64 = ranges.iter().map(|range| bytes(range.pages)).sum();
+    match result {
+        _ if done == asked && asked > 0 => Ok(StepResult::Ok),
+        // What is done counts, whatever is refused after it.
+        _ if done > 0 => Ok(StepResult::Part {
+            pages: done / PAGE_SIZE,
+        }),
+        result => result.map(|()| StepResult::Ok),
+    }
+}
+
+/// `vector_madvise()`: how many bytes were done, and what the last range came to. Before there
+/// was one gather for all of them, each range was an advice of its own.
+fn vector_madvise(k: &mut Kernel, iter: &[(u64, u64)], behavior: i32) -> (u64, Result<(), i32>) {
+    let mut tlb = madvise_init_tlb(k, behavior);
+    let (mut done, mut result) = (0, Ok(()));
+    // iov_iter_count()
+    let mut left: u64 = iter.iter().map(|range| range.1).sum();
+    for &(start, len) in iter {
+        if left == 0 {
+            break;
+        }
+        result = check_input_range(start, len).and_then(|end| match len {
+            0 => Ok(()),
+            _ => madvise_do_behavior(k, start, end, behavior, tlb.as_mut()),
+        });
+        if result.is_err() {
+            break;
+        }
+        done += len;
+        left -= len;
+    }
+    madvise_finish_tlb(k, tlb);
+    (done, result)
 }
 
 /// `madvise_walk_vmas()`: holes are skipped, and told at the end. After the

@@ -3,7 +3,7 @@
 
 use crate::handed::Handed;
 use crate::{file_io, iommu, ksm, kvm, nodes, plain, system_file, touch, uffd};
-use operations::{Op, StepResult, address, bytes};
+use operations::{Extent, MOST_RANGES, Op, PAGE_SIZE, StepResult, address, bytes};
 use std::os::fd::RawFd;
 
 /// What an operation acts on beside its own process.
@@ -81,9 +81,9 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                 bytes(pages),
             )),
             Op::ProcessMadvise {
-                at, pages, advice, ..
+                ref ranges, advice, ..
             } => match target {
-                Target::Process(Some(pidfd), _) => process_madvise(pidfd, at, pages, advice),
+                Target::Process(Some(pidfd), _) => process_madvise(pidfd, ranges, advice),
                 // Nobody is there any more.
                 _ => StepResult::Errno(libc::ESRCH),
             },
@@ -255,14 +255,32 @@ fn file_of(handed: &Handed, file: Option<usize>) -> RawFd {
     fd.copied().unwrap_or(-1)
 }
 
-/// One range; a part of it done is a success, as for the kernel.
-fn process_madvise(pidfd: RawFd, at: u64, pages: u64, advice: i32) -> StepResult {
-    let range = libc::iovec {
-        iov_base: address(at) as *mut libc::c_void,
-        iov_len: bytes(pages) as usize,
+/// A part of a vector done is a success for the kernel; how much it was is told.
+fn process_madvise(pidfd: RawFd, ranges: &[Extent], advice: i32) -> StepResult {
+    const NO_RANGE: libc::iovec = libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
     };
-    // SAFETY: the range is only named, and belongs to whoever is advised.
-    call(unsafe { libc::syscall(libc::SYS_process_madvise, pidfd, &range, 1, advice, 0) })
+    let mut vector = [NO_RANGE; MOST_RANGES];
+    let mut asked = 0;
+    for (range, of) in vector.iter_mut().zip(ranges) {
+        range.iov_base = address(of.at) as *mut libc::c_void;
+        range.iov_len = bytes(of.pages) as usize;
+        asked += bytes(of.pages);
+    }
+    let number = ranges.len().min(MOST_RANGES);
+    // SAFETY: the ranges are only named, and belong to whoever is advised.
+    let done = unsafe {
+        let vector = vector.as_ptr();
+        libc::syscall(libc::SYS_process_madvise, pidfd, vector, number, advice, 0)
+    };
+    match done {
+        // Of nothing, nothing is done.
+        done if done >= 0 && (done as u64) < asked && done > 0 => StepResult::Part {
+            pages: done as u64 / PAGE_SIZE,
+        },
+        done => call(done),
+    }
 }
 
 /// What a system call came to.

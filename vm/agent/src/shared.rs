@@ -308,6 +308,7 @@ fn encode(result: StepResult) -> [u64; 3] {
         StepResult::Astray { page } => [7, 0, page],
         StepResult::Refused { errno, page } => [8, errno as u64, page],
         StepResult::Left { pages } => [9, 0, pages],
+        StepResult::Part { pages } => [10, pages, 0],
     }
 }
 
@@ -332,6 +333,7 @@ fn decode(words: &[AtomicU64]) -> StepResult {
             page,
         },
         9 => StepResult::Left { pages: page },
+        10 => StepResult::Part { pages: value },
         _ => StepResult::Signal {
             signal: value as i32,
             page,
@@ -385,6 +387,7 @@ mod tests {
             StepResult::Astray { page: 7 },
             StepResult::Refused { errno: 14, page: 7 },
             StepResult::Left { pages: 7 },
+            StepResult::Part { pages: 7 },
         ] {
             let words = encode(result).map(AtomicU64::new);
             assert_eq!(decode(&words), result);

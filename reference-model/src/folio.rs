@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `struct folio`, and the lists that folios are linked into.
 
-use crate::mm_types::{AnonVmaId, FileId, FolioId, HPAGE_PMD_NR, SwapEntry, pte_index};
+use crate::mm_types::{AnonVmaId, FileId, FolioId, SwapEntry, pte_index};
 
 /// Which list a folio's LRU membership is on (`enum lru_list`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,31 +18,37 @@ pub enum Lru {
     Unevictable = 4,
 }
 
-/// What is known of a huge page's pages one by one.
+/// What is known of a large folio's pages one by one.
 #[derive(Clone, Debug)]
 pub struct Large {
     /// `_entire_mapcount`: PMDs that map all of it.
     pub entire_mapcount: u32,
     /// `_mapcount` of each page: PTEs that map it.
-    pub mapcounts: [u32; HPAGE_PMD_NR],
+    pub mapcounts: Vec<u32>,
     /// `PageAnonExclusive()` of each; the first one's stands for all of a PMD.
-    pub anon_exclusive: [bool; HPAGE_PMD_NR],
+    pub anon_exclusive: Vec<bool>,
     /// Which hold something else than zeroes.
-    pub data: [bool; HPAGE_PMD_NR],
+    pub data: Vec<bool>,
     /// `folio_test_partially_mapped()`
     pub partially_mapped: bool,
 }
 
 impl Large {
-    /// Of a huge page that nobody maps, and that holds zeroes.
-    pub fn unmapped() -> Large {
+    /// Of a folio of that order which nobody maps, and which holds zeroes.
+    pub fn unmapped(order: u32) -> Large {
         Large {
             entire_mapcount: 0,
-            mapcounts: [0; HPAGE_PMD_NR],
-            anon_exclusive: [false; HPAGE_PMD_NR],
-            data: [false; HPAGE_PMD_NR],
+            mapcounts: vec![0; 1 << order],
+            anon_exclusive: vec![false; 1 << order],
+            data: vec![false; 1 << order],
             partially_mapped: false,
         }
+    }
+
+    /// Which of its pages an address is of. A large folio lies at a multiple of its size in
+    /// every mm.
+    pub fn page(&self, addr: u64) -> usize {
+        pte_index(addr) % self.mapcounts.len()
     }
 }
 
@@ -101,27 +107,35 @@ pub struct Folio {
 impl Folio {
     /// `folio_nr_pages()`
     pub fn nr_pages(&self) -> u64 {
-        if self.large.is_some() {
-            HPAGE_PMD_NR as u64
-        } else {
-            1
-        }
+        self.large
+            .as_ref()
+            .map_or(1, |large| large.mapcounts.len() as u64)
     }
 
-    /// `PageAnonExclusive()` of the page at an address. A huge page lies at its own
-    /// multiple in every mm, for nothing here moves mappings.
+    /// `folio_order()`
+    pub fn order(&self) -> u32 {
+        self.nr_pages().trailing_zeros()
+    }
+
+    /// Which of its pages an address is of.
+    pub fn page(&self, addr: u64) -> usize {
+        self.large.as_ref().map_or(0, |large| large.page(addr))
+    }
+
+    /// `PageAnonExclusive()` of the page at an address.
     pub fn page_anon_exclusive(&self, addr: u64) -> bool {
         match &self.large {
             Some(large) if large.entire_mapcount > 0 => large.anon_exclusive[0],
-            Some(large) => large.anon_exclusive[pte_index(addr)],
+            Some(large) => large.anon_exclusive[large.page(addr)],
             None => self.anon_exclusive,
         }
     }
 
     /// `SetPageAnonExclusive()`, `ClearPageAnonExclusive()`
     pub fn set_page_anon_exclusive(&mut self, addr: u64, exclusive: bool) {
+        let page = self.page(addr);
         match &mut self.large {
-            Some(large) => large.anon_exclusive[pte_index(addr)] = exclusive,
+            Some(large) => large.anon_exclusive[page] = exclusive,
             None => self.anon_exclusive = exclusive,
         }
     }
@@ -129,7 +143,7 @@ impl Folio {
     /// Whether the page at an address holds something else than zeroes.
     pub fn page_has_data(&self, addr: u64) -> bool {
         match &self.large {
-            Some(large) => large.data[pte_index(addr)],
+            Some(large) => large.data[large.page(addr)],
             None => self.data,
         }
     }
@@ -137,24 +151,23 @@ impl Folio {
     /// One more PTE, of another mm, maps the page at an address (`folio_try_dup_anon_rmap_pte()`).
     pub fn dup_rmap_pte(&mut self, addr: u64) {
         self.mapcount += 1;
+        let page = self.page(addr);
         if let Some(large) = &mut self.large {
-            large.mapcounts[pte_index(addr)] += 1;
+            large.mapcounts[page] += 1;
         }
         self.set_page_anon_exclusive(addr, false);
     }
 
     /// The frame of the page at an address.
     pub fn page_pfn(&self, addr: u64) -> u64 {
-        match self.large {
-            Some(_) => self.pfn + pte_index(addr) as u64,
-            None => self.pfn,
-        }
+        self.pfn + self.page(addr) as u64
     }
 
     /// The page at an address is written to.
     pub fn write_page(&mut self, addr: u64) {
+        let page = self.page(addr);
         match &mut self.large {
-            Some(large) => large.data[pte_index(addr)] = true,
+            Some(large) => large.data[page] = true,
             None => self.data = true,
         }
     }

@@ -492,6 +492,8 @@ pub struct SwapSlot {
     pub shadow: Option<Shadow>,
     /// It holds something else than zeroes.
     pub data: bool,
+    /// `zeromap`: it went out with a folio that held nothing but zeroes.
+    pub zero: bool,
 }
 
 /// A shadow entry, as `pack_shadow()` (`mm/workingset.c`) makes it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/huge_memory.c`: huge pages of anonymous memory, mapped by a PMD or, once
-//! that is split, by PTEs.
+//! `mm/huge_memory.c`: large folios of anonymous memory, mapped by a PMD or by PTEs.
 //!
-//! A fault makes them where the settings allow it, and MADV_COLLAPSE (`mm/khugepaged.rs`).
+//! A fault makes them where the settings allow it (`mm/memory/fault.rs` those of less than
+//! 2 MiB), and MADV_COLLAPSE (`mm/khugepaged.rs`).
 //! A large page lies at a multiple of its size in every mm that maps it.
 
 use crate::api::{Allowed, Entry, PAGE_SIZE};
@@ -47,9 +47,9 @@ fn settings_allow(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
     }
 }
 
-/// `thp_vma_allowable_orders()` of one order, at a fault (TVA_IN_PF, later TVA_PAGEFAULT). Files
+/// `thp_vma_allowable_orders()` (`include/linux/huge_mm.h`) of one order, at a fault (TVA_IN_PF, later TVA_PAGEFAULT). Files
 /// have none, for shmem has no huge_fault operation.
-fn allowable_in_fault(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
+pub fn allowable_in_fault(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
     vma.is_anonymous() && !vma.has(vm::NOHUGEPAGE) && settings_allow(k, vma, order)
 }
 
@@ -79,7 +79,7 @@ fn mm_get_huge_zero_folio(k: &mut Kernel<'_>) -> FolioId {
         return id;
     }
     let id = k.folios.alloc(Folio {
-        large: Some(Box::new(Large::unmapped())),
+        large: Some(Box::new(Large::unmapped(PMD_ORDER))),
         ..Folio::default()
     });
     k.huge_zero_folio = Some(id);
@@ -111,15 +111,15 @@ fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: b
         k.set_pmd(addr, Some(pmd));
         return true;
     }
-    map_anon_folio_pmd(k, vma, haddr(addr), [false; HPAGE_PMD_NR]);
+    map_anon_folio_pmd(k, vma, haddr(addr), vec![false; HPAGE_PMD_NR]);
     true
 }
 
 /// `__do_huge_pmd_anonymous_page()` and the end of `collapse_huge_page()`; later
 /// `map_anon_folio_pmd_nopf()`: a new huge page, and the PMD that maps it. What of it holds
 /// something else than zeroes is `data`.
-pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: [bool; HPAGE_PMD_NR]) {
-    let mut large = Large::unmapped();
+pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: Vec<bool>) {
+    let mut large = Large::unmapped(PMD_ORDER);
     large.entire_mapcount = 1;
     large.anon_exclusive[0] = true;
     large.data = data;
@@ -397,7 +397,7 @@ fn do_huge_zero_wp_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) -> bool {
     // pmdp_huge_clear_flush()
     k.set_pmd(haddr, None);
     flush_pmd(k, haddr);
-    map_anon_folio_pmd(k, vma, haddr, [false; HPAGE_PMD_NR]);
+    map_anon_folio_pmd(k, vma, haddr, vec![false; HPAGE_PMD_NR]);
     true
 }
 
@@ -543,9 +543,9 @@ fn unmap_folio(k: &mut Kernel<'_>, id: FolioId) -> Vec<Migration> {
 
 /// A huge page on its list is about to be a small one there: its other pages count
 /// no more.
-fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId) {
+fn lruvec_del_tails(k: &mut Kernel<'_>, head: FolioId, tails: u64) {
     let lru = folio_lru_list(k, head) as usize;
-    folio_lruvec(k, head).lists[lru].len -= HPAGE_PMD_NR as u64 - 1;
+    folio_lruvec(k, head).lists[lru].len -= tails;
 }
 
 /// `lru_add_page_tail()`: a page of a huge page that is on its
@@ -568,6 +568,7 @@ fn __split_huge_page(
 ) -> Vec<FolioId> {
     let on_lru = k.folios[id].lru;
     let folio = &mut k.folios[id];
+    let nr_pages = folio.nr_pages() as usize;
     let Some(large) = folio.large.take() else {
         return vec![id];
     };
@@ -576,12 +577,12 @@ fn __split_huge_page(
     folio.anon_exclusive = false;
     let head = folio.clone();
     if on_lru {
-        lruvec_del_tails(k, id);
+        lruvec_del_tails(k, id, nr_pages as u64 - 1);
     }
-    let mut subpages = vec![id; HPAGE_PMD_NR];
-    for nth in 1..HPAGE_PMD_NR {
+    let mut subpages = vec![id; nr_pages];
+    for nth in 1..nr_pages {
         let ascending = k.profile.splits_ascending;
-        let tail = if ascending { nth } else { HPAGE_PMD_NR - nth };
+        let tail = if ascending { nth } else { nr_pages - nth };
         // __split_huge_page_tail()
         let new = k.folios.alloc(Folio {
             pfn: head.pfn + tail as u64,
@@ -612,7 +613,7 @@ fn __split_huge_page(
     }
     if head.swap.is_some() {
         // The pins of all pages were the head's.
-        k.folios[id].refcount -= HPAGE_PMD_NR as u32 - 1;
+        k.folios[id].refcount -= nr_pages as u32 - 1;
     }
     subpages
 }
@@ -638,7 +639,7 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         else {
             continue;
         };
-        let id = subpages[crate::mm_types::pte_index(addr)];
+        let id = subpages[crate::mm_types::pte_index(addr) % subpages.len()];
         let folio = &mut k.folios[id];
         let zero = !folio.data && !folio.mlocked && vma_flags & vm::LOCKED == 0;
         let page_prot = vm_get_page_prot(vma_flags);

@@ -240,12 +240,8 @@ fn release_pte_pages(k: &mut Kernel<'_>, isolated: &[FolioId]) {
 
 /// `__collapse_huge_page_copy()` and `__collapse_huge_page_copy_succeeded()`: which
 /// pages hold something else than zeroes.
-fn __collapse_huge_page_copy(
-    k: &mut Kernel<'_>,
-    vma: &Vma,
-    table: &mut PteTable,
-) -> [bool; HPAGE_PMD_NR] {
-    let mut data = [false; HPAGE_PMD_NR];
+fn __collapse_huge_page_copy(k: &mut Kernel<'_>, vma: &Vma, table: &mut PteTable) -> Vec<bool> {
+    let mut data = vec![false; HPAGE_PMD_NR];
     let mut compound_pagelist: Vec<FolioId> = Vec::new();
     for (index, pte) in table.iter_mut().enumerate() {
         let Pte::Present {

@@ -485,8 +485,9 @@ fn keeps_its_place(k: &mut Kernel, pte: Pte, old_addr: u64, new_addr: u64) {
     else {
         return;
     };
-    if k.folios[id].large.is_some() && old_addr % PMD_SIZE != new_addr % PMD_SIZE {
-        k.unpredicted = Some("pages of a huge page in another place of their table");
+    let size = k.folios[id].nr_pages() * PAGE_SIZE;
+    if old_addr % size != new_addr % size {
+        k.unpredicted = Some("pages of a large folio that lies at no multiple of its size");
     }
 }
 

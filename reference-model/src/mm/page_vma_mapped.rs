@@ -2,7 +2,6 @@
 //! `mm/page_vma_mapped.c`: from a folio and a vma to the PTEs that map it.
 
 use crate::api::PAGE_SIZE;
-use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm_types::{FolioId, Pte, Vma};
 use crate::state::Kernel;
 
@@ -25,11 +24,9 @@ pub fn pages_of(
     vma: &Vma,
     address: u64,
 ) -> impl Iterator<Item = u64> + use<> {
-    let end = if k.folios[id].large.is_some() {
-        // It never lies across two PTE tables.
-        vma.end.min((address & !(PMD_SIZE - 1)) + PMD_SIZE)
-    } else {
-        address + PAGE_SIZE
-    };
+    // vma_address_end()
+    let folio = &k.folios[id];
+    let left = folio.nr_pages() - folio.page(address) as u64;
+    let end = vma.end.min(address + left * PAGE_SIZE);
     (address..end).step_by(PAGE_SIZE as usize)
 }

@@ -14,7 +14,7 @@ use crate::mm::mlock::{mlock_folio, munlock_folio};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
 use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
-use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
@@ -231,7 +231,8 @@ pub fn folio_remove_rmap_ptes(
     if let Some(large) = &mut folio.large {
         let mut last = false;
         for addr in (start..end).step_by(PAGE_SIZE as usize) {
-            let mapcount = &mut large.mapcounts[pte_index(addr)];
+            let page = large.page(addr);
+            let mapcount = &mut large.mapcounts[page];
             *mapcount = mapcount.saturating_sub(1);
             last |= *mapcount == 0;
         }
@@ -249,7 +250,8 @@ pub fn folio_remove_rmap_pmd(k: &mut Kernel<'_>, id: FolioId, vm_flags: u64) {
     if let Some(large) = &mut folio.large {
         large.entire_mapcount = large.entire_mapcount.saturating_sub(1);
         let unmapped = large.mapcounts.iter().filter(|&&count| count == 0).count();
-        partially_mapped = large.entire_mapcount == 0 && unmapped > 0 && unmapped < HPAGE_PMD_NR;
+        partially_mapped =
+            large.entire_mapcount == 0 && unmapped > 0 && unmapped < large.mapcounts.len();
     }
     rmap_removed(k, id, partially_mapped, vm_flags);
 }
@@ -277,7 +279,7 @@ pub fn folio_add_anon_rmap_ptes(k: &mut Kernel<'_>, id: FolioId, exclusive: bool
         }
         // Never cleared here: another mm may map some of it by PTEs.
         if exclusive {
-            large.anon_exclusive = [true; HPAGE_PMD_NR];
+            large.anon_exclusive.fill(true);
         }
     }
 }
@@ -401,10 +403,7 @@ fn try_to_unmap_anon(k: &mut Kernel<'_>, id: FolioId, address: u64) -> bool {
         return false;
     };
     // folio_page_idx()
-    let entry = match &folio.large {
-        Some(_) => entry + pte_index(address) as u32,
-        None => entry,
-    };
+    let entry = entry + folio.page(address) as u32;
     // folio_try_share_anon_rmap_pte()
     let exclusive = folio.page_anon_exclusive(address);
     folio.set_page_anon_exclusive(address, false);

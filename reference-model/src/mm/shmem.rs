@@ -96,7 +96,7 @@ fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> Option<Fol
     let Some(&CacheEntry::Swap(entry)) = k.files.get(file)?.cache.get(&index) else {
         return None;
     };
-    let id = read_swap_cache_async(k, entry)?;
+    let id = read_swap_cache_async(k, entry, 0)?;
     // shmem_add_to_page_cache()
     k.folio_get(id);
     k.folios[id].mapping = Some((file, index));

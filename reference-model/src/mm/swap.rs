@@ -178,8 +178,8 @@ pub fn lru_note_cost(
 /// `lru_note_cost_refault()`
 pub fn lru_note_cost_refault(k: &mut Kernel<'_>, id: FolioId) {
     let file = folio_is_file_lru(k, id);
-    let profile = k.profile;
-    lru_note_cost(profile, folio_lruvec(k, id), file, 1, 0);
+    let (profile, nr_pages) = (k.profile, k.folios[id].nr_pages());
+    lru_note_cost(profile, folio_lruvec(k, id), file, nr_pages, 0);
 }
 
 /// `folio_activate()`

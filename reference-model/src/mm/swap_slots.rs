@@ -3,9 +3,7 @@
 //! (`Profile::swap_slots_cache`).
 
 use crate::api::PAGE_SIZE;
-use crate::mm::swapfile::{
-    PMD_ORDER, get_nr_swap_pages, get_swap_pages, swap_alloc, swap_entry_range_free,
-};
+use crate::mm::swapfile::{get_nr_swap_pages, get_swap_pages, swap_alloc, swap_entry_range_free};
 use crate::mm_types::{FolioId, SwapEntry, SwapSlot};
 use crate::state::Kernel;
 
@@ -62,13 +60,16 @@ pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
         return None;
     }
     let nr_pages = k.folios[id].nr_pages() as u32;
-    let order = if nr_pages == 1 { 0 } else { PMD_ORDER };
-    let entry = get_slots(k, order)?;
+    let entry = get_slots(k, k.folios[id].order())?;
+    // is_folio_zero_filled(): the folio as a whole
+    let data = |page: u32| k.folios[id].page_has_data(u64::from(page) * PAGE_SIZE);
+    let zero = !(0..nr_pages).any(data);
     for page in 0..nr_pages {
         let folio = &k.folios[id];
         let slot = SwapSlot {
             charged: folio.charged,
             data: folio.page_has_data(u64::from(page) * PAGE_SIZE),
+            zero,
             ..SwapSlot::default()
         };
         k.swap.slots.insert(entry + page, slot);

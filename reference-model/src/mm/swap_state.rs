@@ -9,7 +9,7 @@ use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain};
 use crate::mm::swap_slots::folio_alloc_swap;
 use crate::mm::swapfile::{folio_free_swap, put_swap_folio};
 use crate::mm::workingset::workingset_refault;
-use crate::mm_types::{Folio, FolioId, Shadow, SwapEntry};
+use crate::mm_types::{Folio, FolioId, Large, Shadow, SwapEntry};
 use crate::state::Kernel;
 
 /// `add_to_swap_cache()`; answers the shadow entry found there.
@@ -94,24 +94,37 @@ pub fn swap_cache_get_folio(k: &mut Kernel<'_>, entry: SwapEntry) -> Option<Foli
     Some(id)
 }
 
-/// `__read_swap_cache_async()` and `swap_read_folio()` (`mm/page_io.c`): the folio in the swap
-/// cache, read in now if need be, with a reference for the caller. None where
-/// only the cache would refer to the slot.
-pub fn read_swap_cache_async(k: &mut Kernel<'_>, entry: SwapEntry) -> Option<FolioId> {
+/// `__read_swap_cache_async()` and `swap_read_folio()` (`mm/page_io.c`), later
+/// `swap_cache_alloc_folio()`: the folio in the swap cache, read in now if need be, with a
+/// reference for the caller. None where only the cache would refer to the slot.
+pub fn read_swap_cache_async(k: &mut Kernel<'_>, entry: SwapEntry, order: u32) -> Option<FolioId> {
     if let Some(id) = swap_cache_get_folio(k, entry) {
         return Some(id);
     }
-    let slot = k.swap.slots.get(&entry).filter(|slot| slot.count != 0)?;
-    let folio = Folio {
-        swapbacked: true,
-        charged: slot.charged,
-        data: slot.data,
-        ..Folio::default()
-    };
-    let id = k.folios.alloc(folio);
+    k.swap.slots.get(&entry).filter(|slot| slot.count != 0)?;
+    let id = k.folios.alloc(swapped_folio(k, entry, order));
     if let Some(shadow) = add_to_swap_cache(k, id, entry) {
         workingset_refault(k, id, shadow);
     }
     folio_add_lru(k, id);
     Some(id)
+}
+
+/// A folio as it is read from slots that follow one another.
+pub fn swapped_folio(k: &Kernel<'_>, entry: SwapEntry, order: u32) -> Folio {
+    let slot = |entry: SwapEntry| k.swap.slots.get(&entry).copied().unwrap_or_default();
+    let large = (order > 0).then(|| {
+        let mut large = Large::unmapped(order);
+        for (page, data) in large.data.iter_mut().enumerate() {
+            *data = slot(entry + page as SwapEntry).data;
+        }
+        Box::new(large)
+    });
+    Folio {
+        swapbacked: true,
+        charged: slot(entry).charged,
+        data: slot(entry).data && large.is_none(),
+        large,
+        ..Folio::default()
+    }
 }

@@ -310,7 +310,7 @@ fn cluster_alloc_swap_entry(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry>
     if vm_swap_full(k) {
         swap_reclaim_full_clusters(k);
     }
-    if order != 0 {
+    if order == PMD_ORDER {
         return None;
     }
     // Each cluster that was looked at is on the list of fragments.
@@ -332,11 +332,11 @@ fn cluster_alloc_swap_entry(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry>
             return found;
         }
     }
+    if order != 0 {
+        return None;
+    }
     // Order 0 stealing from higher order
-    for list in [
-        ClusterList::Frag(PMD_ORDER),
-        ClusterList::Nonfull(PMD_ORDER),
-    ] {
+    for list in stolen_from() {
         if let Some(ci) = first_on(k, list) {
             return alloc_swap_scan_cluster(k, ci as u32 * SWAPFILE_CLUSTER, order);
         }
@@ -360,7 +360,8 @@ pub fn swap_alloc(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
         }
     }
     let small = order == 0;
-    if small && let Some(found) = alloc_swap_scan_list(k, ClusterList::Nonfull(order), order, true)
+    let listed = order < PMD_ORDER;
+    if listed && let Some(found) = alloc_swap_scan_list(k, ClusterList::Nonfull(order), order, true)
     {
         return Some(found);
     }
@@ -370,19 +371,19 @@ pub fn swap_alloc(k: &mut Kernel<'_>, order: u32) -> Option<SwapEntry> {
     if vm_swap_full(k) {
         swap_reclaim_full_clusters(k);
     }
+    if listed && let Some(found) = alloc_swap_scan_list(k, ClusterList::Frag(order), order, false) {
+        return Some(found);
+    }
     if !small {
         return None;
     }
-    if let Some(found) = alloc_swap_scan_list(k, ClusterList::Frag(order), order, false) {
-        return Some(found);
-    }
     // Order 0 stealing from higher order
-    [
-        ClusterList::Frag(PMD_ORDER),
-        ClusterList::Nonfull(PMD_ORDER),
-    ]
-    .into_iter()
-    .find_map(|list| alloc_swap_scan_list(k, list, order, true))
+    stolen_from().find_map(|list| alloc_swap_scan_list(k, list, order, true))
+}
+
+/// The lists of clusters from which a small page takes a slot where it has none else.
+fn stolen_from() -> impl Iterator<Item = ClusterList> {
+    (1..=PMD_ORDER).flat_map(|order| [ClusterList::Frag(order), ClusterList::Nonfull(order)])
 }
 
 /// `get_swap_pages()` of so many slots of one page, or of one huge page. They are taken

@@ -78,12 +78,13 @@ pub fn workingset_refault(k: &mut Kernel<'_>, id: FolioId, shadow: Shadow) {
         return;
     }
     k.folios[id].active = true;
-    workingset_age_nonresident(k, k.folios[id].charged, 1);
-    folio_lruvec(k, id).workingset_activate[usize::from(file)] += 1;
+    let nr_pages = k.folios[id].nr_pages();
+    workingset_age_nonresident(k, k.folios[id].charged, nr_pages);
+    folio_lruvec(k, id).workingset_activate[usize::from(file)] += nr_pages;
     if shadow.workingset {
         k.folios[id].workingset = true;
         lru_note_cost_refault(k, id);
-        folio_lruvec(k, id).events[usize::from(file)].io += 1;
+        folio_lruvec(k, id).events[usize::from(file)].io += nr_pages;
     }
 }
 

@@ -33,7 +33,7 @@ use operations::Storage;
 fn swapin_walk_pmd_entry(k: &mut Kernel<'_>, addr: u64, end: u64) {
     for addr in (addr..end).step_by(PAGE_SIZE as usize) {
         if let Pte::Swap { entry, .. } = k.pte(addr)
-            && let Some(id) = read_swap_cache_async(k, entry)
+            && let Some(id) = read_swap_cache_async(k, entry, 0)
         {
             folio_put(k, id);
         }
@@ -49,7 +49,7 @@ fn shmem_swapin_range(k: &mut Kernel<'_>, file: usize, first: u64, last: u64) {
     let cache = &k.files[file].cache;
     let entries: Vec<_> = cache.range(first..=last).filter_map(swapped).collect();
     for entry in entries {
-        if let Some(id) = read_swap_cache_async(k, entry) {
+        if let Some(id) = read_swap_cache_async(k, entry, 0) {
             folio_put(k, id);
         }
     }

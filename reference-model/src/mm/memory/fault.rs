@@ -9,13 +9,18 @@ use crate::mm::huge_memory::mms_that_map;
 use crate::mm::memory::swap as memory_swap;
 use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
+use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
-use crate::mm_types::{AnonVmaId, Folio, FolioId, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{AnonVmaId, Folio, FolioId, Large, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
 /// `PTRS_PER_PTE` (`arch/riscv/include/asm/pgtable.h`)
 const PTRS_PER_PTE: u64 = 512;
+
+/// The smallest order of large anonymous folios: `THP_ORDERS_ALL_ANON`
+/// (`include/linux/huge_mm.h`).
+pub const SMALLEST_LARGE: u32 = 2;
 
 /// `enum vm_fault_reason` (`include/linux/mm_types.h`), of faults that did not map the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +154,56 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
         return;
     }
     vmf_anon_prepare(k, vma);
-    // Forced into an area that may not be written it is not dirty yet.
-    map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false);
+    match alloc_anon_folio(k, vma, addr) {
+        // Forced into an area that may not be written it is not dirty yet.
+        0 => map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false),
+        order => map_large_anon_folio(k, vma, addr & !((PAGE_SIZE << order) - 1), order),
+    }
+}
+
+/// `alloc_anon_folio()`: of which order. There is always memory for it.
+fn alloc_anon_folio(k: &Kernel, vma: &Vma, addr: u64) -> u32 {
+    let fits = |order: &u32| {
+        let size = PAGE_SIZE << order;
+        let start = addr & !(size - 1);
+        let mut pages = (start..start + size).step_by(PAGE_SIZE as usize);
+        huge_memory::allowable_in_fault(k, vma, *order)
+            && huge_memory::thp_vma_suitable_order(vma, addr, *order)
+            // pte_range_none()
+            && pages.all(|page| k.pte(page) == Pte::None)
+    };
+    (SMALLEST_LARGE..PMD_ORDER).rev().find(fits).unwrap_or(0)
+}
+
+/// The end of `do_anonymous_page()`, later `map_anon_folio_pte_nopf()`, of a large folio: all of
+/// its PTEs are writable and dirty, whichever page was written to.
+fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, order: u32) {
+    let nr_pages = 1 << order;
+    let mut large = Large::unmapped(order);
+    large.mapcounts.fill(1);
+    large.anon_exclusive.fill(true);
+    let id = k.folios.alloc(Folio {
+        anon: true,
+        anon_vma: anon_vma_of(k, vma),
+        index: vma.linear_anon_page_index(k.profile, start),
+        mapcount: nr_pages,
+        swapbacked: true,
+        charged: true,
+        large: Some(Box::new(large)),
+        ..Folio::default()
+    });
+    k.folios[id].refcount = nr_pages;
+    swap::folio_add_lru_vma(k, id, vma.flags);
+    let write = if vma.has(vm::WRITE) { prot::W } else { 0 };
+    let entry = Pte::Present {
+        folio: Some(id),
+        prot: vm_get_page_prot(vma.flags) | write,
+        dirty: vma.has(vm::WRITE),
+        young: true,
+    };
+    for page in 0..u64::from(nr_pages) {
+        k.set_pte(start + page * PAGE_SIZE, entry);
+    }
 }
 
 /// `do_fault()`

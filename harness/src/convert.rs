@@ -17,6 +17,13 @@ pub fn to_run(scenario: &Scenario, harts: u32, tracing: Tracing) -> Option<Run> 
     for actor in &mut program.actors {
         actor.hart = hart(harts, actor.hart)?;
     }
+    for named in program
+        .steps
+        .iter_mut()
+        .filter_map(|step| step.op.hart_mut())
+    {
+        *named = hart(harts, *named)?;
+    }
     Some(Run {
         program,
         swap: scenario.needs_swap(),
@@ -30,7 +37,7 @@ pub fn to_run(scenario: &Scenario, harts: u32, tracing: Tracing) -> Option<Run> 
 pub fn to_model(scenario: &Scenario) -> Program {
     let mut program = scenario.program.clone();
     for step in &mut program.steps {
-        if let Course::ActsOn(actor) = step.op.course() {
+        if let Course::ActsOn(actor) | Course::Ends(actor) = step.op.course() {
             step.op = step.op.clone().on(scenario.process_of(actor));
         }
     }

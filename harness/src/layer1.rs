@@ -114,7 +114,12 @@ impl<'a> Layer1<'a> {
         let context = Context {
             hart: u32::from(record.hart),
             cpumask: record.cpumask,
-            online: self.online,
+            // What is about all harts was recorded with those that were online: a step may
+            // have taken one.
+            online: match entry {
+                Entry::FlushTlbAll | Entry::FlushTlbKernelRange { .. } => record.cpumask,
+                _ => self.online,
+            },
             asid: record.asid,
         };
         let mut effects = (self.replay)(&entry, &context);

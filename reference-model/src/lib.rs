@@ -43,6 +43,7 @@ mod include {
     }
 }
 mod kernel {
+    pub mod cpu;
     pub mod exit;
     pub mod fork;
     pub mod ptrace;

@@ -43,6 +43,7 @@ const SOURCES: &[(&str, &str)] = &[
         "include/linux/mm_inline.rs",
         include_str!("include/linux/mm_inline.rs"),
     ),
+    ("kernel/cpu.rs", include_str!("kernel/cpu.rs")),
     ("kernel/exit.rs", include_str!("kernel/exit.rs")),
     ("kernel/fork.rs", include_str!("kernel/fork.rs")),
     ("kernel/ptrace.rs", include_str!("kernel/ptrace.rs")),
@@ -241,6 +242,15 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::Mseal => "do_mseal",
         Plain::Brk => "brk",
         Plain::Vfork => "access",
+        Plain::HartOffline => "cpu_down",
+        // The model speaks for none of these, but for a hart that comes back.
+        Plain::HartOnline
+        | Plain::Swapoff
+        | Plain::ProcessMrelease
+        | Plain::Vmsplice
+        | Plain::RegisterBuffers
+        | Plain::MemoryMax
+        | Plain::MemoryHigh => "context_switch",
     }
 }
 

@@ -5,8 +5,8 @@ use crate::api::{StepResult, address, bytes};
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
 use crate::fs::proc::{base, task_mmu};
-use crate::kernel::ptrace;
 use crate::kernel::sched::core::context_switch;
+use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
 use crate::mm::{mmap, mseal, process_vm_access};
 use crate::state::Kernel;
@@ -46,6 +46,12 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::Mseal => mseal::do_mseal(k, at, len)?,
         Plain::Brk => mmap::brk(k, at + len, at + bytes(on.new_pages))?,
         Plain::Vfork => return Ok(write_each(k, on)),
+        Plain::HartOffline => cpu::cpu_down(k, on.hart),
+        Plain::HartOnline => {}
+        Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
+        Plain::ProcessMrelease => k.unpredicted = Some("the OOM reaper"),
+        Plain::Vmsplice | Plain::RegisterBuffers => k.unpredicted = Some("pages that are held"),
+        Plain::MemoryMax | Plain::MemoryHigh => k.unpredicted = Some("limits of memory"),
     }
     Ok(StepResult::Ok)
 }

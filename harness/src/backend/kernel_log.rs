@@ -49,6 +49,22 @@ const NOTICES: &[Known] = &[
         "remap_file_pages(), mm/mmap.c: once, whoever is the first",
     ),
     (
+        &["HART", " isn't stopped; status "],
+        "sbi_cpu_is_stopped(), arch/riscv/kernel/cpu_ops_sbi.c: the firmware is still about it",
+    ),
+    (
+        &["CPU", ": failed to start"],
+        "__cpu_up(), arch/riscv/kernel/smpboot.c: the same, and it is tried again",
+    ),
+    (
+        &["CPU", " may not have stopped"],
+        "arch_cpuhp_cleanup_dead_cpu(), arch/riscv/kernel/cpu-hotplug.c: says the same again",
+    ),
+    (
+        &["CPU", ": off"],
+        "arch_cpuhp_cleanup_dead_cpu(), arch/riscv/kernel/cpu-hotplug.c: a step has asked for it",
+    ),
+    (
         &["kvm [", "Failed to find VMA for hva "],
         "kvm_riscv_gstage_map(), arch/riscv/kvm/mmu.c: a machine's memory is not mapped",
     ),

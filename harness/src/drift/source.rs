@@ -26,6 +26,7 @@ const PLACES: &[&str] = &[
     "include/asm-generic",
     "include/linux",
     "kernel/cgroup",
+    "kernel/cpu.c",
     "kernel/exit.c",
     "kernel/fork.c",
     "kernel/pid.c",

@@ -38,6 +38,8 @@ pub(super) struct Cast {
     /// The mm that each has, or had last; none for threads and those that were not forked.
     has: Vec<Option<usize>>,
     places: Vec<Location>,
+    /// Harts that are offline, and the steps that made them so.
+    pub offline: BTreeMap<u32, Location>,
 }
 
 impl Cast {
@@ -87,6 +89,13 @@ impl Cast {
         self.names.iter().position(|actor| actor == name)
     }
 
+    /// Who runs on a hart, if somebody does.
+    pub fn running_on(&self, hart: u32) -> Option<&str> {
+        let on = |actor: &usize| self.running[*actor] && self.actors[*actor].hart == hart;
+        let running = (0..self.actors.len()).find(on)?;
+        Some(&self.names[running])
+    }
+
     /// An actor does something, or has something done to it: so has its process.
     fn involved(&mut self, actor: usize) {
         self.acted[actor] = true;
@@ -124,6 +133,7 @@ impl Checker<'_> {
             execs: Vec::new(),
             has: Vec::new(),
             places: Vec::new(),
+            offline: BTreeMap::new(),
         };
         if let Some((_, actor)) = written.iter().nth(MOST_ACTORS) {
             let message = format!("too many actors: a scenario has at most {MOST_ACTORS}");
@@ -168,7 +178,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn hart(&self, hart: &Spanned<Count>) -> Checked<u32> {
+    pub(super) fn hart(&self, hart: &Spanned<Count>) -> Checked<u32> {
         let number = self.number(hart, "the number of a hart")?;
         if number > LAST_HART {
             let message = format!("there is no hart {number}: they are numbered up to {LAST_HART}");
@@ -222,10 +232,23 @@ impl Checker<'_> {
         };
         let name = &cast.names[actor];
         match cast.states[actor] {
-            State::Alive => Ok(actor),
+            State::Alive => self.is_online(actor, place, cast).map(|()| actor),
             State::Unborn => Err(self.error(place, format!("`{name}` has not been forked yet"))),
             State::Exited => Err(self.error(place, format!("`{name}` has exited"))),
         }
+    }
+
+    /// Whoever has to run needs a hart that is online.
+    pub(super) fn is_online(&self, actor: usize, place: Location, cast: &Cast) -> Checked<()> {
+        let hart = cast.actors[actor].hart;
+        if !cast.offline.contains_key(&hart) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` is on hart {hart}, which is offline",
+            cast.names[actor]
+        );
+        Err(self.error(place, message))
     }
 
     /// A fork: its child comes to life.
@@ -240,6 +263,7 @@ impl Checker<'_> {
         if cast.states[child] != State::Unborn {
             return Err(self.error(place, format!("`{name}` was forked before")));
         }
+        self.is_online(child, place, cast)?;
         cast.states[child] = State::Alive;
         cast.acted[child] = true;
         let mm = cast.mm(&name);
@@ -261,10 +285,16 @@ impl Checker<'_> {
         if execs && matches!(cast.actors[by].kind, ActorKind::Thread { .. }) {
             return Err(self.error(place, "`exec` is for processes, not for threads"));
         }
+        if matches!(course, Course::Exit | Course::Exec { .. }) {
+            for thread in cast.living_threads_of(by) {
+                self.is_online(thread, place, cast)?;
+            }
+        }
         self.harts_are_free(by, course, place, cast)?;
         cast.running[by] = course == Course::Run;
         match course {
             Course::Exit => self.gone(by, cast),
+            Course::Ends(of) => self.killed((by, of), place, cast)?,
             // All other threads of the process end with its old mm.
             Course::Exec { .. } => {
                 for thread in cast.threads_of(by) {
@@ -313,6 +343,7 @@ impl Checker<'_> {
             | Course::OfDevice(_)
             | Course::Exec { .. }
             | Course::Exit
+            | Course::Ends(_)
             | Course::Run => None,
         };
         let child = born.and_then(|child| Some((child, holder(child, &[])?)));
@@ -342,6 +373,30 @@ impl Checker<'_> {
         Err(self.error(place, message))
     }
 
+    /// A process is killed by another one, which waits for its end.
+    fn killed(&self, (by, of): (usize, usize), place: Location, cast: &mut Cast) -> Checked<()> {
+        let name = &cast.names[of];
+        if matches!(cast.actors[of].kind, ActorKind::Thread { .. }) {
+            let message = format!("`{name}` is a thread: processes are killed");
+            return Err(self.error(place, message));
+        }
+        if cast.states[of] == State::Exited {
+            return Err(self.error(place, format!("`{name}` has exited")));
+        }
+        let own = match cast.actors[by].kind {
+            ActorKind::Thread { of } => of,
+            ActorKind::Process { .. } | ActorKind::Fork => by,
+        };
+        if own == of {
+            return Err(self.error(place, "nobody kills itself: that is `exit`"));
+        }
+        for actor in cast.living_threads_of(of).chain([of]) {
+            self.is_online(actor, place, cast)?;
+        }
+        self.gone(of, cast);
+        Ok(())
+    }
+
     fn gone(&self, actor: usize, cast: &mut Cast) {
         let gone: Vec<usize> = cast.threads_of(actor).chain([actor]).collect();
         for actor in gone {
@@ -352,6 +407,10 @@ impl Checker<'_> {
 
     /// An actor that does nothing is a mistake.
     pub(super) fn all_act(&self, cast: &Cast) -> Checked<()> {
+        if let Some((hart, place)) = cast.offline.first_key_value() {
+            let message = format!("hart {hart} stays offline: `hart_online` has to follow");
+            return Err(self.error(*place, message));
+        }
         let idle = cast.acted.iter().skip(1).position(|acted| !acted);
         idle.map_or(Ok(()), |place| {
             let actor = place + 1;

@@ -298,6 +298,7 @@ fn describe_plain<'a>(what: Plain, on: &On, actor: &dyn Fn(usize) -> &'a str) ->
             Field::NewPages => Some(on.new_pages.to_string()),
             Field::Offset => Some(on.offset.to_string()),
             Field::Value => on.value.map(|value| value.to_string()),
+            Field::Hart => Some(on.hart.to_string()),
         };
         if let Some(said) = said {
             let _ = write!(text, " {} {said}", field.name());

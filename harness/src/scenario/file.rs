@@ -358,6 +358,8 @@ pub struct PlainFields {
     pub offset: Option<Spanned<Count>>,
     /// A number, or a byte.
     pub value: Option<Spanned<Count>>,
+    /// A hart's number.
+    pub hart: Option<Spanned<Count>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

@@ -140,6 +140,7 @@ pub const FEATURES: Table<()> = &[
     ("iommu", ()),
     ("kvm", ()),
     ("numa", ()),
+    ("hart-hotplug", ()),
     ("userfaultfd", ()),
     ("uffd-wp", ()),
     ("ext4", ()),

@@ -18,6 +18,7 @@ impl PlainFields {
             Field::NewPages => place(&self.new_pages),
             Field::Offset => place(&self.offset),
             Field::Value => place(&self.value),
+            Field::Hart => place(&self.hart),
         }
     }
 }
@@ -27,7 +28,7 @@ impl Checker<'_> {
         &self,
         what: Plain,
         step: &PlainFields,
-        place: Location,
+        (by, place): (usize, Location),
         cast: &mut Cast,
     ) -> Checked<Op> {
         self.has_its_fields(what, step, place)?;
@@ -48,13 +49,76 @@ impl Checker<'_> {
                 Some(value) => Some(self.count(value)?),
                 None => None,
             },
+            hart: match &step.hart {
+                Some(hart) => self.hart(hart)?,
+                None => 0,
+            },
         };
+        self.harts_allow(what, &on, (by, place), cast)?;
         let longest = on.at.saturating_add(on.pages.max(on.new_pages));
         if longest > ARENA_PAGES {
             let message = format!("it reaches outside the arena, which has {ARENA_PAGES} pages");
             return Err(self.error(place, message));
         }
         Ok(Op::Plain { what, on })
+    }
+
+    /// Harts go offline and come back, and nobody has to run on one that is offline.
+    fn harts_allow(
+        &self,
+        what: Plain,
+        on: &On,
+        (by, place): (usize, Location),
+        cast: &mut Cast,
+    ) -> Checked<()> {
+        match what {
+            Plain::HartOffline => self.goes_offline(on.hart, (by, place), cast),
+            Plain::HartOnline if cast.offline.remove(&on.hart).is_none() => {
+                Err(self.error(place, format!("hart {} is not offline", on.hart)))
+            }
+            // The other one has to run for it.
+            Plain::PtracePoke | Plain::ProcessMrelease => match on.of {
+                Some(of) => self.is_online(of, place, cast),
+                None => Ok(()),
+            },
+            Plain::HartOnline
+            | Plain::ClearRefs
+            | Plain::ProcessVmWritev
+            | Plain::ProcessVmReadv
+            | Plain::MemWrite
+            | Plain::RemapFilePages
+            | Plain::Mseal
+            | Plain::Brk
+            | Plain::Vfork
+            | Plain::Swapoff
+            | Plain::Vmsplice
+            | Plain::RegisterBuffers
+            | Plain::MemoryMax
+            | Plain::MemoryHigh => Ok(()),
+        }
+    }
+
+    fn goes_offline(
+        &self,
+        hart: u32,
+        (by, place): (usize, Location),
+        cast: &mut Cast,
+    ) -> Checked<()> {
+        if cast.actors[by].hart == hart {
+            let message = format!("`{}` is on hart {hart} itself", cast.names[by]);
+            return Err(self.error(place, message));
+        }
+        if !cast.actors.iter().any(|actor| actor.hart == hart) {
+            return Err(self.error(place, format!("no actor is on hart {hart}")));
+        }
+        if let Some(runs) = cast.running_on(hart) {
+            let message = format!("`{runs}` runs on hart {hart} and gives it to nobody");
+            return Err(self.error(place, message));
+        }
+        if cast.offline.insert(hart, place).is_some() {
+            return Err(self.error(place, format!("hart {hart} is offline")));
+        }
+        Ok(())
     }
 
     /// No field that it needs is missing, and it has none that it knows nothing of.

@@ -96,6 +96,12 @@ impl Program {
         self.steps.iter().any(maps)
     }
 
+    /// Whether a step is one of those.
+    pub fn does(&self, plain: &[Plain]) -> bool {
+        let is = |step: &Step| matches!(step.op, Op::Plain { what, .. } if plain.contains(&what));
+        self.steps.iter().any(is)
+    }
+
     /// Whether a step reclaims memory.
     pub fn reclaims(&self) -> bool {
         self.steps
@@ -588,7 +594,7 @@ impl Op {
                 let to = to.unwrap_or(at);
                 vec![range(at, pages), range(to, new_pages)]
             }
-            Op::Plain { on, .. } => on.named_pages(),
+            Op::Plain { what, on } => on.named_pages(what),
             Op::Reclaim { .. }
             | Op::Fork { .. }
             | Op::Exit
@@ -621,9 +627,9 @@ impl Op {
             | Op::MigratePages { of, .. } => Course::ActsOn(of),
             Op::Device { mm, .. } => Course::OfDevice(mm),
             Op::Plain { what, on } => match on.of {
+                Some(of) if what.ends_another() => Course::Ends(of),
                 Some(of) => Course::ActsOn(of),
-                None if what.reclaims() => Course::Reclaims,
-                None => Course::Returns,
+                None => what.course(),
             },
             Op::Mmap { .. }
             | Op::Munmap { .. }
@@ -720,9 +726,20 @@ impl Op {
             Course::Returns
             | Course::Reclaims
             | Course::ActsOn(_)
+            | Course::Ends(_)
             | Course::OfDevice(_)
             | Course::Exit
             | Course::Run => None,
+        }
+    }
+
+    /// The hart that it is about, where it is about one.
+    pub fn hart_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Op::Plain { what, on } if what.form().needs.contains(&Field::Hart) => {
+                Some(&mut on.hart)
+            }
+            _ => None,
         }
     }
 
@@ -787,6 +804,8 @@ pub enum Course {
     Reclaims,
     /// A call on the process of this actor, which returns.
     ActsOn(usize),
+    /// The process of this actor is killed, and the step ends when it is gone.
+    Ends(usize),
     /// A device is told to access this mm, and the call returns when it has.
     OfDevice(MmId),
     /// Another actor comes to life.

@@ -2,7 +2,7 @@
 //! Operations that are told by a name and some of a few fields that many have in common. A
 //! new one is a name here with its fields, how the agent does it, and what the model says of it.
 
-use crate::Pages;
+use crate::{Course, Pages};
 use serde::{Deserialize, Serialize};
 
 /// Which one.
@@ -26,6 +26,22 @@ pub enum Plain {
     Brk,
     /// `vfork(2)`: a child that shares the mm writes the first byte of each page, and ends.
     Vfork,
+    /// A hart goes offline (`/sys/devices/system/cpu/cpuN/online`).
+    HartOffline,
+    /// It comes online again.
+    HartOnline,
+    /// `swapoff(2)` of the program's swap: all that is in it comes back.
+    Swapoff,
+    /// `process_mrelease(2)` of a process that is killed for it: the OOM reaper's work.
+    ProcessMrelease,
+    /// `vmsplice(2)` into a pipe that nobody reads: pages are referred to until the actor ends.
+    Vmsplice,
+    /// Pages become an io_uring's registered buffer: they are pinned until the actor ends.
+    RegisterBuffers,
+    /// `memory.max` of the actors' cgroup.
+    MemoryMax,
+    /// `memory.high` of it.
+    MemoryHigh,
 }
 
 /// A field.
@@ -43,6 +59,8 @@ pub enum Field {
     Offset,
     /// A number.
     Value,
+    /// A hart's number.
+    Hart,
 }
 
 impl Field {
@@ -54,6 +72,7 @@ impl Field {
         Field::NewPages,
         Field::Offset,
         Field::Value,
+        Field::Hart,
     ];
 
     /// Its name.
@@ -65,6 +84,7 @@ impl Field {
             Field::NewPages => "new_pages",
             Field::Offset => "offset",
             Field::Value => "value",
+            Field::Hart => "hart",
         }
     }
 }
@@ -84,6 +104,8 @@ pub struct On {
     pub offset: u64,
     /// A number, or a byte.
     pub value: Option<u64>,
+    /// A hart: by the scenario's numbers, or by Linux's where it is for the agent.
+    pub hart: u32,
 }
 
 /// How it is said.
@@ -109,11 +131,19 @@ impl Plain {
         Plain::Mseal,
         Plain::Brk,
         Plain::Vfork,
+        Plain::HartOffline,
+        Plain::HartOnline,
+        Plain::Swapoff,
+        Plain::ProcessMrelease,
+        Plain::Vmsplice,
+        Plain::RegisterBuffers,
+        Plain::MemoryMax,
+        Plain::MemoryHigh,
     ];
 
     /// How it is said.
     pub fn form(self) -> Form {
-        use Field::{At, NewPages, Of, Offset, Pages, Value};
+        use Field::{At, Hart, NewPages, Of, Offset, Pages, Value};
         let form = |name, needs, may| Form { name, needs, may };
         match self {
             Plain::ClearRefs => form("clear_refs", &[Value], &[Of]),
@@ -125,6 +155,14 @@ impl Plain {
             Plain::Mseal => form("mseal", &[At, Pages], &[]),
             Plain::Brk => form("brk", &[At, Pages, NewPages], &[]),
             Plain::Vfork => form("vfork", &[At, Pages], &[Value]),
+            Plain::HartOffline => form("hart_offline", &[Hart], &[]),
+            Plain::HartOnline => form("hart_online", &[Hart], &[]),
+            Plain::Swapoff => form("swapoff", &[], &[]),
+            Plain::ProcessMrelease => form("process_mrelease", &[Of], &[]),
+            Plain::Vmsplice => form("vmsplice", &[At, Pages], &[]),
+            Plain::RegisterBuffers => form("register_buffers", &[At, Pages], &[]),
+            Plain::MemoryMax => form("memory_max", &[Pages], &[]),
+            Plain::MemoryHigh => form("memory_high", &[Pages], &[]),
         }
     }
 
@@ -134,9 +172,10 @@ impl Plain {
         all.find(|plain| plain.form().name == name)
     }
 
-    /// Whether it may take any memory of the actors.
-    pub(crate) fn reclaims(self) -> bool {
+    /// How a step goes that has nobody else's process to act on.
+    pub(crate) fn course(self) -> Course {
         match self {
+            Plain::MemoryMax | Plain::MemoryHigh => Course::Reclaims,
             Plain::ClearRefs
             | Plain::ProcessVmWritev
             | Plain::ProcessVmReadv
@@ -145,14 +184,28 @@ impl Plain {
             | Plain::RemapFilePages
             | Plain::Mseal
             | Plain::Brk
-            | Plain::Vfork => false,
+            | Plain::Vfork
+            | Plain::HartOffline
+            | Plain::HartOnline
+            | Plain::Swapoff
+            | Plain::ProcessMrelease
+            | Plain::Vmsplice
+            | Plain::RegisterBuffers => Course::Returns,
         }
+    }
+
+    /// Whether the process that it acts on has ended afterwards.
+    pub(crate) fn ends_another(self) -> bool {
+        self == Plain::ProcessMrelease
     }
 }
 
 impl On {
     /// The pages of the arena that it names.
-    pub(crate) fn named_pages(&self) -> Vec<Pages> {
+    pub(crate) fn named_pages(&self, what: Plain) -> Vec<Pages> {
+        if !what.form().needs.contains(&Field::At) {
+            return Vec::new();
+        }
         let length = self.pages.max(self.new_pages);
         let end = self.at.saturating_add(length);
         if length == 0 {

@@ -252,7 +252,7 @@ pub fn lru_add_drain(k: &mut Kernel<'_>) {
 }
 
 /// `lru_add_drain_cpu()`
-fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
+pub fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
     for which in [
         Batch::Add,
         Batch::Deactivate,

@@ -8,7 +8,7 @@ use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
 use crate::{call, files, harts, kvm, populate, touch, tracer, uffd};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -23,6 +23,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Some ticks, in nanoseconds.
 const EVEN: u64 = 20_000_000;
+
+/// `process_mrelease(2)` (include/uapi/asm-generic/unistd.h)
+const SYS_PROCESS_MRELEASE: libc::c_long = 448;
 
 /// A thread's stack, in bytes.
 const THREAD_STACK: usize = 256 << 10;
@@ -301,6 +304,7 @@ impl Play {
                 Course::ActsOn(of) => {
                     self.perform(number, &step.op, self.process(of));
                 }
+                Course::Ends(of) => self.end_another(number, of)?,
                 Course::OfDevice(mm) => {
                     let mm = self.shared.mm(mm).load(SeqCst);
                     self.perform(number, &step.op, Target::Mm(mm));
@@ -465,6 +469,25 @@ impl Play {
         // SAFETY: ends this thread, or the process.
         unsafe { libc::syscall(call, 0) };
         unreachable!("exit returned")
+    }
+
+    /// Kills another process and has its memory given back at once (`process_mrelease(2)`),
+    /// before it gets to run where it is on the same hart. The end is marked by the agent,
+    /// once it has come.
+    fn end_another(&self, number: usize, of: usize) -> Result<()> {
+        let Target::Process(Some(pidfd), _) = self.process(of) else {
+            bail!("nobody is there to be killed");
+        };
+        self.ring(Rung::Exits(of))?;
+        self.mark(number, 0);
+        // SAFETY: no memory of this process is involved.
+        unsafe {
+            let (kill, release) = (libc::SYS_pidfd_send_signal, SYS_PROCESS_MRELEASE);
+            libc::syscall(kill, pidfd, libc::SIGKILL, 0, 0);
+            libc::syscall(release, pidfd, 0);
+            libc::close(pidfd);
+        }
+        Ok(())
     }
 
     /// Has the kernel add up its statistics. On 6.12 a read of cpu.stat does, and

@@ -287,7 +287,10 @@ impl<'a> Cast<'a> {
             process.ended = true;
             if process.own {
                 let status = waitpid(process.pid, None)?;
-                note(&mut self.killed_by, status);
+                // A step has killed it.
+                if !self.exited.contains(&process.actor) {
+                    note(&mut self.killed_by, status);
+                }
             }
         }
         Ok(())
@@ -306,7 +309,9 @@ impl<'a> Cast<'a> {
                         sleep(GOING);
                     }
                     Ok(status) => {
-                        note(&mut self.killed_by, status);
+                        if !self.exited.contains(&process.actor) {
+                            note(&mut self.killed_by, status);
+                        }
                         break;
                     }
                     // Whose child it was has waited for it.

@@ -28,6 +28,10 @@ pub struct Handed {
     pub outside: RawFd,
     /// The cgroup's memory.reclaim.
     pub reclaim: RawFd,
+    /// The cgroup's memory.max.
+    pub memory_max: RawFd,
+    /// The cgroup's memory.high.
+    pub memory_high: RawFd,
     /// The cgroup's cpu.stat, of which a read flushes statistics.
     pub stat: RawFd,
     /// A pipe: [`Rung`]s for the agent.
@@ -51,6 +55,8 @@ impl Handed {
             self.procs,
             self.outside,
             self.reclaim,
+            self.memory_max,
+            self.memory_high,
             self.stat,
             self.bell,
             self.iommu,

@@ -31,6 +31,23 @@ fn all_from_0(online: &str) -> Option<u32> {
     (online == "0" || online.starts_with("0-")).then_some(last + 1)
 }
 
+/// Brings all harts online that a program has left offline.
+///
+/// # Errors
+/// One does not come.
+pub fn all_online() -> Result<()> {
+    let present = files::read(Path::new("/sys/devices/system/cpu/present"))?;
+    let harts = all_from_0(present.trim()).context("/sys/devices/system/cpu/present")?;
+    // The first one cannot be switched off, and has no switch.
+    for hart in 1..harts {
+        let switch = format!("/sys/devices/system/cpu/cpu{hart}/online");
+        if files::read(Path::new(&switch))?.trim() == "0" {
+            std::fs::write(&switch, "1").with_context(|| format!("hart {hart} stays offline"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Pins the calling thread to one hart.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ mod nodes;
 mod notes;
 mod outside;
 mod perform;
+mod pins;
 mod plain;
 mod populate;
 mod region;

@@ -225,7 +225,7 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
                 holes,
             } => uffd::move_pages((at, pages), to, holes),
             Op::UffdWriteprotect { at, pages, protect } => uffd::write_protect(at, pages, protect),
-            Op::Plain { what, ref on } => plain::perform(what, on, target),
+            Op::Plain { what, ref on } => plain::perform(what, on, handed, target),
             // What an actor does with itself is actor.rs' business.
             Op::Run | Op::Fork { .. } | Op::Exit | Op::Exec { .. } => StepResult::Ok,
             Op::Touch {

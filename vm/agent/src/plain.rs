@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Operations that are told by their name and a few fields. Nothing here allocates.
 
+use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
-use crate::{outside, system_file, vfork};
+use crate::{outside, pins, system_file, vfork};
 use operations::{On, Plain, StepResult, address, bytes};
+use std::os::fd::RawFd;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The byte that is written where nothing is said.
 const WRITTEN: u64 = 1;
@@ -12,7 +16,7 @@ const WRITTEN: u64 = 1;
 const SYS_MSEAL: libc::c_long = 462;
 
 /// The operation itself.
-pub fn perform(what: Plain, on: &On, target: Target) -> StepResult {
+pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepResult {
     let (at, length) = (address(on.at), bytes(on.pages));
     let byte = on.value.unwrap_or(WRITTEN) as u8;
     // SAFETY: all addresses lie in the arena, where nothing of this program does.
@@ -32,6 +36,15 @@ pub fn perform(what: Plain, on: &On, target: Target) -> StepResult {
             Plain::Mseal => call(libc::syscall(SYS_MSEAL, at, length, 0)),
             Plain::Brk => brk(at, at + length, at + bytes(on.new_pages)),
             Plain::Vfork => vfork::write(pages_of(on), byte),
+            Plain::HartOffline => hart_offline(on.hart),
+            Plain::HartOnline => hart_online(on.hart),
+            Plain::Swapoff => swapoff(),
+            // Its end is actor.rs' business.
+            Plain::ProcessMrelease => StepResult::Ok,
+            Plain::Vmsplice => pins::vmsplice(at, length),
+            Plain::RegisterBuffers => pins::register_buffers(at, length),
+            Plain::MemoryMax => limit(handed.memory_max, length),
+            Plain::MemoryHigh => limit(handed.memory_high, length),
         }
     }
 }
@@ -48,6 +61,65 @@ fn each_page(on: &On, mut what: impl FnMut(u64) -> Result<(), i32>) -> StepResul
         Ok(()) => StepResult::Ok,
         Err(errno) => StepResult::Errno(errno),
     }
+}
+
+/// How long firmware may take to stop a hart that Linux has let go.
+const STOPS: Duration = Duration::from_millis(20);
+/// How often it is tried to start it again.
+const STARTS: u32 = 50;
+
+fn hart_offline(hart: u32) -> StepResult {
+    let switched = system_file::write(system_file::of_hart(hart).as_c_str(), b"0");
+    sleep(STOPS);
+    match switched {
+        Ok(()) => StepResult::Ok,
+        Err(errno) => StepResult::Errno(errno),
+    }
+}
+
+/// Firmware refuses to start a hart that it has not stopped yet, with EINVAL.
+fn hart_online(hart: u32) -> StepResult {
+    let switch = system_file::of_hart(hart);
+    let mut left = STARTS;
+    loop {
+        match system_file::write(switch.as_c_str(), b"1") {
+            Ok(()) => return StepResult::Ok,
+            Err(libc::EINVAL) if left > 0 => sleep(STOPS),
+            Err(errno) => return StepResult::Errno(errno),
+        }
+        left -= 1;
+    }
+}
+
+/// `swapoff(2)` of the device that /proc/swaps names: while a program runs there is one.
+fn swapoff() -> StepResult {
+    let mut text = [0u8; 256];
+    let read = system_file::with(c"/proc/swaps", libc::O_RDONLY, |fd| {
+        // SAFETY: reads into a buffer, and leaves its last byte.
+        unsafe { libc::read(fd, text.as_mut_ptr().cast(), text.len() - 1) }
+    });
+    if let Err(errno) = read {
+        return StepResult::Errno(errno);
+    }
+    // Behind the line that says what the columns are.
+    let mut lines = text.split_mut(|byte| *byte == b'\n').skip(1);
+    let Some(line) = lines.next() else {
+        return StepResult::Errno(libc::EINVAL);
+    };
+    let Some(end) = line.iter().position(|byte| *byte == b' ' || *byte == b'\t') else {
+        return StepResult::Errno(libc::EINVAL);
+    };
+    line[end] = 0;
+    // SAFETY: the path ends in 0.
+    call(unsafe { libc::syscall(libc::SYS_swapoff, line.as_ptr()) })
+}
+
+/// A limit of the cgroup, in bytes.
+fn limit(file: RawFd, bytes: u64) -> StepResult {
+    let mut text = [0; 20];
+    let text = decimal(bytes, &mut text);
+    // SAFETY: writes from a valid buffer.
+    call(unsafe { libc::syscall(libc::SYS_pwrite64, file, text.as_ptr(), text.len(), 0) })
 }
 
 fn clear_refs(pid: i32, kind: u64) -> StepResult {

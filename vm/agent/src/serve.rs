@@ -8,12 +8,12 @@ use crate::kept::{self, Group, Kept};
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
-use crate::{files, iommu, notes, swap, system};
+use crate::{files, harts, iommu, notes, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
-use operations::{Program, StepResult};
+use operations::{Plain, Program, StepResult};
 use protocol::message::{Count, Report, Sabotage};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
 use std::fs::{self, File};
@@ -124,8 +124,16 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
                 let limit = Duration::from_millis(timeout_ms);
                 let kill = std::mem::take(&mut kill_subject);
                 let moves = asked.program.moves_memory();
+                let harts = asked.program.does(&[Plain::HartOffline]);
+                let swapoff = asked.program.does(&[Plain::Swapoff]);
                 let end = run(&mut port, &mut kept, id, asked, (limit, kill));
-                if moves {
+                if swapoff {
+                    swap::forget();
+                }
+                if harts {
+                    harts::all_online()?;
+                }
+                if moves || harts {
                     kept.zygotes.renew()?;
                 }
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
@@ -297,6 +305,8 @@ fn send_trace(port: &mut Port, id: u64, tracer: &mut Tracer) -> Result<()> {
 struct Open {
     /// memory.reclaim and cpu.stat, where one reclaims.
     reclaim: Option<(File, File)>,
+    /// memory.max and memory.high, where one sets them.
+    limits: Option<(File, File)>,
     bell: File,
     ring: File,
 }
@@ -306,9 +316,13 @@ impl Open {
         let file = |name: &str, write: bool| kept::open(group.cgroup.file(name), write);
         let reclaim =
             || -> Result<_> { Ok((file("memory.reclaim", true)?, file("cpu.stat", false)?)) };
+        let limits =
+            || -> Result<_> { Ok((file("memory.max", true)?, file("memory.high", true)?)) };
+        let limited = program.does(&[Plain::MemoryMax, Plain::MemoryHigh]);
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
             reclaim: program.reclaims().then(reclaim).transpose()?,
+            limits: limited.then(limits).transpose()?,
             bell: bell.into(),
             ring: ring.into(),
         })
@@ -325,7 +339,13 @@ impl Open {
             Some((reclaim, stat)) => (reclaim.as_raw_fd(), stat.as_raw_fd()),
             None => (-1, -1),
         };
+        let (memory_max, memory_high) = match &self.limits {
+            Some((max, high)) => (max.as_raw_fd(), high.as_raw_fd()),
+            None => (-1, -1),
+        };
         Handed {
+            memory_max,
+            memory_high,
             tracer: tracer.map_or(-1, Tracer::fd),
             procs: group.procs.as_raw_fd(),
             outside: kept.outside.as_raw_fd(),

@@ -91,6 +91,10 @@ impl Shared {
                     living[step.by] = false;
                     end_threads(program, step.by, &mut living);
                 }
+                Course::Ends(of) => {
+                    living[of] = false;
+                    end_threads(program, of, &mut living);
+                }
                 Course::Exec { .. } => end_threads(program, step.by, &mut living),
                 Course::Returns
                 | Course::Reclaims

@@ -192,6 +192,12 @@ pub fn set(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// A program has switched it off itself.
+pub fn forget() {
+    // Off it would do no harm: switching it off again is none.
+    LIKE_NEW.store(false, SeqCst);
+}
+
 /// Whether a program makes no huge page, and has by far less memory than swap has room for.
 pub fn is_small(program: &Program) -> bool {
     let steps = || program.steps.iter().map(|step| step.op.memory());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{disks, files, harts, iommu, kvm, nodes, swap, tracer::Tracer, uffd};
+use crate::{disks, files, harts, iommu, kvm, nodes, notes, swap, tracer::Tracer, uffd};
 use anyhow::{Context, Result};
 use operations::{PAGE_SIZE, Storage};
 use protocol::message::System;
@@ -117,6 +117,10 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
         ("ext4", disks::is_there(Storage::Ext4)),
         ("xfs", disks::is_there(Storage::Xfs)),
         ("kvm", kvm::is_there()),
+        (
+            "hart-hotplug",
+            !notes::is_kept() && there("/sys/devices/system/cpu/cpu1/online"),
+        ),
         ("userfaultfd", uffd::is_there()),
         ("uffd-wp", uffd::can_protect()),
         ("numa", nodes::are_two()),

@@ -30,12 +30,12 @@ pub fn number(path: &CStr) -> Result<u64, i32> {
     text.trim().parse().map_err(|_| libc::EINVAL)
 }
 
-/// The path of a file that procfs has of a process.
-pub struct ProcessFile {
+/// The path of a file with a number in it.
+pub struct Numbered {
     text: [u8; 64],
 }
 
-impl ProcessFile {
+impl Numbered {
     /// The path.
     pub fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.text).unwrap_or_default()
@@ -43,14 +43,23 @@ impl ProcessFile {
 }
 
 /// `/proc/PID/NAME`; of a name that fits.
-pub fn of_process(pid: i32, name: &[u8]) -> ProcessFile {
-    let mut number = [0; 20];
-    let number = decimal(pid.unsigned_abs().into(), &mut number);
-    let mut file = ProcessFile { text: [0; 64] };
+pub fn of_process(pid: i32, name: &[u8]) -> Numbered {
+    numbered(b"/proc/", pid.unsigned_abs(), &[b"/", name])
+}
+
+/// The switch of a hart.
+pub fn of_hart(hart: u32) -> Numbered {
+    numbered(b"/sys/devices/system/cpu/cpu", hart, &[b"/online"])
+}
+
+fn numbered(before: &[u8], number: u32, after: &[&[u8]]) -> Numbered {
+    let mut digits = [0; 20];
+    let number = decimal(number.into(), &mut digits);
+    let mut file = Numbered { text: [0; 64] };
     // The last byte stays 0.
     let mut room = file.text[..63].iter_mut();
-    let parts = [b"/proc/", number, b"/", name];
-    for byte in parts.into_iter().flatten() {
+    let parts = [before, number].into_iter().chain(after.iter().copied());
+    for byte in parts.flatten() {
         if let Some(place) = room.next() {
             *place = *byte;
         }

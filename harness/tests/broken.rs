@@ -79,6 +79,19 @@ const TABLE: &[Broken] = &[
         device: &["dirty"],
     },
     Broken {
+        kernel: "broken-move-ptes",
+        scenario: "mremap/written-pages-move",
+        model: [false, true, false],
+        device: &["stale"],
+    },
+    // That the moved table is referred to is so on a kernel that is well, too.
+    Broken {
+        kernel: "broken-move-normal-pmd",
+        scenario: "mremap/page-table-moves",
+        model: [false, true, false],
+        device: &["stale", "walk"],
+    },
+    Broken {
         kernel: "broken-mkclean",
         scenario: "writeback/fsync-after-writes",
         model: [false, true, false],

@@ -12,6 +12,7 @@ use crate::mm_types::{CacheEntry, FolioId, Pte};
 use crate::predict::{boot, step};
 use crate::profile::Profile;
 use crate::state::Kernel;
+use operations::{On, Plain};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -59,6 +60,9 @@ impl Counts {
             for id in all.into_iter().flatten() {
                 *counts.references.entry(*id).or_default() += 1;
             }
+        }
+        for (id, _) in k.fbatches.iter().flat_map(|batches| &batches.mlock) {
+            *counts.references.entry(*id).or_default() += 1;
         }
         for entry in k.files.iter().flat_map(|file| file.cache.values()) {
             if let CacheEntry::Folio(id) = entry {
@@ -168,6 +172,10 @@ fn op() -> impl Strategy<Value = Op> {
             at, pages, to, new_pages: pages + more * 7, keep: keep && more == 0,
         }),
         2 => (1..700u64).prop_map(|pages| Op::Reclaim { pages }),
+        2 => (area(), 0..3usize).prop_map(|((at, pages), what)| Op::Plain {
+            what: [Plain::Mlock, Plain::Mlock2, Plain::Munlock][what],
+            on: On { at, pages, ..On::default() },
+        }),
         1 => Just(Op::Fork { child: 2, mm: 2 }),
         1 => Just(Op::Exit),
     ]

@@ -88,6 +88,8 @@ pub struct Folio {
     pub unevictable: bool,
     /// `folio_test_mlocked()`
     pub mlocked: bool,
+    /// `mlock_count`: locked areas that map it, as far as they are known.
+    pub mlock_count: u32,
     /// `folio_test_reclaim()`
     pub reclaim: bool,
     /// `PageAnonExclusive()`, of a small folio.

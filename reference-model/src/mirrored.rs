@@ -234,6 +234,10 @@ pub fn entry(op: &Op) -> &'static str {
 
 fn plain_entry(what: Plain) -> &'static str {
     match what {
+        Plain::Mlock | Plain::Mlock2 => "do_mlock",
+        Plain::Munlock => "munlock",
+        Plain::Mlockall => "mlockall",
+        Plain::Munlockall => "munlockall",
         Plain::ClearRefs => "clear_refs_write",
         Plain::ProcessVmWritev | Plain::ProcessVmReadv => "process_vm_rw_single_vec",
         Plain::MemWrite => "mem_write",

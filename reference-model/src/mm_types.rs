@@ -6,6 +6,7 @@
 //! huge pages at a fault, are switched off where scenarios run.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
+use crate::mm::mlock::Pending;
 use crate::profile::Profile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -302,6 +303,10 @@ pub struct Mm {
     pub cpumask: u64,
     /// `locked_vm`, in pages.
     pub locked_vm: u64,
+    /// `def_flags`: what mlockall(2) wants of areas to come.
+    pub def_flags: u64,
+    /// The replaying program's own areas are locked.
+    pub own_areas_locked: bool,
     /// `tlb_flush_pending`: how many mmu_gathers are at work.
     pub tlb_flush_pending: u32,
     /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
@@ -383,7 +388,7 @@ pub struct CpuFbatches {
     /// `lru_move_tail`
     pub lru_move_tail: Vec<FolioId>,
     /// `mlock_fbatch`
-    pub mlock: Vec<FolioId>,
+    pub mlock: Vec<(FolioId, Pending)>,
 }
 
 /// `struct tlbflush_unmap_batch` of the subject's task (`current->tlb_ubc`).

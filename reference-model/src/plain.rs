@@ -8,7 +8,7 @@ use crate::fs::proc::{base, task_mmu};
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
-use crate::mm::{mmap, mseal, process_vm_access};
+use crate::mm::{mlock, mmap, mseal, process_vm_access};
 use crate::state::Kernel;
 use operations::{On, Plain};
 
@@ -43,6 +43,11 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
             result?;
         }
         Plain::RemapFilePages => mmap::remap_file_pages(k, at, len, on.offset)?,
+        Plain::Mlock => mlock::do_mlock(k, at, len, false)?,
+        Plain::Mlock2 => mlock::do_mlock(k, at, len, true)?,
+        Plain::Munlock => mlock::munlock(k, at, len)?,
+        Plain::Mlockall => mlock::mlockall(k, on.value.unwrap_or_default())?,
+        Plain::Munlockall => mlock::munlockall(k),
         Plain::Mseal => mseal::do_mseal(k, at, len)?,
         Plain::Brk => mmap::brk(k, at + len, at + bytes(on.new_pages))?,
         Plain::Vfork => return Ok(write_each(k, on)),

@@ -94,7 +94,12 @@ impl Checker<'_> {
             | Plain::Vmsplice
             | Plain::RegisterBuffers
             | Plain::MemoryMax
-            | Plain::MemoryHigh => Ok(()),
+            | Plain::MemoryHigh
+            | Plain::Mlock
+            | Plain::Mlock2
+            | Plain::Munlock
+            | Plain::Mlockall
+            | Plain::Munlockall => Ok(()),
         }
     }
 

@@ -42,6 +42,16 @@ pub enum Plain {
     MemoryMax,
     /// `memory.high` of it.
     MemoryHigh,
+    /// `mlock(2)`.
+    Mlock,
+    /// `mlock2(2)` with MLOCK_ONFAULT.
+    Mlock2,
+    /// `munlock(2)`.
+    Munlock,
+    /// `mlockall(2)` with these bits of `MCL_*`.
+    Mlockall,
+    /// `munlockall(2)`.
+    Munlockall,
 }
 
 /// A field.
@@ -139,6 +149,11 @@ impl Plain {
         Plain::RegisterBuffers,
         Plain::MemoryMax,
         Plain::MemoryHigh,
+        Plain::Mlock,
+        Plain::Mlock2,
+        Plain::Munlock,
+        Plain::Mlockall,
+        Plain::Munlockall,
     ];
 
     /// How it is said.
@@ -163,6 +178,11 @@ impl Plain {
             Plain::RegisterBuffers => form("register_buffers", &[At, Pages], &[]),
             Plain::MemoryMax => form("memory_max", &[Pages], &[]),
             Plain::MemoryHigh => form("memory_high", &[Pages], &[]),
+            Plain::Mlock => form("mlock", &[At, Pages], &[]),
+            Plain::Mlock2 => form("mlock2", &[At, Pages], &[]),
+            Plain::Munlock => form("munlock", &[At, Pages], &[]),
+            Plain::Mlockall => form("mlockall", &[Value], &[]),
+            Plain::Munlockall => form("munlockall", &[], &[]),
         }
     }
 
@@ -190,7 +210,12 @@ impl Plain {
             | Plain::Swapoff
             | Plain::ProcessMrelease
             | Plain::Vmsplice
-            | Plain::RegisterBuffers => Course::Returns,
+            | Plain::RegisterBuffers
+            | Plain::Mlock
+            | Plain::Mlock2
+            | Plain::Munlock
+            | Plain::Mlockall
+            | Plain::Munlockall => Course::Returns,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::errno;
 use crate::kernel::sched::core::context_switch;
 use crate::mm::interval_tree::vma_interval_tree_insert_after;
 use crate::mm::memory::copy::copy_page_range;
+use crate::mm::mlock::VM_LOCKED_MASK;
 use crate::mm::mmap::{exit_mmap, exit_unseen};
 use crate::mm::rmap::anon_vma::anon_vma_fork;
 use crate::mm::swap;
@@ -67,7 +68,7 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         } else {
             anon_vma_fork(k, &mut tmp, mpnt);
         }
-        tmp.flags &= !vm::LOCKED;
+        tmp.flags &= !VM_LOCKED_MASK;
         if let Some(file) = tmp.file {
             tmp.seq = vma_interval_tree_insert_after(k, file, mpnt);
         }

@@ -39,11 +39,32 @@ pub fn mm_populate(k: &mut Kernel, start: u64, len: u64) {
     }
 }
 
+/// `__mm_populate()` without `ignore_errors`.
+///
+/// # Errors
+/// As [`populate_vma_page_range`], which has done what comes before.
+pub fn mm_populate_all(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
+    let end = start + len;
+    let mut nstart = start;
+    while let Some(vma) = k.mm.find_vma(nstart).filter(|vma| vma.start < end).cloned() {
+        let nend = end.min(vma.end);
+        populate_vma_page_range(k, &vma, nstart.max(vma.start), nend)?;
+        nstart = nend;
+        if nstart >= end {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// `populate_vma_page_range()`
 ///
 /// # Errors
 /// EFAULT where the vma has no rights, or a page cannot be had.
 pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    if vma.has(vm::LOCKONFAULT) {
+        return Ok(());
+    }
     if !vma_is_accessible(vma) {
         return Err(errno::EFAULT);
     }

@@ -587,6 +587,7 @@ fn __split_huge_page(
         let new = k.folios.alloc(Folio {
             pfn: head.pfn + tail as u64,
             index: head.index + tail as u64,
+            mlock_count: 0,
             data: large.data[tail],
             swap: head.swap.map(|entry| entry + tail as u32),
             reclaim: false,

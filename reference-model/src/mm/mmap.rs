@@ -109,7 +109,8 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     {
         return Err(errno::EEXIST);
     }
-    let mut vm_flags = calc_vm_prot_bits(k, args.prot) | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
+    let mut vm_flags =
+        calc_vm_prot_bits(k, args.prot) | k.mm.def_flags | vm::MAYREAD | vm::MAYWRITE | vm::MAYEXEC;
     // calc_vm_flag_bits()
     if flags & MAP_LOCKED != 0 {
         vm_flags |= vm::LOCKED;

@@ -11,6 +11,7 @@ use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
 use crate::errno;
 use crate::mm::huge_memory::{__split_huge_pmd, move_huge_pmd};
+use crate::mm::mlock::VM_LOCKED_MASK;
 use crate::mm::mmap::{TASK_SIZE, find_vma_intersection, page_align};
 use crate::mm::mseal::can_modify_vma;
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
@@ -368,7 +369,7 @@ fn dontunmap_complete(k: &mut Kernel, start: u64, end: u64) {
     let Some(mut vma) = k.mm.vma_lookup(start).cloned() else {
         return;
     };
-    vma.flags &= !(vm::LOCKED | vm::LOCKONFAULT);
+    vma.flags &= !VM_LOCKED_MASK;
     if vma.start == start && vma.end == end {
         unlink_anon_vmas(k, &vma);
         vma.anon_vma = None;

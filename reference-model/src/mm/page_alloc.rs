@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/page_alloc.c`: folios that nobody has.
 
+use crate::mm::mlock::mlock_drain;
 use crate::mm::swap::{folio_put, lru_add_drain_cpu};
 use crate::mm_types::FolioId;
 use crate::state::Kernel;
@@ -16,4 +17,6 @@ pub fn free_unref_folios(k: &mut Kernel<'_>, folios: &mut Vec<FolioId>) {
 /// lists.
 pub fn page_alloc_cpu_dead(k: &mut Kernel<'_>, hart: u32) {
     lru_add_drain_cpu(k, hart as usize);
+    // mlock_drain_remote()
+    mlock_drain(k, hart as usize);
 }

@@ -7,7 +7,7 @@
 
 use crate::include::linux::mm_inline::{folio_is_file_lru, lruvec_add_folio, lruvec_del_folio};
 use crate::mm::memcontrol::folio_lruvec;
-use crate::mm::mlock::mlock_new_folio;
+use crate::mm::mlock::{mlock_drain, mlock_new_folio};
 use crate::mm::workingset::workingset_activation;
 use crate::mm_types::{FolioId, Lruvec, vm};
 use crate::profile::Profile;
@@ -62,6 +62,7 @@ fn lru_add(k: &mut Kernel<'_>, id: FolioId) {
     folio.unevictable = !evictable;
     if !evictable {
         folio.active = false;
+        folio.mlock_count = 0;
     }
     lruvec_add_folio(k, id);
 }
@@ -244,14 +245,14 @@ pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
     folio_batch_add_and_move(k, id, Batch::Lazyfree);
 }
 
-/// `lru_add_drain()`, in the order of `lru_add_drain_cpu()`. Nothing here fills
-/// `lru_deactivate_file` and `lru_move_tail`.
+/// `lru_add_drain()`: the running hart's batches.
 pub fn lru_add_drain(k: &mut Kernel<'_>) {
     let hart = k.hart() as usize;
     lru_add_drain_cpu(k, hart);
+    mlock_drain(k, hart);
 }
 
-/// `lru_add_drain_cpu()`
+/// `lru_add_drain_cpu()`. Nothing here fills `lru_deactivate_file` and `lru_move_tail`.
 pub fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
     for which in [
         Batch::Add,
@@ -269,5 +270,6 @@ pub fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
 pub fn lru_add_drain_all(k: &mut Kernel<'_>) {
     for hart in (0..k.fbatches.len()).rev() {
         lru_add_drain_cpu(k, hart);
+        mlock_drain(k, hart);
     }
 }

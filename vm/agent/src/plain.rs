@@ -35,6 +35,20 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             }
             Plain::Mseal => call(libc::syscall(SYS_MSEAL, at, length, 0)),
             Plain::Brk => brk(at, at + length, at + bytes(on.new_pages)),
+            Plain::Mlock => call(libc::syscall(libc::SYS_mlock, at, length)),
+            Plain::Mlock2 => call(libc::syscall(
+                libc::SYS_mlock2,
+                at,
+                length,
+                libc::MLOCK_ONFAULT,
+            )),
+            Plain::Munlock => call(libc::syscall(libc::SYS_munlock, at, length)),
+            // These are about this program's own memory as well, which no step looks at.
+            Plain::Mlockall => {
+                let flags = on.value.unwrap_or_default();
+                call(libc::syscall(libc::SYS_mlockall, flags))
+            }
+            Plain::Munlockall => call(libc::syscall(libc::SYS_munlockall)),
             Plain::Vfork => vfork::write(pages_of(on), byte),
             Plain::HartOffline => hart_offline(on.hart),
             Plain::HartOnline => hart_online(on.hart),

@@ -7,6 +7,7 @@ use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm::huge_memory;
 use crate::mm::memory::fault::{SMALLEST_LARGE, anon_vma_of, do_wp_page};
 use crate::mm::memory::zap::swap_pte_batch;
+use crate::mm::mlock::mlock_folio;
 use crate::mm::swap::{folio_add_lru, lru_add_drain};
 use crate::mm::swap_state::{read_swap_cache_async, swap_cache_get_folio, swapped_folio};
 use crate::mm::swapfile::PMD_ORDER;
@@ -149,6 +150,9 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     // A folio of the swap cache knows its anon_vma already.
     if !k.folios[id].anon {
         folio_add_new_anon_rmap(k, vma, id, start, exclusive);
+    } else if vma.has(vm::LOCKED) && k.folios[id].large.is_none() {
+        // mlock_vma_folio(), by __folio_add_anon_rmap()
+        mlock_folio(k, id);
     }
     let rights = vm_get_page_prot(vma.flags) | if writable { prot::W } else { 0 };
     let pte = Pte::Present {

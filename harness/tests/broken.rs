@@ -100,7 +100,7 @@ const TABLE: &[Broken] = &[
     Broken {
         kernel: "broken-uffd-move",
         scenario: "userfaultfd/move-several-pages",
-        model: [false, false, false],
+        model: [false, true, false],
         device: &["stale"],
     },
     // No right is taken where there are no soft-dirty bits: the model alone misses the flush.

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 pub const EPERM: i32 = 1;
+pub const ENOENT: i32 = 2;
 pub const ESRCH: i32 = 3;
 pub const EIO: i32 = 5;
 pub const EBADF: i32 = 9;

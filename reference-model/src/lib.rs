@@ -36,6 +36,7 @@ mod fs {
         pub mod task_mmu;
     }
     pub mod sync;
+    pub mod userfaultfd;
 }
 mod include {
     pub mod linux {
@@ -87,6 +88,7 @@ mod mm {
     pub mod swap_state;
     pub mod swapfile;
     pub mod truncate;
+    pub mod userfaultfd;
     pub mod util;
     pub mod vma;
     pub mod vmscan;

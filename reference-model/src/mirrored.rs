@@ -39,6 +39,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("fs/proc/base.rs", include_str!("fs/proc/base.rs")),
     ("fs/proc/task_mmu.rs", include_str!("fs/proc/task_mmu.rs")),
     ("fs/sync.rs", include_str!("fs/sync.rs")),
+    ("fs/userfaultfd.rs", include_str!("fs/userfaultfd.rs")),
     (
         "include/linux/mm_inline.rs",
         include_str!("include/linux/mm_inline.rs"),
@@ -97,6 +98,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
     ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
     ("mm/truncate.rs", include_str!("mm/truncate.rs")),
+    ("mm/userfaultfd.rs", include_str!("mm/userfaultfd.rs")),
     ("mm/util.rs", include_str!("mm/util.rs")),
     ("mm/vma.rs", include_str!("mm/vma.rs")),
     ("mm/vmscan.rs", include_str!("mm/vmscan.rs")),
@@ -203,12 +205,6 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Device { .. }
         | Op::Vm { .. }
         | Op::Compact
-        | Op::UffdRegister { .. }
-        | Op::UffdUnregister { .. }
-        | Op::UffdCopy { .. }
-        | Op::UffdZeropage { .. }
-        | Op::UffdContinue { .. }
-        | Op::UffdMove { .. }
         | Op::UffdWriteprotect { .. }
         | Op::DropCaches { .. }
         | Op::Pread { .. }
@@ -216,6 +212,12 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Ksm { .. } => "context_switch",
         Op::MovePages { .. } | Op::Mbind { .. } | Op::MigratePages { .. } => "context_switch",
         Op::Mremap { .. } => "do_mremap",
+        Op::UffdRegister { .. } => "userfaultfd_register",
+        Op::UffdUnregister { .. } => "userfaultfd_unregister",
+        Op::UffdCopy { .. } => "userfaultfd_copy",
+        Op::UffdZeropage { .. } => "userfaultfd_zeropage",
+        Op::UffdContinue { .. } => "userfaultfd_continue",
+        Op::UffdMove { .. } => "userfaultfd_move",
         Op::Msync { .. } => "msync",
         Op::Fsync { .. } => "do_fsync",
         Op::SyncFileRange { .. } => "sync_file_range",

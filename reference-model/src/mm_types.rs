@@ -34,6 +34,11 @@ pub mod vm {
     pub const MAYEXEC: u64 = 0x40;
     pub const MAYSHARE: u64 = 0x80;
     pub const GROWSDOWN: u64 = 0x100;
+    pub const UFFD_MISSING: u64 = 0x200;
+    pub const UFFD_MINOR: u64 = 1 << 41;
+    /// `__VM_UFFD_FLAGS`, without VM_UFFD_WP. A vma that has one belongs to the one userfaultfd
+    /// that there is for its mm.
+    pub const UFFD: u64 = UFFD_MISSING | UFFD_MINOR;
     pub const LOCKED: u64 = 0x2000;
     pub const SEQ_READ: u64 = 0x8000;
     pub const RAND_READ: u64 = 0x1_0000;
@@ -541,4 +546,6 @@ pub struct Task {
     pub forked: bool,
     /// It is there, or was: not one whose fork was refused, or has not come yet.
     pub born: bool,
+    /// The mm that its userfaultfd is for: its own, or the one of who forked it.
+    pub uffd: Option<MmId>,
 }

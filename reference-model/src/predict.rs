@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
-use crate::fs::{exec, open, sync};
+use crate::fs::{exec, open, sync, userfaultfd};
 use crate::iommu;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
@@ -68,7 +68,7 @@ pub(crate) fn boot<'a>(
     machine: &'a Machine,
     program: &Program,
 ) -> Kernel<'a> {
-    let tasks = program.actors.iter().map(|actor| task(actor, program));
+    let tasks = (0..program.actors.len()).map(|actor| task(actor, program));
     let tasks: Vec<Task> = tasks.collect();
     let mms = tasks.iter().filter_map(|task| task.mm).max().unwrap_or(0) + 1;
     let mut kernel = Kernel {
@@ -132,7 +132,12 @@ fn first_runs(actors: &[Actor]) -> Vec<usize> {
 }
 
 /// An actor before the first step.
-fn task(actor: &Actor, program: &Program) -> Task {
+fn task(number: usize, program: &Program) -> Task {
+    let actor = &program.actors[number];
+    let leader = match actor.kind {
+        ActorKind::Thread { of } => of,
+        ActorKind::Process { .. } | ActorKind::Fork => number,
+    };
     let mm = match actor.kind {
         ActorKind::Thread { of } => program.actors.get(of).and_then(|of| of.kind.mm()),
         ActorKind::Process { .. } | ActorKind::Fork => actor.kind.mm(),
@@ -143,6 +148,7 @@ fn task(actor: &Actor, program: &Program) -> Task {
         thread: matches!(actor.kind, ActorKind::Thread { .. }),
         forked: actor.kind == ActorKind::Fork,
         born: actor.kind != ActorKind::Fork,
+        uffd: mm.filter(|_| program.uses_uffd(leader)),
     }
 }
 
@@ -266,13 +272,32 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => filemap::generic_perform_write(k, file, offset..offset.saturating_add(pages), direct)?,
         Op::Fallocate { .. } => k.unpredicted = Some("fallocate(2), but for holes"),
         Op::Pread { .. } => k.unpredicted = Some("files that are read by calls"),
-        Op::UffdRegister { .. }
-        | Op::UffdUnregister { .. }
-        | Op::UffdCopy { .. }
-        | Op::UffdZeropage { .. }
-        | Op::UffdContinue { .. }
-        | Op::UffdMove { .. }
-        | Op::UffdWriteprotect { .. } => k.unpredicted = Some("userfaultfd"),
+        Op::UffdRegister { at, pages, mode } => {
+            userfaultfd::userfaultfd_register(k, address(at), bytes(pages), mode)?;
+        }
+        Op::UffdUnregister { at, pages } => {
+            userfaultfd::userfaultfd_unregister(k, address(at), bytes(pages))?;
+        }
+        Op::UffdCopy { at, pages, value } => {
+            let value = value.unwrap_or(1);
+            userfaultfd::userfaultfd_copy(k, address(at), bytes(pages), value)?;
+        }
+        Op::UffdZeropage { at, pages } => {
+            userfaultfd::userfaultfd_zeropage(k, address(at), bytes(pages))?;
+        }
+        Op::UffdContinue { at, pages } => {
+            userfaultfd::userfaultfd_continue(k, address(at), bytes(pages))?;
+        }
+        Op::UffdMove {
+            at,
+            pages,
+            to,
+            holes,
+        } => {
+            let places = (address(at), address(to));
+            userfaultfd::userfaultfd_move(k, places, bytes(pages), holes)?;
+        }
+        Op::UffdWriteprotect { .. } => k.unpredicted = Some("write protection by userfaultfd"),
         Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
         Op::Plain { what, ref on } => return plain::perform(k, what, on),
         Op::Ksm { .. } => k.unpredicted = Some("KSM"),

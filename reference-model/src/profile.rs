@@ -43,6 +43,13 @@ pub struct Profile {
     /// can be dropped (of an LRU batch, of the swap cache); before, whether it has three at
     /// the most.
     pub reuse_counts_references: bool,
+    /// UFFDIO_MOVE moves pages in a row and flushes once for them: `move_present_ptes()` in place
+    /// of `move_present_pte()` ("userfaultfd: opportunistic TLB-flush batching for present pages
+    /// in MOVE").
+    pub uffd_moves_in_batches: bool,
+    /// After the end of a file UFFDIO_COPY finds no memory and UFFDIO_CONTINUE no page
+    /// (`shmem_mfill_folio_alloc()`, `mfill_atomic_pte_continue()`).
+    pub uffd_asks_file_first: bool,
     /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE: `madvise_guard_install()`,
     /// `madvise_guard_remove()` ("mm: madvise: implement lightweight guard page mechanism").
     pub guard_pages: bool,
@@ -139,6 +146,8 @@ impl Profile {
         read_fault_maps_dirty: false,
         madvise_one_gather: false,
         reuse_counts_references: false,
+        uffd_moves_in_batches: false,
+        uffd_asks_file_first: false,
         guard_pages: false,
         merge_faulted_into_unfaulted: false,
         lazyfree_extra_ref_makes_swapbacked: true,
@@ -192,6 +201,8 @@ impl Profile {
         read_fault_maps_dirty: true,
         madvise_one_gather: true,
         reuse_counts_references: false,
+        uffd_moves_in_batches: true,
+        uffd_asks_file_first: true,
         guard_pages: true,
         merge_faulted_into_unfaulted: true,
         lazyfree_extra_ref_makes_swapbacked: false,

@@ -48,6 +48,26 @@ fn mmap() -> impl Strategy<Value = Op> {
     )
 }
 
+/// What is done with registered memory.
+fn uffd() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        area().prop_map(|(at, pages)| Op::UffdUnregister { at, pages }),
+        (area(), 0..3u8).prop_map(|((at, pages), value)| Op::UffdCopy {
+            at,
+            pages,
+            value: Some(value)
+        }),
+        area().prop_map(|(at, pages)| Op::UffdZeropage { at, pages }),
+        area().prop_map(|(at, pages)| Op::UffdContinue { at, pages }),
+        (area(), 0..PAGES, any::<bool>()).prop_map(|((at, pages), to, holes)| Op::UffdMove {
+            at,
+            pages,
+            to: BASE + to,
+            holes
+        }),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => mmap(),
@@ -59,6 +79,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..64u64).prop_map(|pages| Op::Reclaim { pages }),
         1 => (area(), 0..8i32).prop_map(|((at, pages), flags)| Op::Msync { at, pages, flags }),
         1 => (0..4usize).prop_map(|file| Op::Fsync { file }),
+        1 => (area(), prop_oneof![Just(1u64), Just(4), Just(5)])
+            .prop_map(|((at, pages), mode)| Op::UffdRegister { at, pages, mode }),
+        1 => uffd(),
     ]
 }
 

@@ -20,6 +20,8 @@ pub fn exec_mmap(k: &mut Kernel<'_>, mm: MmId) {
     }
     leave(k, old);
     k.tasks[k.current].mm = Some(mm);
+    // Its descriptor is closed by exec.
+    k.tasks[k.current].uffd = None;
     context_switch(k, k.current);
     mmput(k, old);
     // As after a fork, see there.

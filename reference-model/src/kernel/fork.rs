@@ -30,6 +30,7 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
     };
     k.tasks[child].mm = Some(mm);
     k.tasks[child].born = true;
+    k.tasks[child].uffd = k.tasks[parent].uffd;
     k.tasks[child].hart = k.hart();
     context_switch(k, child);
     k.tasks[child].hart = hart;
@@ -68,7 +69,8 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         } else {
             anon_vma_fork(k, &mut tmp, mpnt);
         }
-        tmp.flags &= !VM_LOCKED_MASK;
+        // dup_userfaultfd(), without UFFD_FEATURE_EVENT_FORK
+        tmp.flags &= !(VM_LOCKED_MASK | vm::UFFD);
         if let Some(file) = tmp.file {
             tmp.seq = vma_interval_tree_insert_after(k, file, mpnt);
         }

@@ -98,6 +98,9 @@ fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: b
     if !thp_vma_suitable_order(vma, addr, PMD_ORDER) {
         return false;
     }
+    if vma.has(vm::UFFD_MISSING) {
+        k.unpredicted = Some("huge pages where a userfaultfd is asked");
+    }
     vmf_anon_prepare(k, vma);
     if !write && k.thp.use_zero_page {
         // set_huge_zero_folio()

@@ -13,7 +13,7 @@ use crate::mm::swap::{folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
-use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index};
+use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -46,6 +46,11 @@ fn madvise_collapse_errno(result: ScanResult) -> i32 {
 /// EINVAL where the vma cannot hold a huge page, or nothing could be made one; EAGAIN
 /// where a page was in use.
 pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    if vma.has(vm::UFFD) {
+        // userfaultfd_armed()
+        k.unpredicted = Some("huge pages where a userfaultfd is asked");
+        return Ok(());
+    }
     if k.storage(vma.file) != Storage::Memory {
         // file_thp_enabled()
         k.unpredicted = Some("huge pages of files on a disk");

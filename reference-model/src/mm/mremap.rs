@@ -59,6 +59,11 @@ pub fn do_mremap(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
         ..remap
     };
     check_mremap_params(&remap)?;
+    if k.mm.vmas.values().any(|vma| vma.has(vm::UFFD)) {
+        // mremap_userfaultfd_prep()
+        k.unpredicted = Some("mremap(2) where a userfaultfd is asked");
+        return Ok(());
+    }
     if k.profile.remaps_several_areas {
         remap_checked_first(k, remap)
     } else {

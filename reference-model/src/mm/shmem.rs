@@ -9,9 +9,10 @@ use crate::mm::swap::folio_put;
 use crate::mm::swap_slots::folio_alloc_swap;
 use crate::mm::swap_state::{add_to_swap_cache, delete_from_swap_cache, read_swap_cache_async};
 use crate::mm::swapfile::{swap_free, swap_shmem_alloc};
+use crate::mm::userfaultfd::mfill_atomic_install_pte;
 use crate::mm::util::vm_enough_memory;
 use crate::mm::{swap, swapfile};
-use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru, vm};
+use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru, Pte, Vma, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -62,18 +63,75 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
 }
 
 /// `shmem_fault()` and `shmem_get_folio_gfp()`: the page with a reference, or none after the end of the file.
-pub fn shmem_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> {
+pub fn shmem_fault(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) -> Option<FolioId> {
     let inode = k.files.get(file)?;
     if index >= inode.pages {
         return None;
     }
-    let id = match inode.cache.get(&index).copied() {
+    let cached = inode.cache.get(&index).copied();
+    let asked = if cached.is_some() {
+        vm::UFFD_MINOR
+    } else {
+        vm::UFFD_MISSING
+    };
+    if vma.has(asked) {
+        // handle_userfault()
+        return None;
+    }
+    let id = match cached {
         Some(CacheEntry::Folio(id)) => id,
         Some(CacheEntry::Swap(_)) => return shmem_swapin_folio(k, file, index),
         None => shmem_alloc_and_add_folio(k, file, index),
     };
     k.folio_get(id);
     Some(id)
+}
+
+/// `shmem_get_folio()` with SGP_NOALLOC: what the page cache has, with a reference.
+///
+/// # Errors
+/// EFAULT where it has nothing, EINVAL after the end of the file (later EFAULT).
+pub fn shmem_get_folio_noalloc(k: &mut Kernel, file: FileId, index: u64) -> Result<FolioId, i32> {
+    let inode = k.files.get(file).ok_or(errno::EFAULT)?;
+    if index >= inode.pages {
+        return Err(if k.profile.uffd_asks_file_first {
+            errno::EFAULT
+        } else {
+            errno::EINVAL
+        });
+    }
+    match inode.cache.get(&index).copied() {
+        Some(CacheEntry::Folio(id)) => {
+            k.folio_get(id);
+            Ok(id)
+        }
+        Some(CacheEntry::Swap(_)) => shmem_swapin_folio(k, file, index).ok_or(errno::EFAULT),
+        None => Err(errno::EFAULT),
+    }
+}
+
+/// `shmem_mfill_atomic_pte()`: a new page of the file, mapped by a userfaultfd.
+///
+/// # Errors
+/// EFAULT after the end of the file (later ENOMEM), EEXIST where there is a page.
+pub fn shmem_mfill_atomic_pte(k: &mut Kernel, vma: &Vma, addr: u64, data: bool) -> Result<(), i32> {
+    let file = vma.file.ok_or(errno::EINVAL)?;
+    let index = vma.linear_page_index(addr);
+    let inode = k.files.get(file).ok_or(errno::EINVAL)?;
+    if index >= inode.pages {
+        return Err(if k.profile.uffd_asks_file_first {
+            errno::ENOMEM
+        } else {
+            errno::EFAULT
+        });
+    }
+    if inode.cache.contains_key(&index) || k.pte(addr) != Pte::None {
+        return Err(errno::EEXIST);
+    }
+    let id = shmem_alloc_and_add_folio(k, file, index);
+    k.folios[id].data = data;
+    k.folio_get(id);
+    mfill_atomic_install_pte(k, vma, addr, id)
 }
 
 /// `shmem_alloc_and_add_folio()`: the page cache holds the folio's first reference.

@@ -51,10 +51,7 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
         }
     }
     match k.pte(addr) {
-        Pte::None if vma.is_anonymous() => {
-            do_anonymous_page(k, vma, addr, write);
-            Ok(())
-        }
+        Pte::None if vma.is_anonymous() => do_anonymous_page(k, vma, addr, write),
         Pte::None => do_fault(k, vma, addr, write),
         Pte::Swap { .. } => {
             memory_swap::do_swap_page(k, vma, addr, write);
@@ -106,7 +103,7 @@ pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
 }
 
 /// A new private page, and the PTE that maps it.
-fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
+pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
     // folio_add_new_anon_rmap()
     let id = k.folios.alloc(Folio {
         anon: true,
@@ -137,10 +134,18 @@ fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: b
     );
 }
 
+/// `handle_userfault()` (`fs/userfaultfd.c`) with UFFD_FEATURE_SIGBUS
+pub fn handle_userfault() -> Fault {
+    Fault::Sigbus
+}
+
 /// `do_anonymous_page()`
-fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
+fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
     k.mm.pgd.pte_alloc(addr);
     if !write {
+        if vma.has(vm::UFFD_MISSING) {
+            return Err(handle_userfault());
+        }
         let rights = vm_get_page_prot(vma.flags);
         k.set_pte(
             addr,
@@ -151,18 +156,26 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) {
                 young: true,
             },
         );
-        return;
+        return Ok(());
     }
     vmf_anon_prepare(k, vma);
+    if vma.has(vm::UFFD_MISSING) {
+        return Err(handle_userfault());
+    }
     match alloc_anon_folio(k, vma, addr) {
         // Forced into an area that may not be written it is not dirty yet.
         0 => map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false),
         order => map_large_anon_folio(k, vma, addr & !((PAGE_SIZE << order) - 1), order),
     }
+    Ok(())
 }
 
 /// `alloc_anon_folio()`: of which order. There is always memory for it.
 fn alloc_anon_folio(k: &Kernel, vma: &Vma, addr: u64) -> u32 {
+    // userfaultfd_armed()
+    if vma.has(vm::UFFD) {
+        return 0;
+    }
     let fits = |order: &u32| {
         let size = PAGE_SIZE << order;
         let start = addr & !(size - 1);
@@ -224,7 +237,7 @@ fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
     };
     let index = vma.linear_page_index(addr);
     let page = match k.storage(vma.file) {
-        Storage::Memory => shmem::shmem_fault(k, file, index),
+        Storage::Memory => shmem::shmem_fault(k, vma, file, index),
         Storage::Ext4 | Storage::Xfs => filemap_fault(k, file, index),
     };
     page.ok_or(Fault::Sigbus)
@@ -232,8 +245,11 @@ fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
 
 /// `do_read_fault()`
 fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
-    // should_fault_around()
-    if k.machine.fault_around_bytes / PAGE_SIZE > 1 && do_fault_around(k, vma, addr) {
+    // should_fault_around(), uffd_disable_fault_around()
+    if !vma.has(vm::UFFD_MINOR)
+        && k.machine.fault_around_bytes / PAGE_SIZE > 1
+        && do_fault_around(k, vma, addr)
+    {
         return Ok(());
     }
     let id = __do_fault(k, vma, addr)?;

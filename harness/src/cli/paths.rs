@@ -45,7 +45,7 @@ pub fn paths(args: &ListArgs) -> Result<u8, Failure> {
         };
         printer.tell(&measured.table, &reasons)?;
         if args.accept && !measured.summary.interrupted {
-            accept(&measured, &scenarios)?;
+            accept(&measured)?;
         }
         if measured.summary.interrupted {
             break;
@@ -58,6 +58,8 @@ pub fn paths(args: &ListArgs) -> Result<u8, Failure> {
 struct Measured {
     artifacts: Artifacts,
     table: Table,
+    /// The scenarios that came to their end: of others nothing is known.
+    ran: BTreeSet<String>,
     summary: Summary,
 }
 
@@ -99,10 +101,11 @@ fn measure(
     };
     let mut watcher = Watcher::new(&ways);
     let summary = run.run((sender, receiver), &mut watcher)?;
-    let table = watcher.table;
+    let Watcher { table, ran, .. } = watcher;
     Ok(Measured {
         artifacts,
         table,
+        ran,
         summary,
     })
 }
@@ -111,6 +114,7 @@ fn measure(
 struct Watcher<'a> {
     ways: &'a Ways,
     table: Table,
+    ran: BTreeSet<String>,
     human: Human<io::Stderr>,
 }
 
@@ -122,6 +126,7 @@ impl<'a> Watcher<'a> {
         };
         Watcher {
             table: ways.table(),
+            ran: BTreeSet::new(),
             ways,
             human: Human::new(io::stderr(), style),
         }
@@ -133,12 +138,15 @@ impl Reporter for Watcher<'_> {
         if let Event::Judged(verdict) = event {
             let name = &verdict.scenario.name;
             self.table.add(self.ways, name, &verdict.callers);
+            if verdict.observation.is_some() {
+                self.ran.insert(name.clone());
+            }
         }
         self.human.tell(event)
     }
 }
 
-fn accept(measured: &Measured, scenarios: &[Arc<Scenario>]) -> Result<(), Failure> {
+fn accept(measured: &Measured) -> Result<(), Failure> {
     let root = vm::home::home().map_err(|error| Failure::Cannot(error.to_string()))?;
     let Measured {
         artifacts, table, ..
@@ -146,13 +154,12 @@ fn accept(measured: &Measured, scenarios: &[Arc<Scenario>]) -> Result<(), Failur
     let path = Accepted::path(&root, &artifacts.kernel);
     let cannot = |error: io::Error| Failure::Cannot(format!("{}: {error}", path.display()));
     let before = Accepted::read(&path).map_err(cannot)?;
-    let ran: BTreeSet<&str> = scenarios.iter().map(|one| one.name.as_str()).collect();
     let built = (artifacts.release.clone(), artifacts.compiler());
     let next = Accepted::next(
         before.as_ref(),
         table,
         built,
-        &|name| ran.contains(name),
+        &|name| measured.ran.contains(name),
         &|name| is_there(&root, name),
     );
     if let Some(folder) = path.parent() {

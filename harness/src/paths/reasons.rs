@@ -12,7 +12,7 @@ const TEXT: &str = include_str!("../../../scenarios/paths.toml");
 pub struct Reasons {
     /// Functions that a way goes through, and does not begin at.
     pub through: Vec<String>,
-    /// Why no scenario comes by a way: by the function that it begins at, or all of it.
+    /// Why no scenario comes by a way: by functions that are in it, one after the other.
     pub unreached: BTreeMap<String, String>,
 }
 
@@ -27,9 +27,25 @@ impl Reasons {
 
     /// Why a way is not come by, if that is said.
     pub fn why(&self, way: &str) -> Option<&str> {
-        let begin = way.split(" → ").next().unwrap_or(way);
-        let said = self.unreached.get(way);
-        said.or_else(|| self.unreached.get(begin))
-            .map(String::as_str)
+        let has = |part: &str| format!(" → {way} → ").contains(&format!(" → {part} → "));
+        let said = self.unreached.iter().filter(|(part, _)| has(part));
+        // What says the most of it is meant.
+        let said = said.max_by_key(|(part, _)| part.len());
+        said.map(|(_, why)| why.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_of_all_ways_that_go_there() {
+        let text = "through = []\n[unreached]\n\"b\" = \"short\"\n\"b → c\" = \"long\"\n";
+        let reasons: Reasons = toml::from_str(text).expect("well-formed");
+        assert_eq!(reasons.why("a → b → c"), Some("long"));
+        assert_eq!(reasons.why("b → d"), Some("short"));
+        assert_eq!(reasons.why("ab → cd"), None);
+        assert!(Reasons::own().is_ok());
     }
 }

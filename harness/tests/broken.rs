@@ -118,6 +118,12 @@ const TABLE: &[Broken] = &[
         model: [false, false, false],
         device: &[],
     },
+    Broken {
+        kernel: "broken-hugetlb-wp",
+        scenario: "hugetlb/fork-parent-writes",
+        model: [false, true, false],
+        device: &["stale"],
+    },
 ];
 
 /// What was found, by the name of the check: of the device check its kinds, of others their

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `struct folio`, and the lists that folios are linked into.
 
+use crate::api::PAGE_SIZE;
 use crate::mm_types::{AnonVmaId, FileId, FolioId, SwapEntry, pte_index};
+use operations::HugePages;
 
 /// Which list a folio's LRU membership is on (`enum lru_list`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,10 @@ pub struct Folio {
     pub mapcount: u32,
     /// `folio_test_large()`
     pub large: Option<Box<Large>>,
+    /// `folio_test_hugetlb()`, and of which pool it is.
+    pub hugetlb: Option<HugePages>,
+    /// `folio_test_hugetlb_restore_reserve()`
+    pub restore_reserve: bool,
     /// It holds something else than zeroes (see [`Large::data`] for a large one).
     pub data: bool,
     /// `folio_test_anon()`
@@ -109,9 +115,11 @@ pub struct Folio {
 impl Folio {
     /// `folio_nr_pages()`
     pub fn nr_pages(&self) -> u64 {
-        self.large
-            .as_ref()
-            .map_or(1, |large| large.mapcounts.len() as u64)
+        match (self.hugetlb, &self.large) {
+            (Some(size), _) => size.pages(),
+            (None, Some(large)) => large.mapcounts.len() as u64,
+            (None, None) => 1,
+        }
     }
 
     /// `folio_order()`
@@ -162,7 +170,10 @@ impl Folio {
 
     /// The frame of the page at an address.
     pub fn page_pfn(&self, addr: u64) -> u64 {
-        self.pfn + self.page(addr) as u64
+        match self.hugetlb {
+            Some(size) => self.pfn + addr / PAGE_SIZE % size.pages(),
+            None => self.pfn + self.page(addr) as u64,
+        }
     }
 
     /// The page at an address is written to.

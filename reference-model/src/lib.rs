@@ -13,6 +13,7 @@ mod arch {
         pub mod mm {
             pub mod context;
             pub mod fault;
+            pub mod hugetlbpage;
             pub mod init;
             pub mod pgtable;
             pub mod tlbflush;
@@ -28,6 +29,9 @@ mod fs {
     pub mod exec;
     pub mod file_table;
     pub mod ext4 {
+        pub mod inode;
+    }
+    pub mod hugetlbfs {
         pub mod inode;
     }
     pub mod open;
@@ -58,6 +62,7 @@ mod mm {
     pub mod filemap;
     pub mod gup;
     pub mod huge_memory;
+    pub mod hugetlb;
     pub mod interval_tree;
     pub mod khugepaged;
     pub mod madvise;

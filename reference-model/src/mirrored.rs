@@ -20,6 +20,10 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("arch/riscv/mm/fault.rs"),
     ),
     (
+        "arch/riscv/mm/hugetlbpage.rs",
+        include_str!("arch/riscv/mm/hugetlbpage.rs"),
+    ),
+    (
         "arch/riscv/mm/init.rs",
         include_str!("arch/riscv/mm/init.rs"),
     ),
@@ -35,6 +39,10 @@ const SOURCES: &[(&str, &str)] = &[
     ("fs/exec.rs", include_str!("fs/exec.rs")),
     ("fs/ext4/inode.rs", include_str!("fs/ext4/inode.rs")),
     ("fs/file_table.rs", include_str!("fs/file_table.rs")),
+    (
+        "fs/hugetlbfs/inode.rs",
+        include_str!("fs/hugetlbfs/inode.rs"),
+    ),
     ("fs/open.rs", include_str!("fs/open.rs")),
     ("fs/proc/base.rs", include_str!("fs/proc/base.rs")),
     ("fs/proc/task_mmu.rs", include_str!("fs/proc/task_mmu.rs")),
@@ -52,6 +60,13 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/filemap.rs", include_str!("mm/filemap.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
     ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
+    ("mm/hugetlb.rs", include_str!("mm/hugetlb.rs")),
+    ("mm/hugetlb/fault.rs", include_str!("mm/hugetlb/fault.rs")),
+    (
+        "mm/hugetlb/reserve.rs",
+        include_str!("mm/hugetlb/reserve.rs"),
+    ),
+    ("mm/hugetlb/share.rs", include_str!("mm/hugetlb/share.rs")),
     ("mm/interval_tree.rs", include_str!("mm/interval_tree.rs")),
     ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
     ("mm/madvise.rs", include_str!("mm/madvise.rs")),
@@ -196,7 +211,7 @@ pub fn kernel_file(file: &str) -> Option<String> {
 /// The model's function that an operation begins with.
 pub fn entry(op: &Op) -> &'static str {
     match op {
-        Op::Mmap { .. } => "do_mmap",
+        Op::Mmap { .. } => "ksys_mmap_pgoff",
         Op::Munmap { .. } => "do_vmi_munmap",
         Op::Mprotect { .. } => "do_mprotect",
         Op::Madvise { .. } => "do_madvise",

@@ -50,6 +50,7 @@ pub mod vm {
     pub const LOCKONFAULT: u64 = 0x8_0000;
     pub const ACCOUNT: u64 = 0x10_0000;
     pub const NORESERVE: u64 = 0x20_0000;
+    pub const HUGETLB: u64 = 0x40_0000;
     pub const WIPEONFORK: u64 = 0x200_0000;
     pub const DONTDUMP: u64 = 0x400_0000;
     pub const HUGEPAGE: u64 = 0x2000_0000;
@@ -179,6 +180,9 @@ pub struct PageTables {
     pub huge_pmds: BTreeMap<u64, HugePmd>,
     /// PMD tables by address >> 30.
     pub pmd_tables: BTreeSet<u64>,
+    /// Those of them that were shared by `huge_pmd_share()`: each has a number, by which others
+    /// have the same one. What it holds is kept in each place, and changed in all of them.
+    pub shared_pmds: BTreeMap<u64, u32>,
 }
 
 impl PageTables {
@@ -253,6 +257,27 @@ pub struct Vma {
     pub anon_seq: u64,
     /// The same for its file's `i_mmap`. 0 for anonymous vmas.
     pub seq: u64,
+    /// `vm_private_data` of a private vma of hugetlb.
+    pub resv: Resv,
+}
+
+/// What a private vma of hugetlb knows of reserved pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resv {
+    /// Its `struct resv_map`, an index into [`crate::state::Kernel::resv_maps`]: it is the one
+    /// that mmap(2) made, or a part of it (HPAGE_RESV_OWNER).
+    pub map: Option<usize>,
+    /// HPAGE_RESV_UNMAPPED: the owner has taken a page of it.
+    pub unmapped: bool,
+}
+
+/// `struct hstate` (`include/linux/hugetlb.h`): a pool of hugetlb, without surplus pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hstate {
+    /// `free_huge_pages`
+    pub free_huge_pages: u64,
+    /// `resv_huge_pages`
+    pub resv_huge_pages: u64,
 }
 
 impl Vma {
@@ -417,7 +442,7 @@ pub enum CacheEntry {
 }
 
 /// An inode and its page cache: a memfd, what backs shared anonymous memory
-/// (`struct shmem_inode_info`), or a file on a disk.
+/// (`struct shmem_inode_info`) or hugetlb's, or a file on a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Inode {
     /// What it was made as.
@@ -426,8 +451,11 @@ pub struct Inode {
     pub pages: u64,
     /// `i_pages`
     pub cache: BTreeMap<u64, CacheEntry>,
-    /// Made by `shmem_zero_setup()`: only vmas hold it open.
+    /// Made by `shmem_zero_setup()` or for MAP_HUGETLB: only vmas hold it open.
     pub unnamed: bool,
+    /// Of a file of hugetlbfs, of which `cache` goes by huge pages: its `struct resv_map`, the
+    /// pages that shared mappings have reserved or used.
+    pub resv_map: BTreeSet<u64>,
 }
 
 /// `struct swap_info_struct` of the swap device, and the swap cache.

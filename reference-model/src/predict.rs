@@ -12,14 +12,15 @@ use crate::iommu;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
 use crate::mm::memory::fault::Fault;
-use crate::mm::mmap::{MmapArgs, do_mmap};
+use crate::mm::mmap::{MmapArgs, ksys_mmap_pgoff};
 use crate::mm::vma::do_vmi_munmap;
-use crate::mm::{filemap, madvise, memcontrol, mprotect, mremap, msync, shmem, swap, swapfile};
+use crate::mm::{
+    filemap, hugetlb, madvise, memcontrol, mprotect, mremap, msync, shmem, swap, swapfile,
+};
 use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
-use operations::MAP_HUGETLB;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -83,6 +84,9 @@ pub(crate) fn boot<'a>(
         anon_vmas: Vec::new(),
         last_seq: 0,
         files: Vec::new(),
+        hstates: hugetlb::hstates(program),
+        resv_maps: Vec::new(),
+        last_shared_table: 0,
         folios: Default::default(),
         lruvec: Default::default(),
         other_lruvec: Default::default(),
@@ -188,14 +192,10 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             file,
             offset,
         } => {
-            if flags & MAP_HUGETLB != 0 {
-                k.unpredicted = Some("hugetlb");
-                return Ok(StepResult::Ok);
-            }
             if file.is_some_and(|file| file >= k.files.len()) {
                 return Err(errno::EINVAL);
             }
-            do_mmap(
+            ksys_mmap_pgoff(
                 k,
                 &MmapArgs {
                     addr: address(at),

@@ -129,6 +129,17 @@ pub struct Profile {
     /// Private mappings of files have an offset of their own for anonymous pages, which
     /// follow one another where such areas are to merge (`needs_adjacent_anon_pgoff()`).
     pub anon_pgoff: bool,
+    /// hugetlb flushes by mmu_gathers: `hugetlb_change_protection()`, `hugetlb_unshare_pmds()`
+    /// ("mm/hugetlb: fix excessive IPI broadcasts when unsharing PMD tables using mmu_gather").
+    pub hugetlb_gathers: bool,
+    /// `free_pgtables()` takes each vma of hugetlb by itself (`hugetlb_free_pgd_range()`).
+    pub frees_hugetlb_tables_apart: bool,
+    /// `huge_ptep_clear_flush()` flushes all of a page, as scenarios/findings/hugetlb-copy.md
+    /// suggests.
+    pub hugetlb_copy_flushes_page: bool,
+    /// `tlb_flush()` flushes the mm where tables were unshared, as
+    /// scenarios/findings/unshared-page-table.md suggests.
+    pub unshared_tables_flush_mm: bool,
 }
 
 impl Profile {
@@ -172,11 +183,16 @@ impl Profile {
         isolates_swap_clusters: false,
         remaps_several_areas: false,
         anon_pgoff: false,
+        hugetlb_gathers: true,
+        frees_hugetlb_tables_apart: true,
+        hugetlb_copy_flushes_page: false,
+        unshared_tables_flush_mm: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
     /// release between them that came is not known.
     pub const STABLE_107: Profile = Profile {
         name: "6.12.107",
+        hugetlb_gathers: false,
         cold_invalidates_pmd: true,
         discards_lazyfree_pmd: true,
         ..Profile::STABLE
@@ -227,6 +243,10 @@ impl Profile {
         isolates_swap_clusters: true,
         remaps_several_areas: true,
         anon_pgoff: false,
+        hugetlb_gathers: true,
+        frees_hugetlb_tables_apart: false,
+        hugetlb_copy_flushes_page: false,
+        unshared_tables_flush_mm: false,
     };
     /// 7.3-rc7.
     pub const LINUX_7_3_RC7: Profile = Profile {
@@ -265,6 +285,13 @@ impl Profile {
         upgrades_flush: true,
         ..Profile::STABLE
     };
+    /// Stable with the fixes of scenarios/findings/hugetlb-copy.md and unshared-page-table.md.
+    pub const PIECES_FIXED: Profile = Profile {
+        name: "pieces-fixed",
+        hugetlb_copy_flushes_page: true,
+        unshared_tables_flush_mm: true,
+        ..Profile::STABLE
+    };
     /// All of them.
     pub const ALL: &'static [Profile] = &[
         Profile::STABLE,
@@ -277,6 +304,7 @@ impl Profile {
         Profile::NOSBI,
         Profile::FIXED,
         Profile::UPGRADES_FIXED,
+        Profile::PIECES_FIXED,
     ];
 
     /// The profile that speaks for a kernel of which only `uname -r` is known, and whether

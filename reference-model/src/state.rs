@@ -3,13 +3,14 @@
 
 use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range, Thp};
 use crate::arch::riscv::mm::tlbflush;
-use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE};
+use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE, PUD_SIZE};
 use crate::mm_types::{
-    AnonVma, CpuFbatches, FileId, FolioId, Folios, HPAGE_PMD_NR, HugePmd, Inode, Lruvec, Mm, Pte,
-    Swap, Task, TlbflushUnmapBatch, prot, pte_index,
+    AnonVma, CpuFbatches, FileId, FolioId, Folios, HPAGE_PMD_NR, Hstate, HugePmd, Inode, Lruvec,
+    Mm, Pte, Swap, Task, TlbflushUnmapBatch, prot, pte_index,
 };
 use crate::profile::Profile;
-use operations::Storage;
+use operations::{HugePages, Storage};
+use std::collections::BTreeSet;
 
 /// The room that [`Kernel::next_seq`] leaves between two insertions, for what
 /// fork inserts right after another.
@@ -40,8 +41,14 @@ pub struct Kernel<'a> {
     pub anon_vmas: Vec<AnonVma>,
     /// The last number given by [`Kernel::next_seq`].
     pub last_seq: u64,
-    /// Shmem inodes.
+    /// Inodes of shmem and of hugetlbfs.
     pub files: Vec<Inode>,
+    /// `hstates`, by [`operations::HugePages`].
+    pub hstates: [Hstate; 3],
+    /// `struct resv_map` of private vmas of hugetlb: pages of which the reservation is used up.
+    pub resv_maps: Vec<BTreeSet<u64>>,
+    /// The last number given in [`crate::mm_types::PageTables::shared_pmds`].
+    pub last_shared_table: u32,
     /// All folios.
     pub folios: Folios,
     /// LRU lists of the actors' cgroup.
@@ -128,7 +135,11 @@ impl Kernel<'_> {
         for (number, table) in &pgd.pte_tables {
             for (index, pte) in table.iter().enumerate() {
                 let addr = (number << 21) + index as u64 * PAGE_SIZE;
-                leaves.extend(self.leaf(addr, 1, *pte));
+                let pages = self.pages_of(*pte);
+                // Of entries that are one translation, the first one speaks for all.
+                if addr.is_multiple_of(pages * PAGE_SIZE) {
+                    leaves.extend(self.leaf(addr, pages, *pte));
+                }
             }
         }
         for (number, pmd) in &pgd.huge_pmds {
@@ -136,6 +147,16 @@ impl Kernel<'_> {
         }
         leaves.sort_unstable_by_key(|leaf| leaf.addr);
         leaves
+    }
+
+    /// Of how many pages a PTE's translation is: more than one with Svnapot.
+    fn pages_of(&self, pte: Pte) -> u64 {
+        match pte {
+            Pte::Present {
+                folio: Some(id), ..
+            } => self.folios[id].hugetlb.map_or(1, HugePages::pages),
+            _ => 1,
+        }
     }
 
     /// PROT_NONE is not valid to an MMU.
@@ -269,8 +290,29 @@ impl Kernel<'_> {
         }
     }
 
-    /// `set_pmd_at()` of a PMD that maps a huge page, or does no more.
+    /// `set_pmd_at()` of a PMD that maps a huge page, or does no more: in all places where its
+    /// table is.
     pub fn set_pmd(&mut self, addr: u64, pmd: Option<HugePmd>) {
+        let in_table = addr & (PUD_SIZE - 1);
+        for (mm, gib) in self.sharers(addr) {
+            self.in_mm(mm, |k| k.set_own_pmd((gib << 30) + in_table, pmd));
+        }
+    }
+
+    /// Which mms have the PMD table of an address, and from where on (address >> 30).
+    pub fn sharers(&self, addr: u64) -> Vec<(MmId, u64)> {
+        let Some(&table) = self.mm.pgd.shared_pmds.get(&(addr >> 30)) else {
+            return vec![(self.mm_id, addr >> 30)];
+        };
+        let of_mm = |mm: MmId| {
+            let places = self.mm(mm).pgd.shared_pmds.iter();
+            let places = places.filter(|(_, other)| **other == table);
+            places.map(move |(&gib, _)| (mm, gib)).collect::<Vec<_>>()
+        };
+        (0..self.mms.len()).flat_map(of_mm).collect()
+    }
+
+    fn set_own_pmd(&mut self, addr: u64, pmd: Option<HugePmd>) {
         let pmds = &mut self.mm.pgd.huge_pmds;
         let before = match pmd {
             Some(pmd) => pmds.insert(addr >> 21, pmd),

@@ -33,6 +33,10 @@ const NOTICES: &[Known] = &[
         "vma_to_resize(), check_prep_vma(), mm/mremap.c: of no pages, refused with EINVAL",
     ),
     (
+        &["PID ", " killed due to inadequate hugepage pool"],
+        "hugetlb_no_page(), mm/hugetlb.c: who reserved a page has taken it from a child",
+    ),
+    (
         &["hrtimer: interrupt took "],
         "hrtimer_interrupt(), kernel/time/hrtimer.c: a hart stood still for a while",
     ),

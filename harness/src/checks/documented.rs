@@ -2,11 +2,15 @@
 //! What kernels are known to do wrong whatever the scenario, by scenarios/findings/known.toml.
 
 use super::case::Case;
+use super::lost::model_told;
 use crate::device::Reached;
+use crate::finding::{Side, Uncovered};
 use crate::scenario::describe::operation;
-use operations::{MAP_HUGETLB, Op, address};
-use secondary_mmu::Reading;
+use operations::{HugePages, Op, PAGE_SIZE, address};
+use reference_model::Range;
+use secondary_mmu::{Kind, Reading};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -22,7 +26,16 @@ struct Known {
     hugetlb: bool,
     #[serde(default)]
     moved: bool,
+    #[serde(default)]
+    shared: bool,
+    follows: Option<String>,
     operations: Vec<String>,
+}
+
+impl Known {
+    fn path(&self) -> PathBuf {
+        PathBuf::from("scenarios/findings").join(&self.page)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,23 +63,61 @@ pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
         known.kind == reached.kind.name()
             && known.by_piece == (reached.reading == Reading::ByPiece)
             && known.svvptc.is_none_or(|wanted| wanted == svvptc)
-            && (!known.hugetlb || is_hugetlb(case, reached))
+            && (!known.hugetlb || is_hugetlb(case, reached.step, reached.range))
             && (!known.moved || is_moved(case, reached))
+            && (!known.shared || is_shared(case, reached))
+            && known
+                .follows
+                .as_ref()
+                .is_none_or(|kind| follows(case, reached, kind))
             && known.operations.contains(&operation)
     });
-    known.map(|known| PathBuf::from("scenarios/findings").join(&known.page))
+    known.map(Known::path)
 }
 
-/// Whether pages of hugetlb were mapped there before.
-fn is_hugetlb(case: &Case<'_>, reached: &Reached) -> bool {
-    let mut before = case.scenario.program.steps.iter().take(reached.step);
+/// The page that documents why pages that were lost were not notified, if one does: the rest of
+/// a page of hugetlb of which a small one was notified.
+pub(super) fn page_of_lost(case: &Case<'_>, lost: &Uncovered) -> Option<PathBuf> {
+    let step = case.scenario.program.steps.get(lost.step)?;
+    let operation = operation(case.scenario, &step.op);
+    let first = lost.pages.start.checked_sub(PAGE_SIZE)?;
+    let size = HugePages::Mib2.bytes();
+    let rest = first.is_multiple_of(size) && lost.pages.end == first + size;
+    let told = match lost.side {
+        Side::Model => model_told(case.prediction?.steps.get(lost.step)?),
+        Side::Kernel => case.observed.observation.told(lost.step),
+    };
+    let one = Range {
+        start: first,
+        end: lost.pages.start,
+    };
+    if !rest || !told.contains(&(Some(lost.mm), one)) {
+        return None;
+    }
+    let known = TABLE.iter().find(|known| {
+        known.kind == Kind::Stale.name()
+            && known.by_piece
+            && known.hugetlb
+            && known.operations.contains(&operation)
+            && is_hugetlb(case, lost.step, lost.pages)
+    });
+    known.map(Known::path)
+}
+
+/// Whether pages of hugetlb were mapped there, by that step or before.
+fn is_hugetlb(case: &Case<'_>, step: usize, range: Range) -> bool {
+    let mut before = case.scenario.program.steps.iter().take(step + 1);
     before.any(|step| match step.op {
         Op::Mmap {
-            at, pages, flags, ..
+            at,
+            pages,
+            flags,
+            file,
+            ..
         } => {
-            let inside =
-                address(at) <= reached.range.start && reached.range.end <= address(at + pages);
-            flags & MAP_HUGETLB != 0 && inside
+            let inside = address(at) <= range.start && range.end <= address(at + pages);
+            let of_file = file.and_then(|file| case.scenario.program.files.get(file)?.hugetlb);
+            (of_file.is_some() || HugePages::of_flags(flags).is_some()) && inside
         }
         _ => false,
     })
@@ -84,6 +135,33 @@ fn is_moved(case: &Case<'_>, reached: &Reached) -> bool {
         let mut tables = walked.tables.tables.iter();
         tables.any(|table| table.frame == reached.frame)
     })
+}
+
+/// Whether the same pages were reached in an earlier step, as this kind.
+fn follows(case: &Case<'_>, reached: &Reached, kind: &str) -> bool {
+    let all = case.observed.device.iter();
+    let mut all = all.flat_map(|device| &device.reached);
+    all.any(|before| {
+        before.kind.name() == kind
+            && (before.mm, before.reading) == (reached.mm, reached.reading)
+            && before.step < reached.step
+            && before.range.start <= reached.range.start
+            && reached.range.end <= before.range.end
+    })
+}
+
+/// Whether the table that is referred to was in two places before: of one mm or of two.
+fn is_shared(case: &Case<'_>, reached: &Reached) -> bool {
+    let walked = case.observed.device.iter();
+    let walked = walked.flat_map(|device| &device.walked);
+    let before = walked.filter(|walked| walked.step < reached.step);
+    let mut places = BTreeMap::<usize, usize>::new();
+    for walked in before {
+        let tables = walked.tables.tables.iter();
+        let there = tables.filter(|table| table.frame == reached.frame).count();
+        *places.entry(walked.step).or_default() += there;
+    }
+    places.values().any(|&there| there > 1)
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use super::repeat::Unrolled;
 use super::requirement::Requirement;
 use libc::c_int;
 use operations::{
-    ARENA_PAGES, Extent, MAP_DROPPABLE, MAP_HUGE_2MB, MAP_HUGETLB, MOST_RANGES, MOVED_PAGES,
-    MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MemoryFile, Op, PAGE_SIZE, Program, Step,
-    Storage,
+    ARENA_PAGES, Extent, HugePages, MAP_DROPPABLE, MOST_RANGES, MOVED_PAGES, MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MemoryFile, Op, PAGE_SIZE, Program, Step, Storage,
 };
 use serde_saphyr::{Location, Spanned};
 use std::path::Path;
@@ -176,13 +175,46 @@ impl Checker<'_> {
         for seal in &file.seals {
             seals |= self.named("seal", names::SEALS, seal)?;
         }
+        let pages = self.at_most(&file.pages, ARENA_PAGES, "the arena has")?;
+        let hugetlb = self.page_size(file.hugetlb.as_ref())?;
+        if let Some(size) = hugetlb {
+            self.fits(&file, pages, size)?;
+        }
         Ok(MemoryFile {
-            pages: self.at_most(&file.pages, ARENA_PAGES, "the arena has")?,
+            pages,
             filled: file.filled,
             read_only: file.read_only,
             seals: seals as u32,
             on,
+            hugetlb,
         })
+    }
+
+    /// A file of hugetlb has whole pages, and of them no more than there are.
+    fn fits(&self, file: &file::MemoryFile, pages: u64, size: HugePages) -> Checked<()> {
+        let own = size.pages();
+        let message = if file.on.is_some() {
+            "a file of hugetlb's pages is kept in memory alone".to_owned()
+        } else if !pages.is_multiple_of(own) {
+            format!("a file of hugetlb's pages has a multiple of {own} pages")
+        } else if file.filled && pages / own > size.pool() {
+            format!(
+                "hugetlb's pool has {} pages, and this fills {}",
+                size.pool(),
+                pages / own
+            )
+        } else {
+            return Ok(());
+        };
+        Err(self.error(file.pages.referenced, message))
+    }
+
+    fn page_size(&self, size: Option<&Spanned<file::PageSize>>) -> Checked<Option<HugePages>> {
+        let look_up = |size: &Spanned<file::PageSize>| {
+            let name = &size.value.0;
+            self.look_up("size of pages", names::HUGE_PAGES, name, size.referenced)
+        };
+        size.map(look_up).transpose()
     }
 
     pub(super) fn step(
@@ -406,7 +438,10 @@ impl Checker<'_> {
             at,
             pages,
             prot,
-            flags: mmap_flags(&step),
+            flags: mmap_flags(&step)
+                | self
+                    .page_size(step.hugetlb.as_ref())?
+                    .map_or(0, HugePages::flags),
             file,
             offset,
         })
@@ -618,7 +653,6 @@ fn mmap_flags(step: &file::Mmap) -> c_int {
         (step.populate, libc::MAP_POPULATE),
         (step.noreserve, libc::MAP_NORESERVE),
         (step.locked, libc::MAP_LOCKED),
-        (step.hugetlb, MAP_HUGETLB | MAP_HUGE_2MB),
         (step.growsdown, libc::MAP_GROWSDOWN),
     ];
     chosen

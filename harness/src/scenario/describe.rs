@@ -5,7 +5,7 @@ use super::checked::Scenario;
 use super::names::{self, Table};
 use libc::c_int;
 use operations::{
-    Extent, Field, MAP_DROPPABLE, MAP_HUGETLB, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, On,
+    Extent, Field, HugePages, MAP_DROPPABLE, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, On,
     Op, Plain, Step,
 };
 use std::fmt::Write;
@@ -336,11 +336,18 @@ fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset:
         (libc::MAP_FIXED_NOREPLACE, "noreplace"),
         (libc::MAP_NORESERVE, "noreserve"),
         (libc::MAP_LOCKED, "locked"),
-        (MAP_HUGETLB, "hugetlb"),
         (libc::MAP_GROWSDOWN, "growsdown"),
     ];
     for (_, name) in told.iter().filter(|flag| flags & flag.0 != 0) {
         let _ = write!(text, " {name}");
+    }
+    match HugePages::of_flags(flags) {
+        None => {}
+        Some(HugePages::Mib2) => text.push_str(" hugetlb"),
+        Some(size) => {
+            let name = names::name(names::HUGE_PAGES, size).unwrap_or_default();
+            let _ = write!(text, " hugetlb {name}");
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct MemoryFile {
     pub seals: Vec<Spanned<String>>,
     /// The file system that keeps it; memory alone if nothing is said.
     pub on: Option<Spanned<String>>,
+    /// `MFD_HUGETLB`, and of which size.
+    pub hugetlb: Option<Spanned<PageSize>>,
 }
 
 /// Settings of /sys/kernel/mm/transparent_hugepage, by sysfs' names.
@@ -754,15 +756,14 @@ pub struct Mmap {
     /// `MAP_LOCKED`.
     #[serde(default)]
     pub locked: bool,
-    /// `MAP_HUGETLB`, of pages of 2 MiB.
-    #[serde(default)]
-    pub hugetlb: bool,
     /// `MAP_GROWSDOWN`
     #[serde(default)]
     pub growsdown: bool,
     /// `MAP_DROPPABLE` instead of `MAP_PRIVATE`.
     #[serde(default)]
     pub droppable: bool,
+    /// `MAP_HUGETLB`, and of which size.
+    pub hugetlb: Option<Spanned<PageSize>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }
@@ -924,6 +925,21 @@ impl<'de> Deserialize<'de> for Advice {
             Scalar::Other(what) => what.to_owned(),
         };
         Ok(text.parse().map_or(Advice::Name(text), Advice::Number))
+    }
+}
+
+/// A size of hugetlb's pages, by its name; `true` is the usual one.
+#[derive(Clone, Debug)]
+pub struct PageSize(pub String);
+
+impl<'de> Deserialize<'de> for PageSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<PageSize, D::Error> {
+        Ok(PageSize(match from.deserialize_any(ScalarVisitor)? {
+            Scalar::Literal(text) if text == "true" => "2M".to_owned(),
+            Scalar::Unsigned(number) => number.to_string(),
+            Scalar::Text(text) | Scalar::Literal(text) => text,
+            Scalar::Other(what) => what.to_owned(),
+        }))
     }
 }
 

@@ -4,7 +4,8 @@
 
 use libc::c_int;
 use operations::{
-    Allowed, MPOL_BIND, MPOL_DEFAULT, MPOL_LOCAL, MPOL_PREFERRED, PMD_ORDER, ShmemAllowed, Storage,
+    Allowed, HugePages, MPOL_BIND, MPOL_DEFAULT, MPOL_LOCAL, MPOL_PREFERRED, PMD_ORDER,
+    ShmemAllowed, Storage,
 };
 
 /// Names with their numbers, in the order in which they are told.
@@ -129,6 +130,13 @@ pub const POLICIES: Table<c_int> = &[
     ("preferred", MPOL_PREFERRED),
     ("bind", MPOL_BIND),
     ("local", MPOL_LOCAL),
+];
+
+/// Sizes of hugetlb's pages.
+pub const HUGE_PAGES: Table<HugePages> = &[
+    ("2M", HugePages::Mib2),
+    ("1G", HugePages::Gib1),
+    ("64K", HugePages::Kib64),
 ];
 
 /// What a scenario may require of a kernel or a machine.

@@ -89,11 +89,18 @@ impl Program {
         self.steps.iter().any(|step| moves(&step.op))
     }
 
-    /// Whether a step maps pages of hugetlb's pool.
-    pub fn needs_hugetlb(&self) -> bool {
-        let maps =
-            |step: &Step| matches!(step.op, Op::Mmap { flags, .. } if flags & MAP_HUGETLB != 0);
-        self.steps.iter().any(maps)
+    /// The sizes of hugetlb's pages that it has to do with: each has a pool.
+    pub fn huge_pages(&self) -> Vec<HugePages> {
+        let of_step = |step: &Step| match step.op {
+            Op::Mmap { flags, .. } => HugePages::of_flags(flags),
+            _ => None,
+        };
+        let files = self.files.iter().filter_map(|file| file.hugetlb);
+        let mut sizes: Vec<HugePages> =
+            files.chain(self.steps.iter().filter_map(of_step)).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
     }
 
     /// Whether a step is one of those.
@@ -178,6 +185,8 @@ pub struct MemoryFile {
     pub seals: u32,
     /// Where it is kept.
     pub on: Storage,
+    /// Of hugetlb's pages of this size (`MFD_HUGETLB`).
+    pub hugetlb: Option<HugePages>,
 }
 
 /// What keeps a file.
@@ -200,6 +209,64 @@ impl Storage {
             Storage::Ext4 => "ext4",
             Storage::Xfs => "xfs",
         }
+    }
+}
+
+/// A size of hugetlb's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HugePages {
+    /// 64 KiB, where harts have Svnapot.
+    Kib64,
+    /// 2 MiB.
+    Mib2,
+    /// 1 GiB.
+    Gib1,
+}
+
+impl HugePages {
+    /// The base-two logarithm of its size in bytes: what flags of mmap(2) and memfd_create(2)
+    /// say from bit 26 on (include/uapi/asm-generic/hugetlb_encode.h).
+    pub fn shift(self) -> u32 {
+        match self {
+            HugePages::Kib64 => 16,
+            HugePages::Mib2 => 21,
+            HugePages::Gib1 => 30,
+        }
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(self) -> u64 {
+        1 << self.shift()
+    }
+
+    /// Its size in base pages.
+    pub fn pages(self) -> u64 {
+        self.bytes() / PAGE_SIZE
+    }
+
+    /// How many of them there are in the pool when the first step begins: a machine has no
+    /// room for those of 1 GiB.
+    pub fn pool(self) -> u64 {
+        match self {
+            HugePages::Kib64 | HugePages::Mib2 => 16,
+            HugePages::Gib1 => 0,
+        }
+    }
+
+    /// What flags of mmap(2) ask for it.
+    pub fn flags(self) -> i32 {
+        MAP_HUGETLB | (self.shift() as i32) << MAP_HUGE_SHIFT
+    }
+
+    /// What flags of mmap(2) ask for, if it is one of these.
+    pub fn of_flags(flags: i32) -> Option<HugePages> {
+        if flags & MAP_HUGETLB == 0 {
+            return None;
+        }
+        let shift = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK;
+        [HugePages::Kib64, HugePages::Mib2, HugePages::Gib1]
+            .into_iter()
+            .find(|size| size.shift() as i32 == shift)
     }
 }
 
@@ -760,8 +827,10 @@ impl Op {
 pub const MAP_HUGETLB: i32 = 0x4_0000;
 /// `MAP_DROPPABLE` of include/uapi/linux/mman.h: a type of mapping.
 pub const MAP_DROPPABLE: i32 = 8;
-/// Pages of 2 MiB, by bits of mmap's flags (include/uapi/linux/mman.h).
-pub const MAP_HUGE_2MB: i32 = 21 << 26;
+/// `MAP_HUGE_SHIFT` of include/uapi/linux/mman.h
+const MAP_HUGE_SHIFT: i32 = 26;
+/// `MAP_HUGE_MASK` of the same.
+const MAP_HUGE_MASK: i32 = 0x3f;
 
 /// `MADV_COLLAPSE` of include/uapi/asm-generic/mman-common.h
 const MADV_COLLAPSE: i32 = 25;

@@ -4,6 +4,7 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::ext4::inode::{ext4_punch_hole, ext4_setattr};
+use crate::fs::hugetlbfs::inode::{hugetlbfs_punch_hole, hugetlbfs_setattr};
 use crate::mm::shmem::{shmem_fallocate, shmem_setattr};
 use crate::mm_types::FileId;
 use crate::state::Kernel;
@@ -18,6 +19,9 @@ pub fn do_sys_ftruncate(k: &mut Kernel, file: FileId, len: u64) -> Result<(), i3
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
     if len > i64::MAX as u64 || inode.file.read_only {
         return Err(errno::EINVAL);
+    }
+    if inode.file.hugetlb.is_some() {
+        return hugetlbfs_setattr(k, file, len);
     }
     let pages = len.div_ceil(PAGE_SIZE);
     match k.storage(Some(file)) {
@@ -45,6 +49,9 @@ pub fn vfs_fallocate(k: &mut Kernel, file: FileId, offset: u64, len: u64) -> Res
     }
     if offset + len > i64::MAX as u64 {
         return Err(errno::EFBIG);
+    }
+    if inode.file.hugetlb.is_some() {
+        return hugetlbfs_punch_hole(k, file, offset, len);
     }
     let first = offset.div_ceil(PAGE_SIZE);
     let end = ((offset + len) / PAGE_SIZE).max(first);

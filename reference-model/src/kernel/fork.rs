@@ -11,7 +11,7 @@ use crate::mm::mmap::{exit_mmap, exit_unseen};
 use crate::mm::rmap::anon_vma::anon_vma_fork;
 use crate::mm::swap;
 use crate::mm::util::vm_enough_memory;
-use crate::mm_types::{Mm, Vma, vm};
+use crate::mm_types::{Mm, Resv, Vma, vm};
 use crate::state::Kernel;
 
 /// `kernel_clone()` of fork(2): `current`'s mm is copied for another task. The child runs
@@ -62,6 +62,8 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
             break;
         }
         let mut tmp = mpnt.clone();
+        // hugetlb_dup_vma_private()
+        tmp.resv = Resv::default();
         let wiped = tmp.has(vm::WIPEONFORK);
         if wiped {
             tmp.anon_vma = None;

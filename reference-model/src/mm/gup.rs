@@ -216,7 +216,10 @@ fn follow_page_pte(k: &mut Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool 
         if gup.write && !dirty {
             k.folios[id].dirty = true;
         }
-        swap::folio_mark_accessed(k, id);
+        // Those of hugetlb are on no list.
+        if k.folios[id].hugetlb.is_none() {
+            swap::folio_mark_accessed(k, id);
+        }
     }
     true
 }

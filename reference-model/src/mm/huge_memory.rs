@@ -152,7 +152,8 @@ pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: Vec<b
 /// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`), `__thp_vma_allowable_orders()`: of
 /// PMD_ORDER, without TVA_ENFORCE_SYSFS.
 pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
-    if vma.has(vm::NOHUGEPAGE) {
+    // VM_NO_KHUGEPAGED
+    if vma.has(vm::NOHUGEPAGE | vm::HUGETLB | vm::DONTEXPAND) {
         return false;
     }
     // thp_vma_suitable_order(), of the last place where one could be.

@@ -9,9 +9,9 @@ use crate::fs::open::vfs_fallocate;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
 use crate::mm::mmap::page_align;
-use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu};
 use crate::mm::vma::vma_modify_flags;
-use crate::mm::{gup, khugepaged, mseal};
+use crate::mm::{gup, hugetlb, khugepaged, mseal};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
@@ -246,14 +246,14 @@ fn madvise_vma_behavior(
             return madvise_dontneed_free(k, vma, (start, end), behavior, tlb);
         }
         advice::GUARD_INSTALL => return madvise_guard_install(k, vma, start, end),
-        advice::GUARD_REMOVE => return madvise_guard_remove(k, start, end),
+        advice::GUARD_REMOVE => return madvise_guard_remove(k, vma, start, end),
         advice::COLLAPSE => return khugepaged::madvise_collapse(k, vma, start, end),
         _ => {}
     }
     let new_flags = new_flags(vma, behavior)?;
     // madvise_update_vma()
     if new_flags != vma.flags {
-        vma_modify_flags(k, start, end, new_flags);
+        vma_modify_flags(k, start, end, new_flags)?;
     }
     Ok(())
 }
@@ -273,13 +273,31 @@ fn new_flags(vma: &Vma, behavior: i32) -> Result<u64, i32> {
         advice::DONTDUMP => flags | vm::DONTDUMP,
         advice::DODUMP => flags & !vm::DONTDUMP,
         // ksm_madvise() and vma_ksm_compatible(): shared vmas are passed over.
-        advice::MERGEABLE if vma.has(vm::SHARED | vm::MAYSHARE) => flags,
+        advice::MERGEABLE if vma.has(vm::SHARED | vm::MAYSHARE | vm::HUGETLB) => flags,
         advice::MERGEABLE => flags | vm::MERGEABLE,
         advice::UNMERGEABLE => flags & !vm::MERGEABLE,
         advice::HUGEPAGE => flags & !vm::NOHUGEPAGE | vm::HUGEPAGE,
         advice::NOHUGEPAGE => flags & !vm::HUGEPAGE | vm::NOHUGEPAGE,
         _ => return Err(errno::EINVAL),
     })
+}
+
+/// `madvise_dontneed_free_valid_vma()`: where it ends, rounded down to a page of hugetlb.
+fn madvise_dontneed_free_valid_vma(
+    k: &Kernel,
+    vma: &Vma,
+    (start, end): (u64, u64),
+    behavior: i32,
+) -> Result<u64, i32> {
+    if !vma.has(vm::HUGETLB) {
+        let refused = behavior != advice::DONTNEED_LOCKED && vma.has(vm::LOCKED);
+        return if refused { Err(errno::EINVAL) } else { Ok(end) };
+    }
+    let size = hugetlb::hstate_vma(k, vma).bytes();
+    if behavior == advice::FREE || !start.is_multiple_of(size) {
+        return Err(errno::EINVAL);
+    }
+    Ok(end & !(size - 1))
 }
 
 /// `madvise_dontneed_free()`; with a gather of the whole call, or one of its own.
@@ -290,9 +308,9 @@ fn madvise_dontneed_free(
     behavior: i32,
     tlb: Option<&mut MmuGather>,
 ) -> Result<(), i32> {
-    // madvise_dontneed_free_valid_vma()
-    if behavior != advice::DONTNEED_LOCKED && vma.has(vm::LOCKED) {
-        return Err(errno::EINVAL);
+    let end = madvise_dontneed_free_valid_vma(k, vma, (start, end), behavior)?;
+    if start == end {
+        return Ok(());
     }
     let free = behavior == advice::FREE;
     if free && !vma.is_anonymous() {
@@ -307,6 +325,10 @@ fn madvise_dontneed_free(
         Some(tlb) => {
             // madvise_dontneed_single_vma(), zap_vma_range_batched()
             unmap_single_vma(k, tlb, vma, start, end, drop);
+            if vma.has(vm::HUGETLB) {
+                // tlb_finish_mmu() and tlb_gather_mmu()
+                tlb_flush_mmu(k, tlb);
+            }
             Ok(())
         }
         None if free => {
@@ -325,7 +347,7 @@ fn madvise_dontneed_free(
 /// `madvise_guard_install()`: a marker in each PTE; what is mapped goes first.
 fn madvise_guard_install(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
     // is_valid_guard_vma()
-    if vma.has(vm::LOCKED) {
+    if vma.has(vm::LOCKED | vm::DONTEXPAND | vm::HUGETLB) {
         return Err(errno::EINVAL);
     }
     if let Some(vma) = k.mm.vmas.get_mut(&vma.start) {
@@ -359,7 +381,11 @@ fn guard_install(k: &mut Kernel, start: u64, end: u64) -> bool {
 }
 
 /// `madvise_guard_remove()`
-fn madvise_guard_remove(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+fn madvise_guard_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
+    // is_valid_guard_vma()
+    if vma.has(vm::DONTEXPAND | vm::HUGETLB) {
+        return Err(errno::EINVAL);
+    }
     for addr in (start..end).step_by(PAGE_SIZE as usize) {
         if k.pte(addr) == Pte::Guard {
             k.set_pte(addr, Pte::None);

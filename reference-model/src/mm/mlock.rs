@@ -196,10 +196,11 @@ fn mlock_vma_pages_range(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) {
 /// `mlock_fixup()`
 fn mlock_fixup(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64, newflags: u64) {
     let oldflags = vma.flags;
-    if newflags == oldflags {
+    // Neither is hugetlb locked, nor what VM_SPECIAL says.
+    if newflags == oldflags || vma.has(vm::HUGETLB | vm::DONTEXPAND) {
         return;
     }
-    let Some(vma) = vma_modify_flags(k, start, end, newflags) else {
+    let Ok(vma) = vma_modify_flags(k, start, end, newflags) else {
         return;
     };
     let pages = (end - start) / PAGE_SIZE;

@@ -5,6 +5,7 @@ use crate::api::{Call, Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::errno;
 use crate::fs::file_table;
+use crate::fs::hugetlbfs::inode as hugetlbfs;
 use crate::mm::memfd::memfd_check_seals_mmap;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
@@ -14,12 +15,13 @@ use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
 use crate::mm::util::vm_enough_memory;
 use crate::mm::vma::vma_wants_writenotify;
 use crate::mm::vma::{
-    CEILING, FLOOR, do_vmi_munmap, i_mmap_seq, seals_allow_munmap, unmap_vmas_in, vma_merge,
+    CEILING, FLOOR, do_vmi_munmap, i_mmap_seq, put_files, unmap_region, vma_merge,
+    vms_clean_up_area, vms_gather_munmap_vmas,
 };
-use crate::mm::{gup, swap};
-use crate::mm_types::{FileId, Vma, vm};
+use crate::mm::{gup, hugetlb, swap};
+use crate::mm_types::{FileId, Resv, Vma, vm};
 use crate::state::Kernel;
-use operations::MAP_DROPPABLE;
+use operations::{MAP_DROPPABLE, MAP_HUGETLB};
 
 /// `TASK_SIZE` (`arch/riscv/include/asm/pgtable.h`) of the smallest MMU mode, Sv39.
 pub const TASK_SIZE: u64 = 1 << 38;
@@ -81,11 +83,53 @@ pub fn find_vma_intersection<'k>(k: &'k Kernel<'_>, start: u64, end: u64) -> Opt
     k.mm.find_vma(start).filter(|vma| vma.start < end)
 }
 
-/// `do_mmap()`, and what `vm_mmap_pgoff()` (`mm/util.c`) does after it.
+/// `ksys_mmap_pgoff()`: memory of hugetlb always has a file, and a length of whole pages.
+///
+/// # Errors
+/// As mmap(2).
+pub fn ksys_mmap_pgoff(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
+    let wanted = args.flags & MAP_HUGETLB != 0;
+    let of_file = args
+        .file
+        .map(|file| k.files.get(file).and_then(|inode| inode.file.hugetlb));
+    let mut args = *args;
+    match of_file {
+        None | Some(None) if !wanted => return vm_mmap_pgoff(k, &args),
+        Some(None) => return Err(errno::EINVAL),
+        Some(Some(size)) => args.len = args.len.next_multiple_of(size.bytes()),
+        None => {
+            let size = hugetlb::hstate_sizelog(k, args.flags).ok_or(errno::EINVAL)?;
+            args.len = args.len.next_multiple_of(size.bytes());
+            args.file = Some(hugetlbfs::hugetlb_file_setup(k, args.len, size));
+        }
+    }
+    if !k.profile.hugetlb_gathers {
+        k.unpredicted = Some("hugetlb before it had mmu_gathers of its own");
+    }
+    let result = vm_mmap_pgoff(k, &args);
+    if let Some(file) = args.file {
+        file_table::fput(k, file);
+    }
+    result
+}
+
+/// `vm_mmap_pgoff()` (`mm/util.c`)
+fn vm_mmap_pgoff(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
+    let mut replaced = Vec::new();
+    let result = do_mmap(k, args, &mut replaced);
+    if let Ok(true) = result {
+        let len = page_align(args.len).unwrap_or_default();
+        gup::mm_populate(k, args.addr, len);
+    }
+    put_files(k, &replaced);
+    result.map(drop)
+}
+
+/// `do_mmap()`: whether the new mapping is to be populated, and what it took the place of.
 ///
 /// # Errors
 /// As mmap(2), in the kernel's order.
-pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
+fn do_mmap(k: &mut Kernel, args: &MmapArgs, replaced: &mut Vec<Vma>) -> Result<bool, i32> {
     let MmapArgs {
         addr, flags, file, ..
     } = *args;
@@ -96,6 +140,12 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     let mut pgoff = args.offset / PAGE_SIZE;
     pgoff.checked_add(len / PAGE_SIZE).ok_or(errno::EOVERFLOW)?;
     // __get_unmapped_area() with MAP_FIXED
+    if let Some(size) = file.and_then(|file| k.files.get(file)?.file.hugetlb)
+        && !(addr | len).is_multiple_of(size.bytes())
+    {
+        // hugetlb_get_unmapped_area()
+        return Err(errno::EINVAL);
+    }
     if len > TASK_SIZE || addr > TASK_SIZE - len {
         return Err(errno::ENOMEM);
     }
@@ -129,7 +179,7 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
             MAP_PRIVATE => pgoff = addr / PAGE_SIZE,
             MAP_DROPPABLE => {
                 k.unpredicted = Some("MAP_DROPPABLE");
-                return Ok(());
+                return Ok(false);
             }
             _ => return Err(errno::EINVAL),
         },
@@ -137,11 +187,8 @@ pub fn do_mmap(k: &mut Kernel, args: &MmapArgs) -> Result<(), i32> {
     if flags & MAP_NORESERVE != 0 {
         vm_flags |= vm::NORESERVE;
     }
-    mmap_region(k, file, addr, len, vm_flags, pgoff)?;
-    if vm_flags & vm::LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
-        gup::mm_populate(k, addr, len);
-    }
-    Ok(())
+    mmap_region(k, file, (addr, len), vm_flags, pgoff, replaced)?;
+    Ok(vm_flags & vm::LOCKED != 0 || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE)
 }
 
 /// The part of `do_mmap()` for files.
@@ -171,14 +218,15 @@ fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Resu
 /// `mmap_region()`: `flags` are vm_flags.
 ///
 /// # Errors
-/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised.
+/// EPERM for a file sealed against writing, ENOMEM where the memory cannot be promised, EINVAL
+/// where a page of hugetlb would have to be split, or for a part of one.
 fn mmap_region(
     k: &mut Kernel,
     file: Option<FileId>,
-    addr: u64,
-    len: u64,
+    (addr, len): (u64, u64),
     mut flags: u64,
     pgoff: u64,
+    replaced: &mut Vec<Vma>,
 ) -> Result<(), i32> {
     let end = addr + len;
     let pglen = len / PAGE_SIZE;
@@ -189,17 +237,18 @@ fn mmap_region(
     {
         return Err(errno::EPERM);
     }
-    seals_allow_munmap(k, addr, end)?;
+    vms_gather_munmap_vmas(k, addr, end)?;
     // accountable_mapping()
-    if flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
+    let hugetlb = file.is_some_and(|file| k.files[file].file.hugetlb.is_some());
+    if !hugetlb && flags & (vm::NORESERVE | vm::SHARED | vm::WRITE) == vm::WRITE {
         let accounted = accounted_pages(k, addr, end);
         if !vm_enough_memory(k, pglen.saturating_sub(accounted)) {
             return Err(errno::ENOMEM);
         }
         flags |= vm::ACCOUNT;
     }
-    // vms_clean_up_area(): what was there goes before anything else is decided.
-    unmap_vmas_in(k, addr, end);
+    // What was there goes before anything else is decided.
+    *replaced = vms_clean_up_area(k, addr, end);
     let file = match file {
         None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
         file => file,
@@ -215,11 +264,17 @@ fn mmap_region(
         anon_vma_chain: Default::default(),
         anon_seq: 0,
         seq: 0,
+        resv: Resv::default(),
     };
+    if hugetlb && let Err(error) = hugetlbfs::hugetlbfs_file_mmap(k, &mut vma) {
+        unmap_region(k, &vma);
+        return Err(error);
+    }
+    let locked = vma.has(vm::LOCKED);
     vma.seq = i_mmap_seq(k, &vma);
     k.mm.vmas.insert(addr, vma);
     vma_merge(k, addr);
-    if flags & vm::LOCKED != 0 {
+    if locked {
         k.mm.locked_vm += pglen;
     }
     Ok(())
@@ -257,7 +312,7 @@ pub fn remap_file_pages(k: &mut Kernel, start: u64, size: u64, pgoff: u64) -> Re
     }
     let bit = |has: u64, prot: i32| if vma.has(has) { prot } else { 0 };
     let prot = bit(vm::READ, PROT_READ) | bit(vm::WRITE, PROT_WRITE) | bit(vm::EXEC, PROT_EXEC);
-    do_mmap(
+    vm_mmap_pgoff(
         k,
         &MmapArgs {
             addr: start,
@@ -292,7 +347,7 @@ pub fn brk(k: &mut Kernel, from: u64, to: u64) -> Result<(), i32> {
     if next.is_some_and(|start| to + PAGE_SIZE > start) {
         return Err(errno::ENOMEM);
     }
-    do_mmap(
+    vm_mmap_pgoff(
         k,
         &MmapArgs {
             addr: from,
@@ -371,9 +426,10 @@ fn exit_vmas(k: &mut Kernel, vmas: &[Vma]) {
     }
     free_pgtables(k, &mut tlb, vmas, FLOOR, CEILING);
     tlb_finish_mmu(k, tlb);
-    for file in vmas.iter().filter_map(|vma| vma.file) {
-        file_table::fput(k, file);
+    for vma in vmas {
+        hugetlb::hugetlb_vm_op_close(k, vma);
     }
+    put_files(k, vmas);
 }
 
 /// `vm_page_prot`, as `vma_set_page_prot()` leaves it.

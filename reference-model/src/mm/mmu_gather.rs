@@ -29,6 +29,7 @@ pub struct MmuGather {
     cleared_pmds: bool,
     cleared_puds: bool,
     cleared_p4ds: bool,
+    unshared_tables: bool,
     delayed_rmap: bool,
     /// Pages to free, in the order they came: folios, and how many references to each.
     pages: Vec<(FolioId, u32)>,
@@ -53,6 +54,7 @@ pub fn tlb_gather_mmu(k: &mut Kernel) -> MmuGather {
         cleared_pmds: false,
         cleared_puds: false,
         cleared_p4ds: false,
+        unshared_tables: false,
         delayed_rmap: false,
         pages: Vec::new(),
         nr: 0,
@@ -77,6 +79,7 @@ fn __tlb_reset_range(tlb: &mut MmuGather) {
     tlb.cleared_pmds = false;
     tlb.cleared_puds = false;
     tlb.cleared_p4ds = false;
+    tlb.unshared_tables = false;
 }
 
 /// `tlb_flush_pte_range()` and `tlb_remove_tlb_entry()` (`include/asm-generic/tlb.h`) of one page.
@@ -94,6 +97,32 @@ pub fn tlb_flush_pmd_range(tlb: &mut MmuGather, address: u64) {
 /// `tlb_remove_pmd_tlb_entry()` (`include/asm-generic/tlb.h`)
 pub fn tlb_remove_pmd_tlb_entry(tlb: &mut MmuGather, address: u64) {
     tlb_flush_pmd_range(tlb, address);
+}
+
+/// `tlb_remove_huge_tlb_entry()` (`include/asm-generic/tlb.h`): a page of hugetlb, of this many
+/// bytes.
+pub fn tlb_remove_huge_tlb_entry(tlb: &mut MmuGather, address: u64, size: u64) {
+    __tlb_adjust_range(tlb, address, size);
+    match size {
+        PUD_SIZE.. => tlb.cleared_puds = true,
+        PMD_SIZE.. => tlb.cleared_pmds = true,
+        _ => tlb.cleared_ptes = true,
+    }
+}
+
+/// `tlb_unshare_pmd_ptdesc()` (`include/asm-generic/tlb.h`): a PMD table that others have, too,
+/// goes from this mm.
+pub fn tlb_unshare_pmd_ptdesc(tlb: &mut MmuGather, address: u64) {
+    __tlb_adjust_range(tlb, address & !(PUD_SIZE - 1), PUD_SIZE);
+    tlb.cleared_pmds = true;
+    tlb.unshared_tables = true;
+}
+
+/// `tlb_flush_unshared_tables()` (`include/asm-generic/tlb.h`)
+pub fn tlb_flush_unshared_tables(k: &mut Kernel, tlb: &mut MmuGather) {
+    if tlb.unshared_tables {
+        tlb_flush_mmu_tlbonly(k, tlb);
+    }
 }
 
 /// `pte_free_tlb()` (`include/asm-generic/tlb.h`): a PTE table goes.
@@ -224,7 +253,7 @@ fn tlb_get_unmap_size(tlb: &MmuGather) -> u64 {
 /// `tlb_flush()` (`arch/riscv/include/asm/tlb.h`)
 fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
     // A gather for all of an mm (`fullmm`) is exit_mmap()'s, of which nobody is notified.
-    if tlb.freed_tables {
+    if tlb.freed_tables || tlb.unshared_tables && k.profile.unshared_tables_flush_mm {
         k.enter(Entry::FlushTlbMm);
     } else {
         let page_size = tlb_get_unmap_size(tlb);
@@ -239,7 +268,7 @@ fn tlb_flush(k: &mut Kernel, tlb: &MmuGather) {
 /// `tlb_flush_mmu_tlbonly()` (`include/asm-generic/tlb.h`)
 pub fn tlb_flush_mmu_tlbonly(k: &mut Kernel, tlb: &mut MmuGather) {
     let cleared = tlb.cleared_ptes || tlb.cleared_pmds || tlb.cleared_puds || tlb.cleared_p4ds;
-    if !(tlb.freed_tables || cleared) {
+    if !(tlb.freed_tables || cleared || tlb.unshared_tables) {
         return;
     }
     tlb_flush(k, tlb);
@@ -271,7 +300,11 @@ pub fn tlb_end_vma(k: &mut Kernel, tlb: &mut MmuGather) {
 
 /// `tlb_finish_mmu()`
 pub fn tlb_finish_mmu(k: &mut Kernel, mut tlb: MmuGather) {
-    // mm_tlb_flush_nested() is never true: one task acts at a time.
+    // mm_tlb_flush_nested(): one task acts at a time, but it may have two.
+    if k.mm.tlb_flush_pending > 1 {
+        __tlb_reset_range(&mut tlb);
+        tlb.freed_tables = true;
+    }
     tlb_flush_mmu(k, &mut tlb);
     // dec_tlb_flush_pending()
     k.mm.tlb_flush_pending = k.mm.tlb_flush_pending.saturating_sub(1);

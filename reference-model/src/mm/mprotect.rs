@@ -11,7 +11,7 @@ use crate::mm::mmu_gather::{
 use crate::mm::mseal;
 use crate::mm::util::vm_enough_memory;
 use crate::mm::vma::vma_modify_flags;
-use crate::mm::{gup, huge_memory, rmap};
+use crate::mm::{gup, huge_memory, hugetlb, rmap};
 use crate::mm_types::{Pte, Vma, prot, vm};
 use crate::state::Kernel;
 
@@ -73,6 +73,10 @@ fn change_pte_range(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, 
 
 /// `change_protection()` down to `change_pmd_range()`
 fn change_protection(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64, end: u64) {
+    if vma.has(vm::HUGETLB) {
+        hugetlb::hugetlb_change_protection(k, vma, start, end);
+        return;
+    }
     for (from, to, huge) in k.mm.pgd.pmds(start, end) {
         // A huge page is never in the range in part: the vma was split there before.
         if huge {
@@ -98,7 +102,8 @@ fn mprotect_fixup(
         return Ok(());
     }
     if newflags & vm::WRITE != 0 {
-        if oldflags & (vm::ACCOUNT | vm::WRITE | vm::SHARED | vm::NORESERVE) == 0 {
+        let apart = vm::ACCOUNT | vm::WRITE | vm::HUGETLB | vm::SHARED | vm::NORESERVE;
+        if oldflags & apart == 0 {
             if !vm_enough_memory(k, (end - start) / PAGE_SIZE) {
                 return Err(errno::ENOMEM);
             }
@@ -107,9 +112,7 @@ fn mprotect_fixup(
     } else if oldflags & vm::ACCOUNT != 0 && vma.is_anonymous() && vma.anon_vma.is_none() {
         newflags &= !vm::ACCOUNT;
     }
-    let Some(vma) = vma_modify_flags(k, start, end, newflags) else {
-        return Err(errno::ENOMEM);
-    };
+    let vma = vma_modify_flags(k, start, end, newflags)?;
     change_protection(k, tlb, &vma, start, end);
     // A private locked vma becomes writable: copy now rather than fault later.
     if oldflags & (vm::WRITE | vm::SHARED | vm::LOCKED) == vm::LOCKED && newflags & vm::WRITE != 0 {

@@ -53,6 +53,17 @@ struct PagetableMoveControl {
 /// # Errors
 /// As mremap(2), in the kernel's order.
 pub fn do_mremap(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
+    let end = remap.addr.saturating_add(remap.old_len);
+    let to = remap.new_addr.unwrap_or(remap.addr);
+    let there = [(remap.addr, end), (to, to.saturating_add(remap.new_len))];
+    let mut there = there.into_iter().flat_map(|(start, end)| {
+        let inside = k.mm.vmas.range(start..end).map(|(_, vma)| vma);
+        k.mm.vma_lookup(start).into_iter().chain(inside)
+    });
+    if there.any(|vma| vma.has(vm::HUGETLB)) {
+        k.unpredicted = Some("mremap(2) of hugetlb");
+        return Ok(());
+    }
     let remap = Remap {
         old_len: page_align(remap.old_len).ok_or(errno::EINVAL)?,
         new_len: page_align(remap.new_len).ok_or(errno::EINVAL)?,
@@ -315,8 +326,8 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
     let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
     let (account, locked) = (vma.has(vm::ACCOUNT), vma.has(vm::LOCKED));
     if dontunmap && locked {
-        split_vma(k, addr);
-        split_vma(k, addr + old_len);
+        split_vma(k, addr)?;
+        split_vma(k, addr + old_len)?;
     }
     // vrm_calc_charge()
     let to_account = if dontunmap {

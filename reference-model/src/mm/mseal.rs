@@ -33,7 +33,7 @@ pub fn do_mseal(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
     // apply_mm_seal() by mseal_fixup(), later mseal_apply()
     for (start, end, flags) in areas {
         if flags & vm::SEALED == 0 {
-            vma_modify_flags(k, start, end, flags | vm::SEALED);
+            vma_modify_flags(k, start, end, flags | vm::SEALED)?;
         }
     }
     Ok(())

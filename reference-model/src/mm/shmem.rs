@@ -3,6 +3,7 @@
 
 use crate::api::MemoryFile;
 use crate::errno;
+use crate::fs::hugetlbfs::inode as hugetlbfs;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::page_io::swap_writepage;
 use crate::mm::swap::folio_put;
@@ -17,9 +18,9 @@ use crate::state::Kernel;
 use operations::Storage;
 
 /// `F_SEAL_SHRINK` (`include/uapi/linux/fcntl.h`)
-const F_SEAL_SHRINK: u32 = 0x2;
+pub const F_SEAL_SHRINK: u32 = 0x2;
 /// `F_SEAL_GROW`
-const F_SEAL_GROW: u32 = 0x4;
+pub const F_SEAL_GROW: u32 = 0x4;
 /// `F_SEAL_WRITE`
 pub const F_SEAL_WRITE: u32 = 0x8;
 /// `F_SEAL_FUTURE_WRITE`
@@ -39,6 +40,13 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
             pages: file.pages,
             ..Inode::default()
         };
+        if let Some(size) = file.hugetlb {
+            k.files.push(inode);
+            if file.filled {
+                hugetlbfs::fill(k, k.files.len() - 1, size);
+            }
+            continue;
+        }
         let in_memory = file.on == Storage::Memory;
         let filled = if file.filled { file.pages } else { 0 };
         for index in 0..filled {

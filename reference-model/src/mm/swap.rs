@@ -6,6 +6,7 @@
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
 use crate::include::linux::mm_inline::{folio_is_file_lru, lruvec_add_folio, lruvec_del_folio};
+use crate::mm::hugetlb::reserve;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::mlock::{mlock_drain, mlock_new_folio};
 use crate::mm::workingset::workingset_activation;
@@ -43,6 +44,10 @@ pub fn folio_put(k: &mut Kernel<'_>, id: FolioId) {
     let refcount = k.folios[id].refcount.saturating_sub(1);
     k.folios[id].refcount = refcount;
     if refcount > 0 {
+        return;
+    }
+    if let Some(size) = k.folios[id].hugetlb {
+        reserve::free_huge_folio(k, id, size);
         return;
     }
     if std::mem::take(&mut k.folios[id].lru) {

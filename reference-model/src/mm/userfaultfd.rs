@@ -45,18 +45,22 @@ pub fn userfaultfd_register_range(
     start: u64,
     end: u64,
 ) {
+    if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
+        k.unpredicted = Some("userfaultfd of hugetlb");
+        return;
+    }
     for vma in vmas.iter().filter(|vma| vma.flags & flags != flags) {
         let new_flags = vma.flags & !vm::UFFD | flags;
         let (from, to) = (start.max(vma.start), end.min(vma.end));
-        // vma_modify_flags_uffd()
-        vma_modify_flags(k, from, to, new_flags);
+        // vma_modify_flags_uffd(), which fails inside of a page of hugetlb alone
+        let _ = vma_modify_flags(k, from, to, new_flags);
     }
 }
 
 /// `userfaultfd_clear_vma()`, of the part of a vma that lies in a range
 pub fn userfaultfd_clear_vma(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) {
     let (from, to) = (start.max(vma.start), end.min(vma.end));
-    vma_modify_flags(k, from, to, vma.flags & !vm::UFFD);
+    let _ = vma_modify_flags(k, from, to, vma.flags & !vm::UFFD);
 }
 
 /// `find_vma_and_prepare_anon()`

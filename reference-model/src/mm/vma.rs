@@ -8,7 +8,7 @@ use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
-use crate::mm::{huge_memory, mseal, swap};
+use crate::mm::{huge_memory, hugetlb, mseal, swap};
 use crate::mm_types::{AnonVmaId, FileId, Vma, vm};
 use crate::state::Kernel;
 use operations::Storage;
@@ -19,17 +19,22 @@ pub const FLOOR: u64 = PAGE_SIZE;
 pub const CEILING: u64 = (1 << 38) - PAGE_SIZE;
 
 /// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
-pub fn split_vma(k: &mut Kernel, addr: u64) {
+///
+/// # Errors
+/// EINVAL inside a page of hugetlb.
+pub fn split_vma(k: &mut Kernel, addr: u64) -> Result<(), i32> {
     let Some((&start, vma)) = k.mm.vmas.range(..addr).next_back() else {
-        return;
+        return Ok(());
     };
     if vma.end <= addr {
-        return;
+        return Ok(());
     }
     let lower = vma.clone();
+    hugetlb::hugetlb_vm_op_split(k, &lower, addr)?;
     huge_memory::split_huge_pmd_if_needed(k, &lower, addr);
+    hugetlb::hugetlb_split(k, &lower, addr);
     let Some(vma) = k.mm.vmas.get_mut(&start) else {
-        return;
+        return Ok(());
     };
     vma.end = addr;
     let mut upper = Vma {
@@ -44,6 +49,7 @@ pub fn split_vma(k: &mut Kernel, addr: u64) {
     k.mm.vmas.insert(addr, upper);
     // vma_complete(): the one that was shortened goes back after the new one.
     refresh_seq(k, start);
+    Ok(())
 }
 
 /// A vma's place in time in its file's `i_mmap`.
@@ -130,6 +136,10 @@ pub fn vma_merge(k: &mut Kernel, start: u64) -> u64 {
     let Some(vma) = k.mm.vmas.get(&start).cloned() else {
         return start;
     };
+    // VM_SPECIAL: those of hugetlb stay apart.
+    if vma.has(vm::DONTEXPAND) {
+        return start;
+    }
     let prev = k.mm.vmas.range(..start).next_back().map(|(_, prev)| prev);
     let next = k.mm.vmas.get(&vma.end);
     match mergeable(k, &vma, prev, next) {
@@ -262,12 +272,17 @@ pub fn find_mergeable_anon_vma(k: &Kernel, vma: &Vma) -> Option<AnonVmaId> {
 
 /// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags, by
 /// splitting and merging. The vma that it is part of then.
-pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Option<Vma> {
-    split_vma(k, start);
-    split_vma(k, end);
-    k.mm.vmas.get_mut(&start)?.flags = flags;
+///
+/// # Errors
+/// EINVAL where a page of hugetlb would have to be split: what was split before it stays so.
+pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Result<Vma, i32> {
+    split_vma(k, start)?;
+    split_vma(k, end)?;
+    if let Some(vma) = k.mm.vmas.get_mut(&start) {
+        vma.flags = flags;
+    }
     let at = vma_merge(k, start);
-    k.mm.vmas.get(&at).cloned()
+    k.mm.vmas.get(&at).cloned().ok_or(errno::ENOMEM)
 }
 
 /// The part of `vms_gather_munmap_vmas()` that refuses what is sealed. What begins in the
@@ -275,7 +290,7 @@ pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Opt
 ///
 /// # Errors
 /// EPERM where a vma of the range is sealed.
-pub fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
     let first = k.mm.vma_lookup(start).cloned();
     if first.is_some_and(|vma| !mseal::can_modify_vma(&vma)) {
         return Err(errno::EPERM);
@@ -284,31 +299,29 @@ pub fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i3
     if inside.all(mseal::can_modify_vma) {
         return Ok(());
     }
-    split_vma(k, start);
+    split_vma(k, start)?;
     Err(errno::EPERM)
 }
 
-/// `vms_gather_munmap_vmas()` and `vms_clear_ptes()`: takes all vmas of the
-/// range out and what they map with them. How many pages were accounted.
-pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
-    split_vma(k, start);
-    split_vma(k, end);
+/// `vms_gather_munmap_vmas()`: what is mapped in a range begins and ends with it.
+///
+/// # Errors
+/// EINVAL where a page of hugetlb would have to be split, EPERM where a vma is sealed: what was
+/// split before it stays so.
+pub fn vms_gather_munmap_vmas(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+    seals_allow_munmap(k, start, end)?;
+    split_vma(k, start)?;
+    split_vma(k, end)
+}
+
+/// `vms_clear_ptes()` and `vms_clean_up_area()`: takes all vmas of the
+/// range out, with their pages and page tables. Their files are the caller's to put.
+pub fn vms_clean_up_area(k: &mut Kernel, start: u64, end: u64) -> Vec<Vma> {
     let gone: Vec<u64> = k.mm.vmas.range(start..end).map(|(&at, _)| at).collect();
     let vmas: Vec<Vma> = gone.iter().filter_map(|at| k.mm.vmas.remove(at)).collect();
     if vmas.is_empty() {
-        return 0;
+        return vmas;
     }
-    let floor =
-        k.mm.vmas
-            .range(..start)
-            .next_back()
-            .map_or(FLOOR, |(_, prev)| prev.end);
-    let ceiling =
-        k.mm.vmas
-            .range(end..)
-            .next()
-            .map_or(CEILING, |(&next, _)| next);
-
     if k.profile.zap_drains_lru {
         swap::lru_add_drain(k);
     }
@@ -320,29 +333,54 @@ pub fn unmap_vmas_in(k: &mut Kernel, start: u64, end: u64) -> u64 {
     for vma in &vmas {
         unlink_anon_vmas(k, vma);
     }
+    let (floor, ceiling) = free_between(k, start, end);
     free_pgtables(k, &mut tlb, &vmas, floor, ceiling);
     tlb_finish_mmu(k, tlb);
-    // remove_vma(), whose fput() is done when the system call returns.
-    for file in vmas.iter().filter_map(|vma| vma.file) {
-        file_table::fput(k, file);
+    for vma in &vmas {
+        hugetlb::hugetlb_vm_op_close(k, vma);
     }
-
-    let pages = |vma: &Vma| (vma.end - vma.start) / PAGE_SIZE;
     k.mm.locked_vm -= vmas
         .iter()
         .filter(|vma| vma.has(vm::LOCKED))
-        .map(pages)
+        .map(Vma::pages)
         .sum::<u64>();
-    vmas.iter()
-        .filter(|vma| vma.has(vm::ACCOUNT))
-        .map(pages)
-        .sum()
+    vmas
+}
+
+/// Where the vmas before and after a range end and begin.
+fn free_between(k: &Kernel, start: u64, end: u64) -> (u64, u64) {
+    let prev = k.mm.vmas.range(..start).next_back();
+    let next = k.mm.vmas.range(end..).next();
+    (
+        prev.map_or(FLOOR, |(_, prev)| prev.end),
+        next.map_or(CEILING, |(&next, _)| next),
+    )
+}
+
+/// `unmap_region()` of a vma that could not be mapped: there are no pages, and only page tables
+/// may go.
+pub fn unmap_region(k: &mut Kernel, vma: &Vma) {
+    if k.profile.zap_drains_lru {
+        swap::lru_add_drain(k);
+    }
+    let mut tlb = tlb_gather_mmu(k);
+    let (floor, ceiling) = free_between(k, vma.start, vma.end);
+    free_pgtables(k, &mut tlb, std::slice::from_ref(vma), floor, ceiling);
+    tlb_finish_mmu(k, tlb);
+}
+
+/// The files of vmas that are gone are put, which is done when the system call returns
+/// (remove_vma).
+pub fn put_files(k: &mut Kernel, vmas: &[Vma]) {
+    for file in vmas.iter().filter_map(|vma| vma.file) {
+        file_table::fput(k, file);
+    }
 }
 
 /// `do_vmi_munmap()`
 ///
 /// # Errors
-/// EINVAL for an empty, unaligned or impossible range.
+/// EINVAL for an empty, unaligned or impossible range, or for a part of a page of hugetlb.
 pub fn do_vmi_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
     if !start.is_multiple_of(PAGE_SIZE) || start > TASK_SIZE || len > TASK_SIZE - start {
         return Err(errno::EINVAL);
@@ -351,8 +389,9 @@ pub fn do_vmi_munmap(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> {
     if end == start {
         return Err(errno::EINVAL);
     }
-    seals_allow_munmap(k, start, end)?;
-    unmap_vmas_in(k, start, end);
+    vms_gather_munmap_vmas(k, start, end)?;
+    let vmas = vms_clean_up_area(k, start, end);
+    put_files(k, &vmas);
     Ok(())
 }
 

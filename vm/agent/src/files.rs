@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Files, in memory and on disks, and small helpers around descriptors.
 
-use crate::disks;
 use crate::nodes::AtTheActors;
+use crate::{disks, hugetlb};
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -32,6 +32,9 @@ pub fn memfd(name: &std::ffi::CStr) -> Result<File> {
     let fd = memfd_create(name, MFdFlags::MFD_ALLOW_SEALING).context("memfd_create")?;
     Ok(File::from(fd))
 }
+
+/// What a filled file is full of.
+const FILLED: u8 = 0x5a;
 
 /// Makes the files of a program: sized, filled, sealed, and reopened read-only as said.
 ///
@@ -74,15 +77,18 @@ pub fn drain_lru_batches() -> Result<()> {
 }
 
 fn make_one(file: &MemoryFile) -> Result<OwnedFd> {
-    let mut memory = match file.on {
-        Storage::Memory => memfd(c"tlbdiff-file")?,
-        Storage::Ext4 | Storage::Xfs => disks::file(file.on)?,
+    let mut memory = match (file.on, file.hugetlb) {
+        (Storage::Memory, Some(size)) => hugetlb::memfd(c"tlbdiff-file", size)?,
+        (Storage::Memory, None) => memfd(c"tlbdiff-file")?,
+        (Storage::Ext4 | Storage::Xfs, _) => disks::file(file.on)?,
     };
     memory
         .set_len(file.pages * PAGE_SIZE)
         .context("cannot size a file")?;
-    if file.filled {
-        let page = [0x5a; PAGE_SIZE as usize];
+    if file.filled && file.hugetlb.is_some() {
+        hugetlb::fill(&memory, file, FILLED)?;
+    } else if file.filled {
+        let page = [FILLED; PAGE_SIZE as usize];
         for _ in 0..file.pages {
             memory.write_all(&page).context("cannot fill a file")?;
         }

@@ -169,10 +169,11 @@ fn run(
     if run.program.actors.is_empty() {
         bail!("a program without a subject");
     }
+    let pools = run.program.huge_pages().into_iter().map(Pool::fill);
+    let _pools = pools.collect::<Result<Vec<Pool>>>()?;
     let files = files::make(&run.program.files)?;
     swap::set(&run)?;
     kept.thp.set(&run.program.thp)?;
-    let _pool = run.program.needs_hugetlb().then(Pool::fill).transpose()?;
     let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();

@@ -70,6 +70,8 @@ pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
             // vfs_fadvise()
             k.unpredicted = Some("pages that are read from a disk");
         }
+        // vfs_fadvise() has nothing to do, for hugetlbfs reads nothing.
+        Some(_) if vma.has(vm::HUGETLB) => return Ok(()),
         Some(file) => {
             let first = vma.linear_page_index(start);
             let last = vma.linear_page_index(end).saturating_sub(1).max(first);
@@ -278,7 +280,7 @@ fn clear_young_dirty_ptes(
 
 /// `can_madv_lru_vma()`
 fn can_madv_lru_vma(vma: &Vma) -> bool {
-    !vma.has(vm::LOCKED)
+    !vma.has(vm::LOCKED | vm::HUGETLB)
 }
 
 /// `madvise_cold_page_range()` and `madvise_pageout_page_range()`, between
@@ -296,7 +298,7 @@ fn cold_or_pageout(k: &mut Kernel<'_>, pageout: bool, start: u64, end: u64) {
 /// `madvise_cold()`
 ///
 /// # Errors
-/// EINVAL where the vma is locked.
+/// EINVAL where the vma is locked, or hugetlb's.
 pub fn madvise_cold(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
     if !can_madv_lru_vma(vma) {
         return Err(EINVAL);

@@ -4,13 +4,17 @@
 
 use crate::api::PAGE_SIZE;
 use crate::mm::huge_memory::copy_huge_pmd;
-use crate::mm::swapfile;
+use crate::mm::{hugetlb, swapfile};
 use crate::mm_types::{PageTables, Pte, PteTable, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 
 /// `copy_page_range()` down to `copy_pmd_range()`: the mm that is acted on is the source.
 pub fn copy_page_range(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma) {
     if !vma_needs_copy(src) {
+        return;
+    }
+    if src.has(vm::HUGETLB) {
+        hugetlb::copy_hugetlb_page_range(k, dst, src);
         return;
     }
     let last = src.end - 1;

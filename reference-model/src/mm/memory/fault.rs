@@ -6,6 +6,7 @@ use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
 use crate::mm::filemap::{filemap_fault, filemap_map_pages};
 use crate::mm::huge_memory::mms_that_map;
+use crate::mm::hugetlb::fault::hugetlb_fault;
 use crate::mm::memory::swap as memory_swap;
 use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
@@ -33,6 +34,9 @@ pub enum Fault {
 
 /// `handle_mm_fault()` and `__handle_mm_fault()` down to `handle_pte_fault()`
 pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    if vma.has(vm::HUGETLB) {
+        return hugetlb_fault(k, vma, addr, write);
+    }
     // __handle_mm_fault(): pmd_alloc()
     k.mm.pgd.pmd_tables.insert(addr >> 30);
     let none = k.mm.pgd.pmds(addr, addr + PAGE_SIZE).is_empty();

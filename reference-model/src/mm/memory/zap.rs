@@ -10,8 +10,8 @@ use crate::mm::mmu_gather::{
     tlb_flush_rmaps, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
 use crate::mm::page_vma_mapped::page_vma_mapped_walk;
-use crate::mm::{huge_memory, interval_tree, rmap, swap, swapfile};
-use crate::mm_types::{FolioId, Pte, Vma};
+use crate::mm::{huge_memory, hugetlb, interval_tree, rmap, swap, swapfile};
+use crate::mm_types::{FolioId, Pte, Vma, vm};
 use crate::state::Kernel;
 
 /// `PMD_MASK` (`arch/riscv/include/asm/pgtable-64.h`)
@@ -143,8 +143,12 @@ pub fn free_pgtables(k: &mut Kernel, tlb: &mut MmuGather, vmas: &[Vma], floor: u
     while let Some(vma) = vmas.next() {
         let addr = vma.start;
         let mut end = vma.end;
+        let apart = |vma: &Vma| vma.has(vm::HUGETLB) && k.profile.frees_hugetlb_tables_apart;
         // Gather nearby vmas into one call down.
-        while let Some(next) = vmas.next_if(|next| next.start <= end + PMD_SIZE) {
+        let near = |next: &&Vma, end: u64| next.start <= end + PMD_SIZE && !apart(next);
+        while !apart(vma)
+            && let Some(next) = vmas.next_if(|next| near(next, end))
+        {
             end = next.end;
         }
         let ceiling = vmas.peek().map_or(ceiling, |next| next.start);
@@ -358,7 +362,12 @@ pub fn unmap_single_vma(
 ) {
     let start = vma.start.max(start_addr);
     let end = vma.end.min(end_addr);
-    if start < end {
+    if start >= end {
+        return;
+    }
+    if vma.has(vm::HUGETLB) {
+        hugetlb::__unmap_hugepage_range(k, tlb, vma, start, end, None);
+    } else {
         unmap_page_range(k, tlb, vma, start, end, details);
     }
 }

@@ -251,6 +251,7 @@ impl Profile {
     /// 7.3-rc7.
     pub const LINUX_7_3_RC7: Profile = Profile {
         name: "7.3-rc7",
+        anon_pgoff: true,
         costs_are_counted: true,
         reuse_counts_references: true,
         ..Profile::NEXT

@@ -13,6 +13,7 @@ pub const EACCES: i32 = 13;
 pub const EFAULT: i32 = 14;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
+pub const ENODEV: i32 = 19;
 pub const EINVAL: i32 = 22;
 pub const EFBIG: i32 = 27;
 pub const EOVERFLOW: i32 = 75;

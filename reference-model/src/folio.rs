@@ -60,6 +60,8 @@ pub struct Folio {
     /// `folio_pfn()`, of a memory in which no frame is used again: by it a page is known to
     /// be another one. See [`Folios::alloc`].
     pub pfn: u64,
+    /// `folio_nid()`, by the scenario's numbers.
+    pub node: u32,
     /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
     pub refcount: u32,
     /// `folio_mapcount()`: how many PTEs and PMDs map some or all of it.
@@ -216,8 +218,21 @@ impl Folios {
         (self.all.len() - 1) as FolioId
     }
 
+    /// The folio is in other frames from now on, which nobody had before.
+    pub fn move_to_new_frames(&mut self, id: FolioId) {
+        let pfn = self.last_pfn + 1;
+        self.all[id as usize].pfn = pfn;
+        self.last_pfn = pfn + self.all[id as usize].nr_pages() - 1;
+    }
+
+    /// Whether pages were moved, or made, somewhere else than on the actors' node.
+    pub fn any_on_another_node(&self) -> bool {
+        self.all.iter().any(|folio| folio.node != 0)
+    }
+
     /// Gives its place back. The caller has taken it off all lists.
     pub fn free(&mut self, id: FolioId) {
+        self.all[id as usize].node = 0;
         self.free.push(id);
     }
 }

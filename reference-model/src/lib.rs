@@ -69,6 +69,8 @@ mod mm {
     pub mod memcontrol;
     pub mod memfd;
     pub mod memory;
+    pub mod mempolicy;
+    pub mod migrate;
     pub mod mlock;
     pub mod mmap;
     pub mod mmu_gather;

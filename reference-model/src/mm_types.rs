@@ -232,6 +232,15 @@ pub fn pte_index(addr: u64) -> usize {
     ((addr >> 12) & 511) as usize
 }
 
+/// `struct mempolicy` (`include/linux/mempolicy.h`)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mempolicy {
+    /// `MPOL_*`
+    pub mode: i32,
+    /// A bit for each node.
+    pub nodes: u64,
+}
+
 /// `struct vm_area_struct` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vma {
@@ -252,6 +261,8 @@ pub struct Vma {
     pub anon_vma: Option<AnonVmaId>,
     /// `anon_vma_chain`, newest first: all anon_vmas that its pages may belong to.
     pub anon_vma_chain: Rc<[AnonVmaId]>,
+    /// `vm_policy`
+    pub policy: Option<Mempolicy>,
     /// When it was last put into the interval trees of its anon_vmas (from
     /// [`crate::state::Kernel::next_seq`]): they visit vmas by `pgoff`, then in this order.
     pub anon_seq: u64,

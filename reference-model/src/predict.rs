@@ -15,7 +15,8 @@ use crate::mm::memory::fault::Fault;
 use crate::mm::mmap::{MmapArgs, ksys_mmap_pgoff};
 use crate::mm::vma::do_vmi_munmap;
 use crate::mm::{
-    filemap, hugetlb, madvise, memcontrol, mprotect, mremap, msync, shmem, swap, swapfile,
+    filemap, hugetlb, madvise, memcontrol, mempolicy, migrate, mprotect, mremap, msync, shmem,
+    swap, swapfile,
 };
 use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
@@ -302,8 +303,29 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::Plain { what, ref on } => return plain::perform(k, what, on),
         Op::Ksm { .. } => k.unpredicted = Some("KSM"),
         Op::Compact => k.unpredicted = Some("compaction"),
-        Op::MovePages { .. } => k.unpredicted = Some("move_pages(2)"),
-        Op::Mbind { .. } => k.unpredicted = Some("mbind(2)"),
+        Op::MovePages {
+            of,
+            at,
+            pages,
+            node,
+            all,
+        } => {
+            let moved = migrate::kernel_move_pages(k, of, (address(at), pages), node, all)?;
+            return Ok(match moved {
+                StepResult::Refused { errno, page } => StepResult::Refused {
+                    errno,
+                    page: at.saturating_add(page),
+                },
+                other => other,
+            });
+        }
+        Op::Mbind {
+            at,
+            pages,
+            policy,
+            nodes,
+            flags,
+        } => mempolicy::do_mbind(k, (address(at), bytes(pages)), policy, nodes, flags)?,
         Op::MigratePages { .. } => k.unpredicted = Some("migrate_pages(2)"),
         Op::ProcessMadvise {
             of,

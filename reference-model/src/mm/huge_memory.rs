@@ -12,6 +12,7 @@ use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::folio_lru_list;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
+use crate::mm::mempolicy::policy_node;
 use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
@@ -130,6 +131,7 @@ pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: Vec<b
         anon: true,
         anon_vma: anon_vma_of(k, vma),
         index: vma.linear_anon_page_index(k.profile, haddr),
+        node: policy_node(vma.policy),
         mapcount: 1,
         swapbacked: true,
         charged: true,

@@ -164,6 +164,10 @@ fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: boo
         k.mm.pgd.pte_tables.insert(address >> 21, table);
         return result;
     }
+    // hpage_collapse_find_target_node()
+    if k.folios.any_on_another_node() {
+        k.unpredicted = Some("collapse where there are pages on several nodes");
+    }
     for (page, pte) in pages().zip(table.iter()) {
         k.note_change(address + page, *pte);
     }

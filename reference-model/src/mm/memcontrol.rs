@@ -51,6 +51,10 @@ fn flush_lruvec(lruvec: &mut Lruvec) {
 /// # Errors
 /// EAGAIN if the attempts after the last success freed nothing.
 pub fn memory_reclaim(k: &mut Kernel<'_>, bytes: u64) -> Result<(), i32> {
+    if k.folios.any_on_another_node() {
+        k.unpredicted = Some("reclaim of several nodes");
+        return Ok(());
+    }
     let nr_to_reclaim = bytes / PAGE_SIZE;
     let mut nr_retries = MAX_RECLAIM_RETRIES;
     let mut nr_reclaimed = 0;

@@ -262,6 +262,7 @@ fn mmap_region(
         file,
         anon_vma: None,
         anon_vma_chain: Default::default(),
+        policy: None,
         anon_seq: 0,
         seq: 0,
         resv: Resv::default(),

@@ -4,14 +4,17 @@
 
 pub mod anon_vma;
 
-use crate::api::{Entry, PAGE_SIZE};
+use crate::api::{Entry, MmId, PAGE_SIZE};
 use crate::arch::riscv::mm::pgtable::{pte_accessible, ptep_test_and_clear_young};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::vma_has_recency;
-use crate::mm::huge_memory::{__split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd};
+use crate::mm::huge_memory::{
+    __split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd, haddr,
+};
 use crate::mm::interval_tree::{Mapping, interval_tree};
-use crate::mm::mlock::{mlock_folio, munlock_folio};
+use crate::mm::mlock::{mlock_drain, mlock_folio, munlock_folio};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
+use crate::mm::pgtable_generic::flush_pmd;
 use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, vm};
@@ -282,6 +285,95 @@ pub fn folio_add_anon_rmap_ptes(k: &mut Kernel<'_>, id: FolioId, exclusive: bool
             large.anon_exclusive.fill(true);
         }
     }
+}
+
+/// What a migration entry keeps of the PTE, or of the PMD, in whose place it is.
+pub struct MigrationEntry {
+    /// The mm whose it is.
+    pub mm: MmId,
+    /// `vm_flags` of its vma.
+    pub vma_flags: u64,
+    /// Where it is.
+    pub addr: u64,
+    /// What was there; of a PMD, its leaf.
+    pub pteval: Pte,
+    /// In the place of a PMD.
+    pub huge: bool,
+    /// `PageAnonExclusive()` of the page.
+    pub exclusive: bool,
+}
+
+/// `try_to_migrate()` with TTU_BATCH_FLUSH: migration entries take the place of all that maps
+/// the folio.
+pub fn try_to_migrate(k: &mut Kernel<'_>, id: FolioId) -> Vec<MigrationEntry> {
+    let mut entries = Vec::new();
+    rmap_walk(k, id, |k, vma, address| {
+        try_to_migrate_one(k, id, vma, address, &mut entries);
+        // folio_not_mapped()
+        if k.folios[id].mapcount == 0 {
+            Walk::Break
+        } else {
+            Walk::Continue
+        }
+    });
+    entries
+}
+
+/// `try_to_migrate_one()`, and `set_pmd_migration_entry()` of `mm/huge_memory.c`
+fn try_to_migrate_one(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    vma: &Vma,
+    address: u64,
+    entries: &mut Vec<MigrationEntry>,
+) {
+    let mm = k.mm_id;
+    let entry = |addr: u64, pteval: Pte, huge: bool, exclusive: bool| MigrationEntry {
+        mm,
+        vma_flags: vma.flags,
+        addr,
+        pteval,
+        huge,
+        exclusive,
+    };
+    if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
+        let haddr = haddr(address);
+        k.set_pmd(haddr, None);
+        flush_pmd(k, haddr);
+        let folio = &mut k.folios[id];
+        folio.dirty |= pmd.dirty;
+        entries.push(entry(
+            haddr,
+            pmd.leaf(),
+            true,
+            folio.page_anon_exclusive(haddr),
+        ));
+        folio_remove_rmap_pmd(k, id, vma.flags);
+        migrated(k, id, vma);
+        return;
+    }
+    for addr in pages_of(k, id, vma, address) {
+        let Some(pteval) = page_vma_mapped_walk(k, id, addr) else {
+            continue;
+        };
+        k.set_pte(addr, Pte::None);
+        set_tlb_ubc_flush_pending(k, pteval, addr, 1);
+        let folio = &mut k.folios[id];
+        folio.dirty |= matches!(pteval, Pte::Present { dirty: true, .. });
+        entries.push(entry(addr, pteval, false, folio.page_anon_exclusive(addr)));
+        folio_remove_rmap_pte(k, id, addr, vma.flags);
+        migrated(k, id, vma);
+    }
+}
+
+/// The end of a turn of `try_to_migrate_one()`
+fn migrated(k: &mut Kernel<'_>, id: FolioId, vma: &Vma) {
+    if vma.has(vm::LOCKED) {
+        // mlock_drain_local()
+        let hart = k.hart() as usize;
+        mlock_drain(k, hart);
+    }
+    folio_put(k, id);
 }
 
 /// `try_to_unmap()` with TTU_BATCH_FLUSH: the flushes are put off

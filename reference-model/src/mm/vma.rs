@@ -9,7 +9,7 @@ use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::{anon_vma_clone, unlink_anon_vmas};
 use crate::mm::{huge_memory, hugetlb, mseal, swap};
-use crate::mm_types::{AnonVmaId, FileId, Vma, vm};
+use crate::mm_types::{AnonVmaId, Mempolicy, Vma, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -73,9 +73,11 @@ fn refresh_seq(k: &mut Kernel, start: u64) {
     }
 }
 
-/// `is_mergeable_vma()`
-fn is_mergeable_vma(vma: &Vma, flags: u64, file: Option<FileId>) -> bool {
-    (vma.flags ^ flags) & !vm::MAYBE_GUARD == 0 && vma.file == file
+/// `is_mergeable_vma()`, and what else of `can_vma_merge_left()` is the same on both sides
+fn is_mergeable_vma(vma: &Vma, other: &Vma) -> bool {
+    (vma.flags ^ other.flags) & !vm::MAYBE_GUARD == 0
+        && vma.file == other.file
+        && vma.policy == other.policy
 }
 
 /// `is_mergeable_anon_vma()`: whether `vma` fits its neighbour `target`.
@@ -119,9 +121,7 @@ fn mergeable(
     prev: Option<&Vma>,
     next: Option<&Vma>,
 ) -> (Option<Vma>, Option<Vma>) {
-    let fits = |near: &&Vma| {
-        is_mergeable_vma(near, vma.flags, vma.file) && is_mergeable_anon_vma(k, vma, near)
-    };
+    let fits = |near: &&Vma| is_mergeable_vma(near, vma) && is_mergeable_anon_vma(k, vma, near);
     let prev = prev.filter(fits).filter(|prev| follows(k, prev, vma));
     let next = next.filter(fits).filter(|next| {
         follows(k, vma, next) && prev.is_none_or(|prev| anon_vmas_compatible(prev, next))
@@ -250,6 +250,7 @@ pub fn copy_vma(k: &mut Kernel, vma: &Vma, (from, addr): (u64, u64), len: u64, k
 fn anon_vma_compatible(k: &Kernel, a: &Vma, b: &Vma) -> bool {
     a.end == b.start
         && a.file == b.file
+        && a.policy == b.policy
         && (a.flags ^ b.flags) & !vm::ACCESS_FLAGS == 0
         && b.pgoff == a.pgoff + a.pages()
         && b.start_anon_pgoff(k.profile) == a.start_anon_pgoff(k.profile) + a.pages()
@@ -283,6 +284,25 @@ pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Res
     }
     let at = vma_merge(k, start);
     k.mm.vmas.get(&at).cloned().ok_or(errno::ENOMEM)
+}
+
+/// `vma_modify_policy()`, with `vma_replace_policy()` of `mm/mempolicy.c`
+///
+/// # Errors
+/// As splitting it.
+pub fn vma_modify_policy(
+    k: &mut Kernel,
+    start: u64,
+    end: u64,
+    policy: Option<Mempolicy>,
+) -> Result<(), i32> {
+    split_vma(k, start)?;
+    split_vma(k, end)?;
+    if let Some(vma) = k.mm.vmas.get_mut(&start) {
+        vma.policy = policy;
+        vma_merge(k, start);
+    }
+    Ok(())
 }
 
 /// The part of `vms_gather_munmap_vmas()` that refuses what is sealed. What begins in the

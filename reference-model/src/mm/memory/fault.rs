@@ -8,6 +8,7 @@ use crate::mm::filemap::{filemap_fault, filemap_map_pages};
 use crate::mm::huge_memory::mms_that_map;
 use crate::mm::hugetlb::fault::hugetlb_fault;
 use crate::mm::memory::swap as memory_swap;
+use crate::mm::mempolicy::policy_node;
 use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
 use crate::mm::swapfile::PMD_ORDER;
@@ -111,6 +112,7 @@ pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, dat
     // folio_add_new_anon_rmap()
     let id = k.folios.alloc(Folio {
         anon: true,
+        node: policy_node(vma.policy),
         anon_vma: anon_vma_of(k, vma),
         index: vma.linear_anon_page_index(k.profile, addr),
         mapcount: 1,
@@ -203,6 +205,7 @@ fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, order: u32) {
         anon: true,
         anon_vma: anon_vma_of(k, vma),
         index: vma.linear_anon_page_index(k.profile, start),
+        node: policy_node(vma.policy),
         mapcount: nr_pages,
         swapbacked: true,
         charged: true,

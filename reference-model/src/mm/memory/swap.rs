@@ -7,6 +7,7 @@ use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm::huge_memory;
 use crate::mm::memory::fault::{SMALLEST_LARGE, anon_vma_of, do_wp_page};
 use crate::mm::memory::zap::swap_pte_batch;
+use crate::mm::mempolicy::policy_node;
 use crate::mm::mlock::mlock_folio;
 use crate::mm::swap::{folio_add_lru, lru_add_drain};
 use crate::mm::swap_state::{read_swap_cache_async, swap_cache_get_folio, swapped_folio};
@@ -129,6 +130,9 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
             None => return,
         },
     };
+    if cached.is_none() {
+        k.folios[id].node = policy_node(vma.policy);
+    }
     if !bypass && write && !k.folios[id].lru {
         lru_add_drain(k);
     }

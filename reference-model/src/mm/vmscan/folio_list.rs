@@ -273,9 +273,23 @@ fn activate_locked(k: &mut Kernel<'_>, id: FolioId) {
     }
 }
 
-/// `reclaim_pages()` with `reclaim_folio_list()`: MADV_PAGEOUT's isolated
-/// folios, in the order of their isolation.
+/// `reclaim_pages()`: MADV_PAGEOUT's isolated folios, in the order of their isolation; those in
+/// a row that are on one node at once.
 pub fn reclaim_pages(k: &mut Kernel<'_>, folio_list: Vec<FolioId>) -> u64 {
+    let mut nr_reclaimed = 0;
+    let mut rest = folio_list.as_slice();
+    while let Some(&first) = rest.first() {
+        let nid = k.folios[first].node;
+        let other = rest.iter().position(|&id| k.folios[id].node != nid);
+        let (of_node, others) = rest.split_at(other.unwrap_or(rest.len()));
+        nr_reclaimed += reclaim_folio_list(k, of_node.to_vec());
+        rest = others;
+    }
+    nr_reclaimed
+}
+
+/// `reclaim_folio_list()`
+fn reclaim_folio_list(k: &mut Kernel<'_>, folio_list: Vec<FolioId>) -> u64 {
     for &id in &folio_list {
         k.folios[id].active = false;
     }

@@ -275,7 +275,10 @@ fn plain_entry(what: Plain) -> &'static str {
         | Plain::Vmsplice
         | Plain::RegisterBuffers
         | Plain::MemoryMax
-        | Plain::MemoryHigh => "context_switch",
+        | Plain::MemoryHigh
+        | Plain::SecretMmap
+        | Plain::DriverMmap
+        | Plain::DriverZap => "context_switch",
     }
 }
 

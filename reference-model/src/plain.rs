@@ -56,6 +56,8 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
         Plain::ProcessMrelease => k.unpredicted = Some("the OOM reaper"),
         Plain::Vmsplice | Plain::RegisterBuffers => k.unpredicted = Some("pages that are held"),
+        Plain::SecretMmap => k.unpredicted = Some("memfd_secret(2)"),
+        Plain::DriverMmap | Plain::DriverZap => k.unpredicted = Some("pages of a driver"),
         Plain::MemoryMax | Plain::MemoryHigh => k.unpredicted = Some("limits of memory"),
     }
     Ok(StepResult::Ok)

@@ -233,6 +233,15 @@ static long ioctl_watch(const struct tlbdiff_watch __user *user)
 	return 0;
 }
 
+static long ioctl_zap(struct file *file, const struct tlbdiff_zap __user *user)
+{
+	struct tlbdiff_zap zap;
+
+	if (copy_from_user(&zap, user, sizeof(zap)))
+		return -EFAULT;
+	return pages_zap(file, zap.start, zap.length);
+}
+
 static long ioctl_status(struct tlbdiff_status __user *user)
 {
 	struct tlbdiff_status status;
@@ -242,7 +251,8 @@ static long ioctl_status(struct tlbdiff_status __user *user)
 	return copy_to_user(user, &status, sizeof(status)) ? -EFAULT : 0;
 }
 
-static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
+static long tlbdiff_dispatch(struct file *file, unsigned int cmd,
+			     void __user *user)
 {
 	if (cmd == TLBDIFF_IOC_HELLO)
 		return ioctl_hello(user);
@@ -268,6 +278,8 @@ static long tlbdiff_dispatch(unsigned int cmd, void __user *user)
 		return ioctl_detach();
 	case TLBDIFF_IOC_WATCH:
 		return ioctl_watch(user);
+	case TLBDIFF_IOC_ZAP:
+		return ioctl_zap(file, user);
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:
@@ -285,7 +297,7 @@ static long tlbdiff_ioctl(struct file *file, unsigned int cmd,
 		ring_await_room(AWAIT_ROOM);
 	if (mutex_lock_interruptible(&session.lock))
 		return -ERESTARTSYS;
-	ret = tlbdiff_dispatch(cmd, (void __user *)user);
+	ret = tlbdiff_dispatch(file, cmd, (void __user *)user);
 	mutex_unlock(&session.lock);
 	return ret;
 }
@@ -325,6 +337,11 @@ static ssize_t tlbdiff_read(struct file *file, char __user *buf, size_t size,
 	return done ? done * record : got;
 }
 
+static int tlbdiff_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	return pages_map(vma);
+}
+
 static int tlbdiff_open(struct inode *inode, struct file *file)
 {
 	if (test_and_set_bit_lock(0, &device_busy))
@@ -346,6 +363,7 @@ static int tlbdiff_release(struct inode *inode, struct file *file)
 	notifiers_detach_all();
 	secondary_end();
 	count_unsubscribe_all();
+	pages_free();
 	if (ring_capacity() != DEFAULT_RECORDS)
 		vfree(ring_replace(NULL, 0));
 	clear_bit_unlock(0, &device_busy);
@@ -357,6 +375,7 @@ static const struct file_operations tlbdiff_fops = {
 	.open = tlbdiff_open,
 	.release = tlbdiff_release,
 	.read = tlbdiff_read,
+	.mmap = tlbdiff_mmap,
 	.unlocked_ioctl = tlbdiff_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };

@@ -177,6 +177,10 @@ void notifiers_wait(void);
 void notifiers_allocated(void);
 void notifiers_freed(void);
 
+int pages_map(struct vm_area_struct *vma);
+int pages_zap(struct file *file, u64 start, u64 length);
+void pages_free(void);
+
 int count_subscribe(struct mm_struct *mm, u32 number);
 void count_unsubscribe_all(void);
 void count_begin(void);

@@ -19,7 +19,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	10
+#define TLBDIFF_ABI_VERSION	11
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -166,6 +166,12 @@ struct tlbdiff_watch {
 /* Also of each range, before anything is taken from it (invalidate_range_start). */
 #define TLBDIFF_WATCH_EAGER	0x1u
 
+/* Bytes of the file, whole pages. */
+struct tlbdiff_zap {
+	__u64 start;
+	__u64 length;
+};
+
 /* COUNT: in phase 1, what was counted since phase 0; 0 for what does not count. */
 struct tlbdiff_count {
 	__u64 phase;		/* in: 0 begin, 1 end */
@@ -193,5 +199,7 @@ struct tlbdiff_count {
  * the frames that they were seen to refer to is given back.
  */
 #define TLBDIFF_IOC_WATCH	_IOW('t', 10, struct tlbdiff_watch)
+/* Takes pages that mmap() of the file has mapped from all who have them. */
+#define TLBDIFF_IOC_ZAP		_IOW('t', 11, struct tlbdiff_zap)
 
 #endif

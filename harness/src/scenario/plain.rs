@@ -99,7 +99,10 @@ impl Checker<'_> {
             | Plain::Mlock2
             | Plain::Munlock
             | Plain::Mlockall
-            | Plain::Munlockall => Ok(()),
+            | Plain::Munlockall
+            | Plain::SecretMmap
+            | Plain::DriverMmap
+            | Plain::DriverZap => Ok(()),
         }
     }
 

@@ -733,7 +733,7 @@ impl Op {
             Op::Mmap { pages, .. } | Op::Ftruncate { pages, .. } => Memory::Pages(pages),
             Op::Mremap { new_pages, .. } => Memory::Pages(new_pages),
             Op::Fallocate { pages, .. } | Op::Pwrite { pages, .. } => Memory::Pages(pages),
-            Op::Plain { on, .. } => Memory::Pages(on.new_pages),
+            Op::Plain { on, .. } => Memory::Pages(on.new_pages.max(on.pages)),
             Op::Madvise { advice, .. } | Op::ProcessMadvise { advice, .. }
                 if advice == MADV_COLLAPSE =>
             {

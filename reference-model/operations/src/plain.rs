@@ -52,6 +52,12 @@ pub enum Plain {
     Mlockall,
     /// `munlockall(2)`.
     Munlockall,
+    /// `memfd_secret(2)`, mapped.
+    SecretMmap,
+    /// Pages of a driver's are mapped, by their frames' numbers (VM_PFNMAP).
+    DriverMmap,
+    /// The driver takes some of them back, from all who have them mapped.
+    DriverZap,
 }
 
 /// A field.
@@ -154,6 +160,9 @@ impl Plain {
         Plain::Munlock,
         Plain::Mlockall,
         Plain::Munlockall,
+        Plain::SecretMmap,
+        Plain::DriverMmap,
+        Plain::DriverZap,
     ];
 
     /// How it is said.
@@ -183,6 +192,9 @@ impl Plain {
             Plain::Munlock => form("munlock", &[At, Pages], &[]),
             Plain::Mlockall => form("mlockall", &[Value], &[]),
             Plain::Munlockall => form("munlockall", &[], &[]),
+            Plain::SecretMmap => form("secret_mmap", &[At, Pages], &[]),
+            Plain::DriverMmap => form("driver_mmap", &[At, Pages], &[]),
+            Plain::DriverZap => form("driver_zap", &[Offset, Pages], &[]),
         }
     }
 
@@ -215,7 +227,10 @@ impl Plain {
             | Plain::Mlock2
             | Plain::Munlock
             | Plain::Mlockall
-            | Plain::Munlockall => Course::Returns,
+            | Plain::Munlockall
+            | Plain::SecretMmap
+            | Plain::DriverMmap
+            | Plain::DriverZap => Course::Returns,
         }
     }
 

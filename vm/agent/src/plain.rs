@@ -3,7 +3,7 @@
 
 use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
-use crate::{outside, pins, system_file, vfork};
+use crate::{outside, pins, system_file, tracer, vfork};
 use operations::{On, Plain, StepResult, address, bytes};
 use std::os::fd::RawFd;
 use std::thread::sleep;
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// The byte that is written where nothing is said.
 const WRITTEN: u64 = 1;
+
+/// `memfd_secret(2)` (include/uapi/asm-generic/unistd.h)
+const SYS_MEMFD_SECRET: libc::c_long = 447;
 
 /// `mseal(2)` (include/uapi/asm-generic/unistd.h)
 const SYS_MSEAL: libc::c_long = 462;
@@ -59,6 +62,12 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             Plain::RegisterBuffers => pins::register_buffers(at, length),
             Plain::MemoryMax => limit(handed.memory_max, length),
             Plain::MemoryHigh => limit(handed.memory_high, length),
+            Plain::SecretMmap => secret_mmap(at, length),
+            Plain::DriverMmap => mmap_shared(handed.tracer, at, length),
+            Plain::DriverZap => match tracer::zap(handed.tracer, bytes(on.offset), length) {
+                Ok(()) => StepResult::Ok,
+                Err(errno) => StepResult::Errno(errno as i32),
+            },
         }
     }
 }
@@ -126,6 +135,31 @@ fn swapoff() -> StepResult {
     line[end] = 0;
     // SAFETY: the path ends in 0.
     call(unsafe { libc::syscall(libc::SYS_swapoff, line.as_ptr()) })
+}
+
+/// `memfd_secret(2)`, as long as it is to be mapped.
+fn secret_mmap(at: u64, length: u64) -> StepResult {
+    // SAFETY: a descriptor of our own, closed when it is mapped.
+    unsafe {
+        let fd = libc::syscall(SYS_MEMFD_SECRET, 0) as RawFd;
+        if fd < 0 {
+            return call(-1);
+        }
+        let sized = call(libc::syscall(libc::SYS_ftruncate, fd, length));
+        let mapped = match sized {
+            StepResult::Ok => mmap_shared(fd, at, length),
+            refused => refused,
+        };
+        libc::close(fd);
+        mapped
+    }
+}
+
+fn mmap_shared(fd: RawFd, at: u64, length: u64) -> StepResult {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+    // SAFETY: the address lies in the arena, where nothing of this program does.
+    call(unsafe { libc::syscall(libc::SYS_mmap, at, length, prot, flags, fd, 0) })
 }
 
 /// A limit of the cgroup, in bytes.

@@ -5,13 +5,13 @@ use anyhow::{Context, Result, bail};
 use operations::{ARENA_PAGES, address};
 use protocol::message::Count;
 use protocol::record::Record;
-use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, WATCH_EAGER, Watch};
+use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, WATCH_EAGER, Watch, Zap};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
 
 mod ioctl {
-    use protocol::uapi::{self, Counted, Hello, Mark, Status, Watch};
+    use protocol::uapi::{self, Counted, Hello, Mark, Status, Watch, Zap};
     nix::ioctl_readwrite_bad!(hello, uapi::IOC_HELLO, Hello);
     nix::ioctl_none_bad!(attach, uapi::IOC_ATTACH);
     nix::ioctl_none_bad!(start, uapi::IOC_START);
@@ -23,6 +23,7 @@ mod ioctl {
     nix::ioctl_readwrite_bad!(count, uapi::IOC_COUNT, Counted);
     nix::ioctl_none_bad!(detach, uapi::IOC_DETACH);
     nix::ioctl_write_ptr_bad!(watch, uapi::IOC_WATCH, Watch);
+    nix::ioctl_write_ptr_bad!(zap, uapi::IOC_ZAP, Zap);
 }
 
 /// The open trace; closing it undoes all.
@@ -179,6 +180,15 @@ pub fn subscribe(fd: RawFd, subscribers: u32) -> Result<()> {
     unsafe { ioctl::subscribe(fd, &subscribers) }
         .map(drop)
         .context("SUBSCRIBE")
+}
+
+/// The module takes pages of its own from all who have them mapped. Allocates nothing.
+///
+/// # Errors
+/// It has not so many.
+pub fn zap(fd: RawFd, start: u64, length: u64) -> nix::Result<()> {
+    // SAFETY: a valid struct tlbdiff_zap.
+    unsafe { ioctl::zap(fd, &Zap { start, length }) }.map(drop)
 }
 
 /// A step begins. Allocates nothing.

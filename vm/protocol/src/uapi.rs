@@ -6,7 +6,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -92,6 +92,16 @@ pub struct Watch {
 
 /// Also of each range, before anything is taken from it (`TLBDIFF_WATCH_EAGER`).
 pub const WATCH_EAGER: u64 = 1;
+
+/// `struct tlbdiff_zap`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zap {
+    /// First byte.
+    pub start: u64,
+    /// How many.
+    pub length: u64,
+}
 
 /// `struct tlbdiff_count`
 #[repr(C)]
@@ -179,6 +189,8 @@ pub const IOC_DETACH: u32 = ioc(0, 9, 0);
 pub const IOC_DMA: u32 = ioc(3, 32, size_of::<Dma>());
 /// `TLBDIFF_IOC_WATCH`
 pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
+/// `TLBDIFF_IOC_ZAP`
+pub const IOC_ZAP: u32 = ioc(1, 11, size_of::<Zap>());
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +244,7 @@ mod tests {
         );
         layout!("tlbdiff_mark", Mark, step, phase);
         layout!("tlbdiff_watch", Watch, start, end, flags);
+        layout!("tlbdiff_zap", Zap, start, length);
         layout!("tlbdiff_status", Status, recorded, lost, mm, attached);
         layout!(
             "tlbdiff_count",
@@ -280,6 +293,7 @@ mod tests {
             ("IOC_COUNT", IOC_COUNT),
             ("IOC_DETACH", IOC_DETACH),
             ("IOC_WATCH", IOC_WATCH),
+            ("IOC_ZAP", IOC_ZAP),
             ("F_POOL", F_POOL),
             ("F_SAME_FRAME", F_SAME_FRAME),
             ("F_BEFORE", F_BEFORE),

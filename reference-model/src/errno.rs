@@ -17,3 +17,4 @@ pub const ENODEV: i32 = 19;
 pub const EINVAL: i32 = 22;
 pub const EFBIG: i32 = 27;
 pub const EOVERFLOW: i32 = 75;
+pub const ETIMEDOUT: i32 = 110;

@@ -279,6 +279,8 @@ fn plain_entry(what: Plain) -> &'static str {
         | Plain::SecretMmap
         | Plain::DriverMmap
         | Plain::DriverZap => "context_switch",
+        Plain::Khugepaged => "khugepaged_do_scan",
+        Plain::SplitHugePages => "split_huge_pages_pid",
     }
 }
 

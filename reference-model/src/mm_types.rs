@@ -350,6 +350,8 @@ pub struct Mm {
     pub own_areas_locked: bool,
     /// `tlb_flush_pending`: how many mmu_gathers are at work.
     pub tlb_flush_pending: u32,
+    /// `MMF_VM_HUGEPAGE`
+    pub known_to_khugepaged: bool,
     /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
     pub released: bool,
 }

@@ -8,7 +8,7 @@ use crate::fs::proc::{base, task_mmu};
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
-use crate::mm::{mlock, mmap, mseal, process_vm_access};
+use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, process_vm_access};
 use crate::state::Kernel;
 use operations::{On, Plain};
 
@@ -59,6 +59,10 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::SecretMmap => k.unpredicted = Some("memfd_secret(2)"),
         Plain::DriverMmap | Plain::DriverZap => k.unpredicted = Some("pages of a driver"),
         Plain::MemoryMax | Plain::MemoryHigh => k.unpredicted = Some("limits of memory"),
+        Plain::Khugepaged => khugepaged::khugepaged_do_scan(k)?,
+        Plain::SplitHugePages => on_mm(k, on, |k| {
+            huge_memory::split_huge_pages_pid(k, (at, at + len), on.value.unwrap_or_default())
+        })?,
     }
     Ok(StepResult::Ok)
 }

@@ -115,6 +115,10 @@ pub struct Profile {
     /// A write to the huge zero page brings a huge page, and not a small one after a split
     /// (`do_huge_zero_wp_pmd()`).
     pub copies_huge_zero_page: bool,
+    /// khugepaged runs wherever any size is allowed, and makes folios of all of them
+    /// (`hugepage_enabled()`, `mthp_collapse()`); pages that are lazily freed and clean it leaves
+    /// (SCAN_PAGE_LAZYFREE).
+    pub khugepaged_makes_all_sizes: bool,
     /// Slots of single pages go through caches of 64 that each CPU has: `folio_alloc_swap()`
     /// and `free_swap_slot()` of `mm/swap_slots.c`, until "mm, swap: remove swap slot cache".
     pub swap_slots_cache: bool,
@@ -179,6 +183,7 @@ impl Profile {
         splits_ascending: false,
         emptied_split_queue_stops: true,
         copies_huge_zero_page: false,
+        khugepaged_makes_all_sizes: false,
         swap_slots_cache: true,
         isolates_swap_clusters: false,
         remaps_several_areas: false,
@@ -239,6 +244,7 @@ impl Profile {
         splits_ascending: true,
         emptied_split_queue_stops: false,
         copies_huge_zero_page: true,
+        khugepaged_makes_all_sizes: true,
         swap_slots_cache: false,
         isolates_swap_clusters: true,
         remaps_several_areas: true,

@@ -102,7 +102,9 @@ impl Checker<'_> {
             | Plain::Munlockall
             | Plain::SecretMmap
             | Plain::DriverMmap
-            | Plain::DriverZap => Ok(()),
+            | Plain::DriverZap
+            | Plain::Khugepaged
+            | Plain::SplitHugePages => Ok(()),
         }
     }
 

@@ -58,6 +58,10 @@ pub enum Plain {
     DriverMmap,
     /// The driver takes some of them back, from all who have them mapped.
     DriverZap,
+    /// khugepaged goes over all processes once.
+    Khugepaged,
+    /// A range is written to debugfs' `split_huge_pages`, with the order that is to be left.
+    SplitHugePages,
 }
 
 /// A field.
@@ -163,6 +167,8 @@ impl Plain {
         Plain::SecretMmap,
         Plain::DriverMmap,
         Plain::DriverZap,
+        Plain::Khugepaged,
+        Plain::SplitHugePages,
     ];
 
     /// How it is said.
@@ -195,6 +201,8 @@ impl Plain {
             Plain::SecretMmap => form("secret_mmap", &[At, Pages], &[]),
             Plain::DriverMmap => form("driver_mmap", &[At, Pages], &[]),
             Plain::DriverZap => form("driver_zap", &[Offset, Pages], &[]),
+            Plain::Khugepaged => form("khugepaged", &[], &[]),
+            Plain::SplitHugePages => form("split_huge_pages", &[At, Pages], &[Of, Value]),
         }
     }
 
@@ -230,7 +238,9 @@ impl Plain {
             | Plain::Munlockall
             | Plain::SecretMmap
             | Plain::DriverMmap
-            | Plain::DriverZap => Course::Returns,
+            | Plain::DriverZap
+            | Plain::Khugepaged
+            | Plain::SplitHugePages => Course::Returns,
         }
     }
 

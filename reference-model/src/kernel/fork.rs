@@ -49,6 +49,8 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         // dup_mm() copies the whole struct; what mm_init() leaves alone stays.
         tlb_flush_pending_gen: k.mm.tlb_flush_pending_gen,
         tlb_flush_flushed_gen: k.mm.tlb_flush_flushed_gen,
+        // khugepaged_fork()
+        known_to_khugepaged: k.mm.known_to_khugepaged,
         ..Mm::default()
     };
     let vmas: Vec<Vma> = k.mm.vmas.values().cloned().collect();

@@ -10,6 +10,7 @@ use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::folio_lru_list;
+use crate::mm::khugepaged::khugepaged_enter_vma;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
 use crate::mm::mempolicy::policy_node;
@@ -36,7 +37,7 @@ const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
 /// `hugepage_global_always()`, `hugepage_global_enabled()` and the masks of orders that
 /// `thp_vma_allowable_orders()` (`include/linux/huge_mm.h`) looks at: whether the settings
 /// allow anonymous folios of an order in a vma.
-fn settings_allow(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
+pub fn settings_allow(k: &Kernel<'_>, vma: &Vma, order: u32) -> bool {
     let allows = |allowed: Allowed| match allowed {
         Allowed::Always => true,
         Allowed::Madvise => vma.has(vm::HUGEPAGE),
@@ -103,6 +104,7 @@ fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: b
         k.unpredicted = Some("huge pages where a userfaultfd is asked");
     }
     vmf_anon_prepare(k, vma);
+    khugepaged_enter_vma(k);
     if !write && k.thp.use_zero_page {
         // set_huge_zero_folio()
         let page_prot = vm_get_page_prot(vma.flags);
@@ -670,6 +672,42 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         };
         k.in_mm(mm, |k| k.set_pte(addr, entry));
     }
+}
+
+/// `split_huge_pages_pid()`: what a range maps of large folios is split to single pages.
+///
+/// # Errors
+/// EINVAL for an mm that is gone.
+pub fn split_huge_pages_pid(
+    k: &mut Kernel<'_>,
+    (start, end): (u64, u64),
+    new_order: u64,
+) -> Result<(), i32> {
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        if k.mm.vma_lookup(addr).is_none() {
+            break;
+        }
+        // folio_walk_start(), which passes over the zero page
+        let Pte::Present {
+            folio: Some(id), ..
+        } = k.pte(addr)
+        else {
+            continue;
+        };
+        if k.huge_zero_folio == Some(id) || new_order >= u64::from(k.folios[id].order()) {
+            continue;
+        }
+        if new_order != 0 || !k.folios[id].anon {
+            k.unpredicted = Some("a split to another order than 0, or of a file's folio");
+            return Ok(());
+        }
+        if can_split_folio(k, id, 0) {
+            k.folio_get(id);
+            split_folio(k, id);
+            folio_put(k, id);
+        }
+    }
+    Ok(())
 }
 
 /// `deferred_split_folio()`

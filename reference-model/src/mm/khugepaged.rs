@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/khugepaged.c`: MADV_COLLAPSE of anonymous memory.
+//! `mm/khugepaged.c`: khugepaged, and MADV_COLLAPSE, of anonymous memory.
 //!
 //! Huge pages of files are not in the model: where one would be made, it stops speaking.
 
-use crate::api::Entry;
+use crate::api::{Allowed, Entry, ShmemAllowed};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
-use crate::errno::{EAGAIN, EINVAL};
-use crate::mm::huge_memory::{map_anon_folio_pmd, pages, thp_vma_allowable_order};
+use crate::errno::{EAGAIN, EINVAL, ETIMEDOUT};
+use crate::mm::huge_memory::{
+    folio_likely_mapped_shared, map_anon_folio_pmd, pages, settings_allow, thp_vma_allowable_order,
+};
+use crate::mm::memory::fault::SMALLEST_LARGE;
 use crate::mm::memory::swap::do_swap_page;
 use crate::mm::rmap::folio_remove_rmap_pte;
 use crate::mm::swap::{folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
+use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
 use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index, vm};
@@ -30,6 +34,116 @@ enum ScanResult {
     DelPageLru,
     PteNonPresent,
     Fail,
+}
+
+/// `khugepaged_enter_vma()`, where the vma can hold a huge page: khugepaged knows the mm from
+/// now on.
+pub fn khugepaged_enter_vma(k: &mut Kernel<'_>) {
+    k.mm.known_to_khugepaged = true;
+}
+
+/// `hugepage_madvise()`, of MADV_HUGEPAGE
+pub fn hugepage_madvise(k: &mut Kernel<'_>, vma: &Vma, flags: u64) {
+    let advised = Vma {
+        flags,
+        ..vma.clone()
+    };
+    if advised.is_anonymous()
+        && settings_allow(k, &advised, PMD_ORDER)
+        && thp_vma_allowable_order(&advised)
+    {
+        khugepaged_enter_vma(k);
+    }
+}
+
+/// `hugepage_pmd_enabled()`, later `hugepage_enabled()`: there is a khugepaged.
+fn khugepaged_runs(k: &Kernel<'_>) -> bool {
+    let any = |order: u32| match k.thp.size(order) {
+        Allowed::Never => false,
+        Allowed::Inherit => k.thp.enabled != Allowed::Never,
+        Allowed::Madvise | Allowed::Always => true,
+    };
+    let shmem = match k.thp.shmem_size(PMD_ORDER) {
+        ShmemAllowed::Inherit => k.thp.shmem != ShmemAllowed::Never,
+        allowed => allowed != ShmemAllowed::Never,
+    };
+    match k.profile.khugepaged_makes_all_sizes {
+        true => k.thp.enabled != Allowed::Never || (0..=PMD_ORDER).any(any) || shmem,
+        false => any(PMD_ORDER),
+    }
+}
+
+/// `khugepaged_do_scan()`: one pass over all mms, on the hart on which the agent is.
+///
+/// # Errors
+/// ETIMEDOUT where no setting lets it run.
+pub fn khugepaged_do_scan(k: &mut Kernel<'_>) -> Result<(), i32> {
+    if !khugepaged_runs(k) {
+        return Err(ETIMEDOUT);
+    }
+    lru_add_drain_all(k);
+    let current = k.current;
+    let hart = std::mem::replace(&mut k.tasks[current].hart, k.machine.harts - 1);
+    for mm in 0..k.mms.len() {
+        if !k.mm(mm).released {
+            k.in_mm(mm, khugepaged_scan_mm_slot);
+        }
+    }
+    k.tasks[current].hart = hart;
+    Ok(())
+}
+
+/// `khugepaged_scan_mm_slot()`, later `collapse_scan_mm_slot()`: of one mm.
+fn khugepaged_scan_mm_slot(k: &mut Kernel<'_>) {
+    let vmas: Vec<Vma> = k.mm.vmas.values().cloned().collect();
+    for vma in vmas {
+        if !vma.is_anonymous() {
+            let shared = k.thp.shmem_size(PMD_ORDER) != ShmemAllowed::Never;
+            if shared || k.profile.khugepaged_makes_all_sizes && thp_vma_allowable_order(&vma) {
+                k.unpredicted = Some("khugepaged where files are mapped");
+            }
+            continue;
+        }
+        let others = k.profile.khugepaged_makes_all_sizes
+            && (SMALLEST_LARGE..PMD_ORDER).any(|order| settings_allow(k, &vma, order));
+        if others && vma.anon_vma.is_some() && !vma.has(vm::NOHUGEPAGE) {
+            k.unpredicted = Some("khugepaged where it may make folios of other sizes");
+        }
+        if !settings_allow(k, &vma, PMD_ORDER) || !thp_vma_allowable_order(&vma) {
+            continue;
+        }
+        if !k.mm.known_to_khugepaged {
+            k.unpredicted = Some("whether khugepaged knows the process");
+        }
+        let hstart = vma.start.next_multiple_of(PMD_SIZE);
+        let hend = vma.end & !(PMD_SIZE - 1);
+        for addr in (hstart..hend).step_by(PMD_SIZE as usize) {
+            hpage_collapse_scan_pmd(k, &vma, addr, true);
+        }
+    }
+}
+
+/// What `hpage_collapse_scan_pmd()` counts for khugepaged, which takes only what is used and
+/// of which little is missing, swapped out or shared.
+#[derive(Default)]
+struct Counted {
+    none_or_zero: u32,
+    unmapped: u32,
+    shared: u32,
+    referenced: u32,
+    lazyfree: bool,
+}
+
+impl Counted {
+    fn allowed(&self, k: &Kernel<'_>) -> bool {
+        let few = self.unmapped > 0 && self.referenced < HPAGE_PMD_NR as u32 / 2;
+        self.none_or_zero <= k.thp.max_ptes_none
+            && self.unmapped <= k.thp.max_ptes_swap
+            && self.shared <= k.thp.max_ptes_shared
+            && self.referenced > 0
+            && !few
+            && !(self.lazyfree && k.profile.khugepaged_makes_all_sizes)
+    }
 }
 
 /// `madvise_collapse_errno()`
@@ -72,7 +186,7 @@ pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
     lru_add_drain_all(k);
     let (mut thps, mut last_fail) = (0, ScanResult::Fail);
     for addr in (hstart..hend).step_by(PMD_SIZE as usize) {
-        match hpage_collapse_scan_pmd(k, vma, addr) {
+        match hpage_collapse_scan_pmd(k, vma, addr, false) {
             ScanResult::Succeed | ScanResult::PmdMapped => thps += 1,
             // Whitelisted set of results where continuing OK
             result @ (ScanResult::PmdNull
@@ -117,34 +231,48 @@ fn is_refcount_suitable(folio: &Folio) -> bool {
 }
 
 /// `hpage_collapse_scan_pmd()`
-fn hpage_collapse_scan_pmd(k: &mut Kernel<'_>, vma: &Vma, address: u64) -> ScanResult {
+fn hpage_collapse_scan_pmd(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    address: u64,
+    is_khugepaged: bool,
+) -> ScanResult {
     let result = find_pmd_or_thp_or_none(k, address);
     if result != ScanResult::Succeed {
         return result;
     }
-    let (mut writable, mut unmapped) = (false, false);
+    let (mut writable, mut counted) = (false, Counted::default());
     for offset in pages() {
         match k.pte(address + offset) {
-            Pte::Swap { .. } | Pte::Guard => unmapped = true,
-            Pte::None | Pte::Present { folio: None, .. } => {}
+            Pte::Swap { .. } | Pte::Guard => counted.unmapped += 1,
+            Pte::None | Pte::Present { folio: None, .. } => counted.none_or_zero += 1,
             Pte::Present {
                 folio: Some(id),
                 prot: rights,
-                ..
+                dirty,
+                young,
             } => {
                 writable |= rights & prot::W != 0;
-                if !k.folios[id].lru {
+                let folio = &k.folios[id];
+                if !folio.lru {
                     return ScanResult::PageLru;
                 }
-                if !is_refcount_suitable(&k.folios[id]) {
+                if !is_refcount_suitable(folio) {
                     return ScanResult::PageCount;
                 }
+                counted.referenced += u32::from(young || folio.referenced);
+                counted.lazyfree |= folio.anon && !folio.swapbacked && !dirty;
+                counted.shared += u32::from(folio_likely_mapped_shared(k, id));
             }
         }
     }
     if !writable && k.profile.collapse_wants_a_writable_page {
         return ScanResult::PageRo;
     }
+    if is_khugepaged && !counted.allowed(k) {
+        return ScanResult::Fail;
+    }
+    let unmapped = counted.unmapped > 0;
     collapse_huge_page(k, vma, address, unmapped)
 }
 

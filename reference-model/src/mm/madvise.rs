@@ -251,6 +251,9 @@ fn madvise_vma_behavior(
         _ => {}
     }
     let new_flags = new_flags(vma, behavior)?;
+    if behavior == advice::HUGEPAGE {
+        khugepaged::hugepage_madvise(k, vma, new_flags);
+    }
     // madvise_update_vma()
     if new_flags != vma.flags {
         vma_modify_flags(k, start, end, new_flags)?;

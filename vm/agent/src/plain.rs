@@ -3,7 +3,7 @@
 
 use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
-use crate::{outside, pins, system_file, tracer, vfork};
+use crate::{outside, pins, system_file, thp, tracer, vfork};
 use operations::{On, Plain, StepResult, address, bytes};
 use std::os::fd::RawFd;
 use std::thread::sleep;
@@ -68,6 +68,12 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
                 Ok(()) => StepResult::Ok,
                 Err(errno) => StepResult::Errno(errno as i32),
             },
+            Plain::Khugepaged => thp::khugepaged(),
+            Plain::SplitHugePages => thp::split(
+                target.pid(),
+                (at, at + length),
+                on.value.unwrap_or_default(),
+            ),
         }
     }
 }

@@ -5,13 +5,16 @@
 //! So it sleeps very long, and a process that does nothing is registered before any program.
 
 use crate::settings::{self, THP};
+use crate::system_file;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
-use operations::{PAGE_SIZE, PMD_ORDER, Thp};
+use operations::{PAGE_SIZE, PMD_ORDER, StepResult, Thp};
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,48 @@ const FIRST_SCAN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long it may have taken no notice, having looked before there was anything to scan.
 const UNNOTICED: Duration = Duration::from_millis(50);
+
+/// Where it is told to scan: what is written is what was there.
+const SCAN_SLEEP: &CStr = c"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
+/// How long it sleeps (`settings.rs`).
+const ASLEEP: &[u8] = b"4294967295";
+const FULL_SCANS: &CStr = c"/sys/kernel/mm/transparent_hugepage/khugepaged/full_scans";
+const SPLIT_HUGE_PAGES: &CStr = c"/sys/kernel/debug/split_huge_pages";
+
+/// A step: khugepaged goes over all that it knows once. Nothing here allocates.
+pub fn khugepaged() -> StepResult {
+    let scan = || -> Result<(), i32> {
+        let (before, begin) = (system_file::number(FULL_SCANS)?, Instant::now());
+        system_file::write(SCAN_SLEEP, ASLEEP)?;
+        while system_file::number(FULL_SCANS)? == before {
+            if begin.elapsed() > FIRST_SCAN {
+                return Err(libc::ETIMEDOUT);
+            }
+            sleep(LOOK);
+        }
+        Ok(())
+    };
+    match scan() {
+        Ok(()) => StepResult::Ok,
+        Err(errno) => StepResult::Errno(errno),
+    }
+}
+
+/// A step: the large folios of a range are split to an order. Nothing here allocates.
+pub fn split(pid: i32, (start, end): (u64, u64), order: u64) -> StepResult {
+    let mut text = [0; 96];
+    let mut rest = &mut text[..];
+    let told = write!(rest, "{pid},{start:#x},{end:#x},{order}");
+    let left = rest.len();
+    let length = text.len() - left;
+    match told {
+        Ok(()) => match system_file::write(SPLIT_HUGE_PAGES, &text[..length]) {
+            Ok(()) => StepResult::Ok,
+            Err(errno) => StepResult::Errno(errno),
+        },
+        Err(_) => StepResult::Errno(libc::EINVAL),
+    }
+}
 
 /// What the kernel is set to.
 #[derive(Default)]
@@ -47,7 +92,11 @@ impl Setting {
         self.registered = None;
         write(&Thp::default())?;
         write(wanted)?;
-        if khugepaged_runs() {
+        if let Some(khugepaged) = khugepaged_pid() {
+            // Not where subjects are.
+            let mut agents = CpuSet::new();
+            agents.set(0)?;
+            sched_setaffinity(khugepaged, &agents).context("khugepaged's hart")?;
             self.registered = Some(Registered::new()?);
         }
         Ok(())
@@ -90,18 +139,16 @@ fn size(order: u32) -> String {
     format!("hugepages-{}kB", (PAGE_SIZE >> 10) << order)
 }
 
-/// Whether there is a khugepaged: only where a setting lets it make something.
-fn khugepaged_runs() -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    let is_khugepaged = |path: PathBuf| {
+/// khugepaged, which is there only where a setting lets it make something.
+fn khugepaged_pid() -> Option<Pid> {
+    let is_khugepaged = |path: &PathBuf| {
         let name = fs::read_to_string(path.join("comm"));
         name.is_ok_and(|name| name.trim() == "khugepaged")
     };
-    processes
-        .flatten()
-        .any(|process| is_khugepaged(process.path()))
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut paths = processes.flatten().map(|process| process.path());
+    let path = paths.find(is_khugepaged)?;
+    path.file_name()?.to_str()?.parse().ok().map(Pid::from_raw)
 }
 
 /// A process whose mm khugepaged knows, and has scanned; gone when dropped.

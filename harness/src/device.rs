@@ -211,6 +211,8 @@ impl Watch {
                 self.mmu.begin(self.step);
                 self.iommu.begin(self.step);
             }
+            // Of steps that were begun together the last one ends them all.
+            RecordKind::Mark => self.step = start as usize,
             RecordKind::Notify => {
                 self.iommu.notified(mm, start, end);
                 if let Some((start, end)) = of_arena(start, end) {

@@ -10,6 +10,7 @@ use crate::layer1::Layer1;
 use crate::reading::Reading;
 use crate::scenario::Scenario;
 use crate::snapshot::Set;
+use crate::together;
 use crate::verdict::Verdict;
 use reference_model::{Machine, Prediction, Profile, Tables, predict, predict_tables, tlbflush};
 use std::sync::Arc;
@@ -65,7 +66,8 @@ impl Judge {
     ) -> Result<(), Finding> {
         let subject = backend.prepare(scenario)?;
         let mut tables = None;
-        if self.checks.predict() {
+        let ordered = !scenario.program.groups.is_empty();
+        if self.checks.predict() && !ordered {
             let expected = expect_tables(self.profile, &subject.machine, scenario);
             verdict.prediction = Some(expected.0);
             tables = Some(expected.1);
@@ -75,6 +77,13 @@ impl Judge {
         };
         let layer1 = Layer1::new(&replay, online(&subject.machine));
         let observed = backend.observe(scenario, layer1)?;
+        if self.checks.predict() && ordered {
+            let (prediction, held, orders) =
+                together::choose(self.profile, &subject.machine, scenario, &observed);
+            verdict.orders = together::named(scenario, &orders);
+            verdict.prediction = Some(prediction);
+            tables = Some(held);
+        }
         let case = Case {
             scenario,
             subject: &subject,
@@ -144,6 +153,7 @@ impl Runs {
 fn worse(one: Verdict, other: Verdict) -> Verdict {
     let (runs, checked) = (one.runs + other.runs, one.checked + other.checked);
     let elapsed = one.elapsed + other.elapsed;
+    let orders = together::both(&one.orders, &other.orders);
     let worse = if other.outcome() > one.outcome() {
         other
     } else {
@@ -153,6 +163,7 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
         runs,
         checked,
         elapsed,
+        orders,
         ..worse
     }
 }

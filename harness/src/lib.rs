@@ -32,5 +32,6 @@ pub mod scenario;
 pub mod snapshot;
 pub mod steps;
 pub mod text;
+pub mod together;
 pub mod trace;
 pub mod verdict;

@@ -85,6 +85,15 @@ pub fn without_accesses(steps: &mut [Step], scenario: &Scenario) {
     }
 }
 
+/// What steps that were begun together call is in no order: it is judged by layer 1 and by what
+/// devices could reach.
+pub fn without_order(steps: &mut [Step], scenario: &Scenario) {
+    for group in &scenario.program.groups {
+        let of_group = steps.get_mut(group.steps()).into_iter().flatten();
+        of_group.for_each(|step| step.calls.clear());
+    }
+}
+
 /// Whether a device does it.
 pub fn is_access(op: &Op) -> bool {
     matches!(op, Op::Device { .. })

@@ -20,6 +20,8 @@ pub struct TracedCall {
     pub effects: Vec<Record>,
     /// The trace ended before its task did anything else.
     pub cut: bool,
+    /// Meanwhile another task released the mm: nobody need be notified any more.
+    pub released: bool,
 }
 
 impl TracedCall {
@@ -58,20 +60,47 @@ pub enum Traced {
 #[derive(Debug, Default)]
 pub struct Calls {
     tasks: HashMap<(i32, u16), Option<TracedCall>>,
-    step: Option<usize>,
+    steps: Steps,
+}
+
+/// The steps that are under way, and by which tasks: one, or several that were begun together,
+/// which have one end.
+#[derive(Debug, Default)]
+struct Steps(Vec<(i32, usize)>);
+
+impl Steps {
+    /// Takes a mark.
+    fn mark(&mut self, record: &Record) {
+        match record.end {
+            0 => self.0.push((record.pid, record.start as usize)),
+            _ => self.0.clear(),
+        }
+    }
+
+    /// In which step a record was made: its own task's, or else the first.
+    fn of(&self, record: &Record) -> Option<usize> {
+        let own = self.0.iter().find(|step| step.0 == record.pid);
+        own.or(self.0.first()).map(|step| step.1)
+    }
 }
 
 impl Calls {
     /// Takes the next record, gives what has ended by it.
     pub fn push(&mut self, record: Record, out: &mut dyn FnMut(Traced)) {
+        if record.kind == Kind::Release {
+            let open = self.tasks.values_mut().flatten();
+            open.filter(|call| call.record.mm == record.mm)
+                .for_each(|call| call.released = true);
+        }
         let first = !self.tasks.contains_key(&task(&record));
+        let step = self.steps.of(&record);
         let open = self.tasks.entry(task(&record)).or_default();
         if matches!(record.kind, Kind::Notify | Kind::SbiRfence) {
             match open {
                 Some(call) => call.effects.push(record),
                 None => out(Traced::Orphan {
                     record,
-                    step: self.step,
+                    step,
                     first,
                 }),
             }
@@ -87,17 +116,17 @@ impl Calls {
             out(Traced::Call(call));
         }
         match record.kind {
-            Kind::Mark => self.step = (record.end == 0).then_some(record.start as usize),
-            Kind::RangeStart | Kind::RangeEnd | Kind::Release => out(Traced::Context {
-                record,
-                step: self.step,
-            }),
+            Kind::Mark => self.steps.mark(&record),
+            Kind::RangeStart | Kind::RangeEnd | Kind::Release => {
+                out(Traced::Context { record, step })
+            }
             _ => {
                 *open = Some(TracedCall {
                     record,
-                    step: self.step,
+                    step,
                     effects: Vec::new(),
                     cut: false,
+                    released: false,
                 })
             }
         }
@@ -207,4 +236,78 @@ pub fn without_asid(mut effect: Effect) -> Effect {
         *asid = asid.map(|_| 0);
     }
     effect
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(seq: u64, pid: i32, kind: Kind, start: u64, end: u64) -> Record {
+        Record {
+            seq,
+            mm: if kind == Kind::Mark { 0 } else { 1 },
+            start,
+            end,
+            arg: 0,
+            cpumask: 0,
+            asid: 0,
+            pid,
+            tgid: pid,
+            kind,
+            hart: 0,
+            flags: 0,
+            chain: Default::default(),
+        }
+    }
+
+    fn calls(records: &[Record]) -> Vec<TracedCall> {
+        let (mut calls, mut made) = (Calls::default(), Vec::new());
+        let mut add = |traced| {
+            if let Traced::Call(call) = traced {
+                made.push(call);
+            }
+        };
+        for record in records {
+            calls.push(*record, &mut add);
+        }
+        calls.finish(&mut add);
+        made
+    }
+
+    #[test]
+    fn steps_that_overlap_have_the_calls_of_their_own_tasks() {
+        let made = calls(&[
+            record(0, 10, Kind::Mark, 4, 0),
+            record(1, 11, Kind::Mark, 5, 0),
+            record(2, 11, Kind::FlushTlbMm, 0, 0),
+            record(3, 10, Kind::FlushTlbMm, 0, 0),
+            record(4, 11, Kind::Notify, 0, 1),
+            record(5, 12, Kind::FlushTlbMm, 0, 0),
+            record(6, 10, Kind::Mark, 5, 1),
+            record(7, 11, Kind::FlushTlbMm, 0, 0),
+        ]);
+        let mut steps: Vec<_> = made
+            .iter()
+            .map(|call| (call.record.seq, call.step))
+            .collect();
+        steps.sort_unstable();
+        // What a task does that has no step of its own is told of the first.
+        assert_eq!(steps, [(2, Some(5)), (3, Some(4)), (5, Some(4)), (7, None)]);
+        let notified = made.iter().find(|call| call.record.seq == 2);
+        assert_eq!(notified.map(|call| call.effects.len()), Some(1));
+    }
+
+    #[test]
+    fn a_call_in_which_its_mm_is_released_is_known() {
+        let released = |mm: u64| {
+            let release = Record {
+                mm,
+                ..record(1, 11, Kind::Release, 0, 0)
+            };
+            let made = calls(&[record(0, 10, Kind::FlushTlbMm, 0, 0), release]);
+            made[0].released
+        };
+        assert!(released(1));
+        assert!(!released(2));
+    }
 }

@@ -6,6 +6,7 @@ use crate::finding::Finding;
 use crate::observe::Observation;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
+use crate::together::Orders;
 use reference_model::{Prediction, Unpredicted};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Verdict {
     pub prediction: Option<Prediction>,
     /// What the kernel did, if it was observed.
     pub observation: Option<Observation>,
+    /// In which order steps were done that were begun together, in all runs.
+    pub orders: Orders,
     /// Who called `tlbflush.c`.
     pub callers: Callers,
     /// Calls into `tlbflush.c` that layer 1 checked.
@@ -42,6 +45,7 @@ impl Verdict {
             checks: Vec::new(),
             prediction: None,
             observation: None,
+            orders: Orders::new(),
             callers: Callers::default(),
             checked: 0,
             runs: 1,

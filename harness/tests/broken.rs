@@ -215,3 +215,22 @@ fn what_comes_and_goes_within_a_step_is_found_where_devices_load_in_it() {
     assert_eq!(found(&[]), BTreeSet::new());
     assert_eq!(found(&["--eager"]), BTreeSet::from(["stale".to_owned()]));
 }
+
+/// In each step alone reclaim and mprotect notify as they should: it takes both at once.
+#[test]
+fn what_only_a_race_shows_is_found_where_steps_begin_together() {
+    let kernel = "broken-pending-batch";
+    let choice = KernelChoice::Named(kernel.to_owned());
+    provision(&choice, &Wishes::default()).unwrap_or_else(|error| panic!("{error}"));
+    let device = |scenario: &str, more: &[&str]| {
+        let all = found(kernel, scenario, "device", more);
+        all.get("device").cloned().unwrap_or_default()
+    };
+    assert_eq!(
+        device("process_madvise/pageout-paid-by-mprotect", &[]),
+        BTreeSet::new()
+    );
+    // Some of its rounds show it.
+    let raced = device("together/protnone-and-reclaim", &["--repeat", "20"]);
+    assert_eq!(raced, BTreeSet::from(["freed".to_owned()]));
+}

@@ -242,6 +242,7 @@ fn program() -> impl Strategy<Value = Program> {
             actors,
             steps,
             thp: Default::default(),
+            groups: Vec::new(),
         }
     })
 }

@@ -102,6 +102,7 @@ mod mm {
     pub mod workingset;
 }
 pub mod mm_types;
+mod orders;
 mod plain;
 mod predict;
 mod profile;
@@ -109,5 +110,6 @@ mod state;
 
 pub use api::*;
 pub use arch::riscv::mm::tlbflush;
+pub use orders::{Moment, Order, predict_orders};
 pub use predict::{predict, predict_tables};
 pub use profile::Profile;

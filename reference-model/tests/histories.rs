@@ -236,6 +236,7 @@ fn check_actors(kind: ActorKind, files: Vec<MemoryFile>, history: &[(usize, Op, 
         actors: with(kind),
         steps: steps.collect(),
         thp: Default::default(),
+        groups: Vec::new(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
     check_program(&Profile::STABLE, &Machine::default(), &program, &lines);

@@ -162,6 +162,7 @@ fn written_to_after_a_fork() {
             })
             .collect(),
         thp: Default::default(),
+        groups: Vec::new(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();
     check_program(&Profile::STABLE, &Machine::default(), &program, &lines);

@@ -9,7 +9,7 @@ use crate::finding::{Block, Finding, Sides};
 use crate::outcome::Outcome;
 use crate::reading::Hint;
 use crate::scenario::describe::operation;
-use crate::steps::{Expected, Seen, StepCall, without_accesses};
+use crate::steps::{Expected, Seen, StepCall, without_accesses, without_order};
 use crate::text;
 
 pub(super) const CHECK: Check = Check {
@@ -27,6 +27,8 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     }
     without_accesses(&mut expected.0, case.scenario);
     without_accesses(&mut seen.0, case.scenario);
+    without_order(&mut expected.0, case.scenario);
+    without_order(&mut seen.0, case.scenario);
     let diff = diff(&expected, &seen);
     if diff.steps.is_empty() {
         return Some(Vec::new());

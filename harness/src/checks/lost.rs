@@ -28,7 +28,10 @@ pub(super) fn lost(case: &Case<'_>) -> Option<Lost> {
     };
     let observation = &case.observed.observation;
     let same = same_steps(case.scenario, prediction, observation);
+    // Which of the steps that were begun together took what is not known.
+    let alone = |lost: &Uncovered| case.scenario.program.group_of(lost.step).is_none();
     let uncovered = uncovered(prediction, observation, sides).into_iter();
+    let uncovered = uncovered.filter(alone);
     let (certain, supposed) = uncovered.partition(|lost| lost.step < same);
     Some(Lost { certain, supposed })
 }
@@ -43,17 +46,23 @@ pub fn same_steps(
 ) -> usize {
     let steps = prediction.steps.iter().zip(&observation.steps);
     let steps = steps.zip(&scenario.program.steps);
-    let same = |((predicted, observed), step): &((&StepPrediction, &ObservedStep), &Step)| {
+    let same = |(number, ((predicted, observed), step)): &(usize, Both<'_>)| {
         let access = is_access(&step.op) || matches!(observed.result, StepResult::Saw { .. });
         let expected = predicted.calls.iter().map(|call| (call.mm, call.entry));
         let made = observed.calls.iter().filter_map(called);
-        (access || predicted.result == observed.result) && expected.eq(made)
+        // Calls of steps that were begun together come in no order.
+        let together = scenario.program.group_of(*number).is_some();
+        let same = access || predicted.result == observed.result;
+        same && (together || expected.eq(made))
     };
-    steps.take_while(same).count()
+    steps.enumerate().take_while(same).count()
 }
 
+/// A step by both sides, and the step itself.
+type Both<'a> = ((&'a StepPrediction, &'a ObservedStep), &'a Step);
+
 /// A call, where it is one into `tlbflush.c` for the scenario's mms.
-fn called(call: &ObservedCall) -> Option<(Option<MmId>, Entry)> {
+pub fn called(call: &ObservedCall) -> Option<(Option<MmId>, Entry)> {
     let entry = call.entry?;
     let ours = call.mm.is_some() || entry == Entry::ArchTlbbatchFlush;
     ours.then_some((call.mm, entry))

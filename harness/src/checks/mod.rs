@@ -14,11 +14,11 @@ mod layer1;
 mod layer2;
 mod lost;
 mod snapshot;
-mod tables;
+pub(crate) mod tables;
 pub mod variation;
 
 pub use case::{Case, Check};
-pub use lost::{model_told, same_steps, uncovered};
+pub use lost::{called, model_told, same_steps, uncovered};
 
 use crate::finding::Finding;
 

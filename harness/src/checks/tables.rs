@@ -49,6 +49,26 @@ impl Display for Page {
 
 type Pages = BTreeMap<u64, Page>;
 
+/// What the kernel's page tables hold, compared from step to step with what a model says.
+#[derive(Clone, Default)]
+pub(crate) struct Compared {
+    frames: Frames,
+    there: BTreeSet<MmId>,
+}
+
+impl Compared {
+    /// Whether they hold the same after a step.
+    pub(crate) fn same(
+        &mut self,
+        model: &[(MmId, PageTables)],
+        walked: &[Walked],
+        step: usize,
+    ) -> bool {
+        let walked = walked.iter().filter(|walked| walked.step == step);
+        differences(&mut self.frames, &mut self.there, model, walked).is_empty()
+    }
+}
+
 fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     let (tables, prediction) = (case.tables?, case.prediction?);
     let device = case.observed.device.as_ref()?;
@@ -62,6 +82,10 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     for (step, (predicted, model)) in steps {
         // Nobody does it: there is no end at which page tables are looked at.
         if predicted.result == StepResult::Unborn {
+            continue;
+        }
+        // Those that were begun together have one end.
+        if !case.scenario.program.ends_group(step) {
             continue;
         }
         let of_step = device.walked.iter().filter(|walked| walked.step == step);
@@ -170,7 +194,7 @@ fn pages(leaves: &[Leaf]) -> Pages {
 
 /// Frames have other numbers on both sides. What is the same frame on one has to be on the
 /// other, in a step; and what stays the same frame in the model has to stay so in the kernel.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Frames {
     before: HashMap<usize, HashMap<u64, (u64, u64)>>,
 }

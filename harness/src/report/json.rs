@@ -189,6 +189,14 @@ fn scenario(verdict: &Verdict, kernel: &str, rerun: &Rerun) -> line::Scenario {
         elapsed_ms: verdict.elapsed.as_millis() as u64,
         layer1_checked: verdict.checked,
         unpredicted: verdict.unpredicted().map(unpredicted),
+        together: verdict
+            .orders
+            .iter()
+            .map(|(line, orders)| line::Together {
+                line: *line,
+                orders: orders.clone(),
+            })
+            .collect(),
         callers: chains
             .iter()
             .map(|chain| callers(verdict, *chain))

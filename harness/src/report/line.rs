@@ -105,6 +105,9 @@ pub struct Scenario {
     pub layer1_checked: u64,
     /// From where on nothing is predicted.
     pub unpredicted: Option<Unpredicted>,
+    /// In which order steps were done that were begun together, and how often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Together>,
     /// Who called `tlbflush.c`: lists of places in the kernel, each from the caller outwards.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub callers: Vec<Vec<String>>,
@@ -112,6 +115,15 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The command that runs it again.
     pub rerun: String,
+}
+
+/// Steps that were begun together, in all rounds and runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Together {
+    /// The line of the scenario that the first of them is in.
+    pub line: usize,
+    /// How often each order was seen: what came first.
+    pub orders: BTreeMap<String, usize>,
 }
 
 /// Where the model stops to speak.

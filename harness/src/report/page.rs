@@ -15,6 +15,7 @@ use crate::reading::Hint;
 use crate::scenario::Scenario;
 use crate::steps::Step;
 use crate::text;
+use crate::together;
 use crate::verdict::Verdict;
 use reference_model::{Effect, MmId, Range};
 use similar::{ChangeTag, TextDiff};
@@ -77,6 +78,9 @@ impl<'a> Page<'a> {
         self.line(format!("{name} {}", verdict.scenario.path.display()));
         if let Some(unpredicted) = verdict.unpredicted() {
             self.line(format!("  {}", text::unpredicted(unpredicted)));
+        }
+        for line in together::lines(&verdict.orders) {
+            self.line(format!("  {line}"));
         }
     }
 

@@ -87,12 +87,14 @@ impl Checker<'_> {
             steps: Vec::new(),
             written: Vec::new(),
             rounds: Vec::new(),
+            groups: Vec::new(),
         };
         self.steps(&file.steps.value, &mut made)?;
         let Unrolled {
             steps,
             written,
             rounds,
+            groups,
             ..
         } = made;
         let (names, files) = files.into_iter().unzip();
@@ -108,12 +110,14 @@ impl Checker<'_> {
                 .join(" "),
             requires,
             finding,
-            varies: file.varies.is_some(),
+            // Steps that are begun together are done in no order.
+            varies: file.varies.is_some() || !groups.is_empty(),
             program: Program {
                 files,
                 actors: cast.actors,
                 steps,
                 thp: thp.unwrap_or_default(),
+                groups,
             },
             files: names,
             actors: cast.names,
@@ -400,7 +404,9 @@ impl Checker<'_> {
                 ranges: self.ranges(&step)?,
                 advice: self.advice(&step.advice)?,
             },
-            file::Step::Repeat(_) => unreachable!("a repeat is no operation"),
+            file::Step::Repeat(_) | file::Step::Together(_) => {
+                unreachable!("made of operations, and none itself")
+            }
         })
     }
 

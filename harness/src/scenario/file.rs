@@ -299,6 +299,8 @@ pub enum Step {
     MigratePages(MigratePages),
     /// Steps, several times over.
     Repeat(Repeat),
+    /// Steps of several actors, begun at the same moment.
+    Together(Together),
 }
 
 impl Step {
@@ -339,7 +341,7 @@ impl Step {
             Step::Fallocate(step) => step.by.as_ref(),
             Step::Pwrite(step) => step.by.as_ref(),
             Step::DropCaches(step) => step.by.as_ref(),
-            Step::Repeat(_) => None,
+            Step::Repeat(_) | Step::Together(_) => None,
         }
     }
 }
@@ -364,6 +366,52 @@ pub struct PlainFields {
     pub hart: Option<Spanned<Count>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
+}
+
+/// Steps of several actors, begun at the same moment: a list, or a map with more to say.
+#[derive(Clone, Debug)]
+pub struct Together {
+    /// How much later than the others each may begin, by chance, in turns of a loop.
+    pub delay: Option<Spanned<Count>>,
+    /// Who does what.
+    pub steps: Vec<Spanned<Written>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TogetherFields {
+    delay: Option<Spanned<Count>>,
+    steps: Vec<Spanned<Written>>,
+}
+
+impl<'de> Deserialize<'de> for Together {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Together, D::Error> {
+        from.deserialize_any(TogetherVisitor)
+    }
+}
+
+struct TogetherVisitor;
+
+impl<'de> Visitor<'de> for TogetherVisitor {
+    type Value = Together;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of steps, or `delay` and `steps`")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Together, A::Error> {
+        let mut steps = Vec::new();
+        while let Some(step) = list.next_element()? {
+            steps.push(step);
+        }
+        Ok(Together { delay: None, steps })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Together, A::Error> {
+        let fields = TogetherFields::deserialize(MapAccessDeserializer::new(map))?;
+        let TogetherFields { delay, steps } = fields;
+        Ok(Together { delay, steps })
+    }
 }
 
 /// Steps that are done several times over.

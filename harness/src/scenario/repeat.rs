@@ -5,13 +5,16 @@
 use super::actors::Cast;
 use super::checked::Rounds;
 use super::checker::{Checked, Checker};
-use super::file::{self, Repeat};
-use operations::{MemoryFile, Step};
+use super::file::{self, Repeat, Together};
+use operations::{Course, Group, MemoryFile, Op, Step};
 use serde_saphyr::{Location, Spanned};
 
 /// The most steps, with those of each round: each may make two areas more, of which a process
 /// has 65530 at the most (`vm.max_map_count`), its own included.
 const MOST_STEPS: usize = 32_000;
+
+/// The most turns of a loop that a step waits: some milliseconds of an emulated hart.
+const MOST_DELAY: u64 = 1_000_000;
 
 /// How a round is called where nothing is said.
 const VARIABLE: &str = "i";
@@ -23,6 +26,7 @@ pub(super) struct Unrolled<'a> {
     pub steps: Vec<Step>,
     pub written: Vec<super::Written>,
     pub rounds: Vec<Rounds>,
+    pub groups: Vec<Group>,
 }
 
 impl Checker<'_> {
@@ -35,6 +39,9 @@ impl Checker<'_> {
         for step in steps {
             match &step.value.0 {
                 file::Step::Repeat(repeat) => self.repeat(repeat, step.referenced, made)?,
+                file::Step::Together(together) => {
+                    self.together(together, step.referenced, made)?;
+                }
                 _ => self.one_more(step, made)?,
             }
         }
@@ -75,6 +82,93 @@ impl Checker<'_> {
             times: times as usize,
         }));
         Ok(())
+    }
+
+    /// Steps that are begun at the same moment: each by another actor, on another hart.
+    fn together(
+        &self,
+        together: &Together,
+        place: Location,
+        made: &mut Unrolled<'_>,
+    ) -> Checked<()> {
+        if together.steps.len() < 2 {
+            return Err(self.error(place, "`together` has two steps at least"));
+        }
+        let first = made.steps.len();
+        for step in &together.steps {
+            if matches!(
+                step.value.0,
+                file::Step::Repeat(_) | file::Step::Together(_)
+            ) {
+                let message = "`together` takes operations alone: `repeat` is around it";
+                return Err(self.error(step.referenced, message));
+            }
+            self.one_more(step, made)?;
+            let (before, last) = made.steps[first..].split_at(made.steps.len() - 1 - first);
+            self.can_be_together(before, &last[0], step.referenced, made.cast)?;
+        }
+        let exits = |step: &Step| step.op.course() == Course::Exit;
+        if made.steps[first..].iter().all(exits) {
+            return Err(self.error(place, "somebody has to be left when the others have exited"));
+        }
+        let most = match &together.delay {
+            Some(delay) => self.delay(delay)?,
+            None => 0,
+        };
+        // The same whenever the scenario is run, and others in each round.
+        let mut chance = fastrand::Rng::with_seed(first as u64);
+        let delays = together.steps.iter().map(|_| chance.u32(0..=most as u32));
+        made.groups.push(Group {
+            first,
+            delays: delays.collect(),
+        });
+        Ok(())
+    }
+
+    fn delay(&self, delay: &Spanned<file::Count>) -> Checked<u64> {
+        let turns = self.number(delay, "a number of turns")?;
+        if turns > MOST_DELAY {
+            let message = format!("{turns} is too long a delay: it has {MOST_DELAY} turns at most");
+            return Err(self.error(delay.referenced, message));
+        }
+        Ok(turns)
+    }
+
+    /// Whether a step can begin at the same moment as others.
+    fn can_be_together(
+        &self,
+        others: &[Step],
+        step: &Step,
+        place: Location,
+        cast: &Cast,
+    ) -> Checked<()> {
+        let hart = |step: &Step| cast.actors[step.by].hart;
+        let name = |step: &Step| &cast.names[step.by];
+        if let Some(other) = others.iter().find(|other| hart(other) == hart(step)) {
+            let message = format!(
+                "`{}` and `{}` are on hart {}: whoever acts together is on harts of their own",
+                name(other),
+                name(step),
+                hart(step)
+            );
+            return Err(self.error(place, message));
+        }
+        let apart = match step.op.course() {
+            Course::Exec { .. } => Some("exec"),
+            Course::Run => Some("run"),
+            Course::OfDevice(_) => Some("device"),
+            Course::Ends(_) => Some("process_mrelease"),
+            Course::Returns if matches!(step.op, Op::Vm { .. }) => Some("vm"),
+            Course::Returns
+            | Course::Reclaims
+            | Course::ActsOn(_)
+            | Course::Fork { .. }
+            | Course::Exit => None,
+        };
+        match apart {
+            Some(what) => Err(self.error(place, format!("`{what}` is begun by nobody else"))),
+            None => Ok(()),
+        }
     }
 
     /// How a round is called: otherwise than those around it.
@@ -147,6 +241,54 @@ mod tests {
             why.contains("`$i` is a round of the `repeat` around"),
             "{why}"
         );
+    }
+
+    const THREAD: &str = "about: x\nactors:\n  w: { kind: thread, of: subject, hart: 1 }\nsteps:\n";
+
+    fn with_thread(steps: &str) -> Result<Scenario, String> {
+        let text = format!("{THREAD}{steps}");
+        check(Path::new("t.yaml"), &text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn steps_that_begin_together_are_a_group_in_each_round() {
+        let steps = "  - repeat:\n      times: 3\n      steps:\n        - mmap: { at: 0, pages: 1 }\n        - together:\n            delay: 50\n            steps:\n              - munmap: { at: 0, pages: 1 }\n              - touch: { at: 0, pages: 1, access: read, by: w }\n";
+        let scenario = with_thread(steps).expect("a good scenario");
+        let groups = &scenario.program.groups;
+        let firsts: Vec<usize> = groups.iter().map(|group| group.first).collect();
+        assert_eq!(firsts, [1, 4, 7]);
+        assert!(
+            groups
+                .iter()
+                .flat_map(|group| &group.delays)
+                .all(|delay| *delay <= 50)
+        );
+        assert!(scenario.varies);
+        let again = with_thread(steps).expect("a good scenario");
+        assert_eq!(again.program, scenario.program, "the same each time");
+        let of = |step| scenario.program.group_of(step);
+        assert_eq!(
+            [of(0), of(1), of(2), of(3), of(8)],
+            [None, Some(0), Some(0), None, Some(2)]
+        );
+        assert!(!scenario.program.ends_group(1) && scenario.program.ends_group(2));
+    }
+
+    #[test]
+    fn what_cannot_begin_together_is_refused() {
+        let why = |steps: &str| {
+            with_thread(&format!("  - together: [{steps}]\n")).expect_err("a bad scenario")
+        };
+        let touch = "{ touch: { at: 0, pages: 1, access: read, by: w } }";
+        assert!(why(touch).contains("two steps at least"));
+        assert!(why(&format!("{touch}, {touch}")).contains("`w` and `w` are on hart 1"));
+        assert!(why(&format!("{touch}, exec")).contains("`exec` is begun by nobody else"));
+        assert!(why("exit, { exit: { by: w } }").contains("`w` has exited"));
+        let nested = format!("{touch}, {{ repeat: {{ times: 2, steps: [exit] }} }}");
+        assert!(why(&nested).contains("operations alone"));
+        let steps = format!("  - together: {{ delay: 1000001, steps: [ {touch}, exit ] }}\n");
+        let why = with_thread(&steps).expect_err("a long delay");
+        assert!(why.contains("too long a delay"), "{why}");
     }
 
     #[test]

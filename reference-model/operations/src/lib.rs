@@ -46,6 +46,24 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// What huge pages the kernel is set to make meanwhile.
     pub thp: Thp,
+    /// Which of the steps are begun at the same moment, in order.
+    pub groups: Vec<Group>,
+}
+
+/// Steps in a row that are begun at the same moment, by actors on different harts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The first of them.
+    pub first: usize,
+    /// For each of them, how many turns of a loop later than at that moment it begins.
+    pub delays: Vec<u32>,
+}
+
+impl Group {
+    /// Which steps they are.
+    pub fn steps(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.delays.len()
+    }
 }
 
 impl Program {
@@ -57,7 +75,22 @@ impl Program {
             actors: vec![Actor::SUBJECT],
             steps: steps.collect(),
             thp: Thp::default(),
+            groups: Vec::new(),
         }
+    }
+
+    /// The number of the group that a step is one of.
+    pub fn group_of(&self, step: usize) -> Option<usize> {
+        let after = self.groups.partition_point(|group| group.first <= step);
+        let number = after.checked_sub(1)?;
+        let group = self.groups.get(number)?;
+        group.steps().contains(&step).then_some(number)
+    }
+
+    /// Whether a step is the last of those that are begun with it, or is begun alone.
+    pub fn ends_group(&self, step: usize) -> bool {
+        let group = self.group_of(step);
+        group.is_none_or(|group| self.groups[group].steps().end == step + 1)
     }
 
     /// How many mms there are in the end.

@@ -288,7 +288,9 @@ impl Play {
             if step.by != actor {
                 continue;
             }
-            await_turn(running, number)?;
+            let group = self.program.group_of(number);
+            let turn = group.map_or(number, |group| self.program.groups[group].first);
+            await_turn(running, turn)?;
             let course = step.op.course();
             running = course == Course::Run;
             if running {
@@ -296,6 +298,12 @@ impl Play {
             }
             if self.reclaims {
                 self.flush_statistics();
+            }
+            if let Some(group) = group {
+                // Who spins keeps its hart from the kernel's threads, for which others may wait.
+                self.shared.arrive(group);
+                let doing = self.shared.doing(&self.program, group);
+                self.shared.sleep_until_arrived(group, doing);
             }
             match course {
                 Course::Fork { child, mm } => self.fork(number, child, mm)?,
@@ -333,8 +341,9 @@ impl Play {
     fn perform(&self, number: usize, op: &Op, target: Target) {
         let begin = now();
         self.mark(number, 0);
+        self.meet(number);
         let result = perform(op, &self.handed, target);
-        self.mark(number, 1);
+        self.mark_end(number);
         let took = now() - begin;
         if let Target::Process(Some(fd), _) = target {
             // SAFETY: was opened for this step.
@@ -353,9 +362,44 @@ impl Play {
         let _ = files::drain_lru_batches();
     }
 
-    /// A step is over, and with the last one the trace.
+    /// Where others begin at the same moment, waits for it, and as long as is said beside.
+    fn meet(&self, number: usize) {
+        let Some(group) = self.program.group_of(number) else {
+            return;
+        };
+        let steps = &self.program.groups[group];
+        self.shared
+            .meet(group, self.shared.doing(&self.program, group));
+        let delay = steps.delays.get(number - steps.first);
+        for _ in 0..delay.copied().unwrap_or(0) {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Marks the end of a step; of those that were begun together there is one end.
+    fn mark_end(&self, number: usize) {
+        if self.program.group_of(number).is_none() {
+            self.mark(number, 1);
+        }
+    }
+
+    /// A step is over, and with the last one the trace. Of steps that were begun together, all
+    /// are: whoever does the last of them that returns waits for the others, and goes on.
     fn finish(&self, number: usize, result: StepResult, took: u64) {
         self.shared.store(number, result, took);
+        let mut number = number;
+        if let Some(group) = self.program.group_of(number) {
+            self.shared.arrive(group);
+            if self.closer(group) != Some(number) {
+                return;
+            }
+            let doing = self.shared.doing(&self.program, group);
+            self.shared.sleep_until_arrived(group, 3 * doing);
+            let steps = self.program.groups[group].steps();
+            number = steps.end - 1;
+            self.shared.store_unborn(&self.program, steps);
+            self.mark(number, 1);
+        }
         let next = self.shared.pass_over_unborn(&self.program, number + 1);
         if self.tracing.on && next == self.program.steps.len() {
             // A trace that goes on holds more than it should, and is refused for that.
@@ -366,6 +410,15 @@ impl Play {
             // Without the agent nobody ends.
             let _ = self.ring(Rung::Done);
         }
+    }
+
+    /// The last step of a group whose actor is there after it.
+    fn closer(&self, group: usize) -> Option<usize> {
+        let mut steps = self.program.groups[group].steps().rev();
+        steps.find(|step| {
+            let step = &self.program.steps[*step];
+            self.shared.is_born(step.by) && step.op.course() != Course::Exit
+        })
     }
 
     /// An actor's process, with a descriptor unless it is gone.
@@ -387,6 +440,7 @@ impl Play {
         self.leave_cgroup()?;
         let begin = now();
         self.mark(number, 0);
+        self.meet(number);
         // SAFETY: the child goes on as a copy of this thread alone, and uses
         // nothing that another thread of this process might hold: they all sleep.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
@@ -394,7 +448,7 @@ impl Play {
             self.be_born(number, child, mm);
         }
         let refused = Errno::last_raw();
-        self.mark(number, 1);
+        self.mark_end(number);
         let took = now() - begin;
         let result = if pid < 0 {
             self.shared.never_born(child);
@@ -461,6 +515,7 @@ impl Play {
         );
         let _ = self.ring(Rung::Exits(actor));
         self.mark(number, 0);
+        self.meet(number);
         let call = if thread {
             libc::SYS_exit
         } else {
@@ -506,6 +561,7 @@ impl Play {
 /// A thread before its first step.
 fn prepare_thread(play: &Play, actor: usize) -> Result<()> {
     touch::install_stack()?;
+    touch::populate_thread();
     populate::deepen_stack();
     harts::keep()?;
     files::drain_lru_batches()?;

@@ -230,6 +230,10 @@ impl<'a> Cast<'a> {
         let Some(step) = self.shared.finished() else {
             return Ok(());
         };
+        if let Some(group) = self.program.group_of(step) {
+            self.end_in_group(group, actor);
+            return Ok(());
+        }
         if self.traced {
             tracer::mark(self.tracer, step as u64, 1);
         }
@@ -243,6 +247,15 @@ impl<'a> Cast<'a> {
             self.end_all()?;
         }
         Ok(())
+    }
+
+    /// Somebody has exited while others were at what began with it: they go on with the rest.
+    fn end_in_group(&self, group: usize, actor: usize) {
+        let by_it = |step: &usize| self.program.steps[*step].by == actor;
+        if let Some(step) = self.program.groups[group].steps().find(by_it) {
+            self.shared.store(step, StepResult::Ok, 0);
+        }
+        self.shared.arrive(group);
     }
 
     /// Calls all to their end, one after the other and threads before their process: where

@@ -32,13 +32,14 @@ pub struct Shared {
     words: &'static [AtomicU64],
     mms: usize,
     actors: usize,
+    steps: usize,
 }
 
 impl Shared {
     /// How many there are for a program.
     pub fn size(program: &Program) -> usize {
         let steps = program.steps.len() * STEP_WORDS;
-        FIRST + program.mms() + 2 * program.actors.len() + steps
+        FIRST + program.mms() + 2 * program.actors.len() + steps + program.groups.len()
     }
 
     /// The words of the program that was begun last.
@@ -47,6 +48,7 @@ impl Shared {
             words: region.words(),
             mms: program.mms(),
             actors: program.actors.len(),
+            steps: program.steps.len(),
         }
     }
 
@@ -64,9 +66,51 @@ impl Shared {
         if self.actors == 1 {
             return;
         }
-        if let Some(step) = program.steps.get(steps) {
+        let group = program.group_of(steps);
+        let next = group.map_or(steps..steps + 1, |group| program.groups[group].steps());
+        for step in next.filter_map(|step| program.steps.get(step)) {
             self.call(step.by);
         }
+    }
+
+    /// One of a group is ready for it, or is through with its step.
+    pub fn arrive(&self, group: usize) {
+        let word = &self.words[self.group_word(group)];
+        word.fetch_add(1, SeqCst);
+        futex::wake(word);
+    }
+
+    /// The same for the beginning, until so many arrivals are counted; in user mode, so that all
+    /// go on at the same moment.
+    pub fn meet(&self, group: usize, arrivals: usize) {
+        let word = &self.words[self.group_word(group)];
+        word.fetch_add(1, SeqCst);
+        while word.load(SeqCst) < arrivals as u64 {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Sleeps until so many have arrived.
+    pub fn sleep_until_arrived(&self, group: usize, arrivals: usize) {
+        let word = &self.words[self.group_word(group)];
+        loop {
+            let arrived = word.load(SeqCst);
+            if arrived >= arrivals as u64 {
+                return;
+            }
+            futex::wait(word, arrived, None);
+        }
+    }
+
+    /// The steps of a group that are done: their actors are there.
+    pub fn doing(&self, program: &Program, group: usize) -> usize {
+        let there = |step: &usize| self.is_born(program.steps[*step].by);
+        program.groups[group].steps().filter(there).count()
+    }
+
+    /// The word that counts a group's arrivals: who is ready for it, begins, and is through.
+    fn group_word(&self, group: usize) -> usize {
+        FIRST + self.mms + 2 * self.actors + self.steps * STEP_WORDS + group
     }
 
     /// Calls an actor to its end.
@@ -250,6 +294,18 @@ impl Shared {
         program.steps.len().max(from)
     }
 
+    /// Whether an actor is there, or was: its fork was not refused.
+    pub fn is_born(&self, actor: usize) -> bool {
+        self.tid(actor).load(SeqCst) != UNBORN
+    }
+
+    /// Of these steps, those that nobody was there to do.
+    pub fn store_unborn(&self, program: &Program, steps: std::ops::Range<usize>) {
+        for step in steps.filter(|step| !self.is_born(program.steps[*step].by)) {
+            self.store(step, StepResult::Unborn, 0);
+        }
+    }
+
     /// What a step came to, and how long it took in ns.
     pub fn store(&self, step: usize, result: StepResult, took: u64) {
         let words = self.step(step);
@@ -356,6 +412,7 @@ mod tests {
             words: words.leak(),
             mms: 0,
             actors: 0,
+            steps: 0,
         };
         assert_eq!(shared.gave_up(), None);
         shared.give_up("cannot join the cgroup: EBUSY");

@@ -5,8 +5,11 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::SeqCst};
 
-static TOUCHING: AtomicBool = AtomicBool::new(false);
-static SIGNAL: AtomicI32 = AtomicI32::new(0);
+thread_local! {
+    // Of each thread, for several may touch at once. Nothing is made when it is first used.
+    static TOUCHING: AtomicBool = const { AtomicBool::new(false) };
+    static SIGNAL: AtomicI32 = const { AtomicI32::new(0) };
+}
 
 /// Size of the signal handler's own stack, in bytes: a frame with all registers, those of
 /// the vector extension too, and the little that the handler needs.
@@ -60,20 +63,25 @@ pub fn populate() {
         // SAFETY: within the stack, on which nobody is.
         unsafe { end.sub(FRAME).write_volatile(0) };
     }
-    TOUCHING.store(false, SeqCst);
-    SIGNAL.store(0, SeqCst);
+    populate_thread();
+}
+
+/// Writes to what a touch of the calling thread will write to.
+pub fn populate_thread() {
+    TOUCHING.with(|touching| touching.store(false, SeqCst));
+    SIGNAL.with(|noted| noted.store(0, SeqCst));
 }
 
 /// Notes the signal and goes on behind the access. A fault anywhere else is
 /// the subject's own fault, and ends it.
 extern "C" fn handle(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if !TOUCHING.load(SeqCst) {
+    if !TOUCHING.with(|touching| touching.load(SeqCst)) {
         // SAFETY: restores the default action, which ends this process when
         // the access is made again.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     }
-    SIGNAL.store(signal, SeqCst);
+    SIGNAL.with(|noted| noted.store(signal, SeqCst));
     skip_access(context);
 }
 
@@ -98,11 +106,11 @@ fn skip_access(_: *mut libc::c_void) {
 /// # Errors
 /// The signal that came instead.
 pub fn touch(addr: u64, write: Option<u8>) -> Result<u8, i32> {
-    SIGNAL.store(0, SeqCst);
-    TOUCHING.store(true, SeqCst);
+    SIGNAL.with(|noted| noted.store(0, SeqCst));
+    TOUCHING.with(|touching| touching.store(true, SeqCst));
     let read = access(addr, write);
-    TOUCHING.store(false, SeqCst);
-    match SIGNAL.load(SeqCst) {
+    TOUCHING.with(|touching| touching.store(false, SeqCst));
+    match SIGNAL.with(|noted| noted.load(SeqCst)) {
         0 => Ok(read),
         signal => Err(signal),
     }

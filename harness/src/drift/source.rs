@@ -17,6 +17,7 @@ const PLACES: &[&str] = &[
     "fs/ext4/inode.c",
     "fs/file.c",
     "fs/file_table.c",
+    "fs/hugetlbfs/inode.c",
     "fs/iomap/buffered-io.c",
     "fs/open.c",
     "fs/proc/base.c",

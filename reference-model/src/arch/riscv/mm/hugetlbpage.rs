@@ -88,7 +88,7 @@ fn get_clear_contig_flush(k: &mut Kernel<'_>, addr: u64, size: HugePages) -> Pte
     orig_pte
 }
 
-/// `flush_tlb_range()` of a vma that is none of hugetlb's (TLB_FLUSH_VMA).
+/// A range is flushed, as of a vma that is none of hugetlb's (TLB_FLUSH_VMA).
 fn flush_range(k: &mut Kernel<'_>, addr: u64, size: HugePages) {
     k.enter(Entry::FlushTlbRange {
         start: addr,

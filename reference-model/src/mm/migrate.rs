@@ -78,7 +78,8 @@ fn remove_migration_pte(k: &mut Kernel<'_>, id: FolioId, entry: MigrationEntry) 
     }
 }
 
-/// `folio_expected_refs()`: what refers to a folio that nobody maps, its caller included.
+/// `folio_expected_ref_count()` (`include/linux/mm.h`): what refers to a folio that nobody maps, its
+/// caller included.
 fn folio_expected_refs(k: &Kernel<'_>, id: FolioId) -> u32 {
     let folio = &k.folios[id];
     let cached = match folio.mapping {

@@ -72,6 +72,10 @@ pub fn userfaultfd_register(k: &mut Kernel<'_>, at: u64, len: u64, mode: u64) ->
         if vmas.is_empty() {
             return Err(errno::EINVAL);
         }
+        if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
+            k.unpredicted = Some("userfaultfd of hugetlb");
+            return Ok(());
+        }
         for vma in &vmas {
             if !vma_can_userfault(k, vma, flags) {
                 return Err(errno::EINVAL);
@@ -96,6 +100,10 @@ pub fn userfaultfd_unregister(k: &mut Kernel<'_>, at: u64, len: u64) -> Result<(
             return Err(errno::ENOMEM);
         }
         let vmas = vmas_of(k, at, at + len);
+        if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
+            k.unpredicted = Some("userfaultfd of hugetlb");
+            return Ok(());
+        }
         let could = |vma: &Vma| vma_can_userfault(k, vma, vma.flags);
         if vmas.is_empty() || !vmas.iter().all(could) {
             return Err(errno::EINVAL);

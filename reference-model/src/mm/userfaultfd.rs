@@ -251,7 +251,9 @@ struct Areas {
 /// `validate_move_areas()`
 fn validate_move_areas(src: &Vma, dst: &Vma) -> Result<(), i32> {
     let alike = vm::ACCESS_FLAGS | vm::LOCKED;
-    let good = (src.flags ^ dst.flags) & alike == 0
+    // vma_move_compatible()
+    let good = (src.flags | dst.flags) & vm::HUGETLB == 0
+        && (src.flags ^ dst.flags) & alike == 0
         && src.has(vm::WRITE)
         && dst.has(vm::UFFD)
         && src.is_anonymous()

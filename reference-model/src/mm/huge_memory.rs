@@ -14,6 +14,7 @@ use crate::mm::khugepaged::khugepaged_enter_vma;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
 use crate::mm::mempolicy::policy_node;
+use crate::mm::mlock::{mlock_drain, mlock_folio};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
@@ -671,6 +672,12 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
             }
         };
         k.in_mm(mm, |k| k.set_pte(addr, entry));
+        // mlock_vma_folio(), by __folio_add_anon_rmap()
+        if vma_flags & vm::LOCKED != 0 {
+            mlock_folio(k, id);
+            let hart = k.hart() as usize;
+            mlock_drain(k, hart);
+        }
     }
 }
 

@@ -59,6 +59,18 @@ const TABLE: &[Broken] = &[
         model: [false, true, false],
         device: &["stale"],
     },
+    Broken {
+        kernel: "broken-migrate",
+        scenario: "migration/pages-to-the-other-node",
+        model: [false, true, false],
+        device: &["freed", "stale"],
+    },
+    Broken {
+        kernel: "broken-ksm",
+        scenario: "ksm/two-pages",
+        model: [false, false, false],
+        device: &["right"],
+    },
     // A copy and a reuse of a page are flushed alike with Svvptc.
     Broken {
         kernel: "broken-reuse",

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn merge(zero_pages: bool) -> StepResult {
     let zero: &[u8] = if zero_pages { b"1" } else { b"0" };
     let merged = write(ZERO_PAGES, zero).and_then(|()| scan());
-    let stopped = write(RUN, b"0");
+    let stopped = write(RUN, b"0").and_then(|()| write(ZERO_PAGES, b"0"));
     result(merged.and(stopped))
 }
 
@@ -50,4 +50,22 @@ fn scan() -> Result<(), i32> {
         sleep(LOOK);
     }
     Ok(())
+}
+
+/// Where there is a ksmd, it runs on hart 0 from now on.
+pub fn pin_to_the_agents_hart() {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    let is_ksmd = |pid: &i32| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm.trim() == "ksmd")
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let mut pids = names.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    if let Some(ksmd) = pids.find(is_ksmd) {
+        let hart: u64 = 1;
+        // SAFETY: a mask of one word.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, ksmd, size_of::<u64>(), &hart) };
+    }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that scans or moves memory by itself is switched off.
 
-use crate::files;
 use crate::notes::{self, Note};
+use crate::{files, ksm};
 use anyhow::{Context, Result};
 use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
@@ -63,6 +63,11 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1"),
     ("/sys/kernel/mm/transparent_hugepage/shrink_underused", "1"),
     ("/sys/kernel/mm/ksm/run", "0"),
+    // Where a step asks for it, it scans all at once, and passes over nothing.
+    ("/sys/kernel/mm/ksm/pages_to_scan", "100000"),
+    ("/sys/kernel/mm/ksm/sleep_millisecs", "0"),
+    ("/sys/kernel/mm/ksm/smart_scan", "0"),
+    ("/sys/kernel/mm/ksm/use_zero_pages", "0"),
     ("/sys/kernel/mm/lru_gen/enabled", "0"),
     // It would be where swapped pages go, before any device.
     ("/sys/module/zswap/parameters/enabled", "N"),
@@ -89,6 +94,8 @@ pub fn make_still() -> Result<()> {
         for (path, value) in IN_A_GUEST {
             set(Path::new(path), value)?;
         }
+        // Who fences whom depends on the hart that it runs on.
+        ksm::pin_to_the_agents_hart();
     }
     for (path, value) in STILL {
         set(Path::new(path), value)?;

@@ -569,6 +569,7 @@ mod tests {
             "iommu.rs",
             "lib.rs",
             "mirrored.rs",
+            "orders.rs",
             "profile.rs",
         ];
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));

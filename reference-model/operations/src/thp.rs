@@ -34,6 +34,22 @@ impl Thp {
         named.map_or(Allowed::Never, |(_, allowed)| *allowed)
     }
 
+    /// Whether there is memory of which khugepaged would make something.
+    pub fn makes_any(&self) -> bool {
+        let made = |(_, allowed): &(u32, Allowed)| match allowed {
+            Allowed::Always | Allowed::Madvise => true,
+            Allowed::Inherit => self.enabled != Allowed::Never,
+            Allowed::Never => false,
+        };
+        self.sizes.iter().any(made) || self.makes_any_of_shmem()
+    }
+
+    /// Whether shmem may have large pages.
+    pub fn makes_any_of_shmem(&self) -> bool {
+        let made = |(_, allowed): &(u32, ShmemAllowed)| *allowed != ShmemAllowed::Never;
+        self.shmem != ShmemAllowed::Never || self.shmem_sizes.iter().any(made)
+    }
+
     /// The same of shmem.
     pub fn shmem_size(&self, order: u32) -> ShmemAllowed {
         let named = self.shmem_sizes.iter().find(|(of, _)| *of == order);

@@ -144,6 +144,9 @@ pub fn shmem_mfill_atomic_pte(k: &mut Kernel, vma: &Vma, addr: u64, data: bool) 
 
 /// `shmem_alloc_and_add_folio()`: the page cache holds the folio's first reference.
 fn shmem_alloc_and_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
+    if k.thp.makes_any_of_shmem() {
+        k.unpredicted = Some("huge pages of shared memory");
+    }
     let id = k.folios.alloc(Folio {
         mapping: Some((file, index)),
         swapbacked: true,

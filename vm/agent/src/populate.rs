@@ -54,7 +54,7 @@ fn areas() -> Result<Vec<Area>> {
 }
 
 /// So deep a stack is enough for every step, in bytes.
-const STACK: usize = 32 << 10;
+const STACK: usize = 64 << 10;
 
 /// Makes the calling thread's stack as deep as the steps may need it.
 #[inline(never)]

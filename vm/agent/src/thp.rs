@@ -97,7 +97,10 @@ impl Setting {
             let mut agents = CpuSet::new();
             agents.set(0)?;
             sched_setaffinity(khugepaged, &agents).context("khugepaged's hart")?;
-            self.registered = Some(Registered::new()?);
+            // It runs for `enabled` alone, too, and has nothing to scan where no size is.
+            if wanted.makes_any() {
+                self.registered = Some(Registered::new()?);
+            }
         }
         Ok(())
     }

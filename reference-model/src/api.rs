@@ -60,7 +60,7 @@ impl Default for Machine {
             svadu: true,
             svvptc: true,
             sbi_rfence: true,
-            migration_keeps_ad: false,
+            migration_keeps_ad: true,
             fault_around_bytes: 64 << 10,
             swap: true,
             nodes: 1,

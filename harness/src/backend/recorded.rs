@@ -59,6 +59,10 @@ fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
     })?;
     match place.read() {
         Ok(Some(snapshot)) => Ok(snapshot),
+        // Whether that kernel lacks it, nothing here can tell.
+        Ok(None) if !scenario.requires.is_empty() => Err(Finding::skipped(
+            "no snapshot of this kernel is kept of it, which may lack what it requires",
+        )),
         Ok(None) => Err(Finding::no_snapshot()),
         Err(error) => Err(Finding::could_not_run(format!(
             "its snapshot cannot be read: {error}"

@@ -27,6 +27,9 @@ const FIRST_SCAN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long it may have taken no notice, having looked before there was anything to scan.
 const UNNOTICED: Duration = Duration::from_millis(50);
+/// How long after it was woken it is taken to sleep all the same: a scan of one process takes
+/// far less.
+const ASLEEP_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where it is told to scan: what is written is what was there.
 const SCAN_SLEEP: &CStr = c"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
@@ -229,12 +232,14 @@ fn full_scans() -> Result<u64> {
 /// Waits for the scan of all mms that follows a registration. Then khugepaged sleeps.
 fn await_scan(before: u64) -> Result<()> {
     let begin = Instant::now();
-    let mut woken = false;
+    let mut wake = UNNOTICED;
     while full_scans()? == before {
         if begin.elapsed() > FIRST_SCAN {
             bail!("khugepaged does not come to rest");
         }
-        if begin.elapsed() > UNNOTICED && !std::mem::replace(&mut woken, true) {
+        // Who was just about to sleep misses it, and sleeps on.
+        if begin.elapsed() > wake {
+            wake = begin.elapsed() + ASLEEP_AGAIN;
             let path = Path::new(THP).join("khugepaged/scan_sleep_millisecs");
             fs::write(&path, settings::value(&path)?)?;
         }

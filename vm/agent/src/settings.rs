@@ -76,7 +76,8 @@ const STILL: &[(&str, &str)] = &[
     ("/sys/module/damon_lru_sort/parameters/enabled", "N"),
     ("/sys/kernel/mm/numa/demotion_enabled", "false"),
     // Pages of files are written back when somebody asks for it, and not by a timer.
-    ("/proc/sys/vm/dirty_writeback_centisecs", "0"),
+    // A day. With 0 a file that gets dirty has the flusher look at once (wb_wakeup_delayed()).
+    ("/proc/sys/vm/dirty_writeback_centisecs", "8640000"),
     // Not for stillness: whoever makes and ends a process, a cgroup or a swap device waits
     // for RCU, and would do so for some ticks.
     ("/sys/kernel/rcu_expedited", "1"),

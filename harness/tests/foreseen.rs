@@ -25,10 +25,34 @@ fn of(profile: &str, svvptc: bool, scenario: &Scenario) -> Foreseen {
     foresee(&prediction, &tables)
 }
 
-/// All that is wrong in the library, and in which scenarios.
-fn reached(profile: &str, svvptc: bool) -> (BTreeSet<String>, Vec<Reached>) {
+/// What the findings' pages have fixes of their own for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// Pages of hugetlb, which are copied.
+    Hugetlb,
+    /// Harts that go offline.
+    Offline,
+    /// All else: rights that come in place.
+    Rights,
+}
+
+fn about(scenario: &Scenario) -> About {
+    if !scenario.program.huge_pages().is_empty() {
+        return About::Hugetlb;
+    }
+    match scenario.name.starts_with("findings/offline-hart") {
+        true => About::Offline,
+        false => About::Rights,
+    }
+}
+
+/// All that is wrong in the library, of one of these, and in which scenarios.
+fn reached(what: About, profile: &str, svvptc: bool) -> (BTreeSet<String>, Vec<Reached>) {
     let (mut names, mut all) = (BTreeSet::new(), Vec::new());
     for scenario in all_scenarios() {
+        if about(&scenario) != what {
+            continue;
+        }
         let foreseen = of(profile, svvptc, &scenario);
         if !foreseen.reached.is_empty() {
             let path = scenario.path.strip_prefix(root().join("scenarios"));
@@ -43,7 +67,7 @@ fn reached(profile: &str, svvptc: bool) -> (BTreeSet<String>, Vec<Reached>) {
 #[test]
 fn with_svvptc_only_huge_pages_are_upgraded_by_a_range_too_small() {
     for profile in ["stable", "next", "7.3"] {
-        let (names, reached) = reached(profile, true);
+        let (names, reached) = reached(About::Rights, profile, true);
         let expected = ["huge/fork-child-exits", "huge/fork-child-unmaps"];
         assert_eq!(names, expected.map(str::to_owned).into(), "{profile}");
         let documented =
@@ -55,7 +79,7 @@ fn with_svvptc_only_huge_pages_are_upgraded_by_a_range_too_small() {
 #[test]
 fn without_it_upgrades_in_place_leave_devices_stuck() {
     for profile in ["stable", "next", "7.3"] {
-        let (names, reached) = reached(profile, false);
+        let (names, reached) = reached(About::Rights, profile, false);
         assert!(names.contains("huge/of-a-child"), "{profile}: {names:?}");
         assert!(names.len() > 30, "{profile}: {names:?}");
         let documented = |one: &Reached| one.kind == Kind::Narrow;
@@ -66,7 +90,25 @@ fn without_it_upgrades_in_place_leave_devices_stuck() {
 #[test]
 fn with_the_fix_nothing_is_left() {
     for svvptc in [true, false] {
-        let (names, _) = reached("upgrades-fixed", svvptc);
+        let (names, _) = reached(About::Rights, "upgrades-fixed", svvptc);
         assert_eq!(names, BTreeSet::new());
     }
+}
+
+#[test]
+fn copies_of_hugetlb_are_wrong_by_pieces_until_they_are_fixed() {
+    let (_, found) = reached(About::Hugetlb, "stable", true);
+    assert!(found.iter().any(|one| one.kind == Kind::Stale));
+    let (_, left) = reached(About::Hugetlb, "pieces-fixed", true);
+    // Rights that come in place have a fix of their own.
+    let of_rights = |one: &Reached| one.kind == Kind::Narrow;
+    assert!(left.iter().all(of_rights), "{left:?}");
+}
+
+#[test]
+fn a_hart_that_goes_offline_leaves_masks_empty_until_that_is_fixed() {
+    let (names, _) = reached(About::Offline, "stable", true);
+    assert_eq!(names.len(), 4, "{names:?}");
+    let (names, _) = reached(About::Offline, "fixed", true);
+    assert_eq!(names, BTreeSet::new());
 }

@@ -7,7 +7,7 @@
 #[path = "../harness/tests/common/mod.rs"]
 mod common;
 
-use common::{all, all_scenarios, judge, recorded, recorded_of, root};
+use common::{all_scenarios, judge, recorded, recorded_of, root};
 use reference_model::{Machine, Profile};
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,11 +20,23 @@ use tlbdiff::reading::Reading;
 use tlbdiff::scenario::Scenario;
 use tlbdiff::snapshot::{Set, Snapshot, SnapshotPath};
 
-/// Scenarios of which a snapshot is kept.
+/// Scenarios of which a snapshot may be kept.
 fn kept() -> Vec<Arc<Scenario>> {
     let mut scenarios = all_scenarios();
     scenarios.retain(|scenario| !scenario.varies);
     scenarios
+}
+
+/// What is kept of stable. Of what it may lack there need be nothing.
+fn of_stable(scenario: &Scenario) -> Option<Snapshot> {
+    let place = SnapshotPath::of(&scenario.path, &Set::Stable).expect("in scenarios/");
+    let snapshot = place.read().expect("readable");
+    assert!(
+        snapshot.is_some() || !scenario.requires.is_empty(),
+        "{}: nothing is accepted",
+        scenario.path.display()
+    );
+    snapshot
 }
 
 #[test]
@@ -42,7 +54,9 @@ fn the_model_agrees_with_every_snapshot() {
             kernel: profile.name.to_owned(),
         };
         let (summary, told) = judge(kept(), by_model, recorded_of(set));
-        assert!(all(&summary, Outcome::Agree), "{}: {told}", profile.name);
+        // What findings document is known there, too; what the other kernel lacks is skipped.
+        assert_eq!(summary.worst(), Outcome::Known, "{}: {told}", profile.name);
+        assert!(summary.counts[&Outcome::Agree] > 1300, "{}", profile.name);
     }
 }
 
@@ -57,21 +71,24 @@ fn without_the_patch_the_model_differs_wherever_a_kernel_notified() {
         kernel: "stable".to_owned(),
     };
     for scenario in kept() {
-        let place = SnapshotPath::of(&scenario.path, &Set::Stable).expect("in scenarios/");
-        let snapshot = place.read().expect("readable").expect("accepted");
+        let Some(snapshot) = of_stable(&scenario) else {
+            continue;
+        };
         // What the model does not speak for it cannot differ from.
         let predicted = expect(&Profile::PREPATCH, &Machine::default(), &scenario).steps;
         let notified = steps_of(&snapshot.text)
             .take(predicted.len())
             .any(|step| step.contains("     notified "));
         let path = scenario.path.clone();
-        let (summary, _) = judge(vec![scenario], by_model.clone(), recorded());
-        let expected = if notified {
-            Outcome::Differs
-        } else {
-            Outcome::Agree
+        // Its page says that stable is wrong, and this model tells of another kernel.
+        let documented = scenario.finding.is_some();
+        let (summary, told) = judge(vec![scenario], by_model.clone(), recorded());
+        let worst = summary.worst();
+        let expected = match notified {
+            true => worst == Outcome::Differs,
+            false => worst == Outcome::Agree || documented && worst == Outcome::NotReproduced,
         };
-        assert_eq!(summary.worst(), expected, "{}", path.display());
+        assert!(expected, "{}: {told}", path.display());
     }
 }
 
@@ -118,8 +135,10 @@ fn every_snapshot_has_its_scenario() {
 #[test]
 fn snapshots_are_what_insta_takes_for_snapshots() {
     for scenario in kept() {
+        let Some(snapshot) = of_stable(&scenario) else {
+            continue;
+        };
         let place = SnapshotPath::of(&scenario.path, &Set::Stable).expect("in scenarios/");
-        let snapshot = place.read().expect("readable").expect("accepted");
         assert_eq!(Snapshot::parse(&snapshot.print()).as_ref(), Ok(&snapshot));
 
         let mut settings = insta::Settings::clone_current();

@@ -144,6 +144,8 @@ pub struct Profile {
     /// `tlb_flush()` flushes the mm where tables were unshared, as
     /// scenarios/findings/unshared-page-table.md suggests.
     pub unshared_tables_flush_mm: bool,
+    /// The fix of moved-page-table.md: who moves a page table flushes the whole mm.
+    pub moved_tables_flush_mm: bool,
 }
 
 impl Profile {
@@ -192,6 +194,7 @@ impl Profile {
         frees_hugetlb_tables_apart: true,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
+        moved_tables_flush_mm: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
     /// release between them that came is not known.
@@ -253,6 +256,7 @@ impl Profile {
         frees_hugetlb_tables_apart: false,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
+        moved_tables_flush_mm: false,
     };
     /// 7.3-rc7.
     pub const LINUX_7_3_RC7: Profile = Profile {
@@ -292,11 +296,13 @@ impl Profile {
         upgrades_flush: true,
         ..Profile::STABLE
     };
-    /// Stable with the fixes of scenarios/findings/hugetlb-copy.md and unshared-page-table.md.
+    /// Stable with the fixes of scenarios/findings/hugetlb-copy.md, unshared-page-table.md and
+    /// moved-page-table.md.
     pub const PIECES_FIXED: Profile = Profile {
         name: "pieces-fixed",
         hugetlb_copy_flushes_page: true,
         unshared_tables_flush_mm: true,
+        moved_tables_flush_mm: true,
         ..Profile::STABLE
     };
     /// All of them.

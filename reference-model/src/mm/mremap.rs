@@ -515,7 +515,7 @@ fn move_normal_pmd(k: &mut Kernel, old_addr: u64, new_addr: u64) -> bool {
         return false;
     }
     move_pte_table(k, old_addr, new_addr);
-    flush_tlb_range(k, old_addr, old_addr + PMD_SIZE);
+    flush_moved_table(k, old_addr, old_addr + PMD_SIZE);
     true
 }
 
@@ -547,8 +547,16 @@ fn move_normal_pud(k: &mut Kernel, old_addr: u64, new_addr: u64) -> bool {
             move_pte_table(k, addr, to);
         }
     }
-    flush_tlb_range(k, old_addr, old_addr + PUD_SIZE);
+    flush_moved_table(k, old_addr, old_addr + PUD_SIZE);
     true
+}
+
+/// What `move_normal_pmd()` and `move_normal_pud()` flush.
+fn flush_moved_table(k: &mut Kernel, start: u64, end: u64) {
+    match k.profile.moved_tables_flush_mm {
+        true => k.enter(Entry::FlushTlbMm),
+        false => flush_tlb_range(k, start, end),
+    }
 }
 
 /// `flush_tlb_range()` (`arch/riscv/mm/tlbflush.c`) of an area that is no hugetlb one.

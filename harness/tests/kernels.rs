@@ -196,6 +196,7 @@ fn a_model_that_was_not_read_for_a_release_says_what_may_explain_it_and_accuses_
     for wanted in [
         "the model was not read for Linux 7.1.0 but for next",
         "changed since next in what this step comes to: do_madvise, ",
+        "madvise_batch_tlb_flush",
     ] {
         assert!(told.contains(wanted), "no {wanted} in {told}");
     }

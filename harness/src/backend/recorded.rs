@@ -6,7 +6,7 @@ use crate::callers::Callers;
 use crate::finding::Finding;
 use crate::layer1::Layer1;
 use crate::parse::parse;
-use crate::scenario::Scenario;
+use crate::scenario::{Requirement, Scenario};
 use crate::snapshot::{Set, Snapshot, SnapshotPath};
 use reference_model::Machine;
 
@@ -60,7 +60,7 @@ fn snapshot_of(scenario: &Scenario, set: &Set) -> Result<Snapshot, Finding> {
     match place.read() {
         Ok(Some(snapshot)) => Ok(snapshot),
         // Whether that kernel lacks it, nothing here can tell.
-        Ok(None) if !scenario.requires.is_empty() => Err(Finding::skipped(
+        Ok(None) if scenario.requires.iter().any(Requirement::is_special) => Err(Finding::skipped(
             "no snapshot of this kernel is kept of it, which may lack what it requires",
         )),
         Ok(None) => Err(Finding::no_snapshot()),

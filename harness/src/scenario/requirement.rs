@@ -47,6 +47,16 @@ impl Requirement {
         Requirement::Feature("thp".to_owned())
     }
 
+    /// Whether a kernel lacks it that has all which guests usually have: a release, or an
+    /// extension that a guest's harts have where it is asked for.
+    pub fn is_special(&self) -> bool {
+        match self {
+            Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => true,
+            Requirement::Feature(name) => name == "svnapot",
+            Requirement::Config(_) => false,
+        }
+    }
+
     /// As a scenario says it; none where it says something else.
     pub fn parse(text: &str) -> Option<Requirement> {
         let option = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

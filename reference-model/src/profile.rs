@@ -144,7 +144,8 @@ pub struct Profile {
     /// `tlb_flush()` flushes the mm where tables were unshared, as
     /// scenarios/findings/unshared-page-table.md suggests.
     pub unshared_tables_flush_mm: bool,
-    /// The fix of moved-page-table.md: who moves a page table flushes the whole mm.
+    /// `move_normal_pmd()` and `move_normal_pud()` flush the whole mm, as
+    /// scenarios/findings/moved-page-table.md suggests.
     pub moved_tables_flush_mm: bool,
 }
 

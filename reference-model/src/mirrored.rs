@@ -262,7 +262,7 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::ClearRefs => "clear_refs_write",
         Plain::ProcessVmWritev | Plain::ProcessVmReadv => "process_vm_rw_single_vec",
         Plain::MemWrite => "mem_write",
-        Plain::PtracePoke => "generic_ptrace_pokedata",
+        Plain::PtracePoke => "ptrace_attach",
         Plain::RemapFilePages => "remap_file_pages",
         Plain::Mseal => "do_mseal",
         Plain::Brk => "brk",

@@ -34,6 +34,7 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::MemWrite => each_page(k, on, base::mem_write)?,
         Plain::PtracePoke => {
             let (tracer, stopped) = (k.current, on.of.unwrap_or(k.current));
+            ptrace::ptrace_attach(k, stopped)?;
             // The process runs to stop, and again when it may go on.
             context_switch(k, stopped);
             context_switch(k, tracer);

@@ -91,6 +91,24 @@ pub fn judge_and_see(
     (summary, String::from_utf8(text).expect("text"))
 }
 
+/// The scenarios in which a kernel does wrong what findings document.
+#[derive(Default)]
+pub struct Known(Vec<String>);
+
+impl Known {
+    pub fn add(&mut self, verdict: &Verdict) {
+        if verdict.outcome() == Outcome::Known {
+            self.0.push(verdict.scenario.name.clone());
+        }
+    }
+
+    /// A line for each, by their names.
+    pub fn text(mut self) -> String {
+        self.0.sort();
+        self.0.join("\n")
+    }
+}
+
 /// Accepted snapshots in place of a kernel.
 pub fn recorded() -> Arc<MakeBackend> {
     recorded_of(Set::Stable)

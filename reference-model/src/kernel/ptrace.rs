@@ -5,6 +5,19 @@ use crate::errno;
 use crate::mm::memory::access_remote_vm;
 use crate::state::Kernel;
 
+/// `ptrace_attach()`: no thread traces another of its own process (`same_thread_group()`), which
+/// here is one that has the same mm.
+///
+/// # Errors
+/// EPERM.
+pub fn ptrace_attach(k: &Kernel, task: usize) -> Result<(), i32> {
+    let own = k.tasks.get(k.current).and_then(|task| task.mm);
+    match k.tasks.get(task).and_then(|task| task.mm) {
+        Some(mm) if Some(mm) == own => Err(errno::EPERM),
+        _ => Ok(()),
+    }
+}
+
 /// `generic_ptrace_pokedata()` on the mm that is acted on.
 ///
 /// # Errors

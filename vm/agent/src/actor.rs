@@ -421,13 +421,17 @@ impl Play {
         })
     }
 
-    /// An actor's process, with a descriptor unless it is gone.
-    fn process(&self, actor: usize) -> Target {
-        let leader = match self.program.actors.get(actor).map(|actor| actor.kind) {
+    /// The actor that an actor's process began with.
+    fn leader(&self, actor: usize) -> usize {
+        match self.program.actors.get(actor).map(|actor| actor.kind) {
             Some(ActorKind::Thread { of }) => of,
             Some(ActorKind::Process { .. } | ActorKind::Fork) | None => actor,
-        };
-        let pid = self.shared.tid(leader).load(SeqCst);
+        }
+    }
+
+    /// An actor's process, with a descriptor unless it is gone.
+    fn process(&self, actor: usize) -> Target {
+        let pid = self.shared.tid(self.leader(actor)).load(SeqCst);
         // SAFETY: a new descriptor, or an error.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         Target::Process((fd >= 0).then_some(fd as RawFd), pid as i32)
@@ -471,6 +475,9 @@ impl Play {
             let hart = self.program.actors[child].hart;
             // Before another hart has seen its mm, and would have to be told.
             populate::populate_forked();
+            if self.has_threads(self.leader(self.program.steps[number].by)) {
+                populate::populate_writable()?;
+            }
             harts::pin(hart as usize)?;
             self.attach(mm)?;
             self.enter_cgroup()?;

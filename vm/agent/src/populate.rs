@@ -48,6 +48,17 @@ pub fn populate_heap() -> Result<()> {
     own.try_for_each(Area::populate)
 }
 
+/// Copies all that can be written and is still its parent's as well: stacks of other threads of
+/// the parent's, too, which they would have to copy in a step of theirs.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn populate_writable() -> Result<()> {
+    let areas = areas()?;
+    let mut own = areas.iter().filter(|area| area.write && !area.in_arena());
+    own.try_for_each(Area::populate)
+}
+
 fn areas() -> Result<Vec<Area>> {
     let maps = files::read(Path::new("/proc/self/maps"))?;
     Ok(maps.lines().filter_map(Area::parse).collect())

@@ -4,7 +4,8 @@
 //! actors.
 
 use crate::api::{
-    Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Program, Range, Step, address,
+    Actor, ActorKind, Effect, Machine, MemoryFile, Op, PAGE_SIZE, Program, Range, ShmemAllowed,
+    Step, Thp, address,
 };
 use crate::errno;
 use crate::mm::vma::do_vmi_munmap;
@@ -146,6 +147,7 @@ fn op() -> impl Strategy<Value = Op> {
     let advice = prop_oneof![
         Just(4),
         Just(8),
+        Just(9),
         Just(8),
         Just(20),
         Just(21),
@@ -163,6 +165,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..PAGES).prop_map(|at| Op::Mmap {
             at, pages: 16, prot: 3, flags: SHARED, file: None, offset: 0,
         }),
+        1 => Just(Op::Mmap { at: 0, pages: PAGES, prot: 3, flags: SHARED, file: None, offset: 0 }),
+        2 => (area(), any::<bool>()).prop_map(|((at, pages), shared)| Op::Mmap {
+            at, pages, prot: 3, flags: if shared { 0x11 } else { 0x12 }, file: Some(0), offset: at,
+        }),
+        1 => area().prop_map(|(offset, pages)| Op::PunchHole { file: 0, offset, pages }),
+        1 => (0..PAGES).prop_map(|pages| Op::Ftruncate { file: 0, pages }),
         1 => area().prop_map(|(at, pages)| Op::Munmap { at, pages }),
         2 => (area(), prot).prop_map(|((at, pages), prot)| Op::Mprotect { at, pages, prot }),
         6 => (area(), advice).prop_map(|((at, pages), advice)| Op::Madvise { at, pages, advice }),
@@ -213,8 +221,8 @@ fn begin_with_huge_pages(every: u64) -> Vec<Step> {
 /// A subject, another process, and a child; who does not live does nothing.
 fn program() -> impl Strategy<Value = Program> {
     let step = (0..3usize, op()).prop_map(|(by, op)| Step { by, op });
-    let steps = (1..4u64, prop::collection::vec(step, 1..24));
-    steps.prop_map(|(every, more)| {
+    let steps = (1..4u64, prop::collection::vec(step, 1..24), 0..3usize);
+    steps.prop_map(|(every, more, thp)| {
         let mut steps = begin_with_huge_pages(every);
         steps.extend(more);
         let actor = |hart, kind| Actor { hart, kind };
@@ -223,7 +231,24 @@ fn program() -> impl Strategy<Value = Program> {
             actor(0, ActorKind::Process { mm: 1 }),
             actor(0, ActorKind::Fork),
         ];
-        let files = vec![MemoryFile::default()];
+        let files = vec![MemoryFile {
+            pages: PAGES,
+            filled: every == 2,
+            ..MemoryFile::default()
+        }];
+        let always = ShmemAllowed::Always;
+        let thp = match thp {
+            0 => Thp::default(),
+            1 => Thp {
+                shmem: always,
+                shmem_sizes: vec![(9, ShmemAllowed::Inherit)],
+                ..Thp::default()
+            },
+            _ => Thp {
+                shmem_sizes: vec![(4, always), (6, always)],
+                ..Thp::default()
+            },
+        };
         let mut alive = [true, true, false];
         let may = |step: &Step| match step.op {
             Op::Fork { .. } if alive[2] || step.by != 0 => false,
@@ -241,7 +266,7 @@ fn program() -> impl Strategy<Value = Program> {
             files,
             actors,
             steps,
-            thp: Default::default(),
+            thp,
             groups: Vec::new(),
         }
     })

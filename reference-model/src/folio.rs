@@ -160,6 +160,14 @@ impl Folio {
         }
     }
 
+    /// Whether the page of that number holds something else than zeroes.
+    pub fn nth_page_has_data(&self, nth: usize) -> bool {
+        match &self.large {
+            Some(large) => large.data.get(nth).is_some_and(|data| *data),
+            None => self.data,
+        }
+    }
+
     /// One more PTE, of another mm, maps the page at an address (`folio_try_dup_anon_rmap_pte()`).
     pub fn dup_rmap_pte(&mut self, addr: u64) {
         self.mapcount += 1;

@@ -60,6 +60,10 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/filemap.rs", include_str!("mm/filemap.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
     ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
+    (
+        "mm/huge_memory/split_file.rs",
+        include_str!("mm/huge_memory/split_file.rs"),
+    ),
     ("mm/hugetlb.rs", include_str!("mm/hugetlb.rs")),
     ("mm/hugetlb/fault.rs", include_str!("mm/hugetlb/fault.rs")),
     (
@@ -69,6 +73,14 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/hugetlb/share.rs", include_str!("mm/hugetlb/share.rs")),
     ("mm/interval_tree.rs", include_str!("mm/interval_tree.rs")),
     ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
+    (
+        "mm/khugepaged/file.rs",
+        include_str!("mm/khugepaged/file.rs"),
+    ),
+    (
+        "mm/khugepaged/mthp.rs",
+        include_str!("mm/khugepaged/mthp.rs"),
+    ),
     ("mm/madvise.rs", include_str!("mm/madvise.rs")),
     (
         "mm/madvise/pageout.rs",
@@ -109,6 +121,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/rmap.rs", include_str!("mm/rmap.rs")),
     ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
     ("mm/shmem.rs", include_str!("mm/shmem.rs")),
+    ("mm/shmem/huge.rs", include_str!("mm/shmem/huge.rs")),
     ("mm/shrinker.rs", include_str!("mm/shrinker.rs")),
     ("mm/swap.rs", include_str!("mm/swap.rs")),
     ("mm/swap_slots.rs", include_str!("mm/swap_slots.rs")),

@@ -291,6 +291,22 @@ pub struct Hstate {
     pub resv_huge_pages: u64,
 }
 
+impl Inode {
+    /// A folio takes its places in the page cache.
+    pub fn cache_folio(&mut self, index: u64, nr_pages: u64, id: FolioId) {
+        for index in index..index + nr_pages {
+            self.cache.insert(index, CacheEntry::Folio(id));
+        }
+    }
+
+    /// All of a large folio leaves the page cache.
+    pub fn uncache(&mut self, index: u64, nr_pages: u64) {
+        for index in index..index + nr_pages {
+            self.cache.remove(&index);
+        }
+    }
+}
+
 impl Vma {
     /// `vma_is_anonymous()`
     pub fn is_anonymous(&self) -> bool {
@@ -464,6 +480,11 @@ pub struct Inode {
     pub pages: u64,
     /// `i_pages`
     pub cache: BTreeMap<u64, CacheEntry>,
+    /// Slots in a row that are one entry of `i_pages`: where that begins, and its order.
+    pub large_swap: BTreeMap<u64, u32>,
+    /// It is, or was, on the list of those of which a large folio reaches beyond the file's end
+    /// (`shrinklist`).
+    pub has_huge_page_behind_end: bool,
     /// Made by `shmem_zero_setup()` or for MAP_HUGETLB: only vmas hold it open.
     pub unnamed: bool,
     /// Of a file of hugetlbfs, of which `cache` goes by huge pages: its `struct resv_map`, the

@@ -99,6 +99,12 @@ pub struct Profile {
     /// ("mm: support batched
     /// unmap for lazyfree large folios during reclamation").
     pub unmaps_lazyfree_in_batches: bool,
+    /// A huge page of a file that a young PMD mapped is marked as accessed where that is
+    /// zapped (`zap_huge_pmd_folio()`).
+    pub zapped_pmd_is_accessed: bool,
+    /// A large folio of a file that a locked area maps as a whole is locked, too:
+    /// `__folio_add_file_rmap()`.
+    pub locks_large_file_folios: bool,
     /// A write to one page of a huge page that no other mm maps reuses it, though it is not
     /// marked as exclusive (`__wp_can_reuse_large_anon_folio()`).
     pub reuses_large_anon: bool,
@@ -108,6 +114,27 @@ pub struct Profile {
     /// The pages of a huge page that is split go to their list from the second to the last
     /// (`__folio_freeze_and_split_unmapped()`), and not the other way round.
     pub splits_ascending: bool,
+    /// A large folio of a file that is truncated in part is split by halves, down to where the
+    /// part begins and ends, and not to single pages: `folio_split()` in
+    /// `truncate_inode_partial_folio()`.
+    pub splits_files_by_halves: bool,
+    /// A fault maps all of a large folio of any file, where it lies in the area and in a page
+    /// table: `finish_fault()`, `filemap_map_folio_range()`; before, of shared anonymous memory
+    /// alone, and not around a fault.
+    pub maps_large_folios_of_files: bool,
+    /// For `within_size` of `shmem_enabled` it is enough that a page of any size would end within
+    /// the file (`shmem_huge_global_enabled()`).
+    pub within_size_of_any_order: bool,
+    /// A large page of shared memory comes back from swap as one (`shmem_swap_alloc_folio()`).
+    pub swaps_large_shmem_in: bool,
+    /// MADV_COLLAPSE takes files of disks whose page cache has large folios: `file_thp_enabled()`
+    /// without CONFIG_READ_ONLY_THP_FOR_FS.
+    pub collapses_files_of_disks: bool,
+    /// A mapping of a file that has, or had, guard pages keeps its page tables where the file's
+    /// pages become a huge one (`file_backed_vma_is_retractable()`).
+    pub guards_keep_page_tables: bool,
+    /// A huge page that is locked is not split for holding little (`deferred_split_scan()`).
+    pub leaves_underused_locked: bool,
     /// `deferred_split_scan()` that split nothing ends the shrinker's turn where the queue
     /// is empty then (SHRINK_STOP), and all of it stays to be done; later it is where
     /// nothing was in the queue, a `list_lru` since then (`deferred_split_lru`).
@@ -181,9 +208,18 @@ impl Profile {
         discards_lazyfree_pmd: false,
         keeps_lazyfree_pmd: false,
         unmaps_lazyfree_in_batches: false,
+        zapped_pmd_is_accessed: false,
+        locks_large_file_folios: false,
         reuses_large_anon: false,
         knows_which_mms_map: false,
         splits_ascending: false,
+        splits_files_by_halves: false,
+        maps_large_folios_of_files: false,
+        within_size_of_any_order: false,
+        swaps_large_shmem_in: false,
+        collapses_files_of_disks: false,
+        guards_keep_page_tables: false,
+        leaves_underused_locked: false,
         emptied_split_queue_stops: true,
         copies_huge_zero_page: false,
         khugepaged_makes_all_sizes: false,
@@ -243,9 +279,18 @@ impl Profile {
         discards_lazyfree_pmd: true,
         keeps_lazyfree_pmd: true,
         unmaps_lazyfree_in_batches: true,
+        zapped_pmd_is_accessed: true,
+        locks_large_file_folios: true,
         reuses_large_anon: true,
         knows_which_mms_map: true,
         splits_ascending: true,
+        splits_files_by_halves: true,
+        maps_large_folios_of_files: true,
+        within_size_of_any_order: true,
+        swaps_large_shmem_in: true,
+        collapses_files_of_disks: true,
+        guards_keep_page_tables: true,
+        leaves_underused_locked: true,
         emptied_split_queue_stops: false,
         copies_huge_zero_page: true,
         khugepaged_makes_all_sizes: true,

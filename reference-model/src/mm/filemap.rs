@@ -4,7 +4,8 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::ext4::inode::ext4_do_writepages;
-use crate::mm::memory::fault::set_pte_range;
+use crate::mm::huge_memory::do_set_pmd;
+use crate::mm::memory::fault::{lies_as_a_whole, set_pte_range};
 use crate::mm_types::{CacheEntry, FileId, FolioId, Pte, Vma};
 use crate::state::Kernel;
 use operations::Storage;
@@ -19,20 +20,77 @@ pub fn filemap_map_pages(
     end_pgoff: u64,
 ) -> bool {
     let Some(file) = vma.file else { return false };
-    let mut mapped = false;
-    for (index, id) in cached_folios(k, file, start_pgoff, end_pgoff) {
+    let cached = cached_folios(k, file, start_pgoff, end_pgoff);
+    let waits = |&(index, id): &(u64, FolioId)| {
         let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
-        if k.pte(addr) != Pte::None {
+        k.folios[id].reclaim && k.pte(addr) == Pte::None
+    };
+    if cached.iter().any(waits) {
+        // next_uptodate_folio() passes over it: the bit is PG_readahead's, too.
+        k.unpredicted = Some("pages that wait to be reclaimed");
+        return false;
+    }
+    if let Some(&(_, id)) = cached.first()
+        && filemap_map_pmd(k, vma, address, id)
+    {
+        return true;
+    }
+    let mut mapped = false;
+    for (start, end, id) in ranges_to_map(k, vma, &cached) {
+        mapped |= map_none_ptes(k, vma, address, (start, end), id);
+    }
+    mapped
+}
+
+/// `filemap_map_pmd()`
+fn filemap_map_pmd(k: &mut Kernel, vma: &Vma, address: u64, id: FolioId) -> bool {
+    let none = k.mm.pgd.pmds(address, address + PAGE_SIZE).is_empty();
+    if !none || !do_set_pmd(k, vma, address, id, false) {
+        return false;
+    }
+    k.folio_get(id);
+    true
+}
+
+/// Which addresses are looked at for each folio: all of a large one where
+/// `filemap_map_folio_range()` says so.
+fn ranges_to_map(k: &Kernel, vma: &Vma, cached: &[(u64, FolioId)]) -> Vec<(u64, u64, FolioId)> {
+    let mut ranges: Vec<(u64, u64, FolioId)> = Vec::new();
+    for &(index, id) in cached {
+        let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
+        if let Some(last) = ranges.last_mut().filter(|last| last.2 == id) {
+            last.1 = last.1.max(addr + PAGE_SIZE);
             continue;
         }
-        if k.folios[id].reclaim {
-            // next_uptodate_folio() passes over it: the bit is PG_readahead's, too.
-            k.unpredicted = Some("pages that wait to be reclaimed");
-            return false;
+        let whole = lies_as_a_whole(k, vma, id, addr);
+        let whole = whole.filter(|_| k.profile.maps_large_folios_of_files);
+        let (start, end) = whole.unwrap_or((addr, addr + PAGE_SIZE));
+        ranges.push((start, end, id));
+    }
+    ranges
+}
+
+/// The loop of `filemap_map_folio_range()`: maps what is none, as many pages in a row as there
+/// are; whether the one that is asked for is among them.
+fn map_none_ptes(
+    k: &mut Kernel,
+    vma: &Vma,
+    address: u64,
+    (start, end): (u64, u64),
+    id: FolioId,
+) -> bool {
+    let mut mapped = false;
+    let mut addr = start;
+    while addr < end {
+        let rest = (addr..end).step_by(PAGE_SIZE as usize);
+        let none = rest.take_while(|addr| k.pte(*addr) == Pte::None).count() as u64;
+        let none_end = addr + none * PAGE_SIZE;
+        if none > 0 {
+            k.folios[id].refcount += none as u32;
+            set_pte_range(k, vma, id, (addr, none_end), false);
+            mapped |= (addr..none_end).contains(&address);
         }
-        mapped |= addr == address;
-        k.folio_get(id);
-        set_pte_range(k, vma, id, addr, false);
+        addr = none_end + PAGE_SIZE;
     }
     mapped
 }

@@ -3,27 +3,30 @@
 //!
 //! A fault makes them where the settings allow it (`mm/memory/fault.rs` those of less than
 //! 2 MiB), and MADV_COLLAPSE (`mm/khugepaged.rs`).
-//! A large page lies at a multiple of its size in every mm that maps it.
+//! A large page lies at a multiple of its size in every mm that maps it: where one of a file
+//! would be mapped otherwise, the model stops speaking.
+
+pub mod split_file;
 
 use crate::api::{Allowed, Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
-use crate::include::linux::mm_inline::folio_lru_list;
-use crate::mm::khugepaged::khugepaged_enter_vma;
+use crate::include::linux::mm_inline::{folio_lru_list, vma_has_recency};
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
 use crate::mm::mempolicy::policy_node;
 use crate::mm::mlock::{mlock_drain, mlock_folio};
+use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::mmu_gather::{
     MmuGather, tlb_flush_mmu, tlb_flush_pmd_range, tlb_remove_page_size, tlb_remove_pmd_tlb_entry,
 };
 use crate::mm::pgtable_generic::flush_pmd;
 use crate::mm::rmap::{
-    folio_add_anon_rmap_ptes, folio_remove_rmap_pmd, folio_remove_rmap_pte, rmap_walk,
-    set_tlb_ubc_flush_pending, try_to_unmap_flush,
+    folio_add_anon_rmap_ptes, folio_add_file_rmap_pmd, folio_remove_rmap_pmd,
+    folio_remove_rmap_pte, rmap_walk, set_tlb_ubc_flush_pending, try_to_unmap_flush,
 };
-use crate::mm::swap::{folio_add_lru_vma, folio_mark_lazyfree, folio_put};
+use crate::mm::swap::{folio_add_lru_vma, folio_mark_accessed, folio_mark_lazyfree, folio_put};
 use crate::mm::swap_state::free_swap_cache;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{page_vma_mapped, rmap, swapfile};
@@ -105,7 +108,7 @@ fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: b
         k.unpredicted = Some("huge pages where a userfaultfd is asked");
     }
     vmf_anon_prepare(k, vma);
-    khugepaged_enter_vma(k);
+    k.mm.known_to_khugepaged = true;
     if !write && k.thp.use_zero_page {
         // set_huge_zero_folio()
         let page_prot = vm_get_page_prot(vma.flags);
@@ -154,6 +157,28 @@ pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: Vec<b
     deferred_split_folio(k, id, false);
 }
 
+/// `do_set_pmd()` (`mm/memory.c`): maps a huge page of a file by its PMD, where there is none;
+/// false where PTEs have to. The caller's reference becomes the mapping's.
+pub fn do_set_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64, id: FolioId, write: bool) -> bool {
+    // vma_thp_disabled()
+    let fits = !vma.has(vm::NOHUGEPAGE) && thp_vma_suitable_order(vma, addr, PMD_ORDER);
+    if !fits || k.folios[id].order() != PMD_ORDER {
+        return false;
+    }
+    folio_add_file_rmap_pmd(k, id, vma.flags);
+    let maybe_write = write && vma.has(vm::WRITE);
+    let page_prot = vma_set_page_prot(k, vma);
+    let pmd = HugePmd {
+        folio: id,
+        prot: page_prot | if maybe_write { prot::W } else { 0 },
+        dirty: write,
+        young: prot_is_young(page_prot),
+    };
+    k.mm.pgd.pmd_tables.insert(addr >> 30);
+    k.set_pmd(haddr(addr), Some(pmd));
+    true
+}
+
 /// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`), `__thp_vma_allowable_orders()`: of
 /// PMD_ORDER, without TVA_ENFORCE_SYSFS.
 pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
@@ -172,8 +197,8 @@ pub fn thp_vma_allowable_order(vma: &Vma) -> bool {
     if vma.is_anonymous() {
         return vma.anon_vma.is_some();
     }
-    // Of a file, pages have to lie in it as they lie in memory. All files here are shmem,
-    // whose settings MADV_COLLAPSE does not ask (shmem_huge_force).
+    // Of a file, pages have to lie in it as they lie in memory. What settings of shmem say
+    // MADV_COLLAPSE does not ask (shmem_huge_force).
     let skew = (vma.start / PAGE_SIZE).wrapping_sub(vma.pgoff);
     skew.is_multiple_of(HPAGE_PMD_NR as u64)
 }
@@ -219,13 +244,22 @@ pub fn zap_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr: u6
         return;
     }
     folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+    if !k.folios[pmd.folio].anon {
+        k.folios[pmd.folio].dirty |= pmd.dirty;
+        if k.profile.zapped_pmd_is_accessed && pmd.young && vma_has_recency(vma) {
+            folio_mark_accessed(k, pmd.folio);
+        }
+    }
     if tlb_remove_page_size(tlb, pmd.folio) {
         tlb_flush_mmu(k, tlb);
     }
 }
 
-/// `can_change_pmd_writable()`, of a private mapping
-fn can_change_pmd_writable(k: &Kernel<'_>, pmd: HugePmd, addr: u64) -> bool {
+/// `can_change_pmd_writable()`. What shared memory maps has the right by itself.
+fn can_change_pmd_writable(k: &Kernel<'_>, vma: &Vma, pmd: HugePmd, addr: u64) -> bool {
+    if vma.has(vm::SHARED) {
+        return pmd.prot != 0 && pmd.dirty;
+    }
     // vm_normal_page_pmd(): the huge zero page has none.
     pmd.prot != 0 && !is_huge_zero_pmd(k, pmd) && k.folios[pmd.folio].page_anon_exclusive(addr)
 }
@@ -237,14 +271,14 @@ pub fn change_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr:
     };
     // pmdp_invalidate_ad()
     flush_pmd(k, addr);
-    let newprot = vm_get_page_prot(vma.flags);
+    let newprot = vma_set_page_prot(k, vma);
     // pmd_modify()
     let mut entry = HugePmd {
         prot: newprot,
         young: old.young || prot_is_young(newprot),
         ..old
     };
-    if vma.has(vm::WRITE) && can_change_pmd_writable(k, entry, addr) {
+    if vma.has(vm::WRITE) && can_change_pmd_writable(k, vma, entry, addr) {
         entry.prot |= prot::W;
     }
     k.set_pmd(addr, Some(entry));
@@ -279,7 +313,7 @@ pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, addr: u64) {
     dst.huge_pmds.insert(addr >> 21, old);
 }
 
-/// `__split_huge_pmd()`: from now on PTEs map the huge page.
+/// `__split_huge_pmd()`: from now on PTEs map the huge page, or, of a file, nothing does.
 pub fn __split_huge_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64) {
     let haddr = addr & HPAGE_PMD_MASK;
     if let Some(pmd) = k.mm.pgd.huge_pmd(haddr) {
@@ -289,6 +323,17 @@ pub fn __split_huge_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64) {
 
 /// `__split_huge_pmd_locked()` without `freeze`
 fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugePmd) {
+    if !vma.is_anonymous() {
+        // pmdp_huge_clear_flush()
+        k.set_pmd(haddr, None);
+        flush_pmd(k, haddr);
+        let folio = &mut k.folios[pmd.folio];
+        folio.dirty |= pmd.dirty;
+        folio.referenced |= pmd.young;
+        folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
+        folio_put(k, pmd.folio);
+        return;
+    }
     if is_huge_zero_pmd(k, pmd) {
         __split_huge_zero_page_pmd(k, vma, haddr);
         return;
@@ -470,7 +515,8 @@ pub fn discard_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, addr: u64, pmd: Hug
 /// `can_split_folio()`: nobody has a reference but mappings, the swap cache and the callers.
 pub fn can_split_folio(k: &Kernel<'_>, id: FolioId, caller_pins: u32) -> bool {
     let folio = &k.folios[id];
-    let extra_pins = u32::from(folio.swap.is_some()) * folio.nr_pages() as u32;
+    let cached = folio.swap.is_some() || folio.mapping.is_some();
+    let extra_pins = u32::from(cached) * folio.nr_pages() as u32;
     folio.mapcount + extra_pins + caller_pins == folio.refcount
 }
 
@@ -499,6 +545,10 @@ pub fn split_huge_page_to_list_to_order(
 ) -> bool {
     if !can_split_folio(k, id, 1) {
         return false;
+    }
+    if k.folios[id].mapping.is_some() {
+        split_file::split_uniformly(k, id, list);
+        return true;
     }
     let mappings = unmap_folio(k, id);
     k.deferred_split_queue.retain(|&queued| queued != id);
@@ -704,8 +754,8 @@ pub fn split_huge_pages_pid(
         if k.huge_zero_folio == Some(id) || new_order >= u64::from(k.folios[id].order()) {
             continue;
         }
-        if new_order != 0 || !k.folios[id].anon {
-            k.unpredicted = Some("a split to another order than 0, or of a file's folio");
+        if new_order != 0 {
+            k.unpredicted = Some("a split to another order than 0");
             return Ok(());
         }
         if can_split_folio(k, id, 0) {
@@ -731,8 +781,33 @@ pub fn deferred_split_folio(k: &mut Kernel<'_>, id: FolioId, partially_mapped: b
     }
 }
 
+/// `thp_underused()`: more of the pages hold nothing but zeroes than khugepaged would fill in. With
+/// `khugepaged_max_ptes_none` at its default it never is so.
+fn thp_underused(k: &Kernel<'_>, id: FolioId) -> bool {
+    let folio = &k.folios[id];
+    let Some(large) = &folio.large else {
+        return false;
+    };
+    let limit = k.thp.max_ptes_none as usize;
+    if limit == HPAGE_PMD_NR - 1 || folio.mlocked && k.profile.leaves_underused_locked {
+        return false;
+    }
+    // It stops at the first of the two numbers that is reached.
+    let (mut zero, mut filled) = (0, 0);
+    for &data in &large.data {
+        if data {
+            filled += 1;
+        } else {
+            zero += 1;
+        }
+        if zero > limit || filled >= HPAGE_PMD_NR - limit {
+            break;
+        }
+    }
+    zero > limit
+}
+
 /// `deferred_split_scan()`: how many were split, or none for SHRINK_STOP.
-/// `thp_underused()` never says so, with `khugepaged_max_ptes_none` at its default.
 pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: u64) -> Option<u64> {
     let isolated = k.deferred_split_queue.len().min(nr_to_scan as usize);
     // list_move() puts each before those taken earlier, and so does list_lru_isolate_move().
@@ -743,10 +818,11 @@ pub fn deferred_split_scan(k: &mut Kernel<'_>, nr_to_scan: u64) -> Option<u64> {
     let (mut split, mut left) = (0, Vec::new());
     for id in list {
         let large = k.folios[id].large.as_deref();
-        if large.is_some_and(|large| large.partially_mapped) {
+        let partially_mapped = large.is_some_and(|large| large.partially_mapped);
+        if partially_mapped || thp_underused(k, id) {
             if split_folio(k, id) {
                 split += 1;
-            } else {
+            } else if partially_mapped {
                 left.push(id);
             }
         }

@@ -1,30 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/khugepaged.c`: khugepaged, and MADV_COLLAPSE, of anonymous memory.
+//! `mm/khugepaged.c`: khugepaged, and MADV_COLLAPSE.
 //!
-//! Huge pages of files are not in the model: where one would be made, it stops speaking.
+//! Huge pages of files on a disk are not in the model: where one would be made, it stops
+//! speaking.
 
-use crate::api::{Allowed, Entry, ShmemAllowed};
+mod file;
+mod mthp;
+
+use crate::api::{Allowed, Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
-use crate::errno::{EAGAIN, EINVAL, ETIMEDOUT};
+use crate::errno::{EAGAIN, EBUSY, EINVAL, ETIMEDOUT};
 use crate::mm::huge_memory::{
     folio_likely_mapped_shared, map_anon_folio_pmd, pages, settings_allow, thp_vma_allowable_order,
+    thp_vma_suitable_order,
 };
-use crate::mm::memory::fault::SMALLEST_LARGE;
+use crate::mm::khugepaged::file::{collapse_pte_mapped_thp, hpage_collapse_scan_file};
+use crate::mm::khugepaged::mthp::{Scanned, mthp_collapse};
+use crate::mm::memory::fault::{SMALLEST_LARGE, map_large_anon_folio};
 use crate::mm::memory::swap::do_swap_page;
 use crate::mm::rmap::folio_remove_rmap_pte;
+use crate::mm::shmem::huge::{shmem_allowable_huge_orders, shmem_hpage_pmd_enabled};
 use crate::mm::swap::{folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
-use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, PteTable, Vma, prot, pte_index, vm};
+use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
 /// `enum scan_result`, as far as it decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ScanResult {
+pub enum ScanResult {
     Succeed,
+    PteMappedHugepage,
+    VmaCheck,
+    PageNull,
+    PageCompound,
+    Truncated,
+    ExceedNonePte,
+    ExceedSwapPte,
+    ExceedSharedPte,
+    LackReferencedPage,
+    PageLazyfree,
     PmdMapped,
     PmdNone,
     PmdNull,
@@ -36,23 +54,11 @@ enum ScanResult {
     Fail,
 }
 
-/// `khugepaged_enter_vma()`, where the vma can hold a huge page: khugepaged knows the mm from
-/// now on.
-pub fn khugepaged_enter_vma(k: &mut Kernel<'_>) {
-    k.mm.known_to_khugepaged = true;
-}
-
-/// `hugepage_madvise()`, of MADV_HUGEPAGE
-pub fn hugepage_madvise(k: &mut Kernel<'_>, vma: &Vma, flags: u64) {
-    let advised = Vma {
-        flags,
-        ..vma.clone()
-    };
-    if advised.is_anonymous()
-        && settings_allow(k, &advised, PMD_ORDER)
-        && thp_vma_allowable_order(&advised)
-    {
-        khugepaged_enter_vma(k);
+/// `khugepaged_enter_vma()`: khugepaged knows the mm from now on, where it could make something
+/// of the vma.
+pub fn khugepaged_enter_vma(k: &mut Kernel<'_>, vma: &Vma) {
+    if khugepaged_runs(k) && collapse_possible(k, vma) {
+        k.mm.known_to_khugepaged = true;
     }
 }
 
@@ -63,14 +69,61 @@ fn khugepaged_runs(k: &Kernel<'_>) -> bool {
         Allowed::Inherit => k.thp.enabled != Allowed::Never,
         Allowed::Madvise | Allowed::Always => true,
     };
-    let shmem = match k.thp.shmem_size(PMD_ORDER) {
-        ShmemAllowed::Inherit => k.thp.shmem != ShmemAllowed::Never,
-        allowed => allowed != ShmemAllowed::Never,
-    };
     match k.profile.khugepaged_makes_all_sizes {
-        true => k.thp.enabled != Allowed::Never || (0..=PMD_ORDER).any(any) || shmem,
+        true => {
+            let global = k.thp.enabled != Allowed::Never;
+            global || (0..=PMD_ORDER).any(any) || shmem_hpage_pmd_enabled(k)
+        }
         false => any(PMD_ORDER),
     }
+}
+
+/// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`) of PMD_ORDER with TVA_ENFORCE_SYSFS, later `collapse_possible()`
+/// with TVA_KHUGEPAGED: whether khugepaged looks at a vma.
+fn collapse_possible(k: &Kernel<'_>, vma: &Vma) -> bool {
+    if k.storage(vma.file) != Storage::Memory {
+        // file_thp_enabled()
+        let huge = thp_vma_allowable_order(vma) && settings_allow_files(k, vma);
+        return k.profile.collapses_files_of_disks && huge;
+    }
+    let Some(file) = vma.file else {
+        return !anon_orders(k, vma).is_empty();
+    };
+    let orders = shmem_allowable_huge_orders(k, vma, file, vma.pgoff);
+    // 6.12 takes any size of shared memory for the one that it asks for.
+    let any = !k.profile.khugepaged_makes_all_sizes && !orders.is_empty();
+    thp_vma_allowable_order(vma) && (any || orders.contains(&PMD_ORDER))
+}
+
+/// `vma_file_allow_thp_tuneables()` (`mm/huge_memory.c`)
+fn settings_allow_files(k: &Kernel<'_>, vma: &Vma) -> bool {
+    match k.thp.enabled {
+        Allowed::Always => true,
+        Allowed::Madvise => vma.has(vm::HUGEPAGE),
+        Allowed::Never | Allowed::Inherit => false,
+    }
+}
+
+/// `collapse_possible_orders()` of an anonymous vma, in descending order: what the settings
+/// allow; in 6.12 2 MiB or nothing. Where the vma has room for none of the larger ones, those
+/// are out.
+fn anon_orders(k: &Kernel<'_>, vma: &Vma) -> Vec<u32> {
+    let smallest = match k.profile.khugepaged_makes_all_sizes {
+        true => SMALLEST_LARGE,
+        false => PMD_ORDER,
+    };
+    if vma.has(vm::NOHUGEPAGE | vm::DONTEXPAND) || vma.anon_vma.is_none() {
+        return Vec::new();
+    }
+    let allowed = (smallest..=PMD_ORDER).rev();
+    let fits = |order: &u32| {
+        let last = vma.end.checked_sub(PAGE_SIZE << order);
+        last.is_some_and(|last| thp_vma_suitable_order(vma, last, *order))
+    };
+    allowed
+        .filter(|order| settings_allow(k, vma, *order))
+        .skip_while(|order| !fits(order))
+        .collect()
 }
 
 /// `khugepaged_do_scan()`: one pass over all mms, on the hart on which the agent is.
@@ -90,6 +143,9 @@ pub fn khugepaged_do_scan(k: &mut Kernel<'_>) -> Result<(), i32> {
         }
     }
     k.tasks[current].hart = hart;
+    // What it has put off itself it flushes of no mm, and it is none of the actors.
+    k.calls
+        .retain(|call| call.entry != Entry::ArchTlbbatchFlush);
     Ok(())
 }
 
@@ -97,28 +153,21 @@ pub fn khugepaged_do_scan(k: &mut Kernel<'_>) -> Result<(), i32> {
 fn khugepaged_scan_mm_slot(k: &mut Kernel<'_>) {
     let vmas: Vec<Vma> = k.mm.vmas.values().cloned().collect();
     for vma in vmas {
-        if !vma.is_anonymous() {
-            let shared = k.thp.shmem_size(PMD_ORDER) != ShmemAllowed::Never;
-            if shared || k.profile.khugepaged_makes_all_sizes && thp_vma_allowable_order(&vma) {
-                k.unpredicted = Some("khugepaged where files are mapped");
-            }
+        if !collapse_possible(k, &vma) {
             continue;
-        }
-        let others = k.profile.khugepaged_makes_all_sizes
-            && (SMALLEST_LARGE..PMD_ORDER).any(|order| settings_allow(k, &vma, order));
-        if others && vma.anon_vma.is_some() && !vma.has(vm::NOHUGEPAGE) {
-            k.unpredicted = Some("khugepaged where it may make folios of other sizes");
-        }
-        if !settings_allow(k, &vma, PMD_ORDER) || !thp_vma_allowable_order(&vma) {
-            continue;
-        }
-        if !k.mm.known_to_khugepaged {
-            k.unpredicted = Some("whether khugepaged knows the process");
         }
         let hstart = vma.start.next_multiple_of(PMD_SIZE);
         let hend = vma.end & !(PMD_SIZE - 1);
+        if hstart < hend && !k.mm.known_to_khugepaged {
+            k.unpredicted = Some("whether khugepaged knows the process");
+        }
+        if hstart < hend && k.storage(vma.file) != Storage::Memory {
+            k.unpredicted = Some("khugepaged where files of disks are mapped");
+        }
         for addr in (hstart..hend).step_by(PMD_SIZE as usize) {
-            hpage_collapse_scan_pmd(k, &vma, addr, true);
+            if k.unpredicted.is_none() {
+                collapse_single_pmd(k, &vma, addr, true);
+            }
         }
     }
 }
@@ -132,12 +181,13 @@ struct Counted {
     shared: u32,
     referenced: u32,
     lazyfree: bool,
+    present: Vec<bool>,
 }
 
 impl Counted {
-    fn allowed(&self, k: &Kernel<'_>) -> bool {
+    fn allowed(&self, k: &Kernel<'_>, max_ptes_none: u32) -> bool {
         let few = self.unmapped > 0 && self.referenced < HPAGE_PMD_NR as u32 / 2;
-        self.none_or_zero <= k.thp.max_ptes_none
+        self.none_or_zero <= max_ptes_none
             && self.unmapped <= k.thp.max_ptes_swap
             && self.shared <= k.thp.max_ptes_shared
             && self.referenced > 0
@@ -149,6 +199,7 @@ impl Counted {
 /// `madvise_collapse_errno()`
 fn madvise_collapse_errno(result: ScanResult) -> i32 {
     match result {
+        ScanResult::ExceedNonePte => EBUSY,
         ScanResult::PageCount | ScanResult::PageLru | ScanResult::DelPageLru => EAGAIN,
         _ => EINVAL,
     }
@@ -160,17 +211,7 @@ fn madvise_collapse_errno(result: ScanResult) -> i32 {
 /// EINVAL where the vma cannot hold a huge page, or nothing could be made one; EAGAIN
 /// where a page was in use.
 pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> Result<(), i32> {
-    if vma.has(vm::UFFD) {
-        // userfaultfd_armed()
-        k.unpredicted = Some("huge pages where a userfaultfd is asked");
-        return Ok(());
-    }
-    if k.storage(vma.file) != Storage::Memory {
-        // file_thp_enabled()
-        k.unpredicted = Some("huge pages of files on a disk");
-        return Ok(());
-    }
-    if !thp_vma_allowable_order(vma) {
+    if !allowable_to_collapse(k, vma) {
         return Err(EINVAL);
     }
     let hstart = start.next_multiple_of(PMD_SIZE);
@@ -178,19 +219,20 @@ pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
     if k.profile.collapse_of_nothing_is_done && hstart >= hend {
         return Ok(());
     }
-    if !vma.is_anonymous() && hstart < hend {
-        // hpage_collapse_scan_file()
-        k.unpredicted = Some("MADV_COLLAPSE of a file or of shared memory");
-        return Err(EINVAL);
+    if k.storage(vma.file) != Storage::Memory && hstart < hend {
+        k.unpredicted = Some("huge pages of files on a disk");
+        return Ok(());
     }
     lru_add_drain_all(k);
     let (mut thps, mut last_fail) = (0, ScanResult::Fail);
     for addr in (hstart..hend).step_by(PMD_SIZE as usize) {
-        match hpage_collapse_scan_pmd(k, vma, addr, false) {
+        match collapse_single_pmd(k, vma, addr, false) {
             ScanResult::Succeed | ScanResult::PmdMapped => thps += 1,
             // Whitelisted set of results where continuing OK
             result @ (ScanResult::PmdNull
             | ScanResult::PteNonPresent
+            | ScanResult::PageNull
+            | ScanResult::PageCompound
             | ScanResult::PageRo
             | ScanResult::PageCount
             | ScanResult::PageLru
@@ -198,7 +240,7 @@ pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
             result @ ScanResult::PmdNone if k.profile.collapse_passes_over_none => {
                 last_fail = result;
             }
-            result @ (ScanResult::PmdNone | ScanResult::Fail) => {
+            result => {
                 last_fail = result;
                 break;
             }
@@ -208,6 +250,37 @@ pub fn madvise_collapse(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
         Ok(())
     } else {
         Err(madvise_collapse_errno(last_fail))
+    }
+}
+
+/// What `madvise_collapse()` asks of a vma first.
+fn allowable_to_collapse(k: &Kernel<'_>, vma: &Vma) -> bool {
+    // file_thp_enabled(), mapping_pmd_folio_support()
+    let of_disks = k.profile.collapses_files_of_disks;
+    match k.storage(vma.file) {
+        Storage::Memory => {}
+        Storage::Xfs if of_disks => {}
+        Storage::Ext4 if of_disks => {}
+        Storage::Ext4 | Storage::Xfs => return false,
+    }
+    thp_vma_allowable_order(vma)
+}
+
+/// `collapse_single_pmd()`, in 6.12 a part of `madvise_collapse()` and of
+/// `khugepaged_scan_mm_slot()`.
+fn collapse_single_pmd(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    addr: u64,
+    is_khugepaged: bool,
+) -> ScanResult {
+    let Some(file) = vma.file else {
+        return hpage_collapse_scan_pmd(k, vma, addr, is_khugepaged);
+    };
+    let pgoff = vma.linear_page_index(addr);
+    match hpage_collapse_scan_file(k, file, pgoff, is_khugepaged) {
+        ScanResult::PteMappedHugepage => collapse_pte_mapped_thp(k, addr, !is_khugepaged),
+        result => result,
     }
 }
 
@@ -224,13 +297,14 @@ fn find_pmd_or_thp_or_none(k: &Kernel<'_>, address: u64) -> ScanResult {
     }
 }
 
-/// `is_refcount_suitable()`: nobody has the folio but its mappings and the swap cache.
+/// `is_refcount_suitable()`: nobody has the folio but its mappings, the page cache and the swap
+/// cache.
 fn is_refcount_suitable(folio: &Folio) -> bool {
-    let cached = u32::from(folio.swap.is_some()) * folio.nr_pages() as u32;
-    folio.refcount == folio.mapcount + cached
+    let cached = !folio.anon || folio.swap.is_some();
+    folio.refcount == folio.mapcount + u32::from(cached) * folio.nr_pages() as u32
 }
 
-/// `hpage_collapse_scan_pmd()`
+/// `hpage_collapse_scan_pmd()`, later `collapse_scan_pmd()`
 fn hpage_collapse_scan_pmd(
     k: &mut Kernel<'_>,
     vma: &Vma,
@@ -241,89 +315,170 @@ fn hpage_collapse_scan_pmd(
     if result != ScanResult::Succeed {
         return result;
     }
-    let (mut writable, mut counted) = (false, Counted::default());
-    for offset in pages() {
-        match k.pte(address + offset) {
-            Pte::Swap { .. } | Pte::Guard => counted.unmapped += 1,
-            Pte::None | Pte::Present { folio: None, .. } => counted.none_or_zero += 1,
-            Pte::Present {
-                folio: Some(id),
-                prot: rights,
-                dirty,
-                young,
-            } => {
-                writable |= rights & prot::W != 0;
-                let folio = &k.folios[id];
-                if !folio.lru {
-                    return ScanResult::PageLru;
-                }
-                if !is_refcount_suitable(folio) {
-                    return ScanResult::PageCount;
-                }
-                counted.referenced += u32::from(young || folio.referenced);
-                counted.lazyfree |= folio.anon && !folio.swapbacked && !dirty;
-                counted.shared += u32::from(folio_likely_mapped_shared(k, id));
-            }
-        }
-    }
+    let orders = match is_khugepaged {
+        true => anon_orders(k, vma),
+        false => vec![PMD_ORDER],
+    };
+    let mut counted = Counted::default();
+    let writable = match scan_ptes(k, vma, address, &mut counted) {
+        Ok(writable) => writable,
+        Err(result) => return result,
+    };
     if !writable && k.profile.collapse_wants_a_writable_page {
         return ScanResult::PageRo;
     }
-    if is_khugepaged && !counted.allowed(k) {
+    // Where there are other sizes, mthp_collapse() asks for each of them.
+    let max_ptes_none = match orders == [PMD_ORDER] {
+        true => k.thp.max_ptes_none,
+        false => HPAGE_PMD_NR as u32 - 1,
+    };
+    if is_khugepaged && !counted.allowed(k, max_ptes_none) {
         return ScanResult::Fail;
     }
-    let unmapped = counted.unmapped > 0;
-    collapse_huge_page(k, vma, address, unmapped)
+    let scanned = Scanned {
+        orders: &orders,
+        present: counted.present,
+        unmapped: counted.unmapped,
+    };
+    mthp_collapse(k, vma, address, &scanned, is_khugepaged)
 }
 
-/// `collapse_huge_page()`
-fn collapse_huge_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, unmapped: bool) -> ScanResult {
-    if unmapped && !__collapse_huge_page_swapin(k, vma, address) {
-        return ScanResult::Fail;
+/// The loop of `hpage_collapse_scan_pmd()`: whether a page is writable.
+fn scan_ptes(
+    k: &Kernel<'_>,
+    vma: &Vma,
+    address: u64,
+    counted: &mut Counted,
+) -> Result<bool, ScanResult> {
+    let mut writable = false;
+    for offset in pages() {
+        let pte = k.pte(address + offset);
+        let mut present = false;
+        match pte {
+            Pte::Swap { .. } | Pte::Guard => counted.unmapped += 1,
+            Pte::None | Pte::Present { folio: None, .. } => {
+                counted.none_or_zero += 1;
+                // userfaultfd_armed()
+                if vma.has(vm::UFFD) {
+                    return Err(ScanResult::ExceedNonePte);
+                }
+            }
+            Pte::Present {
+                folio: Some(id),
+                prot: rights,
+                young,
+                ..
+            } => {
+                present = true;
+                writable |= rights & prot::W != 0;
+                let folio = &k.folios[id];
+                if !folio.lru {
+                    return Err(ScanResult::PageLru);
+                }
+                if !is_refcount_suitable(folio) {
+                    return Err(ScanResult::PageCount);
+                }
+                counted.referenced += u32::from(young || folio.referenced);
+                counted.lazyfree |= is_clean_lazyfree(k, pte);
+                counted.shared += u32::from(folio_likely_mapped_shared(k, id));
+            }
+        }
+        counted.present.push(present);
+    }
+    Ok(writable)
+}
+
+/// SCAN_PAGE_LAZYFREE
+fn is_clean_lazyfree(k: &Kernel<'_>, pte: Pte) -> bool {
+    let Pte::Present {
+        folio: Some(id),
+        dirty,
+        ..
+    } = pte
+    else {
+        return false;
+    };
+    k.folios[id].anon && !k.folios[id].swapbacked && !dirty
+}
+
+/// `collapse_huge_page()`: a folio of that order, at that address.
+fn collapse_huge_page(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    (start, order): (u64, u32),
+    unmapped: bool,
+    is_khugepaged: bool,
+) -> ScanResult {
+    let result = find_pmd_or_thp_or_none(k, start);
+    if result != ScanResult::Succeed {
+        return result;
+    }
+    if unmapped && let Err(result) = __collapse_huge_page_swapin(k, vma, (start, order)) {
+        return result;
     }
     // pmdp_collapse_flush() of arch/riscv/mm/pgtable.c: leaves become one of a level
     // above, and so all of the mm is flushed. Each page is accessible again before
     // the step ends, one way or the other.
-    let Some(mut table) = k.mm.pgd.pte_tables.remove(&(address >> 21)) else {
+    let Some(mut table) = k.mm.pgd.pte_tables.remove(&(start >> 21)) else {
         return ScanResult::PmdNull;
     };
     k.enter(Entry::FlushTlbMm);
-    if let Err(result) = __collapse_huge_page_isolate(k, &table) {
-        k.mm.pgd.pte_tables.insert(address >> 21, table);
+    let first = pte_index(start);
+    let part = first..first + (1 << order);
+    let isolated = __collapse_huge_page_isolate(k, &table[part.clone()], order, is_khugepaged);
+    if let Err(result) = isolated {
+        k.mm.pgd.pte_tables.insert(start >> 21, table);
         return result;
     }
     // hpage_collapse_find_target_node()
     if k.folios.any_on_another_node() {
         k.unpredicted = Some("collapse where there are pages on several nodes");
     }
-    for (page, pte) in pages().zip(table.iter()) {
-        k.note_change(address + page, *pte);
+    for (page, pte) in pages().zip(&table[part.clone()]) {
+        k.note_change(start + page, *pte);
     }
-    let data = __collapse_huge_page_copy(k, vma, &mut table);
-    map_anon_folio_pmd(k, vma, address, data);
+    let data = __collapse_huge_page_copy(k, vma, start, &mut table[part]);
+    if order == PMD_ORDER {
+        map_anon_folio_pmd(k, vma, start, data);
+    } else {
+        k.mm.pgd.pte_tables.insert(start >> 21, table);
+        map_large_anon_folio(k, vma, start, data);
+    }
     ScanResult::Succeed
 }
 
-/// `__collapse_huge_page_swapin()`; false where a marker is in the way, which
-/// do_swap_page() answers with a signal.
-fn __collapse_huge_page_swapin(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) -> bool {
-    for offset in pages() {
-        match k.pte(haddr + offset) {
-            Pte::Swap { .. } => do_swap_page(k, vma, haddr + offset, false),
-            Pte::Guard => return false,
+/// `__collapse_huge_page_swapin()`; refused where a marker is in the way, which
+/// do_swap_page() answers with a signal, and for sizes below 2 MiB.
+fn __collapse_huge_page_swapin(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    (start, order): (u64, u32),
+) -> Result<(), ScanResult> {
+    for offset in pages().take(1 << order) {
+        match k.pte(start + offset) {
             Pte::None | Pte::Present { .. } => {}
+            _ if order != PMD_ORDER => return Err(ScanResult::ExceedSwapPte),
+            Pte::Swap { .. } => do_swap_page(k, vma, start + offset, false),
+            Pte::Guard => return Err(ScanResult::Fail),
         }
     }
-    lru_add_drain(k);
-    true
+    if order == PMD_ORDER {
+        lru_add_drain(k);
+    }
+    Ok(())
 }
 
 /// `__collapse_huge_page_isolate()`
-fn __collapse_huge_page_isolate(k: &mut Kernel<'_>, table: &PteTable) -> Result<(), ScanResult> {
+fn __collapse_huge_page_isolate(
+    k: &mut Kernel<'_>,
+    ptes: &[Pte],
+    order: u32,
+    is_khugepaged: bool,
+) -> Result<(), ScanResult> {
     let mut isolated: Vec<FolioId> = Vec::new();
-    let mut writable = false;
+    let (mut writable, mut referenced) = (false, false);
     let mut result = Ok(());
-    for pte in table {
+    for pte in ptes {
         match *pte {
             Pte::None | Pte::Present { folio: None, .. } => {}
             Pte::Swap { .. } | Pte::Guard => {
@@ -333,31 +488,55 @@ fn __collapse_huge_page_isolate(k: &mut Kernel<'_>, table: &PteTable) -> Result<
             Pte::Present {
                 folio: Some(id),
                 prot: rights,
+                young,
                 ..
             } => {
                 writable |= rights & prot::W != 0;
-                if k.folios[id].large.is_some() && isolated.contains(&id) {
-                    continue;
-                }
-                if !is_refcount_suitable(&k.folios[id]) {
-                    result = Err(ScanResult::PageCount);
+                if order < PMD_ORDER
+                    && let Err(unfit) = fits_below_pmd(k, *pte, id, order)
+                {
+                    result = Err(unfit);
                     break;
                 }
-                if !folio_isolate_lru(k, id) {
-                    result = Err(ScanResult::DelPageLru);
-                    break;
+                if k.folios[id].large.is_none() || !isolated.contains(&id) {
+                    if !is_refcount_suitable(&k.folios[id]) {
+                        result = Err(ScanResult::PageCount);
+                        break;
+                    }
+                    if !folio_isolate_lru(k, id) {
+                        result = Err(ScanResult::DelPageLru);
+                        break;
+                    }
+                    isolated.push(id);
                 }
-                isolated.push(id);
+                referenced |= young || k.folios[id].referenced;
             }
         }
     }
     if result.is_ok() && !writable && k.profile.collapse_wants_a_writable_page {
         result = Err(ScanResult::PageRo);
     }
+    if result.is_ok() && is_khugepaged && !referenced {
+        result = Err(ScanResult::LackReferencedPage);
+    }
     if result.is_err() {
         release_pte_pages(k, &isolated);
     }
     result
+}
+
+/// What `__collapse_huge_page_isolate()` asks of a page for a folio of less than 2 MiB.
+fn fits_below_pmd(k: &Kernel<'_>, pte: Pte, id: FolioId, order: u32) -> Result<(), ScanResult> {
+    if is_clean_lazyfree(k, pte) {
+        return Err(ScanResult::PageLazyfree);
+    }
+    if folio_likely_mapped_shared(k, id) {
+        return Err(ScanResult::ExceedSharedPte);
+    }
+    match k.folios[id].order() >= order {
+        true => Err(ScanResult::PteMappedHugepage),
+        false => Ok(()),
+    }
 }
 
 /// `release_pte_pages()`: small ones from the last to the first, then large ones.
@@ -377,18 +556,22 @@ fn release_pte_pages(k: &mut Kernel<'_>, isolated: &[FolioId]) {
 
 /// `__collapse_huge_page_copy()` and `__collapse_huge_page_copy_succeeded()`: which
 /// pages hold something else than zeroes.
-fn __collapse_huge_page_copy(k: &mut Kernel<'_>, vma: &Vma, table: &mut PteTable) -> Vec<bool> {
-    let mut data = vec![false; HPAGE_PMD_NR];
+fn __collapse_huge_page_copy(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    start: u64,
+    ptes: &mut [Pte],
+) -> Vec<bool> {
+    let mut data = vec![false; ptes.len()];
     let mut compound_pagelist: Vec<FolioId> = Vec::new();
-    for (index, pte) in table.iter_mut().enumerate() {
+    for (index, pte) in ptes.iter_mut().enumerate() {
         let Pte::Present {
             folio: Some(id), ..
         } = std::mem::take(pte)
         else {
             continue;
         };
-        let addr = (index as u64) << 12;
-        debug_assert_eq!(pte_index(addr), index);
+        let addr = start + index as u64 * PAGE_SIZE;
         data[index] = k.folios[id].page_has_data(addr);
         let large = k.folios[id].large.is_some();
         if large && !compound_pagelist.contains(&id) {

@@ -251,12 +251,12 @@ fn madvise_vma_behavior(
         _ => {}
     }
     let new_flags = new_flags(vma, behavior)?;
-    if behavior == advice::HUGEPAGE {
-        khugepaged::hugepage_madvise(k, vma, new_flags);
-    }
     // madvise_update_vma()
     if new_flags != vma.flags {
-        vma_modify_flags(k, start, end, new_flags)?;
+        let vma = vma_modify_flags(k, start, end, new_flags)?;
+        if vma.has(vm::HUGEPAGE) {
+            khugepaged::khugepaged_enter_vma(k, &vma);
+        }
     }
     Ok(())
 }

@@ -55,6 +55,11 @@ pub fn memory_reclaim(k: &mut Kernel<'_>, bytes: u64) -> Result<(), i32> {
         k.unpredicted = Some("reclaim of several nodes");
         return Ok(());
     }
+    if k.files.iter().any(|inode| inode.has_huge_page_behind_end) {
+        // shmem_unused_huge_shrink()
+        k.unpredicted = Some("reclaim of large pages that reach beyond the end of their file");
+        return Ok(());
+    }
     let nr_to_reclaim = bytes / PAGE_SIZE;
     let mut nr_retries = MAX_RECLAIM_RETRIES;
     let mut nr_reclaimed = 0;

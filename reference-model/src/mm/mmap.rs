@@ -6,6 +6,7 @@ use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::errno;
 use crate::fs::file_table;
 use crate::fs::hugetlbfs::inode as hugetlbfs;
+use crate::mm::khugepaged::khugepaged_enter_vma;
 use crate::mm::memfd::memfd_check_seals_mmap;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
@@ -273,7 +274,8 @@ fn mmap_region(
     }
     let locked = vma.has(vm::LOCKED);
     vma.seq = i_mmap_seq(k, &vma);
-    k.mm.vmas.insert(addr, vma);
+    k.mm.vmas.insert(addr, vma.clone());
+    khugepaged_enter_vma(k, &vma);
     vma_merge(k, addr);
     if locked {
         k.mm.locked_vm += pglen;

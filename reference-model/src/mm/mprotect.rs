@@ -78,7 +78,8 @@ fn change_protection(k: &mut Kernel, tlb: &mut MmuGather, vma: &Vma, start: u64,
         return;
     }
     for (from, to, huge) in k.mm.pgd.pmds(start, end) {
-        // A huge page is never in the range in part: the vma was split there before.
+        // A huge page is never in the range in part: the vma was split there before, and the
+        // huge page with it.
         if huge {
             huge_memory::change_huge_pmd(k, tlb, vma, from);
         } else {

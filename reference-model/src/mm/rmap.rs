@@ -121,8 +121,9 @@ pub fn rmap_walk(
         )
     } else if let Some((file, index)) = folio.mapping {
         // rmap_walk_file()
+        let behind = index + folio.nr_pages();
         let holds = |vma: &Vma| {
-            vma.file == Some(file) && index >= vma.pgoff && index - vma.pgoff < vma.pages()
+            vma.file == Some(file) && behind > vma.pgoff && index < vma.pgoff + vma.pages()
         };
         (index, interval_tree(k, holds, |vma| (vma.pgoff, vma.seq)))
     } else {
@@ -272,6 +273,44 @@ fn rmap_removed(k: &mut Kernel<'_>, id: FolioId, partially_mapped: bool, vm_flag
     }
 }
 
+/// `folio_add_file_rmap_ptes()`, `__folio_add_file_rmap()`: a large folio is locked, if at all,
+/// where all of it is mapped at once.
+pub fn folio_add_file_rmap_ptes(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    (start, end): (u64, u64),
+    vm_flags: u64,
+) {
+    let folio = &mut k.folios[id];
+    let nr_pages = (end - start) / PAGE_SIZE;
+    folio.mapcount += nr_pages as u32;
+    if let Some(large) = &mut folio.large {
+        for addr in (start..end).step_by(PAGE_SIZE as usize) {
+            let page = large.page(addr);
+            large.mapcounts[page] += 1;
+        }
+    }
+    let small = folio.large.is_none();
+    let whole = k.profile.locks_large_file_folios && folio.nr_pages() == nr_pages;
+    // mlock_vma_folio()
+    if vm_flags & vm::LOCKED != 0 && (small || whole) {
+        mlock_folio(k, id);
+    }
+}
+
+/// `folio_add_file_rmap_pmd()`
+pub fn folio_add_file_rmap_pmd(k: &mut Kernel<'_>, id: FolioId, vm_flags: u64) {
+    let folio = &mut k.folios[id];
+    folio.mapcount += 1;
+    if let Some(large) = &mut folio.large {
+        large.entire_mapcount += 1;
+    }
+    // mlock_vma_folio()
+    if vm_flags & vm::LOCKED != 0 && k.profile.locks_large_file_folios {
+        mlock_folio(k, id);
+    }
+}
+
 /// `folio_add_anon_rmap_ptes()` of all pages of a huge page
 pub fn folio_add_anon_rmap_ptes(k: &mut Kernel<'_>, id: FolioId, exclusive: bool) {
     let folio = &mut k.folios[id];
@@ -379,8 +418,13 @@ fn migrated(k: &mut Kernel<'_>, id: FolioId, vma: &Vma) {
 /// `try_to_unmap()` with TTU_BATCH_FLUSH: the flushes are put off
 /// (`should_defer_flush()` is always true, for riscv's `arch_tlbbatch_should_defer()` is).
 pub fn try_to_unmap(k: &mut Kernel<'_>, id: FolioId) {
+    try_to_unmap_from(k, id, false);
+}
+
+/// The same, with TTU_IGNORE_MLOCK where locked areas are no obstacle.
+pub fn try_to_unmap_from(k: &mut Kernel<'_>, id: FolioId, ignore_mlock: bool) {
     rmap_walk(k, id, |k, vma, address| {
-        let walk = try_to_unmap_one(k, id, vma, address);
+        let walk = try_to_unmap_one(k, id, vma, address, ignore_mlock);
         // folio_not_mapped()
         if k.folios[id].mapcount == 0 {
             return Walk::Break;
@@ -390,9 +434,15 @@ pub fn try_to_unmap(k: &mut Kernel<'_>, id: FolioId) {
 }
 
 /// `try_to_unmap_one()`
-fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) -> Walk {
+fn try_to_unmap_one(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    vma: &Vma,
+    address: u64,
+    ignore_mlock: bool,
+) -> Walk {
     if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
-        if vma.has(vm::LOCKED) {
+        if vma.has(vm::LOCKED) && !ignore_mlock {
             return Walk::Break;
         }
         let lazyfree = k.folios[id].anon && !k.folios[id].swapbacked;
@@ -410,7 +460,7 @@ fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) ->
     let mut pages = pages_of(k, id, vma, address);
     while let Some(address) = pages.next() {
         let nr = folio_unmap_pte_batch(k, id, vma, address);
-        if try_to_unmap_ptes(k, id, vma, address, nr) == Walk::Break {
+        if try_to_unmap_ptes(k, id, vma, (address, nr), ignore_mlock) == Walk::Break {
             return Walk::Break;
         }
         if nr > 1 {
@@ -420,12 +470,12 @@ fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) ->
     Walk::Continue
 }
 
-/// `folio_unmap_pte_batch()`: how many PTEs go at once; those of a lazyfree huge page that
-/// have the same right to write.
+/// `folio_unmap_pte_batch()`: how many PTEs go at once; those of a lazyfree huge page, or of a
+/// large one of a file, that have the same right to write.
 fn folio_unmap_pte_batch(k: &Kernel<'_>, id: FolioId, vma: &Vma, address: u64) -> u64 {
     let folio = &k.folios[id];
-    let lazyfree = folio.anon && !folio.swapbacked;
-    if !k.profile.unmaps_lazyfree_in_batches || folio.large.is_none() || !lazyfree {
+    let swapped_out = folio.anon && folio.swapbacked;
+    if !k.profile.unmaps_lazyfree_in_batches || folio.large.is_none() || swapped_out {
         return 1;
     }
     let first = page_vma_mapped_walk(k, id, address).map(|pte| pte.rights());
@@ -441,13 +491,13 @@ fn try_to_unmap_ptes(
     k: &mut Kernel<'_>,
     id: FolioId,
     vma: &Vma,
-    address: u64,
-    nr_pages: u64,
+    (address, nr_pages): (u64, u64),
+    ignore_mlock: bool,
 ) -> Walk {
     let Some(pteval) = page_vma_mapped_walk(k, id, address) else {
         return Walk::Continue;
     };
-    if vma.has(vm::LOCKED) {
+    if vma.has(vm::LOCKED) && !ignore_mlock {
         if k.folios[id].large.is_none() {
             mlock_folio(k, id);
         }
@@ -470,6 +520,11 @@ fn try_to_unmap_ptes(
         return Walk::Break;
     }
     folio_remove_rmap_ptes(k, id, (address, end), vma.flags);
+    if vma.has(vm::LOCKED) {
+        // mlock_drain_local()
+        let hart = k.hart() as usize;
+        mlock_drain(k, hart);
+    }
     for _ in pages() {
         folio_put(k, id);
     }

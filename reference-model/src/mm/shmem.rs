@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: the page cache of memfds, and of what backs shared anonymous memory.
 
+pub mod huge;
+
 use crate::api::MemoryFile;
 use crate::errno;
 use crate::fs::hugetlbfs::inode as hugetlbfs;
+use crate::mm::huge_memory::split_huge_page_to_list_to_order;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::page_io::swap_writepage;
-use crate::mm::swap::folio_put;
+use crate::mm::swap;
 use crate::mm::swap_slots::folio_alloc_swap;
-use crate::mm::swap_state::{add_to_swap_cache, delete_from_swap_cache, read_swap_cache_async};
-use crate::mm::swapfile::{swap_free, swap_shmem_alloc};
+use crate::mm::swap_state::{
+    add_to_swap_cache, delete_from_swap_cache, folio_ref_sub, read_swap_cache_async,
+};
+use crate::mm::swapfile::{swap_free_nr, swap_shmem_alloc};
 use crate::mm::userfaultfd::mfill_atomic_install_pte;
 use crate::mm::util::vm_enough_memory;
-use crate::mm::{swap, swapfile};
-use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Lru, Pte, Vma, vm};
+use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Large, Lru, Pte, Vma, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -88,8 +92,14 @@ pub fn shmem_fault(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) -> Optio
     }
     let id = match cached {
         Some(CacheEntry::Folio(id)) => id,
-        Some(CacheEntry::Swap(_)) => return shmem_swapin_folio(k, file, index),
-        None => shmem_alloc_and_add_folio(k, file, index),
+        Some(CacheEntry::Swap(_)) => {
+            // userfaultfd_armed()
+            return shmem_swapin_folio(k, file, index, !vma.has(vm::UFFD));
+        }
+        None => {
+            let order = huge::order_at_fault(k, vma, file, index);
+            shmem_alloc_and_add_folio(k, file, index, order)
+        }
     };
     k.folio_get(id);
     Some(id)
@@ -113,7 +123,7 @@ pub fn shmem_get_folio_noalloc(k: &mut Kernel, file: FileId, index: u64) -> Resu
             k.folio_get(id);
             Ok(id)
         }
-        Some(CacheEntry::Swap(_)) => shmem_swapin_folio(k, file, index).ok_or(errno::EFAULT),
+        Some(CacheEntry::Swap(_)) => shmem_swapin_folio(k, file, index, true).ok_or(errno::EFAULT),
         None => Err(errno::EFAULT),
     }
 }
@@ -136,43 +146,77 @@ pub fn shmem_mfill_atomic_pte(k: &mut Kernel, vma: &Vma, addr: u64, data: bool) 
     if inode.cache.contains_key(&index) || k.pte(addr) != Pte::None {
         return Err(errno::EEXIST);
     }
-    let id = shmem_alloc_and_add_folio(k, file, index);
+    let id = shmem_alloc_and_add_folio(k, file, index, 0);
     k.folios[id].data = data;
     k.folio_get(id);
     mfill_atomic_install_pte(k, vma, addr, id)
 }
 
-/// `shmem_alloc_and_add_folio()`: the page cache holds the folio's first reference.
-fn shmem_alloc_and_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
-    if k.thp.makes_any_of_shmem() {
-        k.unpredicted = Some("huge pages of shared memory");
-    }
+/// `shmem_alloc_and_add_folio()`: a folio of that order, in which the page is. The page cache
+/// holds the first references.
+fn shmem_alloc_and_add_folio(k: &mut Kernel, file: FileId, index: u64, order: u32) -> FolioId {
+    let first = index & !((1 << order) - 1);
     let id = k.folios.alloc(Folio {
-        mapping: Some((file, index)),
+        mapping: Some((file, first)),
         swapbacked: true,
         charged: true,
+        large: (order > 0).then(|| Box::new(Large::unmapped(order))),
         ..Folio::default()
     });
+    k.folios[id].refcount = 1 << order;
     swap::folio_add_lru(k, id);
-    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    let inode = &mut k.files[file];
+    inode.cache_folio(first, 1 << order, id);
+    inode.has_huge_page_behind_end |= inode.pages < first + (1 << order);
     id
 }
 
 /// `shmem_swapin_folio()`: the file's page is swapped out, and comes back into
 /// its page cache, through the swap cache, where it does not stay. With a
 /// reference for the caller; None where the page is not swapped out.
-fn shmem_swapin_folio(k: &mut Kernel<'_>, file: usize, index: u64) -> Option<FolioId> {
-    let Some(&CacheEntry::Swap(entry)) = k.files.get(file)?.cache.get(&index) else {
+fn shmem_swapin_folio(
+    k: &mut Kernel<'_>,
+    file: usize,
+    index: u64,
+    may_be_large: bool,
+) -> Option<FolioId> {
+    let &CacheEntry::Swap(entry) = k.files.get(file)?.cache.get(&index)? else {
         return None;
     };
-    let id = read_swap_cache_async(k, entry, 0)?;
+    let (first, order) = huge::large_entry(k, file, index);
+    let cached = k
+        .swap
+        .slots
+        .get(&entry)
+        .is_some_and(|slot| slot.cache.is_some());
+    let whole = may_be_large && k.profile.swaps_large_shmem_in && order > 0;
+    let id = if whole && !cached {
+        let CacheEntry::Swap(entry) = *k.files.get(file)?.cache.get(&first)? else {
+            return None;
+        };
+        read_swap_cache_async(k, entry, order)?
+    } else {
+        read_swap_cache_async(k, entry, 0)?
+    };
+    let nr_pages = k.folios[id].nr_pages();
+    if nr_pages < 1 << order {
+        huge::shmem_split_large_entry(k, file, index);
+    }
+    let first = index & !(nr_pages - 1);
+    let entry = k.folios[id].swap?;
     // shmem_add_to_page_cache()
-    k.folio_get(id);
-    k.folios[id].mapping = Some((file, index));
-    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    k.files[file].large_swap.remove(&first);
+    k.folios[id].refcount += nr_pages as u32;
+    k.folios[id].mapping = Some((file, first));
+    k.files[file].cache_folio(first, nr_pages, id);
+    if k.profile.swaps_large_shmem_in {
+        swap_free_nr(k, entry, nr_pages as u32);
+    }
     delete_from_swap_cache(k, id);
     k.folios[id].dirty = true;
-    swap_free(k, entry);
+    if !k.profile.swaps_large_shmem_in {
+        swap_free_nr(k, entry, nr_pages as u32);
+    }
     Some(id)
 }
 
@@ -231,33 +275,26 @@ pub fn shmem_setattr(k: &mut Kernel, file: FileId, new: u64) -> Result<(), i32> 
 
 /// `shmem_undo_range()`
 fn shmem_undo_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
-    let indices: Vec<u64> = k.files[file]
-        .cache
-        .range(first..end.max(first))
-        .map(|(&index, _)| index)
-        .collect();
     let mut removed = false;
-    for index in indices {
-        match k.files[file].cache.remove(&index) {
-            Some(CacheEntry::Folio(id)) => {
-                removed = true;
-                k.folios[id].mapping = None;
-                k.folios[id].dirty = false;
-                swap::folio_put(k, id);
-            }
-            Some(CacheEntry::Swap(entry)) => swapfile::free_swap_and_cache(k, entry),
-            None => {}
+    // find_lock_entries(): what lies in the range as a whole
+    for at in huge::entries(k, file, first, end) {
+        if first <= at.0 && at.0.saturating_add(at.1) <= end {
+            removed |= huge::truncate_entry(k, file, at);
         }
     }
     // folio_batch_release(), which does nothing with an empty batch.
     if removed {
         swap::lru_add_drain(k);
     }
+    if first < end {
+        huge::truncate_partial_folios(k, file, first, end);
+    }
 }
 
 /// `shmem_evict_inode()`: the inode's last user is gone.
 pub fn shmem_evict_inode(k: &mut Kernel, file: FileId) {
     shmem_undo_range(k, file, 0, u64::MAX);
+    k.files[file].has_huge_page_behind_end = false;
 }
 
 /// `shmem_zero_setup()`: the file that backs shared anonymous memory.
@@ -275,19 +312,54 @@ pub fn shmem_zero_setup(k: &mut Kernel, pages: u64, flags: u64) -> Result<FileId
 }
 
 /// `shmem_writepage()`: moves the folio from the file's page cache to the swap cache. False
-/// where there is no slot for it (AOP_WRITEPAGE_ACTIVATE).
-pub fn shmem_writepage(k: &mut Kernel<'_>, id: FolioId, file: usize, index: u64) -> bool {
+/// where there is no slot for it (AOP_WRITEPAGE_ACTIVATE). A large folio for which there are not
+/// enough in a row, or of which some lies beyond the end of the file, is split before; its other
+/// pages go to the list.
+pub fn shmem_writepage(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    file: usize,
+    folio_list: &mut Vec<FolioId>,
+) -> bool {
     // Without swap the folio is dirtied again: it never stopped to be.
-    let Some(entry) = folio_alloc_swap(k, id) else {
+    if !k.swap.on {
+        return false;
+    }
+    let large = k.folios[id].large.is_some();
+    if large && huge::crosses_end(k, id) && !split_for_swap(k, id, folio_list) {
+        return false;
+    }
+    let mut entry = folio_alloc_swap(k, id);
+    if entry.is_none() && k.folios[id].large.is_some() && split_for_swap(k, id, folio_list) {
+        entry = folio_alloc_swap(k, id);
+    }
+    let Some(entry) = entry else {
         return false;
     };
+    let Some((_, index)) = k.folios[id].mapping else {
+        return false;
+    };
+    let nr_pages = k.folios[id].nr_pages();
     k.folios[id].dirty = false;
     add_to_swap_cache(k, id, entry);
-    swap_shmem_alloc(k, entry);
-    // shmem_delete_from_page_cache()
-    k.files[file].cache.insert(index, CacheEntry::Swap(entry));
+    for page in 0..nr_pages {
+        swap_shmem_alloc(k, entry + page as u32);
+        // shmem_delete_from_page_cache()
+        let slot = CacheEntry::Swap(entry + page as u32);
+        k.files[file].cache.insert(index + page, slot);
+    }
+    if nr_pages > 1 {
+        let order = k.folios[id].order();
+        k.files[file].large_swap.insert(index, order);
+    }
     k.folios[id].mapping = None;
-    folio_put(k, id);
+    folio_ref_sub(k, id, nr_pages as u32);
     swap_writepage(k, id);
     true
+}
+
+/// Where `shmem_writepage()` splits a folio, all pages of which are to stay dirty.
+fn split_for_swap(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<FolioId>) -> bool {
+    k.folios[id].dirty = true;
+    split_huge_page_to_list_to_order(k, id, Some(folio_list))
 }

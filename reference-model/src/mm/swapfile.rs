@@ -427,7 +427,14 @@ fn free_swap_slot_if_unused(k: &mut Kernel<'_>, entry: SwapEntry) {
     }
 }
 
-/// `swap_free_nr()` of one slot, while the caller holds SWAP_HAS_CACHE or not.
+/// `swap_free_nr()`, later `folio_put_swap()`
+pub fn swap_free_nr(k: &mut Kernel<'_>, entry: SwapEntry, nr: u32) {
+    for entry in entry..entry + nr {
+        swap_free(k, entry);
+    }
+}
+
+/// The same of one slot, while the caller holds SWAP_HAS_CACHE or not.
 pub fn swap_free(k: &mut Kernel<'_>, entry: SwapEntry) {
     if let Some(slot) = k.swap.slots.get_mut(&entry) {
         slot.count = match slot.count {
@@ -473,11 +480,6 @@ pub fn folio_free_swap(k: &mut Kernel<'_>, id: FolioId) -> bool {
     true
 }
 
-/// `free_swap_and_cache()` (`include/linux/swap.h`): of one slot.
-pub fn free_swap_and_cache(k: &mut Kernel<'_>, entry: SwapEntry) {
-    free_swap_and_cache_nr(k, entry, 1);
-}
-
 /// `free_swap_and_cache_nr()`, later `swap_put_entries_direct()`: a page table's or a
 /// shmem file's references are dropped, and with the last one an unmapped folio in the
 /// swap cache.
@@ -503,7 +505,9 @@ fn __swap_entries_free(k: &mut Kernel<'_>, entry: SwapEntry, nr: u32) -> bool {
         return false;
     }
     // swap_is_last_map()
-    let last = |slot: &SwapSlot| slot.count == 1 && slot.cache.is_none();
+    // A file's own reference counts as one once there is no SWAP_MAP_SHMEM any more.
+    let one = |count| count == 1 || count == SWAP_MAP_SHMEM && !k.profile.swap_slots_cache;
+    let last = |slot: &SwapSlot| one(slot.count) && slot.cache.is_none();
     let mut entries = entry..entry + nr;
     if !entries.all(|entry| k.swap.slots.get(&entry).is_some_and(last)) {
         return false;

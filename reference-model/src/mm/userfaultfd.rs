@@ -8,8 +8,8 @@ use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno;
 use crate::mm::huge_memory::{__split_huge_pmd, is_huge_zero_pmd, split_folio};
 use crate::mm::memory::fault::{anon_vma_of, map_new_anon_folio, vmf_anon_prepare};
-use crate::mm::mlock;
 use crate::mm::mmap::vma_set_page_prot;
+use crate::mm::rmap::folio_add_file_rmap_ptes;
 use crate::mm::shmem::{shmem_get_folio_noalloc, shmem_mfill_atomic_pte};
 use crate::mm::swap::folio_put;
 use crate::mm::vma::vma_modify_flags;
@@ -147,11 +147,7 @@ pub fn mfill_atomic_install_pte(
     id: FolioId,
 ) -> Result<(), i32> {
     can_install(k, vma, addr)?;
-    k.folios[id].mapcount += 1;
-    // mlock_vma_folio(), by folio_add_file_rmap_ptes()' callers
-    if vma.has(vm::LOCKED) {
-        mlock::mlock_folio(k, id);
-    }
+    folio_add_file_rmap_ptes(k, id, (addr, addr + PAGE_SIZE), vma.flags);
     let writable = vma.has(vm::WRITE) && vma.has(vm::SHARED);
     let page_prot = vma_set_page_prot(k, vma);
     let rights = page_prot | if writable { prot::W } else { 0 };

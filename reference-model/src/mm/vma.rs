@@ -4,6 +4,7 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::file_table;
+use crate::mm::khugepaged::khugepaged_enter_vma;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
@@ -187,8 +188,9 @@ fn vma_expand(
         anon_vma_clone(k, &mut merged, src);
     }
     let at = merged.start;
-    k.mm.vmas.insert(at, merged);
+    k.mm.vmas.insert(at, merged.clone());
     refresh_seq(k, at);
+    khugepaged_enter_vma(k, &merged);
     at
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
-use operations::{Plain, Program, StepResult};
+use operations::{Plain, Program, StepResult, Thp};
 use protocol::message::{Count, Report, Sabotage};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
 use std::fs::{self, File};
@@ -171,6 +171,10 @@ fn run(
     }
     let pools = run.program.huge_pages().into_iter().map(Pool::fill);
     let _pools = pools.collect::<Result<Vec<Pool>>>()?;
+    if run.program.files.iter().any(|file| file.filled) {
+        // What a program before wanted of shared memory is no business of this one's files.
+        kept.thp.set(&Thp::default())?;
+    }
     let files = files::make(&run.program.files)?;
     swap::set(&run)?;
     kept.thp.set(&run.program.thp)?;

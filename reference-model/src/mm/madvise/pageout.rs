@@ -179,6 +179,10 @@ fn madvise_cold_or_pageout_pte_range(
     {
         return;
     }
+    // pte_offset_map_lock(): of a file nothing is left where the huge page was split.
+    if !k.mm.pgd.pte_tables.contains_key(&(addr >> 21)) {
+        return;
+    }
     flush_tlb_batched_pending(k);
     let mut folio_list = Vec::new();
     while addr < end {

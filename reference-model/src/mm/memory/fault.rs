@@ -12,7 +12,7 @@ use crate::mm::mempolicy::policy_node;
 use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
 use crate::mm::swapfile::PMD_ORDER;
-use crate::mm::{huge_memory, mlock, rmap, shmem, swap, swap_state, swapfile};
+use crate::mm::{huge_memory, rmap, shmem, swap, swap_state, swapfile};
 use crate::mm_types::{AnonVmaId, Folio, FolioId, Large, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
@@ -171,7 +171,10 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Resul
     match alloc_anon_folio(k, vma, addr) {
         // Forced into an area that may not be written it is not dirty yet.
         0 => map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false),
-        order => map_large_anon_folio(k, vma, addr & !((PAGE_SIZE << order) - 1), order),
+        order => {
+            let zeroes = vec![false; 1 << order];
+            map_large_anon_folio(k, vma, addr & !((PAGE_SIZE << order) - 1), zeroes);
+        }
     }
     Ok(())
 }
@@ -195,10 +198,12 @@ fn alloc_anon_folio(k: &Kernel, vma: &Vma, addr: u64) -> u32 {
 }
 
 /// The end of `do_anonymous_page()`, later `map_anon_folio_pte_nopf()`, of a large folio: all of
-/// its PTEs are writable and dirty, whichever page was written to.
-fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, order: u32) {
-    let nr_pages = 1 << order;
-    let mut large = Large::unmapped(order);
+/// its PTEs are writable and dirty, whichever page was written to. What of it holds something
+/// else than zeroes is `data`.
+pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, data: Vec<bool>) {
+    let nr_pages = data.len() as u32;
+    let mut large = Large::unmapped(nr_pages.trailing_zeros());
+    large.data = data;
     large.mapcounts.fill(1);
     large.anon_exclusive.fill(true);
     let id = k.folios.alloc(Folio {
@@ -260,7 +265,7 @@ fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
         return Ok(());
     }
     let id = __do_fault(k, vma, addr)?;
-    set_pte_range(k, vma, id, addr, false);
+    finish_fault(k, vma, addr, id, false);
     Ok(())
 }
 
@@ -285,13 +290,62 @@ fn do_fault_around(k: &mut Kernel, vma: &Vma, addr: u64) -> bool {
     )
 }
 
-/// `set_pte_range()` for a page of the page cache; its reference becomes the mapping's.
-pub fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: bool) {
-    k.folios[id].mapcount += 1;
-    // mlock_vma_folio(), by folio_add_file_rmap_ptes()' callers, is only for locked vmas.
-    if vma.has(vm::LOCKED) {
-        mlock::mlock_folio(k, id);
+/// `finish_fault()` of a page of the page cache: maps its folio as a whole where that can be. The
+/// caller's reference becomes the mapping's.
+fn finish_fault(k: &mut Kernel, vma: &Vma, addr: u64, id: FolioId, write: bool) {
+    let none = k.mm.pgd.pmds(addr, addr + PAGE_SIZE).is_empty();
+    if none && huge_memory::do_set_pmd(k, vma, addr, id, write) {
+        return;
     }
+    let fits = lies_as_a_whole(k, vma, id, addr);
+    let of_any_file = k.profile.maps_large_folios_of_files || is_anon_shmem(k, vma);
+    // userfaultfd_armed()
+    let (start, end) = match fits.filter(|_| of_any_file && !vma.has(vm::UFFD)) {
+        // pte_range_none()
+        Some((start, end)) if !any_mapped(k, start, end) => (start, end),
+        _ => (addr, addr + PAGE_SIZE),
+    };
+    k.folios[id].refcount += ((end - start) / PAGE_SIZE) as u32 - 1;
+    set_pte_range(k, vma, id, (start, end), write);
+}
+
+/// Where a large folio of a file begins and ends, if all of it lies in the vma and in one page
+/// table.
+pub fn lies_as_a_whole(k: &Kernel, vma: &Vma, id: FolioId, addr: u64) -> Option<(u64, u64)> {
+    let folio = &k.folios[id];
+    let bytes = folio.nr_pages() * PAGE_SIZE;
+    let start = addr & !(bytes - 1);
+    (folio.large.is_some() && vma.start <= start && start + bytes <= vma.end)
+        .then_some((start, start + bytes))
+}
+
+/// Whether there is an entry that is not none.
+fn any_mapped(k: &Kernel, start: u64, end: u64) -> bool {
+    let mut pages = (start..end).step_by(PAGE_SIZE as usize);
+    pages.any(|page| k.pte(page) != Pte::None)
+}
+
+/// `vma_is_anon_shmem()`, as `shmem_mmap()` (both of `mm/shmem.c`) has it: memfds are unlinked, and so taken for anonymous
+/// shared memory.
+fn is_anon_shmem(k: &Kernel, vma: &Vma) -> bool {
+    vma.file.is_some() && k.storage(vma.file) == Storage::Memory && !vma.has(vm::HUGETLB)
+}
+
+/// `set_pte_range()` for pages of a folio of the page cache; the caller's references to it
+/// become the mappings'.
+pub fn set_pte_range(
+    k: &mut Kernel,
+    vma: &Vma,
+    id: FolioId,
+    (start, end): (u64, u64),
+    write: bool,
+) {
+    let skew = (start / PAGE_SIZE).wrapping_sub(vma.linear_page_index(start));
+    if !skew.is_multiple_of(k.folios[id].nr_pages()) {
+        k.unpredicted = Some("large pages of files that do not lie at multiples of their size");
+        return;
+    }
+    rmap::folio_add_file_rmap_ptes(k, id, (start, end), vma.flags);
     let maybe_write = if write && vma.has(vm::WRITE) {
         prot::W
     } else {
@@ -299,22 +353,23 @@ pub fn set_pte_range(k: &mut Kernel, vma: &Vma, id: FolioId, addr: u64, write: b
     };
     let rights = vma_set_page_prot(k, vma) | maybe_write;
     let found_dirty = k.profile.read_fault_maps_dirty && k.folios[id].dirty;
-    k.set_pte(
-        addr,
-        Pte::Present {
-            folio: Some(id),
-            prot: rights,
-            dirty: write || rights & prot::W != 0 && found_dirty,
-            young: true,
-        },
-    );
+    let entry = Pte::Present {
+        folio: Some(id),
+        prot: rights,
+        dirty: write || rights & prot::W != 0 && found_dirty,
+        young: true,
+    };
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        k.set_pte(addr, entry);
+    }
 }
 
 /// `do_cow_fault()`
 fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     vmf_anon_prepare(k, vma);
     let page = __do_fault(k, vma, addr)?;
-    let data = k.folios[page].data;
+    let nth = vma.linear_page_index(addr) - k.folios[page].mapping.map_or(0, |at| at.1);
+    let data = k.folios[page].nth_page_has_data(nth as usize);
     map_new_anon_folio(k, vma, addr, true, data);
     swap::folio_put(k, page);
     Ok(())
@@ -323,7 +378,7 @@ fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
 /// `do_shared_fault()`, and `fault_dirty_shared_page()`
 fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     let id = __do_fault(k, vma, addr)?;
-    set_pte_range(k, vma, id, addr, true);
+    finish_fault(k, vma, addr, id, true);
     k.folios[id].dirty = true;
     Ok(())
 }

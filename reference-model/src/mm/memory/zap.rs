@@ -166,13 +166,7 @@ fn zap_present_ptes(
     details: ZapDetails,
     force_flush: &mut bool,
 ) -> (u64, bool) {
-    let Pte::Present {
-        folio,
-        dirty,
-        young,
-        ..
-    } = k.pte(addr)
-    else {
+    let Pte::Present { folio, .. } = k.pte(addr) else {
         return (1, false);
     };
     let Some(id) = folio else {
@@ -190,11 +184,16 @@ fn zap_present_ptes(
         1
     };
     let batch_end = addr + nr * PAGE_SIZE;
+    // get_and_clear_full_ptes()
+    let mut ptent = k.pte(addr);
     for addr in (addr..batch_end).step_by(PAGE_SIZE as usize) {
+        ptent = ptent.with_bits_of(k.pte(addr));
         k.set_pte(addr, Pte::None);
     }
     let mut delay_rmap = false;
-    if !anon {
+    if let Pte::Present { dirty, young, .. } = ptent
+        && !anon
+    {
         if dirty {
             k.folios[id].dirty = true;
             tlb_delay_rmap(tlb);
@@ -346,7 +345,10 @@ fn unmap_page_range(
         if huge {
             huge_memory::__split_huge_pmd(k, vma, addr);
         }
-        zap_pte_range(k, tlb, vma, addr, next, details);
+        // Of a file nothing is left of it.
+        if k.mm.pgd.pte_tables.contains_key(&(addr >> 21)) {
+            zap_pte_range(k, tlb, vma, addr, next, details);
+        }
     }
     tlb_end_vma(k, tlb);
 }

@@ -74,17 +74,17 @@ fn folio_check_references(k: &mut Kernel<'_>, id: FolioId) -> FolioReferences {
 
 /// `pageout()`. The write is complete when it returns: a page of zeroes is only noted, and
 /// zram is written synchronously (SWP_SYNCHRONOUS_IO).
-fn pageout(k: &mut Kernel<'_>, id: FolioId) -> Pageout {
+fn pageout(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<FolioId>) -> Pageout {
     // is_page_cache_freeable()
     if u64::from(k.folios[id].refcount) != 1 + k.folios[id].nr_pages() {
         return Pageout::Keep;
     }
     if k.folios[id].swap.is_none() {
         // A folio that is neither in the swap cache nor in a file has no mapping.
-        let Some((file, index)) = k.folios[id].mapping else {
+        let Some((file, _)) = k.folios[id].mapping else {
             return Pageout::Keep;
         };
-        return match shmem_writepage(k, id, file, index) {
+        return match shmem_writepage(k, id, file, folio_list) {
             true => Pageout::Success,
             false => Pageout::Activate,
         };
@@ -107,7 +107,7 @@ fn __remove_mapping(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> bool {
         put_swap_folio(k, entry, nr_pages);
     } else if let Some((file, index)) = k.folios[id].mapping.take() {
         // Never written to: a hole again. Swap-backed, it leaves no shadow.
-        k.files[file].cache.remove(&index);
+        k.files[file].uncache(index, u64::from(nr_pages));
     } else {
         return false;
     }
@@ -157,7 +157,7 @@ fn shrink_folio(
         }
     }
     if k.folios[id].dirty
-        && let Some(label) = write_dirty_folio(k, id, references, stat)
+        && let Some(label) = write_dirty_folio(k, id, references, stat, folio_list)
     {
         return label;
     }
@@ -201,6 +201,7 @@ fn write_dirty_folio(
     id: FolioId,
     references: FolioReferences,
     stat: &mut ReclaimStat,
+    folio_list: &mut Vec<FolioId>,
 ) -> Option<Label> {
     // Only kswapd writes for the file LRU.
     if folio_is_file_lru(k, id) {
@@ -212,7 +213,7 @@ fn write_dirty_folio(
         return Some(Label::KeepLocked);
     }
     try_to_unmap_flush_dirty(k);
-    match pageout(k, id) {
+    match pageout(k, id, folio_list) {
         Pageout::Keep => Some(Label::KeepLocked),
         Pageout::Activate => Some(Label::ActivateLocked),
         Pageout::Success => {

@@ -2,8 +2,7 @@
 //! `include/linux/mm_types.h` and what else the mirrored functions share: the
 //! mm, its vmas and page tables, folios, LRU lists.
 //!
-//! Folios are of order 0, or huge (`HPAGE_PMD_ORDER`): the sizes in between, and
-//! huge pages at a fault, are switched off where scenarios run.
+//! Folios are of order 0 but where a program's settings, or MADV_COLLAPSE, make larger ones.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
 use crate::mm::mlock::Pending;

@@ -95,9 +95,9 @@ pub struct Profile {
     /// `__discard_anon_folio_pmd_locked()` and `try_to_unmap_one()` ("mm: set folio swapbacked
     /// iff folios are dirty in try_to_unmap_one"); else it is split.
     pub keeps_lazyfree_pmd: bool,
-    /// Reclaim notifies of the PTEs of a lazyfree huge page in one range: `try_to_unmap_one()`
-    /// ("mm: support batched
-    /// unmap for lazyfree large folios during reclamation").
+    /// Reclaim notifies of the PTEs of a lazyfree huge page, and of those of a file's large folio,
+    /// in one range: `try_to_unmap_one()` ("mm: support batched unmap for lazyfree large folios
+    /// during reclamation").
     pub unmaps_lazyfree_in_batches: bool,
     /// A huge page of a file that a young PMD mapped is marked as accessed where that is
     /// zapped (`zap_huge_pmd_folio()`).

@@ -122,7 +122,7 @@ fn part_of(large: &Large, folio: Folio, page: usize, order: u32) -> Folio {
     }
 }
 
-/// What lies beyond the file's end leaves the page cache (`__filemap_remove_folio()`).
+/// What lies beyond the file's end leaves the page cache (`__filemap_remove_folio()` of `mm/filemap.c`).
 fn add_to_page_cache_or_drop(k: &mut Kernel<'_>, id: FolioId) {
     let Some((file, index)) = k.folios[id].mapping else {
         return;

@@ -68,6 +68,9 @@ pub struct MachineInfo {
     /// Nodes of memory; kept where there are several.
     #[serde(skip_serializing_if = "is_one")]
     pub nodes: u32,
+    /// It has pages of hugetlb of 1 GiB; kept where it has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gib_pages: bool,
 }
 
 fn is_one(number: &u32) -> bool {
@@ -91,6 +94,7 @@ impl From<&Machine> for MachineInfo {
             svvptc: machine.svvptc,
             fault_around_bytes: machine.fault_around_bytes,
             nodes: machine.nodes,
+            gib_pages: machine.gib_pages,
         }
     }
 }
@@ -113,6 +117,7 @@ impl MachineInfo {
             svvptc: self.svvptc,
             fault_around_bytes: self.fault_around_bytes,
             nodes: self.nodes,
+            gib_pages: self.gib_pages,
             ..Machine::default()
         }
     }

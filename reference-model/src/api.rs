@@ -43,6 +43,8 @@ pub struct Machine {
     /// Nodes of memory. The actors' harts are all at the first, by the scenario's numbers, and
     /// pages begin there.
     pub nodes: u32,
+    /// Two pages of hugetlb of 1 GiB were reserved when it was booted.
+    pub gib_pages: bool,
     /// `totalram_pages()`: what a mapping may promise at the most, with swap.
     pub ram_pages: u64,
     /// `total_swap_pages` where swap is on.
@@ -64,6 +66,7 @@ impl Default for Machine {
             fault_around_bytes: 64 << 10,
             swap: true,
             nodes: 1,
+            gib_pages: false,
             ram_pages: 120_000,
             swap_pages: (256 << 20) / PAGE_SIZE - 1,
         }

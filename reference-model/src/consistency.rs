@@ -38,6 +38,9 @@ impl Counts {
         for mm in 0..k.mms.len() {
             let pgd = &k.mm(mm).pgd;
             let zero = k.huge_zero_folio;
+            for pud in pgd.huge_puds.values() {
+                counts.map(pud.folio);
+            }
             for pmd in pgd.huge_pmds.values().filter(|pmd| zero != Some(pmd.folio)) {
                 counts.map(pmd.folio);
             }

@@ -28,16 +28,12 @@ pub fn access(k: &Kernel, mm: MmId, at: u64, pages: u64, write: bool) -> StepRes
 
 fn may(k: &Kernel, mm: MmId, addr: u64, write: bool) -> bool {
     let mm = k.mm(mm);
-    let pte = match mm.pgd.huge_pmd(addr) {
-        Some(pmd) => pmd.leaf(),
-        None => mm.pgd.pte(addr),
-    };
     let Pte::Present {
         prot: rights,
         dirty,
         young,
         ..
-    } = pte
+    } = mm.pgd.pte(addr)
     else {
         return false;
     };

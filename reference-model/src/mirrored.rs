@@ -71,6 +71,10 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("mm/hugetlb/reserve.rs"),
     ),
     ("mm/hugetlb/share.rs", include_str!("mm/hugetlb/share.rs")),
+    (
+        "mm/hugetlb/userfault.rs",
+        include_str!("mm/hugetlb/userfault.rs"),
+    ),
     ("mm/interval_tree.rs", include_str!("mm/interval_tree.rs")),
     ("mm/khugepaged.rs", include_str!("mm/khugepaged.rs")),
     (
@@ -240,7 +244,7 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::Pread { .. }
         | Op::Fallocate { .. } => "context_switch",
         Op::Ksm { .. } => "context_switch",
-        Op::MigratePages { .. } => "context_switch",
+        Op::MigratePages { .. } => "kernel_migrate_pages",
         Op::MovePages { .. } => "kernel_move_pages",
         Op::Mbind { .. } => "do_mbind",
         Op::Mremap { .. } => "do_mremap",

@@ -72,7 +72,7 @@ pub mod prot {
 /// `HPAGE_PMD_NR`: pages of a huge page.
 pub const HPAGE_PMD_NR: usize = 512;
 
-/// A PMD that maps a huge page (pmd_trans_huge).
+/// A PMD that maps a huge page (pmd_trans_huge), or an entry above it that maps one of hugetlb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HugePmd {
     /// The huge page.
@@ -177,6 +177,8 @@ pub struct PageTables {
     /// PMDs that map a huge page, by address >> 21. The PTE table that is deposited
     /// with each is taken for none: it is empty, and freed without a gather.
     pub huge_pmds: BTreeMap<u64, HugePmd>,
+    /// Entries of a PUD table that map a page of hugetlb of 1 GiB, by address >> 30.
+    pub huge_puds: BTreeMap<u64, HugePmd>,
     /// PMD tables by address >> 30.
     pub pmd_tables: BTreeSet<u64>,
     /// Those of them that were shared by `huge_pmd_share()`: each has a number, by which others
@@ -190,8 +192,16 @@ impl PageTables {
     pub fn pte(&self, addr: u64) -> Pte {
         match self.pte_tables.get(&(addr >> 21)) {
             Some(table) => table[pte_index(addr)],
-            None => self.huge_pmd(addr).map_or(Pte::None, HugePmd::leaf),
+            None => {
+                let leaf = self.huge_pmd(addr).or_else(|| self.huge_pud(addr));
+                leaf.map_or(Pte::None, HugePmd::leaf)
+            }
         }
+    }
+
+    /// The entry of a PUD table for an address, where it maps a page of hugetlb.
+    pub fn huge_pud(&self, addr: u64) -> Option<HugePmd> {
+        self.huge_puds.get(&(addr >> 30)).copied()
     }
 
     /// The PMD for an address, where it maps a huge page.
@@ -286,6 +296,8 @@ pub struct Resv {
 pub struct Hstate {
     /// `free_huge_pages`
     pub free_huge_pages: u64,
+    /// `free_huge_pages_node`
+    pub free_huge_pages_node: [u64; 2],
     /// `resv_huge_pages`
     pub resv_huge_pages: u64,
 }
@@ -303,6 +315,20 @@ impl Inode {
         for index in index..index + nr_pages {
             self.cache.remove(&index);
         }
+    }
+}
+
+impl Hstate {
+    /// A free page of a node is taken.
+    pub fn take_from(&mut self, node: u32) {
+        self.free_huge_pages -= 1;
+        self.free_huge_pages_node[node as usize] -= 1;
+    }
+
+    /// A page of a node is free.
+    pub fn give_back_to(&mut self, node: u32) {
+        self.free_huge_pages += 1;
+        self.free_huge_pages_node[node as usize] += 1;
     }
 }
 

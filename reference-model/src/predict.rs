@@ -22,6 +22,7 @@ use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
+use operations::HugePages;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -85,7 +86,7 @@ pub(crate) fn boot<'a>(
         anon_vmas: Vec::new(),
         last_seq: 0,
         files: Vec::new(),
-        hstates: hugetlb::hstates(program),
+        hstates: hugetlb::hstates(machine, program),
         resv_maps: Vec::new(),
         last_shared_table: 0,
         folios: Default::default(),
@@ -102,6 +103,7 @@ pub(crate) fn boot<'a>(
         },
         thp: program.thp.clone(),
         huge_zero_folio: None,
+        migrates: program.migrates(),
         calls: Vec::new(),
         touched: Vec::new(),
         unpredicted: None,
@@ -279,9 +281,15 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::UffdUnregister { at, pages } => {
             userfaultfd::userfaultfd_unregister(k, address(at), bytes(pages))?;
         }
-        Op::UffdCopy { at, pages, value } => {
-            let value = value.unwrap_or(1);
-            userfaultfd::userfaultfd_copy(k, address(at), bytes(pages), value)?;
+        Op::UffdCopy {
+            at,
+            pages,
+            value,
+            hugetlb,
+        } => {
+            let size = hugetlb.map_or(bytes(1), HugePages::bytes);
+            let range = (address(at), bytes(pages));
+            userfaultfd::userfaultfd_copy(k, range, size, value.unwrap_or(1))?;
         }
         Op::UffdZeropage { at, pages } => {
             userfaultfd::userfaultfd_zeropage(k, address(at), bytes(pages))?;
@@ -326,7 +334,9 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             nodes,
             flags,
         } => mempolicy::do_mbind(k, (address(at), bytes(pages)), policy, nodes, flags)?,
-        Op::MigratePages { .. } => k.unpredicted = Some("migrate_pages(2)"),
+        Op::MigratePages { of, from, to } => {
+            return mempolicy::kernel_migrate_pages(k, of, (from, to));
+        }
         Op::ProcessMadvise {
             of,
             ref ranges,

@@ -50,6 +50,9 @@ pub struct Profile {
     /// After the end of a file UFFDIO_COPY finds no memory and UFFDIO_CONTINUE no page
     /// (`shmem_mfill_folio_alloc()`, `mfill_atomic_pte_continue()`).
     pub uffd_asks_file_first: bool,
+    /// UFFDIO_COPY of hugetlb whose pool is used up says EEXIST and not ENOMEM: what
+    /// `hugetlb_mfill_atomic_pte()` finds is the table that was made for it just before.
+    pub uffd_empty_pool_exists: bool,
     /// MADV_GUARD_INSTALL and MADV_GUARD_REMOVE: `madvise_guard_install()`,
     /// `madvise_guard_remove()` ("mm: madvise: implement lightweight guard page mechanism").
     pub guard_pages: bool,
@@ -163,6 +166,10 @@ pub struct Profile {
     /// hugetlb flushes by mmu_gathers: `hugetlb_change_protection()`, `hugetlb_unshare_pmds()`
     /// ("mm/hugetlb: fix excessive IPI broadcasts when unsharing PMD tables using mmu_gather").
     pub hugetlb_gathers: bool,
+    /// Who has reserved a page takes it from children at their own addresses, in
+    /// `unmap_ref_private()`; before, at its own, where those have nothing that have moved it
+    /// (scenarios/findings/hugetlb-moved-in-child.md).
+    pub takes_private_pages_where_they_are: bool,
     /// `free_pgtables()` takes each vma of hugetlb by itself (`hugetlb_free_pgd_range()`).
     pub frees_hugetlb_tables_apart: bool,
     /// `huge_ptep_clear_flush()` flushes all of a page, as scenarios/findings/hugetlb-copy.md
@@ -193,6 +200,7 @@ impl Profile {
         reuse_counts_references: false,
         uffd_moves_in_batches: false,
         uffd_asks_file_first: false,
+        uffd_empty_pool_exists: false,
         guard_pages: false,
         merge_faulted_into_unfaulted: false,
         lazyfree_extra_ref_makes_swapbacked: true,
@@ -228,6 +236,7 @@ impl Profile {
         remaps_several_areas: false,
         anon_pgoff: false,
         hugetlb_gathers: true,
+        takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: true,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
@@ -264,6 +273,7 @@ impl Profile {
         reuse_counts_references: false,
         uffd_moves_in_batches: true,
         uffd_asks_file_first: true,
+        uffd_empty_pool_exists: true,
         guard_pages: true,
         merge_faulted_into_unfaulted: true,
         lazyfree_extra_ref_makes_swapbacked: false,
@@ -299,6 +309,7 @@ impl Profile {
         remaps_several_areas: true,
         anon_pgoff: false,
         hugetlb_gathers: true,
+        takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: false,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
@@ -316,6 +327,7 @@ impl Profile {
     /// them is not known.
     pub const LINUX_7_3: Profile = Profile {
         name: "7.3",
+        takes_private_pages_where_they_are: true,
         cold_invalidates_pmd: false,
         discards_lazyfree_pmd: false,
         ..Profile::LINUX_7_3_RC7

@@ -72,6 +72,9 @@ pub struct Kernel<'a> {
     pub thp: Thp,
     /// `huge_zero_folio`, once it is there. It is referred to by mms, not by mappings.
     pub huge_zero_folio: Option<FolioId>,
+    /// Between which nodes a step may migrate a process: none of what its program has for itself is
+    /// at the first one. None once a process was copied or has executed another program.
+    pub migrates: Option<(u32, u32)>,
     /// Entries into `tlbflush.c` in this step.
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.
@@ -144,6 +147,9 @@ impl Kernel<'_> {
         }
         for (number, pmd) in &pgd.huge_pmds {
             leaves.extend(self.leaf(number << 21, HPAGE_PMD_NR as u64, pmd.leaf()));
+        }
+        for (number, pud) in &pgd.huge_puds {
+            leaves.extend(self.leaf(number << 30, HugePages::Gib1.pages(), pud.leaf()));
         }
         leaves.sort_unstable_by_key(|leaf| leaf.addr);
         leaves
@@ -299,6 +305,16 @@ impl Kernel<'_> {
         }
     }
 
+    /// `set_pud_at()` of an entry that maps a page of 1 GiB, or does no more.
+    pub fn set_pud(&mut self, addr: u64, pud: Option<HugePmd>) {
+        let puds = &mut self.mm.pgd.huge_puds;
+        let before = match pud {
+            Some(pud) => puds.insert(addr >> 30, pud),
+            None => puds.remove(&(addr >> 30)),
+        };
+        self.note_leaf(addr & !(PUD_SIZE - 1), PUD_SIZE, before, pud);
+    }
+
     /// Which mms have the PMD table of an address, and from where on (address >> 30).
     pub fn sharers(&self, addr: u64) -> Vec<(MmId, u64)> {
         let Some(&table) = self.mm.pgd.shared_pmds.get(&(addr >> 30)) else {
@@ -318,10 +334,20 @@ impl Kernel<'_> {
             Some(pmd) => pmds.insert(addr >> 21, pmd),
             None => pmds.remove(&(addr >> 21)),
         };
-        let leaf = |pmd: Option<HugePmd>| pmd.map_or(Pte::None, HugePmd::leaf);
-        let start = addr & !(PMD_SIZE - 1);
-        if self.takes(start, leaf(before), leaf(pmd)) {
-            for page in (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize) {
+        self.note_leaf(addr & !(PMD_SIZE - 1), PMD_SIZE, before, pmd);
+    }
+
+    /// A leaf above PTEs has become another one.
+    fn note_leaf(
+        &mut self,
+        start: u64,
+        size: u64,
+        before: Option<HugePmd>,
+        after: Option<HugePmd>,
+    ) {
+        let leaf = |entry: Option<HugePmd>| entry.map_or(Pte::None, HugePmd::leaf);
+        if self.takes(start, leaf(before), leaf(after)) {
+            for page in (start..start + size).step_by(PAGE_SIZE as usize) {
                 self.note_change(page, leaf(before));
             }
         }

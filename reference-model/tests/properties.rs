@@ -55,7 +55,8 @@ fn uffd() -> impl Strategy<Value = Op> {
         (area(), 0..3u8).prop_map(|((at, pages), value)| Op::UffdCopy {
             at,
             pages,
-            value: Some(value)
+            value: Some(value),
+            hugetlb: None,
         }),
         area().prop_map(|(at, pages)| Op::UffdZeropage { at, pages }),
         area().prop_map(|(at, pages)| Op::UffdContinue { at, pages }),

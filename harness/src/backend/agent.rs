@@ -355,6 +355,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         fault_around_bytes: system.fault_around_bytes,
         swap: scenario.needs_swap(),
         nodes: 1 + u32::from(has("numa")),
+        gib_pages: has("hugetlb-1g"),
         ..Machine::default()
     }
 }

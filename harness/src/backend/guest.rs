@@ -67,6 +67,8 @@ struct GuestKind {
     swap: bool,
     /// Two nodes are another machine: reclaim goes node by node.
     nodes: bool,
+    /// Pages of 1 GiB are reserved at the boot.
+    gib_pages: bool,
 }
 
 /// Runs scenarios in guests, each started when it is first needed.
@@ -123,6 +125,7 @@ impl GuestBackend {
             harts: self.harts(scenario),
             swap: scenario.needs_swap(),
             nodes: scenario.nodes() > 1,
+            gib_pages: scenario.gib_pages(),
         };
         let place = self.guests.iter().position(|(is, _)| *is == kind);
         let usable = place.map(|place| self.guests.remove(place).1);
@@ -147,6 +150,7 @@ impl GuestBackend {
         let config = GuestConfig {
             harts: kind.harts,
             nodes: kind.nodes,
+            gib_pages: kind.gib_pages,
             memory_mib: self.settings.memory_mib,
             cpu: self.settings.cpu.of(&usual.cpu),
             snapshot: self.settings.restore && !self.settings.counted,

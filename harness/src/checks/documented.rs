@@ -81,8 +81,10 @@ pub(super) fn page_of_lost(case: &Case<'_>, lost: &Uncovered) -> Option<PathBuf>
     let step = case.scenario.program.steps.get(lost.step)?;
     let operation = operation(case.scenario, &step.op);
     let first = lost.pages.start.checked_sub(PAGE_SIZE)?;
-    let size = HugePages::Mib2.bytes();
-    let rest = first.is_multiple_of(size) && lost.pages.end == first + size;
+    let mut sizes = [HugePages::Mib2, HugePages::Gib1]
+        .map(HugePages::bytes)
+        .into_iter();
+    let rest = sizes.any(|size| first.is_multiple_of(size) && lost.pages.end == first + size);
     let told = match lost.side {
         Side::Model => model_told(case.prediction?.steps.get(lost.step)?),
         Side::Kernel => case.observed.observation.told(lost.step),
@@ -104,23 +106,41 @@ pub(super) fn page_of_lost(case: &Case<'_>, lost: &Uncovered) -> Option<PathBuf>
     known.map(Known::path)
 }
 
-/// Whether pages of hugetlb were mapped there, by that step or before.
+/// Whether pages of hugetlb were mapped there, or moved there, by that step or before.
 fn is_hugetlb(case: &Case<'_>, step: usize, range: Range) -> bool {
-    let mut before = case.scenario.program.steps.iter().take(step + 1);
-    before.any(|step| match step.op {
-        Op::Mmap {
-            at,
-            pages,
-            flags,
-            file,
-            ..
-        } => {
-            let inside = address(at) <= range.start && range.end <= address(at + pages);
-            let of_file = file.and_then(|file| case.scenario.program.files.get(file)?.hugetlb);
-            (of_file.is_some() || HugePages::of_flags(flags).is_some()) && inside
+    let program = &case.scenario.program;
+    let pages = |at: u64, pages: u64| Range {
+        start: address(at),
+        end: address(at.saturating_add(pages)),
+    };
+    let inside = |all: &Range, part: Range| all.start <= part.start && part.end <= all.end;
+    let mut mapped: Vec<Range> = Vec::new();
+    for step in program.steps.iter().take(step + 1) {
+        match step.op {
+            Op::Mmap {
+                at,
+                pages: length,
+                flags,
+                file,
+                ..
+            } => {
+                let of_file = file.and_then(|file| program.files.get(file)?.hugetlb);
+                if of_file.is_some() || HugePages::of_flags(flags).is_some() {
+                    mapped.push(pages(at, length));
+                }
+            }
+            Op::Mremap {
+                at,
+                pages: length,
+                to: Some(to),
+                ..
+            } if mapped.iter().any(|all| inside(all, pages(at, 1))) => {
+                mapped.push(pages(to, length.next_multiple_of(HugePages::Mib2.pages())));
+            }
+            _ => {}
         }
-        _ => false,
-    })
+    }
+    mapped.iter().any(|all| inside(all, range))
 }
 
 /// Whether the table that is referred to is still one of the mm's.

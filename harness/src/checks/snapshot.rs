@@ -41,6 +41,7 @@ fn compare(case: &Case<'_>, place: &SnapshotPath) -> io::Result<Option<Option<Fi
     // Without one, of the usual machine.
     let usual = || MachineInfo {
         nodes: case.scenario.nodes(),
+        gib_pages: case.scenario.gib_pages(),
         ..MachineInfo::default()
     };
     let machine = accepted

@@ -333,6 +333,7 @@ impl Checker<'_> {
                     at,
                     pages,
                     value: self.value(step.value.as_ref())?,
+                    hugetlb: self.page_size(step.hugetlb.as_ref())?,
                 }
             }
             file::Step::UffdWriteprotect(step) => {

@@ -103,6 +103,11 @@ impl Scenario {
         1 + u32::from(self.needs("numa"))
     }
 
+    /// Its guest has pages of 1 GiB from its boot on, and more memory.
+    pub fn gib_pages(&self) -> bool {
+        self.needs("hugetlb-1g")
+    }
+
     fn needs(&self, feature: &str) -> bool {
         let is = |what: &Requirement| matches!(what, Requirement::Feature(name) if name == feature);
         self.requires.iter().any(is)

@@ -206,9 +206,15 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             format!("uffd_register at {at} pages {pages} {mode}")
         }
         Op::UffdUnregister { at, pages } => format!("uffd_unregister at {at} pages {pages}"),
-        Op::UffdCopy { at, pages, value } => {
+        Op::UffdCopy {
+            at,
+            pages,
+            value,
+            hugetlb,
+        } => {
             let value = value.map_or_else(String::new, |value| format!(" value {value}"));
-            format!("uffd_copy at {at} pages {pages}{value}")
+            let hugetlb = hugetlb.map_or_else(String::new, size_of_pages);
+            format!("uffd_copy at {at} pages {pages}{value}{hugetlb}")
         }
         Op::UffdZeropage { at, pages } => format!("uffd_zeropage at {at} pages {pages}"),
         Op::UffdContinue { at, pages } => format!("uffd_continue at {at} pages {pages}"),
@@ -341,12 +347,18 @@ fn describe_mapping(text: &mut String, flags: c_int, file: Option<&str>, offset:
     for (_, name) in told.iter().filter(|flag| flags & flag.0 != 0) {
         let _ = write!(text, " {name}");
     }
-    match HugePages::of_flags(flags) {
-        None => {}
-        Some(HugePages::Mib2) => text.push_str(" hugetlb"),
-        Some(size) => {
+    if let Some(size) = HugePages::of_flags(flags) {
+        text.push_str(&size_of_pages(size));
+    }
+}
+
+/// Pages of hugetlb; of which size, where that is not the usual one.
+fn size_of_pages(size: HugePages) -> String {
+    match size {
+        HugePages::Mib2 => " hugetlb".to_owned(),
+        _ => {
             let name = names::name(names::HUGE_PAGES, size).unwrap_or_default();
-            let _ = write!(text, " hugetlb {name}");
+            format!(" hugetlb {name}")
         }
     }
 }

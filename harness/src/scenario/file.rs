@@ -638,6 +638,8 @@ pub struct UffdCopy {
     pub pages: Spanned<Count>,
     /// The byte that pages are full of.
     pub value: Option<Spanned<Count>>,
+    /// Pages of hugetlb, and of which size.
+    pub hugetlb: Option<Spanned<PageSize>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

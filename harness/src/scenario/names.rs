@@ -144,6 +144,7 @@ pub const FEATURES: Table<()> = &[
     ("swap", ()),
     ("thp", ()),
     ("hugetlb", ()),
+    ("hugetlb-1g", ()),
     ("ksm", ()),
     ("iommu", ()),
     ("kvm", ()),

@@ -116,6 +116,24 @@ impl Program {
         steps.any(|step| step.op.is_uffd() && its(step.by))
     }
 
+    /// How many bytes a copy by userfaultfd takes at once, at the most.
+    pub fn uffd_copies(&self) -> u64 {
+        let copies = |step: &Step| match step.op {
+            Op::UffdCopy { hugetlb, .. } => hugetlb.map_or(PAGE_SIZE, HugePages::bytes),
+            _ => 0,
+        };
+        self.steps.iter().map(copies).max().unwrap_or(0)
+    }
+
+    /// From which node to which one the first step that migrates a process does so. The agent moves
+    /// what the actors have outside the arena that way beforehand.
+    pub fn migrates(&self) -> Option<(u32, u32)> {
+        self.steps.iter().find_map(|step| match step.op {
+            Op::MigratePages { from, to, .. } => Some((from, to)),
+            _ => None,
+        })
+    }
+
     /// Whether a step moves memory of others, too.
     pub fn moves_memory(&self) -> bool {
         let moves = |op: &Op| matches!(op, Op::Compact | Op::MigratePages { .. });
@@ -277,12 +295,12 @@ impl HugePages {
         self.bytes() / PAGE_SIZE
     }
 
-    /// How many of them there are in the pool when the first step begins: a machine has no
-    /// room for those of 1 GiB.
+    /// How many of them there are in the pool when the first step begins. Of 1 GiB there are
+    /// none, but where the machine has them from its boot on (`hugetlb-1g`).
     pub fn pool(self) -> u64 {
         match self {
             HugePages::Kib64 | HugePages::Mib2 => 16,
-            HugePages::Gib1 => 0,
+            HugePages::Gib1 => 2,
         }
     }
 
@@ -533,6 +551,8 @@ pub enum Op {
         pages: u64,
         /// The byte that pages are full of (1 if nothing is said).
         value: Option<u8>,
+        /// Pages of hugetlb, of that size, and not small ones.
+        hugetlb: Option<HugePages>,
     },
     /// `UFFDIO_ZEROPAGE`
     UffdZeropage {

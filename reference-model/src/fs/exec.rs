@@ -19,6 +19,7 @@ pub fn exec_mmap(k: &mut Kernel<'_>, mm: MmId) {
         k.mms.resize_with(mm + 1, Mm::default);
     }
     leave(k, old);
+    k.migrates = None;
     k.tasks[k.current].mm = Some(mm);
     // Its descriptor is closed by exec.
     k.tasks[k.current].uffd = None;

@@ -4,6 +4,7 @@
 
 use crate::api::{MmId, PAGE_SIZE};
 use crate::errno;
+use crate::mm::hugetlb::hugetlb_vm_op_split;
 use crate::mm::userfaultfd::{
     Fill, mfill_atomic, move_pages, userfaultfd_clear_vma, userfaultfd_register_range,
     vma_can_userfault,
@@ -45,6 +46,22 @@ fn vmas_of(k: &Kernel<'_>, start: u64, end: u64) -> Vec<Vma> {
     inside.cloned().collect()
 }
 
+/// Whether no page of hugetlb would have to be split there.
+fn is_whole(k: &Kernel<'_>, vma: &Vma, addr: u64) -> bool {
+    hugetlb_vm_op_split(k, vma, addr).is_ok()
+}
+
+/// The part of `userfaultfd_register()` and `userfaultfd_unregister()` that looks at the first vma
+///
+/// # Errors
+/// EINVAL where there is none, or inside a page of hugetlb.
+fn begins_with_a_page(k: &Kernel<'_>, vmas: &[Vma], at: u64) -> Result<(), i32> {
+    match vmas.first() {
+        Some(first) if is_whole(k, first, at) => Ok(()),
+        _ => Err(errno::EINVAL),
+    }
+}
+
 /// `userfaultfd_register()`
 ///
 /// # Errors
@@ -69,13 +86,7 @@ pub fn userfaultfd_register(k: &mut Kernel<'_>, at: u64, len: u64, mode: u64) ->
             return Err(errno::ENOMEM);
         }
         let vmas = vmas_of(k, at, at + len);
-        if vmas.is_empty() {
-            return Err(errno::EINVAL);
-        }
-        if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
-            k.unpredicted = Some("userfaultfd of hugetlb");
-            return Ok(());
-        }
+        begins_with_a_page(k, &vmas, at)?;
         for vma in &vmas {
             if !vma_can_userfault(k, vma, flags) {
                 return Err(errno::EINVAL);
@@ -83,9 +94,12 @@ pub fn userfaultfd_register(k: &mut Kernel<'_>, at: u64, len: u64, mode: u64) ->
             if !vma.has(vm::MAYWRITE) {
                 return Err(errno::EPERM);
             }
+            let ends_inside = at + len <= vma.end && !is_whole(k, vma, at + len);
+            if ends_inside {
+                return Err(errno::EINVAL);
+            }
         }
-        userfaultfd_register_range(k, &vmas, flags, at, at + len);
-        Ok(())
+        userfaultfd_register_range(k, &vmas, flags, at, at + len)
     })
 }
 
@@ -100,29 +114,31 @@ pub fn userfaultfd_unregister(k: &mut Kernel<'_>, at: u64, len: u64) -> Result<(
             return Err(errno::ENOMEM);
         }
         let vmas = vmas_of(k, at, at + len);
-        if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
-            k.unpredicted = Some("userfaultfd of hugetlb");
-            return Ok(());
-        }
+        begins_with_a_page(k, &vmas, at)?;
         let could = |vma: &Vma| vma_can_userfault(k, vma, vma.flags);
-        if vmas.is_empty() || !vmas.iter().all(could) {
+        if !vmas.iter().all(could) {
             return Err(errno::EINVAL);
         }
         for vma in vmas.iter().filter(|vma| vma.has(vm::UFFD)) {
-            userfaultfd_clear_vma(k, vma, at, at + len);
+            userfaultfd_clear_vma(k, vma, at, at + len)?;
         }
         Ok(())
     })
 }
 
-/// `userfaultfd_copy()` of one page after the other
+/// `userfaultfd_copy()` of one page after the other, each of that size
 ///
 /// # Errors
 /// As [`userfaultfd_fill`].
-pub fn userfaultfd_copy(k: &mut Kernel<'_>, at: u64, len: u64, value: u8) -> Result<(), i32> {
+pub fn userfaultfd_copy(
+    k: &mut Kernel<'_>,
+    (at, len): (u64, u64),
+    size: u64,
+    value: u8,
+) -> Result<(), i32> {
     let end = at.saturating_add(len);
-    let mut pages = (at..end).step_by(PAGE_SIZE as usize);
-    pages.try_for_each(|page| userfaultfd_fill(k, page, PAGE_SIZE, Fill::Copy(value)))
+    let mut pages = (at..end).step_by(size as usize);
+    pages.try_for_each(|page| userfaultfd_fill(k, page, size, Fill::Copy(value)))
 }
 
 /// `userfaultfd_zeropage()`

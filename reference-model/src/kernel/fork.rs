@@ -25,6 +25,8 @@ pub fn kernel_clone(k: &mut Kernel<'_>, child: usize, mm: MmId) -> Result<(), i3
         k.mms.resize_with(mm + 1, Mm::default);
     }
     dup_mmap(k, mm)?;
+    // Both copy what they write to next, wherever they run.
+    k.migrates = None;
     let Some(hart) = k.tasks.get(child).map(|task| task.hart) else {
         return Ok(());
     };

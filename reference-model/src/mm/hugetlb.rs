@@ -2,21 +2,23 @@
 //! `mm/hugetlb.c`: pages of hugetlb are unmapped, get other rights and are shared by fork. How
 //! they are reserved, faulted in, and how page tables are shared, is in parts of its own.
 //!
-//! Pools have no surplus pages (`nr_overcommit_hugepages` is 0), nothing is migrated, and no
-//! pages are pinned. Of pages of 1 GiB there are none: what they come to is refusals.
+//! Pools have no surplus pages (`nr_overcommit_hugepages` is 0), and no pages
+//! are pinned. Pages of 1 GiB are there where the machine has them from its boot on.
 
 pub mod fault;
 pub mod reserve;
 pub mod share;
+pub mod userfault;
 
+use crate::api::Machine;
 use crate::arch::riscv::mm::hugetlbpage::{
-    huge_pte_offset, huge_pte_wrprotect, huge_ptep_get, huge_ptep_get_and_clear,
+    huge_pte_alloc, huge_pte_offset, huge_pte_wrprotect, huge_ptep_get, huge_ptep_get_and_clear,
     huge_ptep_set_wrprotect, set_huge_pte_at,
 };
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::errno;
 use crate::mm::hugetlb::reserve::{hugetlb_acct_memory, region_count, vma_hugecache_offset};
-use crate::mm::hugetlb::share::{huge_pmd_unshare, hugetlb_unshare_pmds};
+use crate::mm::hugetlb::share::{huge_pmd_unshare, hugetlb_unshare_pmds, want_pmd_share};
 use crate::mm::mmu_gather::{
     MmuGather, tlb_end_vma, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_mmu_tlbonly,
     tlb_flush_unshared_tables, tlb_gather_mmu, tlb_remove_huge_tlb_entry, tlb_remove_page_size,
@@ -26,10 +28,19 @@ use crate::state::Kernel;
 use operations::{HugePages, Program};
 
 /// The pools as a program finds them.
-pub fn hstates(program: &Program) -> [Hstate; 3] {
+pub fn hstates(machine: &Machine, program: &Program) -> [Hstate; 3] {
     let mut hstates = [Hstate::default(); 3];
-    for size in program.huge_pages() {
-        hstates[size as usize].free_huge_pages = size.pool();
+    let sizes = program.huge_pages().into_iter();
+    for size in sizes.filter(|size| *size != HugePages::Gib1 || machine.gib_pages) {
+        // nr_hugepages is filled from one node after the other.
+        let second = if machine.nodes > 1 {
+            size.pool() / 2
+        } else {
+            0
+        };
+        let h = &mut hstates[size as usize];
+        h.free_huge_pages = size.pool();
+        h.free_huge_pages_node = [size.pool() - second, second];
     }
     hstates
 }
@@ -135,7 +146,47 @@ fn set_in(dst: &mut PageTables, addr: u64, size: HugePages, entry: Pte) {
         dirty,
         young,
     };
-    dst.huge_pmds.insert(addr >> 21, pmd);
+    match size {
+        HugePages::Gib1 => dst.huge_puds.insert(addr >> 30, pmd),
+        _ => dst.huge_pmds.insert(addr >> 21, pmd),
+    };
+}
+
+/// `move_hugetlb_page_tables()`, with `move_huge_pte()`: of an old area and its copy. A table that
+/// others have, too, is given up, and faults find it again.
+pub fn move_hugetlb_page_tables(
+    k: &mut Kernel<'_>,
+    (vma, new_vma): (&Vma, &Vma),
+    (old_addr, new_addr): (u64, u64),
+    len: u64,
+) {
+    let size = hstate_vma(k, vma);
+    let mut tlb = tlb_gather_mmu(k);
+    for at in (0..len).step_by(size.bytes() as usize) {
+        let (old, new) = (old_addr + at, new_addr + at);
+        if !huge_pte_offset(k, old, size)
+            || huge_ptep_get(k, old, size) == Pte::None
+            || huge_pmd_unshare(k, &mut tlb, size, old)
+        {
+            continue;
+        }
+        // huge_pmd_share() waits for i_mmap_rwsem, which move_hugetlb_page_tables() has.
+        if size == HugePages::Mib2
+            && want_pmd_share(new_vma, new)
+            && !k.mm.pgd.pmd_tables.contains(&(new >> 30))
+        {
+            k.unpredicted = Some("mremap(2) that waits for itself and never ends");
+            return;
+        }
+        huge_pte_alloc(k, new_vma, new, size);
+        let pte = huge_ptep_get_and_clear(k, old, size);
+        set_huge_pte_at(k, new, size, pte);
+        tlb_remove_huge_tlb_entry(&mut tlb, old, size.bytes());
+    }
+    tlb_flush_mmu_tlbonly(k, &mut tlb);
+    // huge_pmd_unshare_flush()
+    tlb_flush_unshared_tables(k, &mut tlb);
+    tlb_finish_mmu(k, tlb);
 }
 
 /// `__unmap_hugepage_range()`; with a page, only where that one is mapped, and for good

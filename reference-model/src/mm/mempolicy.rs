@@ -2,10 +2,15 @@
 //! `mm/mempolicy.c`: from which node memory comes, and pages that are not where a policy has
 //! them.
 
+use crate::api::{MmId, StepResult};
+use crate::arch::riscv::mm::hugetlbpage::huge_ptep_get;
 use crate::errno;
 use crate::mm::huge_memory::{folio_likely_mapped_shared, is_huge_zero_pmd};
-use crate::mm::migrate::migrate_pages;
-use crate::mm::mmap::page_align;
+use crate::mm::hugetlb::hstate_vma;
+use crate::mm::migrate::{
+    find_mm_struct, folio_putback_active_hugetlb, isolate_hugetlb, migrate_pages,
+};
+use crate::mm::mmap::{TASK_SIZE, page_align};
 use crate::mm::pagewalk::walk_page_range;
 use crate::mm::swap::{lru_add_drain, lru_add_drain_all};
 use crate::mm::vma::vma_modify_policy;
@@ -14,7 +19,7 @@ use crate::mm::vmscan::folio_list::folio_putback_lru;
 use crate::mm_types::{FolioId, Mempolicy, Pte, Vma, vm};
 use crate::state::Kernel;
 use operations::{
-    MPOL_BIND, MPOL_DEFAULT, MPOL_LOCAL, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT,
+    HugePages, MPOL_BIND, MPOL_DEFAULT, MPOL_LOCAL, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT,
     MPOL_PREFERRED, PAGE_SIZE,
 };
 
@@ -137,6 +142,40 @@ fn queue_folios_pte_range(
     Ok(())
 }
 
+/// `queue_folios_hugetlb()` of each page of hugetlb of a vma that the range comes by
+fn queue_folios_hugetlb(k: &mut Kernel<'_>, vma: &Vma, qp: &mut QueuePages) -> Result<(), i32> {
+    let size = hstate_vma(k, vma);
+    let start = vma.start.max(qp.start) & !(size.bytes() - 1);
+    for addr in (start..vma.end.min(qp.end)).step_by(size.bytes() as usize) {
+        let Pte::Present {
+            folio: Some(id), ..
+        } = huge_ptep_get(k, addr, size)
+        else {
+            continue;
+        };
+        // queue_folio_required()
+        if qp.nodes & 1 << k.folios[id].node != 0 {
+            continue;
+        }
+        let all = qp.flags & MPOL_MF_MOVE_ALL != 0;
+        if !qp.moves() {
+            qp.nr_failed += 1;
+        } else if all || !folio_likely_mapped_shared(k, id) && !hugetlb_pmd_shared(k, size, addr) {
+            let isolated = isolate_hugetlb(k, id, &mut qp.pagelist);
+            qp.nr_failed += u64::from(!isolated);
+        }
+        if qp.nr_failed > 0 && qp.strictly_unmovable() {
+            return Err(errno::EIO);
+        }
+    }
+    Ok(())
+}
+
+/// `hugetlb_pmd_shared()` (`include/linux/hugetlb.h`)
+fn hugetlb_pmd_shared(k: &Kernel<'_>, size: HugePages, addr: u64) -> bool {
+    size == HugePages::Mib2 && k.sharers(addr).len() > 1
+}
+
 /// `queue_pages_test_walk()`: whether the vma's pages are looked at.
 fn queue_pages_test_walk(
     k: &Kernel<'_>,
@@ -172,8 +211,8 @@ fn queue_pages_range(
             continue;
         }
         if vma.has(vm::HUGETLB) {
-            k.unpredicted = Some("migration of hugetlb");
-            return Ok(());
+            queue_folios_hugetlb(k, &vma, qp)?;
+            continue;
         }
         for pmd in walk_page_range(k, vma.start.max(qp.start), vma.end.min(qp.end)) {
             queue_folios_pte_range(k, pmd, qp)?;
@@ -202,13 +241,73 @@ fn mbind_ranges(
             continue;
         }
         // shmem_set_policy() keeps it in the file.
-        if vma.file.is_some() {
+        if vma.file.is_some() && !vma.has(vm::HUGETLB) {
             k.unpredicted = Some("a policy of shared memory or of a file");
             return Ok(());
         }
         vma_modify_policy(k, vma.start.max(start), addr, policy)?;
     }
     Ok(())
+}
+
+/// `migrate_to_node()`: how many pages stayed.
+fn migrate_to_node(k: &mut Kernel<'_>, mm: MmId, source: u32, dest: u32) -> Result<u64, i32> {
+    let mut qp = QueuePages {
+        pagelist: Vec::new(),
+        flags: MPOL_MF_MOVE_ALL,
+        // Of that node alone: MPOL_MF_INVERT is not set.
+        nodes: !(1 << source),
+        start: 0,
+        end: TASK_SIZE,
+        first: false,
+        large: None,
+        nr_failed: 0,
+    };
+    // A process that has nothing in the arena has its own program.
+    let queued = k.in_mm(mm, |k| queue_pages_range(k, true, &mut qp));
+    if queued.is_err_and(|errno| errno != errno::EFAULT) {
+        return Ok(qp.nr_failed);
+    }
+    migrate_pages(k, qp.pagelist, dest);
+    Ok(qp.nr_failed)
+}
+
+/// `kernel_migrate_pages()`, `do_migrate_pages()`: of all that a process has on a node. What its
+/// program has for itself is at the other one, where nothing was copied.
+///
+/// # Errors
+/// ESRCH and EINVAL where the process has exited, EINVAL where there is no such node.
+pub fn kernel_migrate_pages(
+    k: &mut Kernel<'_>,
+    of: usize,
+    (from, to): (u32, u32),
+) -> Result<StepResult, i32> {
+    let mm = find_mm_struct(k, of);
+    // Of what the program has at the other node something may be held.
+    let made_way = from == LOCAL_NODE && k.migrates == Some((from, to));
+    if from >= k.machine.nodes || mm.is_ok() && from != to && !made_way {
+        k.unpredicted = Some("migrate_pages(2) of the replaying program's own memory");
+        return Ok(StepResult::Ok);
+    }
+    if mm == Err(errno::ESRCH) {
+        return Err(errno::ESRCH);
+    }
+    // cpuset_mems_allowed()
+    if to >= k.machine.nodes {
+        return Err(errno::EINVAL);
+    }
+    let mm = mm?;
+    // lru_cache_disable()
+    lru_add_drain_all(k);
+    let stayed = match from == to {
+        // node_remap()
+        true => 0,
+        false => migrate_to_node(k, mm, from, to)?,
+    };
+    Ok(match stayed {
+        0 => StepResult::Ok,
+        pages => StepResult::Left { pages },
+    })
 }
 
 /// `do_mbind()`
@@ -251,6 +350,10 @@ pub fn do_mbind(
     if let Err(errno) = queued.and_then(|()| mbind_ranges(k, start, end, new)) {
         // putback_movable_pages()
         for id in qp.pagelist {
+            if k.folios[id].hugetlb.is_some() {
+                folio_putback_active_hugetlb(k, id);
+                continue;
+            }
             folio_putback_lru(k, id);
             lru_add_drain(k);
         }

@@ -4,18 +4,21 @@
 //! back to it.
 
 use crate::api::{MmId, PAGE_SIZE, StepResult};
+use crate::arch::riscv::mm::hugetlbpage::set_huge_pte_at;
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::errno;
 use crate::mm::huge_memory::{
     deferred_split_folio, folio_likely_mapped_shared, is_huge_zero_pmd,
     split_huge_page_to_list_to_order,
 };
+use crate::mm::hugetlb::reserve::alloc_hugetlb_folio_nodemask;
 use crate::mm::mlock::{mlock_drain, mlock_folio};
 use crate::mm::rmap::{MigrationEntry, try_to_migrate, try_to_unmap_flush};
 use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Pte, prot, vm};
 use crate::state::Kernel;
+use operations::HugePages;
 
 /// `NR_MAX_BATCHED_MIGRATION`
 const NR_MAX_BATCHED_MIGRATION: u64 = HPAGE_PMD_NR as u64;
@@ -52,7 +55,15 @@ fn remove_migration_pte(k: &mut Kernel<'_>, id: FolioId, entry: MigrationEntry) 
         folio.set_page_anon_exclusive(entry.addr, entry.exclusive);
     }
     k.in_mm(entry.mm, |k| {
-        if entry.huge {
+        let pte = Pte::Present {
+            folio: Some(id),
+            prot: rights,
+            dirty,
+            young,
+        };
+        if let Some(size) = k.folios[id].hugetlb {
+            set_huge_pte_at(k, entry.addr, size, pte);
+        } else if entry.huge {
             let pmd = HugePmd {
                 folio: id,
                 prot: rights,
@@ -61,12 +72,6 @@ fn remove_migration_pte(k: &mut Kernel<'_>, id: FolioId, entry: MigrationEntry) 
             };
             k.set_pmd(entry.addr, Some(pmd));
         } else {
-            let pte = Pte::Present {
-                folio: Some(id),
-                prot: rights,
-                dirty,
-                young,
-            };
             k.set_pte(entry.addr, pte);
         }
     });
@@ -169,9 +174,67 @@ fn migrate_pages_batch(
     }
 }
 
+/// `unmap_and_move_huge_page()`, later `unmap_and_move_hugetlb_folio()`: each by itself, and nothing
+/// is put off.
+fn unmap_and_move_huge_page(k: &mut Kernel<'_>, id: FolioId, size: HugePages, node: u32) {
+    if k.folios[id].refcount == 1 {
+        folio_putback_active_hugetlb(k, id);
+        return;
+    }
+    // get_new_folio()
+    if !alloc_hugetlb_folio_nodemask(k, size, node) {
+        k.unpredicted = Some("a page of hugetlb made for another node, whose pool is used up");
+        return;
+    }
+    let mapped = k.folios[id].mapcount > 0;
+    let entries = if mapped {
+        try_to_migrate(k, id)
+    } else {
+        Vec::new()
+    };
+    // move_to_new_folio(): the frames that it was in are the pool's now.
+    let old = std::mem::replace(&mut k.folios[id].node, node);
+    k.hstates[size as usize].give_back_to(old);
+    k.folios.move_to_new_frames(id);
+    for entry in entries {
+        remove_migration_pte(k, id, entry);
+    }
+    folio_putback_active_hugetlb(k, id);
+}
+
+/// `folio_putback_active_hugetlb()` (`mm/hugetlb.c`), later `folio_putback_hugetlb()`: what
+/// `isolate_hugetlb()` took is given back.
+pub fn folio_putback_active_hugetlb(k: &mut Kernel<'_>, id: FolioId) {
+    folio_put(k, id);
+}
+
+/// `isolate_hugetlb()` (`mm/hugetlb.c`): not one that is on the list already.
+pub fn isolate_hugetlb(k: &mut Kernel<'_>, id: FolioId, list: &mut Vec<FolioId>) -> bool {
+    // folio_test_hugetlb_migratable()
+    if list.contains(&id) {
+        return false;
+    }
+    k.folio_get(id);
+    list.push(id);
+    true
+}
+
+/// `migrate_hugetlbs()`: they come first, in their order.
+fn migrate_hugetlbs(k: &mut Kernel<'_>, from: &mut Vec<FolioId>, node: u32) {
+    for &id in from.iter() {
+        if let Some(size) = k.folios[id].hugetlb
+            && k.unpredicted.is_none()
+        {
+            unmap_and_move_huge_page(k, id, size, node);
+        }
+    }
+    from.retain(|&id| k.folios[id].hugetlb.is_none());
+}
+
 /// `migrate_pages()` of MIGRATE_SYNC, whose first attempt is `migrate_pages_sync()`'s of
 /// MIGRATE_ASYNC. Nothing is left for the second here.
 pub fn migrate_pages(k: &mut Kernel<'_>, mut from: Vec<FolioId>, node: u32) {
+    migrate_hugetlbs(k, &mut from, node);
     while !from.is_empty() {
         let (mut nr_pages, mut batch) = (0, 0);
         while batch < from.len() && nr_pages < NR_MAX_BATCHED_MIGRATION {
@@ -202,6 +265,12 @@ fn __add_folio_for_migration(
     if folio_likely_mapped_shared(k, id) && !migrate_all {
         return Err(errno::EACCES);
     }
+    if k.folios[id].hugetlb.is_some() {
+        return match isolate_hugetlb(k, id, pagelist) {
+            true => Ok(true),
+            false => Err(errno::EBUSY),
+        };
+    }
     if !folio_isolate_lru(k, id) {
         return Err(errno::EBUSY);
     }
@@ -217,11 +286,7 @@ fn add_folio_for_migration(
     pagelist: &mut Vec<FolioId>,
     migrate_all: bool,
 ) -> Result<bool, i32> {
-    let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
-    if vma.has(vm::HUGETLB) {
-        k.unpredicted = Some("migration of hugetlb");
-        return Ok(false);
-    }
+    k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
     if let Some(pmd) = k.mm.pgd.huge_pmd(addr)
         && is_huge_zero_pmd(k, pmd)
     {
@@ -276,7 +341,7 @@ fn do_pages_move(
 }
 
 /// `find_mm_struct()`: whose mm it is that an actor's process has.
-fn find_mm_struct(k: &Kernel<'_>, of: usize) -> Result<MmId, i32> {
+pub fn find_mm_struct(k: &Kernel<'_>, of: usize) -> Result<MmId, i32> {
     let task = k.tasks.get(of).filter(|task| task.born);
     let task = task.ok_or(errno::ESRCH)?;
     // Who was forked is not waited for, and is a zombie then.

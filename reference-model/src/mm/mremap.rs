@@ -4,13 +4,15 @@
 //! Two releases of it: 6.12's, which unmaps where an area goes before it looks at that area,
 //! and 7.2's, which looks first and moves several areas in one call. What moves page
 //! tables is the same in both. Absent: the locks of the rmap (`need_rmap_locks`), for nobody
-//! walks it meanwhile; failures for want of memory, and `max_map_count`; userfaultfd. KSM has
-//! no pages where the model speaks.
+//! walks it meanwhile; failures for want of memory, and `max_map_count`; events of userfaultfd.
+//! KSM has no pages where the model speaks.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
 use crate::errno;
 use crate::mm::huge_memory::{__split_huge_pmd, move_huge_pmd};
+use crate::mm::hugetlb::reserve::clear_vma_resv_huge_pages;
+use crate::mm::hugetlb::{hstate_vma, hugetlb_vm_op_split, move_hugetlb_page_tables};
 use crate::mm::mlock::VM_LOCKED_MASK;
 use crate::mm::mmap::{TASK_SIZE, find_vma_intersection, page_align};
 use crate::mm::mseal::can_modify_vma;
@@ -53,28 +55,12 @@ struct PagetableMoveControl {
 /// # Errors
 /// As mremap(2), in the kernel's order.
 pub fn do_mremap(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
-    let end = remap.addr.saturating_add(remap.old_len);
-    let to = remap.new_addr.unwrap_or(remap.addr);
-    let there = [(remap.addr, end), (to, to.saturating_add(remap.new_len))];
-    let mut there = there.into_iter().flat_map(|(start, end)| {
-        let inside = k.mm.vmas.range(start..end).map(|(_, vma)| vma);
-        k.mm.vma_lookup(start).into_iter().chain(inside)
-    });
-    if there.any(|vma| vma.has(vm::HUGETLB)) {
-        k.unpredicted = Some("mremap(2) of hugetlb");
-        return Ok(());
-    }
     let remap = Remap {
         old_len: page_align(remap.old_len).ok_or(errno::EINVAL)?,
         new_len: page_align(remap.new_len).ok_or(errno::EINVAL)?,
         ..remap
     };
     check_mremap_params(&remap)?;
-    if k.mm.vmas.values().any(|vma| vma.has(vm::UFFD)) {
-        // mremap_userfaultfd_prep()
-        k.unpredicted = Some("mremap(2) where a userfaultfd is asked");
-        return Ok(());
-    }
     if k.profile.remaps_several_areas {
         remap_checked_first(k, remap)
     } else {
@@ -111,9 +97,33 @@ fn check_new_addr(remap: &Remap, new_addr: u64) -> Result<(), i32> {
     Ok(())
 }
 
+/// `align_hugetlb()`, which 6.12 has in its system call: whole pages of hugetlb, and no more than
+/// there were. Without a new address the old one is the system call's.
+fn align_hugetlb(k: &Kernel, remap: Remap) -> Result<Remap, i32> {
+    let vma = k.mm.vma_lookup(remap.addr).ok_or(errno::EFAULT)?;
+    if !vma.has(vm::HUGETLB) {
+        return Ok(remap);
+    }
+    let size = hstate_vma(k, vma).bytes();
+    let whole = |len: u64| len.checked_next_multiple_of(size).ok_or(errno::EINVAL);
+    let (old_len, new_len) = (whole(remap.old_len)?, whole(remap.new_len)?);
+    let new_addr = remap.new_addr.unwrap_or(remap.addr);
+    let aligned = remap.addr.is_multiple_of(size) && new_addr.is_multiple_of(size);
+    if !aligned || new_len > old_len {
+        return Err(errno::EINVAL);
+    }
+    Ok(Remap {
+        old_len,
+        new_len,
+        ..remap
+    })
+}
+
 /// mremap(2) until it was rewritten: where the area goes is unmapped, and what it is to lose, before
 /// anything says that it cannot be moved.
 fn remap_unmapped_first(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
+    may_change(k, remap.addr)?;
+    let remap = align_hugetlb(k, remap)?;
     let Remap {
         addr,
         old_len,
@@ -121,7 +131,6 @@ fn remap_unmapped_first(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
         new_addr,
         ..
     } = remap;
-    may_change(k, addr)?;
     let Some(new_addr) = new_addr else {
         return mremap_at(k, remap);
     };
@@ -153,11 +162,12 @@ fn remap_checked_first(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
         // vrm_move_only()
         Some(new_addr) if remap.old_len == remap.new_len => remap_move(k, remap, new_addr),
         Some(new_addr) => {
-            check_prep_vma(k, &remap)?;
+            let remap = check_prep_vma(k, remap)?;
             mremap_to(k, remap, new_addr)
         }
         None => {
             may_change(k, remap.addr)?;
+            let remap = align_hugetlb(k, remap)?;
             mremap_at(k, remap)
         }
     }
@@ -192,20 +202,31 @@ fn remap_move(k: &mut Kernel, remap: Remap, new_addr: u64) -> Result<(), i32> {
             new_addr: Some(target),
             ..remap
         };
-        check_prep_vma(k, &one)?;
+        if !vma_multi_allowed(&vma) && (last_end.is_some() || vma.end < end) {
+            return Err(errno::EFAULT);
+        }
+        let one = check_prep_vma(k, one)?;
         mremap_to(k, one, target)?;
-        target_addr = target + len;
+        target_addr = target + one.new_len;
         (at, last_end) = (vma.end, Some(vma.end));
     }
     last_end.map(|_| ()).ok_or(errno::EFAULT)
 }
 
+/// `vma_multi_allowed()`, of the kinds of files that there are
+fn vma_multi_allowed(vma: &Vma) -> bool {
+    // userfaultfd_armed()
+    !vma.has(vm::UFFD)
+}
+
 /// `check_prep_vma()`, of what is to be moved or to grow
-fn check_prep_vma(k: &Kernel, remap: &Remap) -> Result<(), i32> {
+fn check_prep_vma(k: &Kernel, remap: Remap) -> Result<Remap, i32> {
     may_change(k, remap.addr)?;
+    let remap = align_hugetlb(k, remap)?;
     // A shrinking remap may cross areas: what is cut off is unmapped.
     let old_len = remap.old_len.min(remap.new_len);
-    vma_to_resize(k, &Remap { old_len, ..*remap })
+    vma_to_resize(k, &Remap { old_len, ..remap })?;
+    Ok(remap)
 }
 
 /// `vma_to_resize()`
@@ -325,6 +346,9 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
     } = *remap;
     let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
     let (account, locked) = (vma.has(vm::ACCOUNT), vma.has(vm::LOCKED));
+    // may_split()
+    hugetlb_vm_op_split(k, vma, addr)?;
+    hugetlb_vm_op_split(k, vma, addr + old_len)?;
     if dontunmap && locked {
         split_vma(k, addr)?;
         split_vma(k, addr + old_len)?;
@@ -377,6 +401,18 @@ fn copy_vma_and_data(k: &mut Kernel, remap: &Remap, new_addr: u64) {
             len_in: remap.old_len,
         };
         move_page_tables(k, &mut pmc);
+    }
+    mremap_userfaultfd_prep(k, new_addr);
+    clear_vma_resv_huge_pages(k, remap.addr);
+}
+
+/// `mremap_userfaultfd_prep()` (`fs/userfaultfd.c`) without UFFD_FEATURE_EVENT_REMAP: the new area,
+/// with what it has merged with, is asked about no more.
+fn mremap_userfaultfd_prep(k: &mut Kernel, new_addr: u64) {
+    let start = k.mm.vma_lookup(new_addr).map(|vma| vma.start);
+    if let Some(vma) = start.and_then(|start| k.mm.vmas.get_mut(&start)) {
+        // userfaultfd_reset_ctx()
+        vma.flags &= !vm::UFFD;
     }
 }
 
@@ -432,6 +468,15 @@ fn move_page_tables(k: &mut Kernel, pmc: &mut PagetableMoveControl) {
     if pmc.len_in == 0 {
         return;
     }
+    if pmc.old.has(vm::HUGETLB) {
+        move_hugetlb_page_tables(
+            k,
+            (&pmc.old, &pmc.new),
+            (pmc.old_addr, pmc.new_addr),
+            pmc.len_in,
+        );
+        return;
+    }
     try_realign_addr(k, pmc);
     while pmc.old_addr < pmc.old_end {
         let extent = move_extent(k, pmc);
@@ -448,7 +493,9 @@ fn move_extent(k: &mut Kernel, pmc: &PagetableMoveControl) -> u64 {
     if !k.mm.pgd.pmd_tables.contains(&(old >> 30)) {
         return extent;
     }
-    if extent == PUD_SIZE && move_normal_pud(k, old, new) {
+    // vma_has_uffd_without_event_remap()
+    let whole_tables = !pmc.old.has(vm::UFFD) && !pmc.new.has(vm::UFFD);
+    if whole_tables && extent == PUD_SIZE && move_normal_pud(k, old, new) {
         return extent;
     }
     let extent = get_extent(pmc, PMD_SIZE);
@@ -464,7 +511,7 @@ fn move_extent(k: &mut Kernel, pmc: &PagetableMoveControl) -> u64 {
             return extent;
         }
         __split_huge_pmd(k, &pmc.old, old);
-    } else if extent == PMD_SIZE && move_normal_pmd(k, old, new) {
+    } else if whole_tables && extent == PMD_SIZE && move_normal_pmd(k, old, new) {
         return extent;
     }
     // pmd_none()

@@ -5,20 +5,24 @@
 pub mod anon_vma;
 
 use crate::api::{Entry, MmId, PAGE_SIZE};
+use crate::arch::riscv::mm::hugetlbpage::{huge_ptep_clear_flush, huge_ptep_get};
 use crate::arch::riscv::mm::pgtable::{pte_accessible, ptep_test_and_clear_young};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::vma_has_recency;
 use crate::mm::huge_memory::{
     __split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd, haddr,
 };
+use crate::mm::hugetlb::share::huge_pmd_unshare;
 use crate::mm::interval_tree::{Mapping, interval_tree};
 use crate::mm::mlock::{mlock_drain, mlock_folio, munlock_folio};
+use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_flush_unshared_tables, tlb_gather_mmu};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
 use crate::mm::pgtable_generic::flush_pmd;
 use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, vm};
 use crate::state::Kernel;
+use operations::HugePages;
 
 /// `TLB_FLUSH_BATCH_PENDING_MASK`
 const TLB_FLUSH_BATCH_PENDING_MASK: u32 = (1 << 15) - 1;
@@ -120,7 +124,8 @@ pub fn rmap_walk(
             interval_tree(k, holds, |vma| (first(vma), vma.anon_seq)),
         )
     } else if let Some((file, index)) = folio.mapping {
-        // rmap_walk_file()
+        // rmap_walk_file(); in the cache pages of hugetlb are numbered by their size.
+        let index = index * folio.hugetlb.map_or(1, HugePages::pages);
         let behind = index + folio.nr_pages();
         let holds = |vma: &Vma| {
             vma.file == Some(file) && behind > vma.pgoff && index < vma.pgoff + vma.pages()
@@ -375,6 +380,14 @@ fn try_to_migrate_one(
         huge,
         exclusive,
     };
+    if let Some(size) = k.folios[id].hugetlb {
+        if let Some(pteval) = hugetlb_unmap_to_migrate(k, id, (address, size)) {
+            let exclusive = k.folios[id].anon && k.folios[id].anon_exclusive;
+            entries.push(entry(address, pteval, false, exclusive));
+            folio_put(k, id);
+        }
+        return;
+    }
     if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
         let haddr = haddr(address);
         k.set_pmd(haddr, None);
@@ -403,6 +416,33 @@ fn try_to_migrate_one(
         folio_remove_rmap_pte(k, id, addr, vma.flags);
         migrated(k, id, vma);
     }
+}
+
+/// The part of `try_to_migrate_one()` for a page of hugetlb: what mapped it. Of a file's a table that
+/// others have, too, goes first, and what it maps with it.
+fn hugetlb_unmap_to_migrate(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    (address, size): (u64, HugePages),
+) -> Option<Pte> {
+    page_vma_mapped_walk(k, id, address)?;
+    if !k.folios[id].anon {
+        let mut tlb = tlb_gather_mmu(k);
+        let unshared = huge_pmd_unshare(k, &mut tlb, size, address);
+        // huge_pmd_unshare_flush()
+        tlb_flush_unshared_tables(k, &mut tlb);
+        tlb_finish_mmu(k, tlb);
+        if unshared {
+            return None;
+        }
+    }
+    let pteval = huge_ptep_get(k, address, size);
+    huge_ptep_clear_flush(k, address, size);
+    let folio = &mut k.folios[id];
+    folio.dirty |= matches!(pteval, Pte::Present { dirty: true, .. });
+    // hugetlb_remove_rmap()
+    folio.mapcount = folio.mapcount.saturating_sub(1);
+    Some(pteval)
 }
 
 /// The end of a turn of `try_to_migrate_one()`

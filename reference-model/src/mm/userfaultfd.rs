@@ -7,6 +7,8 @@ use crate::arch::riscv::mm::pgtable::pte_accessible;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno;
 use crate::mm::huge_memory::{__split_huge_pmd, is_huge_zero_pmd, split_folio};
+use crate::mm::hugetlb::hstate_vma;
+use crate::mm::hugetlb::userfault::{hugetlb_unshare_all_pmds, mfill_atomic_hugetlb};
 use crate::mm::memory::fault::{anon_vma_of, map_new_anon_folio, vmf_anon_prepare};
 use crate::mm::mmap::vma_set_page_prot;
 use crate::mm::rmap::folio_add_file_rmap_ptes;
@@ -30,37 +32,54 @@ pub enum Fill {
 
 /// `vma_can_userfault()` (`include/linux/userfaultfd_k.h`)
 pub fn vma_can_userfault(k: &Kernel<'_>, vma: &Vma, flags: u64) -> bool {
-    let shmem = vma.file.is_some() && k.storage(vma.file) == Storage::Memory;
-    if flags & vm::UFFD_MINOR != 0 && !shmem {
+    // Of shmem or of hugetlb, which have both their pages in memory.
+    let in_memory = vma.file.is_some() && k.storage(vma.file) == Storage::Memory;
+    if flags & vm::UFFD_MINOR != 0 && !in_memory {
         return false;
     }
-    vma.is_anonymous() || shmem
+    vma.is_anonymous() || in_memory
 }
 
 /// `userfaultfd_register_range()`
+///
+/// # Errors
+/// EINVAL inside a page of hugetlb.
 pub fn userfaultfd_register_range(
     k: &mut Kernel<'_>,
     vmas: &[Vma],
     flags: u64,
     start: u64,
     end: u64,
-) {
-    if vmas.iter().any(|vma| vma.has(vm::HUGETLB)) {
-        k.unpredicted = Some("userfaultfd of hugetlb");
-        return;
-    }
+) -> Result<(), i32> {
     for vma in vmas.iter().filter(|vma| vma.flags & flags != flags) {
         let new_flags = vma.flags & !vm::UFFD | flags;
         let (from, to) = (start.max(vma.start), end.min(vma.end));
-        // vma_modify_flags_uffd(), which fails inside of a page of hugetlb alone
-        let _ = vma_modify_flags(k, from, to, new_flags);
+        // vma_modify_flags_uffd()
+        vma_modify_flags(k, from, to, new_flags)?;
+        // uffd_disable_huge_pmd_share()
+        if vma.has(vm::HUGETLB)
+            && flags & vm::UFFD_MINOR != 0
+            && let Some(vma) = k.mm.vma_lookup(from).cloned()
+        {
+            hugetlb_unshare_all_pmds(k, &vma);
+        }
     }
+    Ok(())
 }
 
 /// `userfaultfd_clear_vma()`, of the part of a vma that lies in a range
-pub fn userfaultfd_clear_vma(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) {
+///
+/// # Errors
+/// EINVAL inside a page of hugetlb.
+pub fn userfaultfd_clear_vma(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+) -> Result<(), i32> {
     let (from, to) = (start.max(vma.start), end.min(vma.end));
-    let _ = vma_modify_flags(k, from, to, vma.flags & !vm::UFFD);
+    vma_modify_flags(k, from, to, vma.flags & !vm::UFFD)?;
+    Ok(())
 }
 
 /// `find_vma_and_prepare_anon()`
@@ -82,6 +101,10 @@ pub fn mfill_atomic(k: &mut Kernel<'_>, start: u64, len: u64, fill: Fill) -> Res
     // validate_dst_vma()
     if end > vma.end || !vma.has(vm::UFFD) {
         return Err(errno::ENOENT);
+    }
+    if vma.has(vm::HUGETLB) {
+        let size = hstate_vma(k, &vma);
+        return mfill_atomic_hugetlb(k, &vma, (start, len), size, fill);
     }
     if fill == Fill::Continue && vma.is_anonymous() {
         return Err(errno::EINVAL);

@@ -7,7 +7,7 @@ use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{call, files, harts, kvm, populate, touch, tracer, uffd};
+use crate::{call, files, harts, kvm, nodes, populate, touch, tracer, uffd};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -111,7 +111,7 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
         kvm::prepare()?;
     }
     if play.program.uses_uffd(actor) {
-        uffd::prepare()?;
+        uffd::prepare(play.program.uffd_copies())?;
     }
     play.shared.tid(actor).store(tid(), SeqCst);
     populate::populate_forked();
@@ -122,6 +122,9 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
         populate::populate_heap()?;
     }
     play.start_threads(actor)?;
+    if let Some((from, to)) = play.program.migrates() {
+        nodes::make_way(from, to)?;
+    }
     // The last thing before the steps: only what they fault in is charged here.
     play.enter_cgroup()?;
     // What the preparations faulted in must not share a batch with the steps' pages.

@@ -21,10 +21,13 @@ impl Pool {
     /// # Errors
     /// There is not that much memory in such pieces.
     pub fn fill(size: HugePages) -> Result<Pool> {
-        let kib = size.bytes() >> 10;
-        let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
-        let setting = PathBuf::from(folder).join("nr_hugepages");
-        let wanted = size.pool().to_string();
+        let setting = setting(size);
+        let wanted = match size {
+            // They cannot be made any more once the machine runs.
+            HugePages::Gib1 if !has_gib_pages() => 0,
+            _ => size.pool(),
+        };
+        let wanted = wanted.to_string();
         if !setting.exists() {
             // The kernel refuses what the program asks of it.
             let before = wanted;
@@ -36,7 +39,8 @@ impl Pool {
         let there = settings::value(&pool.setting)?;
         if there != wanted {
             bail!(
-                "hugetlb's pool has {there} of {wanted} pages: the machine has not so much memory in pieces of {kib} KiB"
+                "hugetlb's pool has {there} of {wanted} pages: the machine has not so much memory in pieces of {} KiB",
+                size.bytes() >> 10
             );
         }
         Ok(pool)
@@ -47,6 +51,19 @@ impl Drop for Pool {
     fn drop(&mut self) {
         let _ = settings::set(&self.setting, &self.before);
     }
+}
+
+/// Whether there are pages of 1 GiB, reserved when the machine was booted.
+pub fn has_gib_pages() -> bool {
+    let there = settings::value(&setting(HugePages::Gib1));
+    there.is_ok_and(|there| there == HugePages::Gib1.pool().to_string())
+}
+
+/// How many pages a pool has.
+fn setting(size: HugePages) -> PathBuf {
+    let kib = size.bytes() >> 10;
+    let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
+    PathBuf::from(folder).join("nr_hugepages")
 }
 
 /// A file of pages of that size.

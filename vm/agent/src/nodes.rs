@@ -2,6 +2,7 @@
 //! Pages go from one node of memory to another. Nothing here allocates.
 
 use crate::perform::call;
+use anyhow::{Result, ensure};
 use operations::{
     MOVED_PAGES, MPOL_DEFAULT, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_PREFERRED, PAGE_SIZE,
     StepResult, address, bytes,
@@ -53,6 +54,27 @@ pub fn migrate_pages(pid: i32, from: u32, to: u32) -> StepResult {
     let (from, to) = (mask(linux(from)), mask(linux(to)));
     // SAFETY: masks of one word each.
     migrated(unsafe { libc::syscall(libc::SYS_migrate_pages, pid, MAX_NODE, &from, &to) })
+}
+
+/// What this process has moves from one node to the other, before it has anything in the arena: a
+/// step that migrates it finds the arena's pages alone. That leaves a flush behind, which is made
+/// here, too, by unmapping a page.
+///
+/// # Errors
+/// The kernel has no memory.
+pub fn make_way(from: u32, to: u32) -> Result<()> {
+    // What cannot move stays, and steps say so.
+    migrate_pages(0, from, to);
+    let length = PAGE_SIZE as usize;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    // SAFETY: a new page that nobody else knows of.
+    let unmapped = unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
+        at != libc::MAP_FAILED && libc::munmap(at, length) == 0
+    };
+    ensure!(unmapped, "cannot map a page and unmap it again");
+    Ok(())
 }
 
 /// `mbind(2)`

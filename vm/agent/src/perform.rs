@@ -213,9 +213,12 @@ pub fn perform(op: &Op, handed: &Handed, target: Target) -> StepResult {
             }
             Op::UffdRegister { at, pages, mode } => uffd::register(at, pages, mode),
             Op::UffdUnregister { at, pages } => uffd::unregister(at, pages),
-            Op::UffdCopy { at, pages, value } => {
-                uffd::copy(at, pages, value.unwrap_or(iommu::WRITTEN))
-            }
+            Op::UffdCopy {
+                at,
+                pages,
+                value,
+                hugetlb,
+            } => uffd::copy((at, pages), value.unwrap_or(iommu::WRITTEN), hugetlb),
             Op::UffdZeropage { at, pages } => uffd::zeropage(at, pages),
             Op::UffdContinue { at, pages } => uffd::go_on(at, pages),
             Op::UffdMove {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{disks, files, harts, iommu, kvm, nodes, notes, swap, tracer::Tracer, uffd};
+use crate::{disks, files, harts, hugetlb, iommu, kvm, nodes, notes, swap, tracer::Tracer, uffd};
 use anyhow::{Context, Result};
 use operations::{PAGE_SIZE, Storage};
 use protocol::message::System;
@@ -112,6 +112,7 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
         ("swap", swap::available() && there("/proc/swaps")),
         ("thp", there("/sys/kernel/mm/transparent_hugepage")),
         ("hugetlb", there("/sys/kernel/mm/hugepages")),
+        ("hugetlb-1g", hugetlb::has_gib_pages()),
         ("ksm", there("/sys/kernel/mm/ksm")),
         ("iommu", iommu::is_there()),
         ("ext4", disks::is_there(Storage::Ext4)),

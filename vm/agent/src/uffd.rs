@@ -5,12 +5,15 @@
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use operations::{PAGE_SIZE, StepResult, address, bytes};
+use operations::{HugePages, PAGE_SIZE, StepResult, address, bytes};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::SeqCst};
 
 /// This process's descriptor, which its threads and forked children have, too.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
+/// What pages of hugetlb are copied from.
+static SOURCE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 
 /// include/uapi/linux/userfaultfd.h
 mod uapi {
@@ -83,11 +86,14 @@ mod uapi {
 
 use uapi::{Copy, Fill, Range, Register, Writeprotect};
 
-/// Makes the descriptor.
+/// Makes the descriptor, and room for copies of so many bytes at once.
 ///
 /// # Errors
 /// The kernel refuses it.
-pub fn prepare() -> Result<()> {
+pub fn prepare(copies: u64) -> Result<()> {
+    if copies > PAGE_SIZE {
+        SOURCE.store(room(copies)?, SeqCst);
+    }
     let features = uapi::FEATURE_SIGBUS
         | uapi::FEATURE_MISSING_SHMEM
         | uapi::FEATURE_MINOR_SHMEM
@@ -95,6 +101,19 @@ pub fn prepare() -> Result<()> {
     let fd = open(features).context("userfaultfd")?;
     DESCRIPTOR.store(fd, SeqCst);
     Ok(())
+}
+
+/// Memory that is there. It is shared, so that nobody who was forked has to copy it.
+fn room(length: u64) -> Result<*mut u8> {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    let null = std::ptr::null_mut();
+    // SAFETY: a new mapping that nobody else knows of.
+    let at = unsafe { libc::mmap(null, length as usize, rights, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(Errno::last()).context("mmap of what is copied");
+    }
+    Ok(at.cast())
 }
 
 /// Whether harts and kernel can mark single pages as write-protected for userfaultfd.
@@ -151,15 +170,25 @@ pub fn unregister(at: u64, pages: u64) -> StepResult {
 }
 
 /// `UFFDIO_COPY` of each page, of bytes that are all the same.
-pub fn copy(at: u64, pages: u64, value: u8) -> StepResult {
-    let source = [value; PAGE_SIZE as usize];
-    for page in at..at + pages {
+pub fn copy((at, pages): (u64, u64), value: u8, size: Option<HugePages>) -> StepResult {
+    let small = [value; PAGE_SIZE as usize];
+    let len = size.map_or(PAGE_SIZE, HugePages::bytes);
+    let large = SOURCE.load(SeqCst);
+    let source = match size {
+        Some(_) if !large.is_null() => {
+            // SAFETY: there is room for the largest page that is copied.
+            unsafe { large.write_bytes(value, len as usize) };
+            large
+        }
+        _ => small.as_ptr(),
+    };
+    for page in (at..at + pages).step_by((len / PAGE_SIZE) as usize) {
         let result = call(
             uapi::iowr::<Copy>(3),
             &mut Copy {
                 dst: address(page),
-                src: source.as_ptr() as u64,
-                len: PAGE_SIZE,
+                src: source as u64,
+                len,
                 mode: 0,
                 done: 0,
             },

@@ -27,20 +27,25 @@ pub fn hugetlb_file_setup(k: &mut Kernel<'_>, bytes: u64, size: HugePages) -> Fi
 }
 
 /// A file that was filled through a shared mapping, before the first step: all of its pages are
-/// reserved and used.
+/// reserved and used. They come from the actors' node, as long as it has some.
 pub fn fill(k: &mut Kernel<'_>, file: FileId, size: HugePages) {
     let pages = k.files[file].pages / size.pages();
     for idx in 0..pages {
+        let h = &mut k.hstates[size as usize];
+        let node = u32::from(h.free_huge_pages_node[0] == 0);
+        if h.free_huge_pages_node[node as usize] == 0 {
+            return;
+        }
+        h.take_from(node);
         let id = k.folios.alloc(Folio {
             hugetlb: Some(size),
+            node,
             mapping: Some((file, idx)),
             ..Folio::default()
         });
         k.files[file].cache.insert(idx, CacheEntry::Folio(id));
         k.files[file].resv_map.insert(idx);
     }
-    let free = &mut k.hstates[size as usize].free_huge_pages;
-    *free = free.saturating_sub(pages);
 }
 
 /// `hugetlbfs_file_mmap()`

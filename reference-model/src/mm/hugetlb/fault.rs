@@ -9,11 +9,11 @@ use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::mm::hugetlb::reserve::{alloc_hugetlb_folio, vma_hugecache_offset};
 use crate::mm::hugetlb::{hstate_vma, unmap_hugepage_range};
 use crate::mm::interval_tree::vma_interval_tree;
-use crate::mm::memory::fault::{Fault, anon_vma_of, vmf_anon_prepare};
+use crate::mm::memory::fault::{Fault, anon_vma_of, handle_userfault, vmf_anon_prepare};
 use crate::mm::swap::folio_put;
-use crate::mm_types::{CacheEntry, FolioId, Pte, Vma, prot, vm};
+use crate::mm_types::{CacheEntry, FileId, FolioId, Pte, Vma, prot, vm};
 use crate::state::Kernel;
-use operations::HugePages;
+use operations::{HugePages, PAGE_SIZE};
 
 /// `hugetlb_fault()`
 pub fn hugetlb_fault(
@@ -48,7 +48,7 @@ pub fn hugetlb_fault(
 }
 
 /// `make_huge_pte()`
-fn make_huge_pte(vma: &Vma, id: FolioId, writable: bool) -> Pte {
+pub fn make_huge_pte(vma: &Vma, id: FolioId, writable: bool) -> Pte {
     let rights = vm_get_page_prot(vma.flags);
     Pte::Present {
         folio: Some(id),
@@ -77,13 +77,21 @@ fn set_huge_ptep_writable(k: &mut Kernel<'_>, address: u64, size: HugePages) {
 }
 
 /// The page of the file, with a reference, where it is there (filemap_lock_hugetlb_folio).
-fn cached(k: &mut Kernel<'_>, vma: &Vma, idx: u64) -> Option<FolioId> {
+pub fn cached(k: &mut Kernel<'_>, vma: &Vma, idx: u64) -> Option<FolioId> {
     let cache = &k.files.get(vma.file?)?.cache;
     let CacheEntry::Folio(id) = cache.get(&idx).copied()? else {
         return None;
     };
     k.folio_get(id);
     Some(id)
+}
+
+/// `hugetlb_add_to_page_cache()`
+pub fn hugetlb_add_to_page_cache(k: &mut Kernel<'_>, id: FolioId, file: FileId, idx: u64) {
+    k.folio_get(id);
+    k.folios[id].mapping = Some((file, idx));
+    k.folios[id].restore_reserve = false;
+    k.files[file].cache.insert(idx, CacheEntry::Folio(id));
 }
 
 /// The part of `hugetlb_no_page()` for a page that the file has not
@@ -93,17 +101,17 @@ fn new_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, idx: u64) -> Result<Fol
     if idx >= k.files[file].pages / size.pages() {
         return Err(Fault::Sigbus);
     }
+    // userfaultfd_missing(), hugetlb_handle_userfault()
+    if vma.has(vm::UFFD_MISSING) {
+        return Err(handle_userfault());
+    }
     let shared = vma.has(vm::MAYSHARE);
     if !shared {
         vmf_anon_prepare(k, vma);
     }
     let id = alloc_hugetlb_folio(k, vma, address, false).ok_or(Fault::Sigbus)?;
     if shared {
-        // hugetlb_add_to_page_cache()
-        k.folio_get(id);
-        k.folios[id].mapping = Some((file, idx));
-        k.folios[id].restore_reserve = false;
-        k.files[file].cache.insert(idx, CacheEntry::Folio(id));
+        hugetlb_add_to_page_cache(k, id, file, idx);
     } else {
         hugetlb_add_new_anon_rmap(k, id, vma, address);
     }
@@ -111,12 +119,13 @@ fn new_page(k: &mut Kernel<'_>, vma: &Vma, address: u64, idx: u64) -> Result<Fol
 }
 
 /// `hugetlb_add_new_anon_rmap()` (`mm/rmap.c`), without the mapping itself
-fn hugetlb_add_new_anon_rmap(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) {
+pub fn hugetlb_add_new_anon_rmap(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) {
     let anon_vma = anon_vma_of(k, vma);
+    let index = vma.linear_anon_page_index(k.profile, address);
     let folio = &mut k.folios[id];
     folio.anon = true;
     folio.anon_vma = anon_vma;
-    folio.index = vma.linear_page_index(address);
+    folio.index = index;
     folio.anon_exclusive = true;
     folio.restore_reserve = false;
 }
@@ -133,6 +142,11 @@ fn hugetlb_no_page(
     }
     let idx = vma_hugecache_offset(k, vma, address);
     let id = match cached(k, vma, idx) {
+        // userfaultfd_minor()
+        Some(id) if vma.has(vm::UFFD_MINOR) => {
+            folio_put(k, id);
+            return Err(handle_userfault());
+        }
         Some(id) => id,
         None => new_page(k, vma, address, idx)?,
     };
@@ -177,6 +191,9 @@ fn hugetlb_wp(k: &mut Kernel<'_>, vma: &Vma, address: u64, size: HugePages) -> R
         }
         unmap_ref_private(k, vma, old, address);
     }
+    if vma.resv.map.is_some() && k.folios[old].anon {
+        k.unpredicted = Some("a write to hugetlb that tries again for ever");
+    }
     Err(Fault::Sigbus)
 }
 
@@ -198,12 +215,13 @@ fn break_cow(
     folio_put(k, old);
 }
 
-/// `unmap_ref_private()`: who has reserved a page gets it, and takes it from its children.
+/// `unmap_ref_private()`: who has reserved a page gets it, and takes it from its children, where
+/// they have it, or where it has it itself.
 fn unmap_ref_private(k: &mut Kernel<'_>, vma: &Vma, page: FolioId, address: u64) {
     let Some(file) = vma.file else {
         return;
     };
-    let end = address + hstate_vma(k, vma).bytes();
+    let size = hstate_vma(k, vma).bytes();
     let pgoff = vma.linear_page_index(address);
     let own = (k.mm_id, vma.start);
     for (mm, iter_vma) in vma_interval_tree(k, file, pgoff, pgoff + 1) {
@@ -211,8 +229,12 @@ fn unmap_ref_private(k: &mut Kernel<'_>, vma: &Vma, page: FolioId, address: u64)
         if (mm, iter_vma.start) == own || iter_vma.has(vm::MAYSHARE) || owner {
             continue;
         }
+        let address = match k.profile.takes_private_pages_where_they_are {
+            true => iter_vma.start + (pgoff - iter_vma.pgoff) * PAGE_SIZE,
+            false => address,
+        };
         k.in_mm(mm, |k| {
-            unmap_hugepage_range(k, &iter_vma, address, end, Some(page));
+            unmap_hugepage_range(k, &iter_vma, address, address + size, Some(page));
         });
     }
 }

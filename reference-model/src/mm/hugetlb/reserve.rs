@@ -4,9 +4,10 @@
 
 use crate::errno;
 use crate::mm::hugetlb::hstate_vma;
-use crate::mm_types::{Folio, FolioId, Vma, vm};
+use crate::mm::mempolicy::policy_node;
+use crate::mm_types::{Folio, FolioId, Resv, Vma, vm};
 use crate::state::Kernel;
-use operations::HugePages;
+use operations::{HugePages, MPOL_BIND};
 use std::collections::BTreeSet;
 
 /// `vma_hugecache_offset()`: in pages of hugetlb from the start of the file.
@@ -50,6 +51,15 @@ pub fn vma_add_reservation(k: &mut Kernel<'_>, vma: &Vma, addr: u64) {
     let idx = vma_hugecache_offset(k, vma, addr);
     if let Some(map) = vma_resv_map(k, vma) {
         map.remove(&idx);
+    }
+}
+
+/// `clear_vma_resv_huge_pages()`, later of `fixup_hugetlb_reservations()`: once an area has moved, the
+/// old one has no reservation any more, be it all of it or a part that has moved.
+pub fn clear_vma_resv_huge_pages(k: &mut Kernel<'_>, addr: u64) {
+    let start = k.mm.vma_lookup(addr).map(|vma| vma.start);
+    if let Some(vma) = start.and_then(|start| k.mm.vmas.get_mut(&start)) {
+        vma.resv = Resv::default();
     }
 }
 
@@ -110,6 +120,27 @@ pub fn hugetlb_unreserve_pages(
     let _ = hugetlb_acct_memory(k, size, freed as i64 - chg as i64);
 }
 
+/// `huge_node()` (`mm/mempolicy.c`), and in which order `dequeue_hugetlb_folio_nodemask()` goes by
+/// it: from the node of the policy to the other one, unless that is not in it.
+fn huge_node(vma: &Vma) -> [Option<u32>; 2] {
+    let node = policy_node(vma.policy);
+    let bound = vma.policy.filter(|policy| policy.mode == MPOL_BIND);
+    let other = node ^ 1;
+    let allowed = bound.is_none_or(|policy| policy.nodes & 1 << other != 0);
+    [Some(node), allowed.then_some(other)]
+}
+
+/// `alloc_hugetlb_folio_nodemask()` of a page that goes to another node: whether the pool has one
+/// there, which is taken.
+pub fn alloc_hugetlb_folio_nodemask(k: &mut Kernel<'_>, size: HugePages, node: u32) -> bool {
+    let h = &mut k.hstates[size as usize];
+    let there = h.free_huge_pages > h.resv_huge_pages && h.free_huge_pages_node[node as usize] > 0;
+    if there {
+        h.take_from(node);
+    }
+    there
+}
+
 /// `alloc_hugetlb_folio()`, `dequeue_hugetlb_folio_vma()`, `vma_has_reserves()`: a page of the
 /// pool, the one that is reserved or one that nobody has reserved. None where there is none.
 pub fn alloc_hugetlb_folio(
@@ -126,7 +157,10 @@ pub fn alloc_hugetlb_folio(
     if gbl_chg && available == 0 || h.free_huge_pages == 0 {
         return None;
     }
-    h.free_huge_pages -= 1;
+    let nodes = huge_node(vma);
+    let mut nodes = nodes.into_iter().flatten();
+    let node = nodes.find(|node| h.free_huge_pages_node[*node as usize] > 0)?;
+    h.take_from(node);
     if !gbl_chg {
         h.resv_huge_pages = h.resv_huge_pages.saturating_sub(1);
     }
@@ -135,15 +169,29 @@ pub fn alloc_hugetlb_folio(
     }
     Some(k.folios.alloc(Folio {
         hugetlb: Some(size),
+        node,
         restore_reserve: !gbl_chg,
         ..Folio::default()
     }))
 }
 
+/// `restore_reserve_on_error()`, of a shared mapping: a page that was taken without a reservation
+/// leaves none (`vma_del_reservation()`); of another one freeing it gives it back.
+pub fn restore_reserve_on_error(k: &mut Kernel<'_>, vma: &Vma, addr: u64, id: FolioId) {
+    let idx = vma_hugecache_offset(k, vma, addr);
+    if !k.folios[id].restore_reserve
+        && !vma_needs_reservation(k, vma, addr)
+        && let Some(map) = vma_resv_map(k, vma)
+    {
+        map.remove(&idx);
+    }
+}
+
 /// `free_huge_folio()`: back to the pool.
 pub fn free_huge_folio(k: &mut Kernel<'_>, id: FolioId, size: HugePages) {
+    let node = k.folios[id].node;
     let h = &mut k.hstates[size as usize];
-    h.free_huge_pages += 1;
+    h.give_back_to(node);
     if k.folios[id].restore_reserve {
         h.resv_huge_pages += 1;
     }

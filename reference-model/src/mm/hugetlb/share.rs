@@ -18,6 +18,10 @@ pub fn pud_start(addr: u64) -> u64 {
 
 /// `want_pmd_share()`
 pub fn want_pmd_share(vma: &Vma, addr: u64) -> bool {
+    // uffd_disable_huge_pmd_share()
+    if vma.has(vm::UFFD_MINOR) {
+        return false;
+    }
     let start = pud_start(addr);
     vma.has(vm::MAYSHARE) && vma.start <= start && start + PUD_SIZE <= vma.end
 }

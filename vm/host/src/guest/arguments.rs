@@ -5,6 +5,9 @@ use super::GuestConfig;
 use crate::disks;
 use std::ffi::OsString;
 
+/// Pages of 1 GiB that are reserved at the boot, where they are wanted.
+const GIB_PAGES: u32 = 2;
+
 /// The program that is looked for in PATH.
 pub(super) const QEMU: &str = "qemu-system-riscv64";
 
@@ -99,13 +102,23 @@ fn processors(config: &GuestConfig) -> Vec<OsString> {
     words(&["-cpu", &config.cpu, "-smp", &harts])
 }
 
+/// Pages of 1 GiB lie at multiples of their size, as the board's memory begins at one. The kernel is
+/// in the first GiB, and what it allocates first is at the end; they are between.
+fn memory_mib(config: &GuestConfig) -> u32 {
+    match config.gib_pages {
+        true => config.memory_mib + (1 + GIB_PAGES) * 1024,
+        false => config.memory_mib,
+    }
+}
+
 /// Of two nodes the first has the agent's hart and the second all others: the board wants a hart
 /// at each, and actors' pages begin at the same node, whoever asks for them.
 fn memory(config: &GuestConfig) -> Vec<OsString> {
+    let memory_mib = memory_mib(config);
     if !config.has_nodes() {
-        return words(&["-m", &format!("{}M", config.memory_mib)]);
+        return words(&["-m", &format!("{memory_mib}M")]);
     }
-    let share = config.memory_mib / 2;
+    let share = memory_mib / 2;
     let mut arguments = words(&["-m", &format!("{}M", share * 2)]);
     for (node, harts) in [(0, "0".to_owned()), (1, format!("1-{}", config.harts - 1))] {
         arguments.extend(words(&[
@@ -168,6 +181,9 @@ fn kernel_arguments(config: &GuestConfig) -> Vec<&str> {
         "sysrq_always_enabled",
     ];
     arguments.extend(config.artifacts.board.cmdline.as_deref());
+    if config.gib_pages {
+        arguments.extend(["hugepagesz=1G", "hugepages=2"]);
+    }
     arguments
 }
 
@@ -253,6 +269,15 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
+    }
+
+    #[test]
+    fn pages_of_1_gib_have_memory_of_their_own() {
+        let mut config = config();
+        config.gib_pages = true;
+        let text = text(&machine(&config));
+        assert!(text.contains("-m 3584M"), "{text}");
+        assert!(text.contains("hugepagesz=1G hugepages=2"), "{text}");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct GuestConfig {
     pub memory_mib: u32,
     /// Whether it is in two nodes of the same size, if there are harts for both.
     pub nodes: bool,
+    /// Whether it has two pages of hugetlb of 1 GiB, reserved when it boots, and memory for them.
+    pub gib_pages: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///
     /// A restored guest with `max` never answers; `rv64` and properties added
@@ -78,6 +80,7 @@ impl GuestConfig {
             harts: 2,
             memory_mib: 512,
             nodes: false,
+            gib_pages: false,
             cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,

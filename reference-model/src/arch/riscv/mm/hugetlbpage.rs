@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `arch/riscv/mm/hugetlbpage.c`: entries that map pages of hugetlb. One of 2 MiB is a PMD; one
-//! of 64 KiB is sixteen PTEs that say the same but for their accessed and dirty bits (Svnapot).
+//! of 1 GiB is an entry of a PUD table; one of 64 KiB is sixteen PTEs that say the same but for
+//! their accessed and dirty bits (Svnapot).
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
@@ -51,30 +52,28 @@ pub fn huge_pte_offset(k: &Kernel<'_>, addr: u64, size: HugePages) -> bool {
 
 /// All entries of a page are set to the same.
 fn set_all(k: &mut Kernel<'_>, addr: u64, size: HugePages, pte: Pte) {
-    match (size, pte) {
-        (HugePages::Kib64, pte) => {
+    let leaf = match pte {
+        Pte::Present {
+            folio: Some(folio),
+            prot,
+            dirty,
+            young,
+        } => Some(HugePmd {
+            folio,
+            prot,
+            dirty,
+            young,
+        }),
+        _ => None,
+    };
+    match size {
+        HugePages::Kib64 => {
             for entry in entries(addr, size) {
                 k.set_pte(entry, pte);
             }
         }
-        (
-            _,
-            Pte::Present {
-                folio: Some(folio),
-                prot,
-                dirty,
-                young,
-            },
-        ) => k.set_pmd(
-            addr,
-            Some(HugePmd {
-                folio,
-                prot,
-                dirty,
-                young,
-            }),
-        ),
-        _ => k.set_pmd(addr, None),
+        HugePages::Mib2 => k.set_pmd(addr, leaf),
+        HugePages::Gib1 => k.set_pud(addr, leaf),
     }
 }
 

@@ -22,24 +22,27 @@ pub fn ptep_set_access_flags(k: &mut Kernel, addr: u64, entry: Pte) -> bool {
     changed || !k.machine.svvptc
 }
 
-/// A leaf of whatever level changes its bits: a PTE, or a huge PMD.
+/// A leaf of whatever level changes its bits: a PTE, a huge PMD, or an entry above that.
 pub fn set_leaf(k: &mut Kernel, addr: u64, leaf: Pte) {
-    match (k.mm.pgd.huge_pmd(addr), leaf) {
-        (
-            Some(pmd),
-            Pte::Present {
-                prot, dirty, young, ..
-            },
-        ) => {
-            let pmd = HugePmd {
-                prot,
-                dirty,
-                young,
-                ..pmd
-            };
-            k.set_pmd(addr, Some(pmd));
-        }
-        _ => k.set_pte(addr, leaf),
+    let Pte::Present {
+        prot, dirty, young, ..
+    } = leaf
+    else {
+        k.set_pte(addr, leaf);
+        return;
+    };
+    let changed = |entry: HugePmd| HugePmd {
+        prot,
+        dirty,
+        young,
+        ..entry
+    };
+    if let Some(pud) = k.mm.pgd.huge_pud(addr) {
+        k.set_pud(addr, Some(changed(pud)));
+    } else if let Some(pmd) = k.mm.pgd.huge_pmd(addr) {
+        k.set_pmd(addr, Some(changed(pmd)));
+    } else {
+        k.set_pte(addr, leaf);
     }
 }
 

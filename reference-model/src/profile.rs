@@ -160,6 +160,9 @@ pub struct Profile {
     /// with MREMAP_FIXED moves all areas of a range, in `remap_move()` ("mm/mremap: permit
     /// mremap() move of multiple VMAs").
     pub remaps_several_areas: bool,
+    /// MADV_DOFORK is refused of all VM_SPECIAL areas, as hugetlb's are, and not of VM_IO alone
+    /// (`madvise_vma_behavior()`).
+    pub dofork_refuses_special: bool,
     /// Private mappings of files have an offset of their own for anonymous pages, which
     /// follow one another where such areas are to merge (`needs_adjacent_anon_pgoff()`).
     pub anon_pgoff: bool,
@@ -234,6 +237,7 @@ impl Profile {
         swap_slots_cache: true,
         isolates_swap_clusters: false,
         remaps_several_areas: false,
+        dofork_refuses_special: false,
         anon_pgoff: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
@@ -307,6 +311,7 @@ impl Profile {
         swap_slots_cache: false,
         isolates_swap_clusters: true,
         remaps_several_areas: true,
+        dofork_refuses_special: true,
         anon_pgoff: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,

@@ -250,7 +250,7 @@ fn madvise_vma_behavior(
         advice::COLLAPSE => return khugepaged::madvise_collapse(k, vma, start, end),
         _ => {}
     }
-    let new_flags = new_flags(vma, behavior)?;
+    let new_flags = new_flags(k, vma, behavior)?;
     // madvise_update_vma()
     if new_flags != vma.flags {
         let vma = vma_modify_flags(k, start, end, new_flags)?;
@@ -262,13 +262,16 @@ fn madvise_vma_behavior(
 }
 
 /// The part of `madvise_vma_behavior()` for advices that only change vm_flags.
-fn new_flags(vma: &Vma, behavior: i32) -> Result<u64, i32> {
+fn new_flags(k: &Kernel, vma: &Vma, behavior: i32) -> Result<u64, i32> {
     let flags = vma.flags;
     Ok(match behavior {
         advice::NORMAL => flags & !vm::RAND_READ & !vm::SEQ_READ,
         advice::SEQUENTIAL => flags & !vm::RAND_READ | vm::SEQ_READ,
         advice::RANDOM => flags & !vm::SEQ_READ | vm::RAND_READ,
         advice::DONTFORK => flags | vm::DONTCOPY,
+        advice::DOFORK if k.profile.dofork_refuses_special && vma.has(vm::DONTEXPAND) => {
+            return Err(errno::EINVAL);
+        }
         advice::DOFORK => flags & !vm::DONTCOPY,
         advice::WIPEONFORK if !vma.is_anonymous() => return Err(errno::EINVAL),
         advice::WIPEONFORK => flags | vm::WIPEONFORK,

@@ -270,6 +270,7 @@ fn program() -> impl Strategy<Value = Program> {
             actors,
             steps,
             thp,
+            max_map_count: None,
             groups: Vec::new(),
         }
     })

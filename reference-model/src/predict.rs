@@ -102,6 +102,7 @@ pub(crate) fn boot<'a>(
             ..Swap::default()
         },
         thp: program.thp.clone(),
+        max_map_count: program.max_map_count,
         huge_zero_folio: None,
         migrates: program.migrates(),
         calls: Vec::new(),

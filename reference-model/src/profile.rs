@@ -163,6 +163,12 @@ pub struct Profile {
     /// MADV_DOFORK is refused of all VM_SPECIAL areas, as hugetlb's are, and not of VM_IO alone
     /// (`madvise_vma_behavior()`).
     pub dofork_refuses_special: bool,
+    /// Before anything else, and whatever is asked for, mremap(2) looks whether all splits that may
+    /// come of it leave no more areas than vm.max_map_count, and again before an area moves
+    /// (`__check_map_count_against_split()`, called by
+    /// `check_map_count_against_split_early()`); before, `mremap_to()` and `move_vma()` kept away
+    /// from the limit.
+    pub mremap_counts_splits: bool,
     /// Private mappings of files have an offset of their own for anonymous pages, which
     /// follow one another where such areas are to merge (`needs_adjacent_anon_pgoff()`).
     pub anon_pgoff: bool,
@@ -242,6 +248,7 @@ impl Profile {
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: true,
+        mremap_counts_splits: false,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
         moved_tables_flush_mm: false,
@@ -317,6 +324,7 @@ impl Profile {
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: false,
         hugetlb_copy_flushes_page: false,
+        mremap_counts_splits: true,
         unshared_tables_flush_mm: false,
         moved_tables_flush_mm: false,
     };

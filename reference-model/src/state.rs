@@ -70,6 +70,8 @@ pub struct Kernel<'a> {
     pub swap: Swap,
     /// /sys/kernel/mm/transparent_hugepage
     pub thp: Thp,
+    /// How many areas an mm may have in the arena: vm.max_map_count without all others.
+    pub max_map_count: Option<u64>,
     /// `huge_zero_folio`, once it is there. It is referred to by mms, not by mappings.
     pub huge_zero_folio: Option<FolioId>,
     /// Between which nodes a step may migrate a process: none of what its program has for itself is

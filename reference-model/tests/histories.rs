@@ -236,6 +236,7 @@ fn check_actors(kind: ActorKind, files: Vec<MemoryFile>, history: &[(usize, Op, 
         actors: with(kind),
         steps: steps.collect(),
         thp: Default::default(),
+        max_map_count: None,
         groups: Vec::new(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();

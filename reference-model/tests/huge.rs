@@ -163,6 +163,7 @@ fn written_to_after_a_fork() {
             })
             .collect(),
         thp: Default::default(),
+        max_map_count: None,
         groups: Vec::new(),
     };
     let lines: Vec<&str> = history.iter().map(|(_, _, line)| *line).collect();

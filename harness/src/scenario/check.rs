@@ -99,6 +99,10 @@ impl Checker<'_> {
         } = made;
         let (names, files) = files.into_iter().unzip();
         self.all_act(&cast)?;
+        let max_map_count = file.max_map_count.as_ref();
+        let max_map_count = max_map_count
+            .map(|limit| self.max_map_count(limit, &cast, &steps))
+            .transpose()?;
         Ok(Scenario {
             path: self.path.to_owned(),
             name: naming::of(self.path),
@@ -117,6 +121,7 @@ impl Checker<'_> {
                 actors: cast.actors,
                 steps,
                 thp: thp.unwrap_or_default(),
+                max_map_count,
                 groups,
             },
             files: names,

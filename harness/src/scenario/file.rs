@@ -36,6 +36,8 @@ pub struct ScenarioFile {
     pub actors: BTreeMap<String, Spanned<Actor>>,
     /// What huge pages the kernel is set to make.
     pub thp: Option<Thp>,
+    /// How many areas a process may have in the arena.
+    pub max_map_count: Option<Spanned<Count>>,
     /// One map with one key each.
     pub steps: Spanned<Vec<Spanned<Written>>>,
 }

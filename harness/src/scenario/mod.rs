@@ -10,6 +10,7 @@ mod errors;
 mod expression;
 mod file;
 pub mod find;
+mod map_count;
 pub mod names;
 pub mod naming;
 mod plain;

@@ -46,6 +46,9 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// What huge pages the kernel is set to make meanwhile.
     pub thp: Thp,
+    /// How many areas a process may have in the arena (vm.max_map_count, and not so many as
+    /// it has elsewhere): without, as many as steps can make.
+    pub max_map_count: Option<u64>,
     /// Which of the steps are begun at the same moment, in order.
     pub groups: Vec<Group>,
 }
@@ -75,6 +78,7 @@ impl Program {
             actors: vec![Actor::SUBJECT],
             steps: steps.collect(),
             thp: Thp::default(),
+            max_map_count: None,
             groups: Vec::new(),
         }
     }

@@ -66,7 +66,7 @@ fn begins_with_a_page(k: &Kernel<'_>, vmas: &[Vma], at: u64) -> Result<(), i32> 
 ///
 /// # Errors
 /// EINVAL for a mode or memory that cannot be registered, EPERM where the file may not be
-/// written, ENOMEM where the mm is gone.
+/// written, ENOMEM where the mm is gone or may have no more areas.
 pub fn userfaultfd_register(k: &mut Kernel<'_>, at: u64, len: u64, mode: u64) -> Result<(), i32> {
     with_ctx(k, |k, _| {
         let known = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
@@ -106,7 +106,8 @@ pub fn userfaultfd_register(k: &mut Kernel<'_>, at: u64, len: u64, mode: u64) ->
 /// `userfaultfd_unregister()`
 ///
 /// # Errors
-/// EINVAL for memory that could not have been registered, ENOMEM where the mm is gone.
+/// EINVAL for memory that could not have been registered, ENOMEM where the mm is gone or may have
+/// no more areas.
 pub fn userfaultfd_unregister(k: &mut Kernel<'_>, at: u64, len: u64) -> Result<(), i32> {
     with_ctx(k, |k, _| {
         validate_range(at, len)?;

@@ -194,23 +194,28 @@ fn mlock_vma_pages_range(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) {
 }
 
 /// `mlock_fixup()`
-fn mlock_fixup(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64, newflags: u64) {
+fn mlock_fixup(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    start: u64,
+    end: u64,
+    newflags: u64,
+) -> Result<(), i32> {
     let oldflags = vma.flags;
     // Neither is hugetlb locked, nor what VM_SPECIAL says.
     if newflags == oldflags || vma.has(vm::HUGETLB | vm::DONTEXPAND) {
-        return;
+        return Ok(());
     }
-    let Ok(vma) = vma_modify_flags(k, start, end, newflags) else {
-        return;
-    };
+    let vma = vma_modify_flags(k, start, end, newflags)?;
     let pages = (end - start) / PAGE_SIZE;
     match (oldflags & vm::LOCKED != 0, newflags & vm::LOCKED != 0) {
         // No work to do, and mlocking twice would be wrong
-        (true, true) => return,
+        (true, true) => return Ok(()),
         (false, true) => k.mm.locked_vm += pages,
         (_, false) => k.mm.locked_vm = k.mm.locked_vm.saturating_sub(pages),
     }
     mlock_vma_pages_range(k, &vma, start, end);
+    Ok(())
 }
 
 /// `apply_vma_lock_flags()`
@@ -221,7 +226,7 @@ fn apply_vma_lock_flags(k: &mut Kernel<'_>, start: u64, len: u64, flags: u64) ->
         let vma = k.mm.vma_lookup(nstart).ok_or(errno::ENOMEM)?.clone();
         let tmp = vma.end.min(end);
         let newflags = vma.flags & !VM_LOCKED_MASK | flags;
-        mlock_fixup(k, &vma, nstart, tmp, newflags);
+        mlock_fixup(k, &vma, nstart, tmp, newflags)?;
         // vma_iter_end(): it may have become one with the next.
         nstart = k.mm.vma_lookup(nstart).map_or(tmp, |vma| vma.end);
     }
@@ -247,7 +252,7 @@ pub fn do_mlock(k: &mut Kernel<'_>, start: u64, len: u64, onfault: bool) -> Resu
 /// munlock(2)
 ///
 /// # Errors
-/// ENOMEM over a hole, once what comes before it is unlocked.
+/// ENOMEM over a hole, once what comes before it is unlocked, and where there are too many areas.
 pub fn munlock(k: &mut Kernel<'_>, start: u64, len: u64) -> Result<(), i32> {
     let len = page_align(len).ok_or(errno::ENOMEM)?;
     apply_vma_lock_flags(k, start, len, 0)
@@ -284,6 +289,10 @@ pub fn munlockall(k: &mut Kernel<'_>) {
 
 /// `apply_mlockall_flags()`
 fn apply_mlockall_flags(k: &mut Kernel<'_>, flags: u64) {
+    if k.max_map_count.is_some() {
+        // Some of the program's own areas may become one.
+        k.unpredicted = Some("how many areas a program has after mlockall(2)");
+    }
     let onfault = if flags & MCL_ONFAULT != 0 {
         vm::LOCKONFAULT
     } else {
@@ -309,7 +318,8 @@ fn apply_mlockall_flags(k: &mut Kernel<'_>, flags: u64) {
     let mut start = 0;
     while let Some(vma) = k.mm.find_vma(start).cloned() {
         let newflags = vma.flags & !VM_LOCKED_MASK | to_add;
-        mlock_fixup(k, &vma, vma.start, vma.end, newflags);
+        // Errors are passed over, and of a whole area there is none.
+        let _ = mlock_fixup(k, &vma, vma.start, vma.end, newflags);
         start = k.mm.vma_lookup(vma.start).map_or(vma.end, |vma| vma.end);
     }
     if own != (to_add != 0) {

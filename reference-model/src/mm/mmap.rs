@@ -140,6 +140,12 @@ fn do_mmap(k: &mut Kernel, args: &MmapArgs, replaced: &mut Vec<Vma>) -> Result<b
     let len = page_align(args.len).ok_or(errno::ENOMEM)?;
     let mut pgoff = args.offset / PAGE_SIZE;
     pgoff.checked_add(len / PAGE_SIZE).ok_or(errno::EOVERFLOW)?;
+    // One more is mapped than there may be.
+    if k.max_map_count
+        .is_some_and(|limit| k.mm.vmas.len() as u64 > limit)
+    {
+        return Err(errno::ENOMEM);
+    }
     // __get_unmapped_area() with MAP_FIXED
     if let Some(size) = file.and_then(|file| k.files.get(file)?.file.hugetlb)
         && !(addr | len).is_multiple_of(size.bytes())

@@ -4,8 +4,8 @@
 //! Two releases of it: 6.12's, which unmaps where an area goes before it looks at that area,
 //! and 7.2's, which looks first and moves several areas in one call. What moves page
 //! tables is the same in both. Absent: the locks of the rmap (`need_rmap_locks`), for nobody
-//! walks it meanwhile; failures for want of memory, and `max_map_count`; events of userfaultfd.
-//! KSM has no pages where the model speaks.
+//! walks it meanwhile; failures for want of memory; events of userfaultfd. KSM has no pages
+//! where the model speaks.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
@@ -18,7 +18,7 @@ use crate::mm::mmap::{TASK_SIZE, find_vma_intersection, page_align};
 use crate::mm::mseal::can_modify_vma;
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
 use crate::mm::util::vm_enough_memory;
-use crate::mm::vma::{copy_vma, do_vmi_munmap, split_vma, vma_merge_extend};
+use crate::mm::vma::{copy_vma, do_vmi_munmap, has_all_areas, split_vma, vma_merge_extend};
 use crate::mm::{gup, rmap};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
@@ -61,11 +61,24 @@ pub fn do_mremap(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
         ..remap
     };
     check_mremap_params(&remap)?;
+    // check_map_count_against_split_early()
+    let early = k.profile.mremap_counts_splits;
+    if early && !__check_map_count_against_split(k, remap.dontunmap, true) {
+        return Err(errno::ENOMEM);
+    }
     if k.profile.remaps_several_areas {
         remap_checked_first(k, remap)
     } else {
         remap_unmapped_first(k, remap)
     }
+}
+
+/// `__check_map_count_against_split()`: the area's copy, and what is left on both sides of it, of
+/// what is cut off and of what is mapped where it goes.
+fn __check_map_count_against_split(k: &Kernel, pre_split: bool, before_unmaps: bool) -> bool {
+    let more = 2 + 2 * u64::from(before_unmaps) + u64::from(pre_split);
+    let count = k.mm.vmas.len() as u64 + more;
+    k.max_map_count.is_none_or(|limit| count <= limit)
 }
 
 /// `check_mremap_params()`, the part that 6.12 has in its system call.
@@ -135,6 +148,10 @@ fn remap_unmapped_first(k: &mut Kernel, remap: Remap) -> Result<(), i32> {
         return mremap_at(k, remap);
     };
     check_new_addr(&remap, new_addr)?;
+    // With what is unmapped both areas may be split in three.
+    if has_all_areas(k, 3 + 2) {
+        return Err(errno::ENOMEM);
+    }
     do_vmi_munmap(k, new_addr, new_len)?;
     let mut move_len = old_len;
     if old_len > new_len {
@@ -346,6 +363,14 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
     } = *remap;
     let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
     let (account, locked) = (vma.has(vm::ACCOUNT), vma.has(vm::LOCKED));
+    let room = match k.profile.mremap_counts_splits {
+        // check_map_count_against_split(), needs_pre_split()
+        true => __check_map_count_against_split(k, dontunmap && locked, false),
+        false => !has_all_areas(k, 3),
+    };
+    if !room {
+        return Err(errno::ENOMEM);
+    }
     // may_split()
     hugetlb_vm_op_split(k, vma, addr)?;
     hugetlb_vm_op_split(k, vma, addr + old_len)?;

@@ -43,7 +43,8 @@ pub fn vma_can_userfault(k: &Kernel<'_>, vma: &Vma, flags: u64) -> bool {
 /// `userfaultfd_register_range()`
 ///
 /// # Errors
-/// EINVAL inside a page of hugetlb.
+/// EINVAL inside a page of hugetlb; ENOMEM where there may be no more areas: what was registered
+/// before stays so.
 pub fn userfaultfd_register_range(
     k: &mut Kernel<'_>,
     vmas: &[Vma],
@@ -70,7 +71,7 @@ pub fn userfaultfd_register_range(
 /// `userfaultfd_clear_vma()`, of the part of a vma that lies in a range
 ///
 /// # Errors
-/// EINVAL inside a page of hugetlb.
+/// EINVAL inside a page of hugetlb; ENOMEM where there may be no more areas.
 pub fn userfaultfd_clear_vma(
     k: &mut Kernel<'_>,
     vma: &Vma,
@@ -78,8 +79,7 @@ pub fn userfaultfd_clear_vma(
     end: u64,
 ) -> Result<(), i32> {
     let (from, to) = (start.max(vma.start), end.min(vma.end));
-    vma_modify_flags(k, from, to, vma.flags & !vm::UFFD)?;
-    Ok(())
+    vma_modify_flags(k, from, to, vma.flags & !vm::UFFD).map(drop)
 }
 
 /// `find_vma_and_prepare_anon()`

@@ -19,11 +19,31 @@ use operations::Storage;
 pub const FLOOR: u64 = PAGE_SIZE;
 pub const CEILING: u64 = (1 << 38) - PAGE_SIZE;
 
+/// Whether an mm has as many areas as vm.max_map_count allows, or more: what is told apart
+/// with `sysctl_max_map_count`. The limit is of those in the arena, for all others the agent
+/// adds to it.
+pub fn has_all_areas(k: &Kernel, less: u64) -> bool {
+    let limit = k.max_map_count.map(|limit| limit.saturating_sub(less));
+    limit.is_some_and(|limit| k.mm.vmas.len() as u64 >= limit)
+}
+
+/// `split_vma()`: only where there may be one more.
+///
+/// # Errors
+/// ENOMEM where there may not; as [`__split_vma`].
+pub fn split_vma(k: &mut Kernel, addr: u64) -> Result<(), i32> {
+    let inside = |vma: &Vma| vma.start < addr;
+    if k.mm.vma_lookup(addr).is_some_and(inside) && has_all_areas(k, 0) {
+        return Err(errno::ENOMEM);
+    }
+    __split_vma(k, addr)
+}
+
 /// `__split_vma()`: at an address inside a vma; elsewhere nothing happens.
 ///
 /// # Errors
 /// EINVAL inside a page of hugetlb.
-pub fn split_vma(k: &mut Kernel, addr: u64) -> Result<(), i32> {
+fn __split_vma(k: &mut Kernel, addr: u64) -> Result<(), i32> {
     let Some((&start, vma)) = k.mm.vmas.range(..addr).next_back() else {
         return Ok(());
     };
@@ -273,38 +293,78 @@ pub fn find_mergeable_anon_vma(k: &Kernel, vma: &Vma) -> Option<AnonVmaId> {
         .or_else(|| prev.and_then(|(_, prev)| reusable_anon_vma(k, prev, prev, vma)))
 }
 
-/// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags, by
-/// splitting and merging. The vma that it is part of then.
+/// `vma_modify()`: the part `[start, end)` of one vma changes. Where it becomes a part of a
+/// neighbour (`vma_merge_existing_range()`) there is no vma more; else it is split off. The
+/// start of the vma that it is part of then.
 ///
 /// # Errors
-/// EINVAL where a page of hugetlb would have to be split: what was split before it stays so.
-pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Result<Vma, i32> {
-    split_vma(k, start)?;
-    split_vma(k, end)?;
+/// ENOMEM where there may be no more vmas, EINVAL where a page of hugetlb would have to be
+/// split: what was split before it stays so.
+fn vma_modify(k: &mut Kernel, start: u64, end: u64, change: impl Fn(&mut Vma)) -> Result<u64, i32> {
+    let split = match merges_existing(k, start, end, &change) {
+        true => __split_vma,
+        false => split_vma,
+    };
+    split(k, start)?;
+    split(k, end)?;
     if let Some(vma) = k.mm.vmas.get_mut(&start) {
-        vma.flags = flags;
+        change(vma);
     }
-    let at = vma_merge(k, start);
+    Ok(vma_merge(k, start))
+}
+
+/// Whether `vma_merge_existing_range()` finds a neighbour for the part of a vma that changes,
+/// which has to reach to that neighbour.
+fn merges_existing(k: &Kernel, start: u64, end: u64, change: impl Fn(&mut Vma)) -> bool {
+    let Some(vma) = k.mm.vma_lookup(start) else {
+        return false;
+    };
+    let (left_side, right_side) = (vma.start == start, vma.end == end);
+    let offset = (start - vma.start) / PAGE_SIZE;
+    let mut part = Vma {
+        start,
+        end,
+        pgoff: vma.pgoff + offset,
+        anon_pgoff: vma.anon_pgoff + offset,
+        ..vma.clone()
+    };
+    change(&mut part);
+    // VM_SPECIAL
+    if part.has(vm::DONTEXPAND) {
+        return false;
+    }
+    let prev = k.mm.vmas.range(..start).next_back().map(|(_, prev)| prev);
+    let next = k.mm.vmas.get(&end);
+    let near = mergeable(
+        k,
+        &part,
+        prev.filter(|_| left_side),
+        next.filter(|_| right_side),
+    );
+    near != (None, None)
+}
+
+/// `vma_modify_flags()`: the part `[start, end)` of one vma gets new flags. The vma that it
+/// is part of then.
+///
+/// # Errors
+/// As [`vma_modify`].
+pub fn vma_modify_flags(k: &mut Kernel, start: u64, end: u64, flags: u64) -> Result<Vma, i32> {
+    let at = vma_modify(k, start, end, |vma| vma.flags = flags)?;
     k.mm.vmas.get(&at).cloned().ok_or(errno::ENOMEM)
 }
 
 /// `vma_modify_policy()`, with `vma_replace_policy()` of `mm/mempolicy.c`
 ///
 /// # Errors
-/// As splitting it.
+/// As [`vma_modify`].
 pub fn vma_modify_policy(
     k: &mut Kernel,
     start: u64,
     end: u64,
     policy: Option<Mempolicy>,
 ) -> Result<(), i32> {
-    split_vma(k, start)?;
-    split_vma(k, end)?;
-    if let Some(vma) = k.mm.vmas.get_mut(&start) {
-        vma.policy = policy;
-        vma_merge(k, start);
-    }
-    Ok(())
+    vma_modify(k, start, end, |vma| vma.policy = policy).map(drop)
 }
 
 /// The part of `vms_gather_munmap_vmas()` that refuses what is sealed. What begins in the
@@ -321,19 +381,25 @@ fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
     if inside.all(mseal::can_modify_vma) {
         return Ok(());
     }
-    split_vma(k, start)?;
+    __split_vma(k, start)?;
     Err(errno::EPERM)
 }
 
 /// `vms_gather_munmap_vmas()`: what is mapped in a range begins and ends with it.
 ///
 /// # Errors
-/// EINVAL where a page of hugetlb would have to be split, EPERM where a vma is sealed: what was
-/// split before it stays so.
+/// ENOMEM where what is left of one vma would be two, and there may be no more of them; EINVAL
+/// where a page of hugetlb would have to be split, EPERM where a vma is sealed: what was split
+/// before it stays so.
 pub fn vms_gather_munmap_vmas(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
+    // Elsewhere there may be one more for a while.
+    let around = |vma: &Vma| vma.start < start && end < vma.end;
+    if k.mm.vma_lookup(start).is_some_and(around) && has_all_areas(k, 0) {
+        return Err(errno::ENOMEM);
+    }
     seals_allow_munmap(k, start, end)?;
-    split_vma(k, start)?;
-    split_vma(k, end)
+    __split_vma(k, start)?;
+    __split_vma(k, end)
 }
 
 /// `vms_clear_ptes()` and `vms_clean_up_area()`: takes all vmas of the

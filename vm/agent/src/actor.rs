@@ -7,7 +7,7 @@ use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{call, files, harts, kvm, nodes, populate, touch, tracer, uffd};
+use crate::{call, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -124,6 +124,9 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     play.start_threads(actor)?;
     if let Some((from, to)) = play.program.migrates() {
         nodes::make_way(from, to)?;
+    }
+    if let Some(areas) = play.program.max_map_count {
+        limits::allow_areas(areas)?;
     }
     // The last thing before the steps: only what they fault in is charged here.
     play.enter_cgroup()?;

@@ -38,6 +38,19 @@ pub fn first_to_go() -> Result<()> {
     adjust(FIRST)
 }
 
+/// vm.max_map_count
+pub const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
+
+/// For the subject: processes may have so many areas more than it has now.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn allow_areas(more: u64) -> Result<()> {
+    let maps = fs::read_to_string("/proc/self/maps").context("cannot count areas")?;
+    let limit = maps.lines().count() as u64 + more;
+    fs::write(MAX_MAP_COUNT, limit.to_string()).context("cannot write max_map_count")
+}
+
 fn adjust(score: &str) -> Result<()> {
     fs::write("/proc/self/oom_score_adj", score).context("cannot write oom_score_adj")
 }

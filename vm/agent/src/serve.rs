@@ -5,10 +5,11 @@ use crate::cast::{Cast, End};
 use crate::handed::{Handed, Script};
 use crate::hugetlb::Pool;
 use crate::kept::{self, Group, Kept};
+use crate::settings::Changed;
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
-use crate::{files, harts, iommu, notes, swap, system};
+use crate::{files, harts, iommu, limits, notes, swap, system};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -178,6 +179,10 @@ fn run(
     let files = files::make(&run.program.files)?;
     swap::set(&run)?;
     kept.thp.set(&run.program.thp)?;
+    let limited = run.program.max_map_count;
+    let _max_map_count = limited
+        .map(|_| Changed::soon(limits::MAX_MAP_COUNT))
+        .transpose()?;
     let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();

@@ -137,6 +137,32 @@ pub fn set(path: &Path, wanted: &str) -> Result<()> {
     fs::write(path, wanted).with_context(|| format!("cannot write {wanted} to {}", path.display()))
 }
 
+/// A setting that a program changes itself: when dropped, it is as it was.
+pub struct Changed {
+    path: &'static str,
+    before: String,
+}
+
+impl Changed {
+    /// For one that is about to be changed.
+    ///
+    /// # Errors
+    /// It cannot be read, or noted.
+    pub fn soon(path: &'static str) -> Result<Changed> {
+        let before = value(Path::new(path))?;
+        notes::note(&Note::Setting(path.into(), before.clone()))?;
+        Ok(Changed { path, before })
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.path, &self.before) {
+            println!("tlbdiff-agent: {} stays changed: {error}", self.path);
+        }
+    }
+}
+
 /// What a setting is set to.
 ///
 /// # Errors

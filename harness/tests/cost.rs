@@ -96,6 +96,11 @@ fn what_cannot_be_counted_is_told() {
     let (code, _, err) = tlbdiff(&folder, &["cost", "--kernel", "stabel", file]);
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("stable"), "{err}");
+    // It is told before anything is run.
+    let together = "scenarios/together/munmap-and-touch.yaml";
+    let (code, _, err) = tlbdiff(&folder, &["cost", together]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("begun together"), "{err}");
     // Swap it has, and no such option.
     let scenario = folder.path().join("x.yaml");
     let text = std::fs::read_to_string(root().join(file)).expect("a scenario");

@@ -39,7 +39,7 @@ struct Target {
 pub fn cost(args: &CostArgs) -> Result<u8, Failure> {
     make_own_ready(&args.kernel, &args.selection)?;
     let (sender, heard) = listen()?;
-    let scenarios = scenarios(&args.selection)?;
+    let scenarios = one_after_the_other(scenarios(&args.selection)?)?;
     let targets = targets(args)?;
     let mut keeper = Keeper::new(args)?;
     let mut code = EXIT_AGREE;
@@ -64,6 +64,24 @@ pub fn cost(args: &CostArgs) -> Result<u8, Failure> {
         code = worse(code, counted.worst.exit_code());
     }
     Ok(worse(code, keeper.code))
+}
+
+/// Those whose steps are begun one after the other. What several harts do at once is counted in
+/// no step: others are told and left out, and where they are all that was named it is an error.
+fn one_after_the_other(scenarios: Vec<Arc<Scenario>>) -> Result<Vec<Arc<Scenario>>, Failure> {
+    const WHY: &str = "it has steps that are begun together, and what they cost cannot be counted";
+    let (together, rest): (Vec<_>, Vec<_>) = scenarios
+        .into_iter()
+        .partition(|scenario| !scenario.program.groups.is_empty());
+    let told = |scenario: &Arc<Scenario>| format!("{}: {WHY}", scenario.path.display());
+    let together: Vec<String> = together.iter().map(told).collect();
+    if rest.is_empty() {
+        return Err(Failure::Usage(together.join("\n")));
+    }
+    for one in together {
+        eprintln!("{} {one}", Outcome::Skipped.name());
+    }
+    Ok(rest)
 }
 
 /// What was found outlives what could not be run.

@@ -78,6 +78,7 @@ mod mm {
     pub mod mremap;
     pub mod mseal;
     pub mod msync;
+    pub mod oom_kill;
     pub mod page_alloc;
     pub mod page_io;
     pub mod page_vma_mapped;

@@ -106,6 +106,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/mremap.rs", include_str!("mm/mremap.rs")),
     ("mm/mseal.rs", include_str!("mm/mseal.rs")),
     ("mm/msync.rs", include_str!("mm/msync.rs")),
+    ("mm/oom_kill.rs", include_str!("mm/oom_kill.rs")),
     ("mm/page-writeback.rs", include_str!("mm/page-writeback.rs")),
     ("mm/page_alloc.rs", include_str!("mm/page_alloc.rs")),
     ("mm/page_io.rs", include_str!("mm/page_io.rs")),
@@ -285,10 +286,10 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::Brk => "brk",
         Plain::Vfork => "access",
         Plain::HartOffline => "cpu_down",
+        Plain::ProcessMrelease => "process_mrelease",
         // The model speaks for none of these, but for a hart that comes back.
         Plain::HartOnline
         | Plain::Swapoff
-        | Plain::ProcessMrelease
         | Plain::Vmsplice
         | Plain::RegisterBuffers
         | Plain::MemoryMax
@@ -298,6 +299,11 @@ fn plain_entry(what: Plain) -> &'static str {
         | Plain::DriverZap => "context_switch",
         Plain::Khugepaged => "khugepaged_do_scan",
         Plain::SplitHugePages => "split_huge_pages_pid",
+        Plain::PagemapScan => "do_pagemap_scan",
+        Plain::UffdAnswer | Plain::UffdAnswerWake => "userfaultfd_copy",
+        Plain::UffdAnswerZeropage => "userfaultfd_zeropage",
+        Plain::UffdAnswerContinue => "userfaultfd_continue",
+        Plain::UffdEvents => "context_switch",
     }
 }
 

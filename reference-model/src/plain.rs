@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What operations that are told by their name and a few fields begin with.
 
-use crate::api::{StepResult, address, bytes};
+use crate::api::{PAGE_SIZE, StepResult, address, bytes};
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
 use crate::fs::proc::{base, task_mmu};
+use crate::fs::userfaultfd;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
-use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, process_vm_access};
+use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, oom_kill, process_vm_access};
 use crate::state::Kernel;
 use operations::{On, Plain};
 
@@ -55,11 +56,23 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::HartOffline => cpu::cpu_down(k, on.hart),
         Plain::HartOnline => {}
         Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
-        Plain::ProcessMrelease => k.unpredicted = Some("the OOM reaper"),
+        Plain::ProcessMrelease => oom_kill::process_mrelease(k, on.of.unwrap_or_default()),
         Plain::Vmsplice | Plain::RegisterBuffers => k.unpredicted = Some("pages that are held"),
         Plain::SecretMmap => k.unpredicted = Some("memfd_secret(2)"),
         Plain::DriverMmap | Plain::DriverZap => k.unpredicted = Some("pages of a driver"),
         Plain::MemoryMax | Plain::MemoryHigh => k.unpredicted = Some("limits of memory"),
+        Plain::PagemapScan => on_mm(k, on, |k| {
+            task_mmu::do_pagemap_scan(k, (at, at + len), on.value.unwrap_or(1))
+        })?,
+        // Whoever waits for the answer finds what it brought. Where that is no order of steps that
+        // are begun together, the one who faults is told as answered with SIGBUS, which nobody sees.
+        Plain::UffdAnswer | Plain::UffdAnswerWake => {
+            let value = on.value.unwrap_or(1) as u8;
+            userfaultfd::userfaultfd_copy(k, (at, len), PAGE_SIZE, value)?;
+        }
+        Plain::UffdAnswerZeropage => userfaultfd::userfaultfd_zeropage(k, at, len)?,
+        Plain::UffdAnswerContinue => userfaultfd::userfaultfd_continue(k, at, len)?,
+        Plain::UffdEvents => k.unpredicted = Some("events of a userfaultfd"),
         Plain::Khugepaged => khugepaged::khugepaged_do_scan(k)?,
         Plain::SplitHugePages => on_mm(k, on, |k| {
             huge_memory::split_huge_pages_pid(k, (at, at + len), on.value.unwrap_or_default())

@@ -187,6 +187,9 @@ pub struct Profile {
     /// `tlb_flush()` flushes the mm where tables were unshared, as
     /// scenarios/findings/unshared-page-table.md suggests.
     pub unshared_tables_flush_mm: bool,
+    /// A killed process's memory is given back from its last area to its first
+    /// (`__oom_reap_task_mm()`).
+    pub oom_reaps_from_the_end: bool,
     /// `move_normal_pmd()` and `move_normal_pud()` flush the whole mm, as
     /// scenarios/findings/moved-page-table.md suggests.
     pub moved_tables_flush_mm: bool,
@@ -244,13 +247,14 @@ impl Profile {
         isolates_swap_clusters: false,
         remaps_several_areas: false,
         dofork_refuses_special: false,
+        mremap_counts_splits: false,
         anon_pgoff: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: true,
-        mremap_counts_splits: false,
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
+        oom_reaps_from_the_end: false,
         moved_tables_flush_mm: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
@@ -319,13 +323,14 @@ impl Profile {
         isolates_swap_clusters: true,
         remaps_several_areas: true,
         dofork_refuses_special: true,
+        mremap_counts_splits: true,
         anon_pgoff: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: false,
         hugetlb_copy_flushes_page: false,
-        mremap_counts_splits: true,
         unshared_tables_flush_mm: false,
+        oom_reaps_from_the_end: true,
         moved_tables_flush_mm: false,
     };
     /// 7.3-rc7.

@@ -104,7 +104,13 @@ impl Checker<'_> {
             | Plain::DriverMmap
             | Plain::DriverZap
             | Plain::Khugepaged
-            | Plain::SplitHugePages => Ok(()),
+            | Plain::SplitHugePages
+            | Plain::PagemapScan
+            | Plain::UffdAnswer
+            | Plain::UffdAnswerZeropage
+            | Plain::UffdAnswerContinue
+            | Plain::UffdAnswerWake
+            | Plain::UffdEvents => Ok(()),
         }
     }
 

@@ -831,6 +831,9 @@ impl Op {
 
     /// Whether it is about a userfaultfd.
     pub fn is_uffd(&self) -> bool {
+        if let Op::Plain { what, .. } = self {
+            return what.is_uffd();
+        }
         matches!(
             self,
             Op::UffdRegister { .. }

@@ -62,6 +62,19 @@ pub enum Plain {
     Khugepaged,
     /// A range is written to debugfs' `split_huge_pages`, with the order that is to be left.
     SplitHugePages,
+    /// `PAGEMAP_SCAN` of `/proc/PID/pagemap`, for pages that were written, with these flags
+    /// (`PM_SCAN_*`).
+    PagemapScan,
+    /// A fault of another's is answered for each page, by `UFFDIO_COPY`.
+    UffdAnswer,
+    /// By `UFFDIO_ZEROPAGE`.
+    UffdAnswerZeropage,
+    /// By `UFFDIO_CONTINUE`.
+    UffdAnswerContinue,
+    /// By `UFFDIO_WAKE`, which brings nothing, and when it is asked again by `UFFDIO_COPY`.
+    UffdAnswerWake,
+    /// What else a userfaultfd tells of is read: so many events.
+    UffdEvents,
 }
 
 /// A field.
@@ -169,6 +182,12 @@ impl Plain {
         Plain::DriverZap,
         Plain::Khugepaged,
         Plain::SplitHugePages,
+        Plain::PagemapScan,
+        Plain::UffdAnswer,
+        Plain::UffdAnswerZeropage,
+        Plain::UffdAnswerContinue,
+        Plain::UffdAnswerWake,
+        Plain::UffdEvents,
     ];
 
     /// How it is said.
@@ -203,6 +222,12 @@ impl Plain {
             Plain::DriverZap => form("driver_zap", &[Offset, Pages], &[]),
             Plain::Khugepaged => form("khugepaged", &[], &[]),
             Plain::SplitHugePages => form("split_huge_pages", &[At, Pages], &[Of, Value]),
+            Plain::PagemapScan => form("pagemap_scan", &[At, Pages], &[Of, Value]),
+            Plain::UffdAnswer => form("uffd_answer", &[At, Pages], &[Value]),
+            Plain::UffdAnswerZeropage => form("uffd_answer_zeropage", &[At, Pages], &[]),
+            Plain::UffdAnswerContinue => form("uffd_answer_continue", &[At, Pages], &[]),
+            Plain::UffdAnswerWake => form("uffd_answer_wake", &[At, Pages], &[Value]),
+            Plain::UffdEvents => form("uffd_events", &[Value], &[]),
         }
     }
 
@@ -240,8 +265,27 @@ impl Plain {
             | Plain::DriverMmap
             | Plain::DriverZap
             | Plain::Khugepaged
-            | Plain::SplitHugePages => Course::Returns,
+            | Plain::SplitHugePages
+            | Plain::PagemapScan
+            | Plain::UffdAnswer
+            | Plain::UffdAnswerZeropage
+            | Plain::UffdAnswerContinue
+            | Plain::UffdAnswerWake
+            | Plain::UffdEvents => Course::Returns,
         }
+    }
+
+    /// What answers a fault that a userfaultfd is asked about: then who has it waits for that.
+    pub const ANSWERS: &'static [Plain] = &[
+        Plain::UffdAnswer,
+        Plain::UffdAnswerZeropage,
+        Plain::UffdAnswerContinue,
+        Plain::UffdAnswerWake,
+    ];
+
+    /// Whether it is about a userfaultfd.
+    pub(crate) fn is_uffd(self) -> bool {
+        self == Plain::UffdEvents || Plain::ANSWERS.contains(&self)
     }
 
     /// Whether the process that it acts on has ended afterwards.

@@ -253,11 +253,10 @@ fn madvise_vma_behavior(
     let new_flags = new_flags(k, vma, behavior)?;
     // madvise_update_vma()
     if new_flags != vma.flags {
-        let vma =
-            vma_modify_flags(k, start, end, new_flags).map_err(|error| match error {
-                errno::ENOMEM => errno::EAGAIN,
-                error => error,
-            })?;
+        let vma = vma_modify_flags(k, start, end, new_flags).map_err(|error| match error {
+            errno::ENOMEM => errno::EAGAIN,
+            error => error,
+        })?;
         if vma.has(vm::HUGEPAGE) {
             khugepaged::khugepaged_enter_vma(k, &vma);
         }

@@ -111,7 +111,7 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
         kvm::prepare()?;
     }
     if play.program.uses_uffd(actor) {
-        uffd::prepare(play.program.uffd_copies())?;
+        uffd::prepare(&play.program)?;
     }
     play.shared.tid(actor).store(tid(), SeqCst);
     populate::populate_forked();

@@ -26,6 +26,7 @@ mod limits;
 mod nodes;
 mod notes;
 mod outside;
+mod pagemap;
 mod perform;
 mod pins;
 mod plain;

@@ -3,7 +3,8 @@
 
 use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
-use crate::{outside, pins, system_file, thp, tracer, vfork};
+use crate::uffd::{self, Answer};
+use crate::{outside, pagemap, pins, system_file, thp, tracer, vfork};
 use operations::{On, Plain, StepResult, address, bytes};
 use std::os::fd::RawFd;
 use std::thread::sleep;
@@ -68,6 +69,14 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
                 Ok(()) => StepResult::Ok,
                 Err(errno) => StepResult::Errno(errno as i32),
             },
+            Plain::PagemapScan => {
+                pagemap::scan(target.pid(), (at, at + length), on.value.unwrap_or(1))
+            }
+            Plain::UffdAnswer => uffd::answer(Answer::Copy(byte), on.at, on.pages),
+            Plain::UffdAnswerZeropage => uffd::answer(Answer::Zeropage, on.at, on.pages),
+            Plain::UffdAnswerContinue => uffd::answer(Answer::Continue, on.at, on.pages),
+            Plain::UffdAnswerWake => uffd::answer(Answer::Wake(byte), on.at, on.pages),
+            Plain::UffdEvents => uffd::events(on.value.unwrap_or(1)),
             Plain::Khugepaged => thp::khugepaged(),
             Plain::SplitHugePages => thp::split(
                 target.pid(),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! userfaultfd: one descriptor of a process, made before the first step. A fault that it is
 //! asked about is answered with SIGBUS, so that a touch ends and says so; a step resolves it.
-//! Nothing here allocates.
+//! But where a step answers, whoever has the fault waits for that. Nothing here allocates.
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use operations::{HugePages, PAGE_SIZE, StepResult, address, bytes};
+use operations::{ARENA_BASE, HugePages, PAGE_SIZE, Plain, Program, StepResult, address, bytes};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::SeqCst};
 
@@ -18,6 +18,15 @@ static SOURCE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 /// include/uapi/linux/userfaultfd.h
 mod uapi {
     pub const API: u64 = 0xaa;
+    pub const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
+    pub const FEATURE_EVENT_FORK: u64 = 1 << 1;
+    pub const FEATURE_EVENT_REMAP: u64 = 1 << 2;
+    pub const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
+    pub const FEATURE_EVENT_UNMAP: u64 = 1 << 6;
+    pub const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
+    pub const FEATURE_WP_ASYNC: u64 = 1 << 15;
+    pub const EVENT_PAGEFAULT: u8 = 0x12;
+    pub const EVENT_FORK: u8 = 0x13;
     pub const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
     pub const FEATURE_SIGBUS: u64 = 1 << 7;
     pub const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
@@ -77,6 +86,19 @@ mod uapi {
         pub done: i64,
     }
 
+    /// `struct uffd_msg`: of its union, what `pagefault` and `fork` have.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct Message {
+        pub event: u8,
+        pub reserved: [u8; 7],
+        /// `pagefault.flags`; of `fork`, the child's descriptor.
+        pub first: u64,
+        /// `pagefault.address`
+        pub address: u64,
+        pub third: u64,
+    }
+
     #[repr(C)]
     pub struct Writeprotect {
         pub range: Range,
@@ -84,20 +106,34 @@ mod uapi {
     }
 }
 
-use uapi::{Copy, Fill, Range, Register, Writeprotect};
+use uapi::{Copy, Fill, Message, Range, Register, Writeprotect};
 
-/// Makes the descriptor, and room for copies of so many bytes at once.
+/// How long a fault or an event may let itself be waited for, in milliseconds.
+const PATIENCE: i32 = 5000;
+
+/// Makes the descriptor that a program wants, and room for what it copies at once.
 ///
 /// # Errors
 /// The kernel refuses it.
-pub fn prepare(copies: u64) -> Result<()> {
+pub fn prepare(program: &Program) -> Result<()> {
+    let copies = program.uffd_copies();
     if copies > PAGE_SIZE {
         SOURCE.store(room(copies)?, SeqCst);
     }
-    let features = uapi::FEATURE_SIGBUS
-        | uapi::FEATURE_MISSING_SHMEM
-        | uapi::FEATURE_MINOR_SHMEM
-        | uapi::FEATURE_MOVE;
+    let mut features = uapi::FEATURE_MISSING_SHMEM | uapi::FEATURE_MINOR_SHMEM | uapi::FEATURE_MOVE;
+    if !program.does(Plain::ANSWERS) {
+        features |= uapi::FEATURE_SIGBUS;
+    }
+    if program.does(&[Plain::UffdEvents]) {
+        features |= uapi::FEATURE_EVENT_FORK
+            | uapi::FEATURE_EVENT_REMAP
+            | uapi::FEATURE_EVENT_REMOVE
+            | uapi::FEATURE_EVENT_UNMAP;
+    }
+    if program.does(&[Plain::PagemapScan]) && can_protect() {
+        features |=
+            uapi::FEATURE_PAGEFAULT_FLAG_WP | uapi::FEATURE_WP_UNPOPULATED | uapi::FEATURE_WP_ASYNC;
+    }
     let fd = open(features).context("userfaultfd")?;
     DESCRIPTOR.store(fd, SeqCst);
     Ok(())
@@ -118,8 +154,7 @@ fn room(length: u64) -> Result<*mut u8> {
 
 /// Whether harts and kernel can mark single pages as write-protected for userfaultfd.
 pub fn can_protect() -> bool {
-    const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
-    close(open(FEATURE_PAGEFAULT_FLAG_WP))
+    close(open(uapi::FEATURE_PAGEFAULT_FLAG_WP))
 }
 
 /// Whether there is userfaultfd.
@@ -134,7 +169,7 @@ fn close(fd: Result<RawFd, Errno>) -> bool {
 
 fn open(features: u64) -> Result<RawFd, Errno> {
     // SAFETY: a new descriptor, or an error.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
     let fd = Errno::result(fd)? as RawFd;
     let mut api = uapi::Api {
         api: uapi::API,
@@ -241,6 +276,101 @@ pub fn write_protect(at: u64, pages: u64, protect: bool) -> StepResult {
             },
         },
     )
+}
+
+/// With what a fault is answered.
+#[derive(Clone, std::marker::Copy)]
+pub enum Answer {
+    /// `UFFDIO_COPY` of this byte.
+    Copy(u8),
+    /// `UFFDIO_ZEROPAGE`
+    Zeropage,
+    /// `UFFDIO_CONTINUE`
+    Continue,
+    /// `UFFDIO_WAKE`, and when the same page is asked for again, `UFFDIO_COPY` of this byte.
+    Wake(u8),
+}
+
+/// Waits for a fault of each page of a range, in whatever order they come, and answers them.
+pub fn answer(with: Answer, at: u64, pages: u64) -> StepResult {
+    for _ in 0..pages {
+        let page = match fault(at, pages) {
+            Ok(page) => page,
+            Err(errno) => return StepResult::Errno(errno),
+        };
+        let result = match with {
+            Answer::Copy(byte) => copy((page, 1), byte, None),
+            Answer::Zeropage => zeropage(page, 1),
+            Answer::Continue => go_on(page, 1),
+            Answer::Wake(byte) => match wake(page).and_then(|()| fault(page, 1)) {
+                Ok(page) => copy((page, 1), byte, None),
+                Err(errno) => StepResult::Errno(errno),
+            },
+        };
+        if result != StepResult::Ok {
+            return result;
+        }
+    }
+    StepResult::Ok
+}
+
+/// Reads so many events that are no faults. A forked child's descriptor is closed: nobody
+/// answers for it.
+pub fn events(number: u64) -> StepResult {
+    for _ in 0..number {
+        match read() {
+            Ok(told) if told.event == uapi::EVENT_FORK => {
+                // SAFETY: is this process's since it was read.
+                unsafe { libc::close(told.first as RawFd) };
+            }
+            Ok(told) if told.event == uapi::EVENT_PAGEFAULT => {
+                return StepResult::Errno(libc::EINVAL);
+            }
+            Ok(_) => {}
+            Err(errno) => return StepResult::Errno(errno),
+        }
+    }
+    StepResult::Ok
+}
+
+/// The page of the next fault; EINVAL where it is none of these pages, or something else is told.
+fn fault(at: u64, pages: u64) -> Result<u64, i32> {
+    let told = read()?;
+    let page = told.address.wrapping_sub(ARENA_BASE) / PAGE_SIZE;
+    match told.event == uapi::EVENT_PAGEFAULT && (at..at + pages).contains(&page) {
+        true => Ok(page),
+        false => Err(libc::EINVAL),
+    }
+}
+
+/// The next message; ETIMEDOUT where none comes.
+fn read() -> Result<Message, i32> {
+    let fd = DESCRIPTOR.load(SeqCst);
+    let mut waited = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut told = Message::default();
+    let size = size_of::<Message>();
+    // SAFETY: one structure is polled, and one is read into.
+    unsafe {
+        if libc::poll(&raw mut waited, 1, PATIENCE) == 0 {
+            return Err(libc::ETIMEDOUT);
+        }
+        match libc::read(fd, (&raw mut told).cast(), size) {
+            length if length == size as isize => Ok(told),
+            _ => Err(*libc::__errno_location()),
+        }
+    }
+}
+
+/// `UFFDIO_WAKE`
+fn wake(page: u64) -> Result<(), i32> {
+    match call(uapi::ior::<Range>(2), &mut range(page, 1)) {
+        StepResult::Errno(errno) => Err(errno),
+        _ => Ok(()),
+    }
 }
 
 fn fill(number: u64, at: u64, pages: u64) -> StepResult {

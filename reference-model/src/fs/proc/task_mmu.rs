@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `fs/proc/task_mmu.c`: `/proc/PID/clear_refs`.
+//! `fs/proc/task_mmu.c`: `/proc/PID/clear_refs`, and what is asked of `/proc/PID/pagemap`.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::pgtable::ptep_test_and_clear_young;
 use crate::errno;
+use crate::mm::mmap::find_vma_intersection;
 use crate::mm::pagewalk::walk_page_range;
 use crate::mm_types::{Pte, Vma};
 use crate::state::Kernel;
@@ -34,6 +35,28 @@ pub fn clear_refs_write(k: &mut Kernel, kind: u64) -> Result<(), i32> {
                 clear_refs_of(k, vma);
             }
         }
+    }
+    Ok(())
+}
+
+/// `PM_SCAN_CHECK_WPASYNC` (`include/uapi/linux/fs.h`)
+const PM_SCAN_CHECK_WPASYNC: u64 = 2;
+/// `PM_SCAN_FLAGS`
+const PM_SCAN_FLAGS: u64 = 3;
+
+/// `do_pagemap_scan()`, and `pagemap_scan_test_walk()` of each vma. Where no vma is registered for
+/// write protection that answers by itself (the model does not speak where one is), none is
+/// protected, and nothing is flushed.
+///
+/// # Errors
+/// EINVAL for other flags, EPERM with `PM_SCAN_CHECK_WPASYNC` where there is a vma.
+pub fn do_pagemap_scan(k: &mut Kernel, (start, end): (u64, u64), flags: u64) -> Result<(), i32> {
+    if flags & !PM_SCAN_FLAGS != 0 {
+        return Err(errno::EINVAL);
+    }
+    let there = find_vma_intersection(k, start, end).is_some();
+    if flags & PM_SCAN_CHECK_WPASYNC != 0 && there {
+        return Err(errno::EPERM);
     }
     Ok(())
 }

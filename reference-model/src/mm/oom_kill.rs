@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/oom_kill.c`: a killed process's memory is given back by others.
+
+use crate::api::MmId;
+use crate::kernel::exit::do_exit;
+use crate::kernel::sched::core::context_switch;
+use crate::mm::memory::zap::{ZapDetails, unmap_single_vma};
+use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
+use crate::mm_types::{Vma, vm};
+use crate::state::Kernel;
+
+/// `process_mrelease()` of a process that was killed just before, and then its end. It has not
+/// run meanwhile: that is so only where all that it has wait for the caller's hart.
+pub fn process_mrelease(k: &mut Kernel<'_>, victim: usize) {
+    let mm = k.tasks.get(victim).and_then(|task| task.mm);
+    let Some(mm) = mm else {
+        k.unpredicted = Some("a process that is gone");
+        return;
+    };
+    if !waits_for_this_hart(k, mm) {
+        k.unpredicted = Some("whether a process ends before its memory is given back");
+        return;
+    }
+    let caller = k.current;
+    k.in_mm(mm, __oom_reap_task_mm);
+    context_switch(k, victim);
+    do_exit(k);
+    context_switch(k, caller);
+}
+
+/// Whether nobody with this mm can run before the caller sleeps.
+fn waits_for_this_hart(k: &Kernel<'_>, mm: MmId) -> bool {
+    let hart = k.hart();
+    let mut its = k.tasks.iter().filter(|task| task.mm == Some(mm));
+    its.all(|task| task.hart == hart)
+}
+
+/// `__oom_reap_task_mm()`: what is private goes, area by area, each with a gather of its own.
+fn __oom_reap_task_mm(k: &mut Kernel<'_>) {
+    let mut vmas: Vec<Vma> = k.mm.vmas.values().cloned().collect();
+    if k.profile.oom_reaps_from_the_end {
+        vmas.reverse();
+    }
+    // Of what is mapped of a device or of hugetlb nothing goes.
+    let spared = |vma: &Vma| vma.has(vm::HUGETLB | vm::SHARED);
+    for vma in vmas.iter().filter(|vma| !spared(vma)) {
+        let mut tlb = tlb_gather_mmu(k);
+        // unmap_page_range(), later zap_vma_for_reaping()
+        unmap_single_vma(k, &mut tlb, vma, vma.start, vma.end, ZapDetails::PAGES);
+        tlb_finish_mmu(k, tlb);
+    }
+}

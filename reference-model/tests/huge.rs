@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use operations::Storage;
 use reference_model::{
     Actor, ActorKind, Allowed, Machine, MemoryFile, Op, Profile, Program, Step, Thp, predict,
 };
@@ -210,9 +211,10 @@ fn made_by_faults() {
 }
 
 /// What MADV_COLLAPSE comes to is decided by what lies there: where it would make a huge
-/// page of a file, nothing is predicted from there on; what it refuses is.
+/// page of a file on a disk, nothing is predicted from there on; of memory it is, and so is
+/// what it refuses.
 #[test]
-fn collapse_of_a_file_is_not_predicted() {
+fn collapse_of_a_file_on_a_disk_is_not_predicted() {
     let shared = |offset: u64| Op::Mmap {
         at: 0,
         pages: 512,
@@ -221,21 +223,25 @@ fn collapse_of_a_file_is_not_predicted() {
         file: Some(0),
         offset,
     };
-    let file = || {
-        vec![MemoryFile {
+    let stops_on = |profile: &Profile, on: Storage, ops: Vec<Op>| {
+        let file = MemoryFile {
             pages: 1024,
+            on,
             ..MemoryFile::default()
-        }]
-    };
-    let stops = |ops: Vec<Op>| {
-        let program = Program::of_subject(file(), ops);
-        let prediction = predict(&Profile::STABLE, &Machine::default(), &program);
+        };
+        let program = Program::of_subject(vec![file], ops);
+        let prediction = predict(profile, &Machine::default(), &program);
         let step = prediction.unpredicted.map(|unpredicted| unpredicted.step);
         assert_eq!(prediction.steps.len(), step.unwrap_or(program.steps.len()));
         step
     };
-    assert_eq!(stops(vec![shared(0), collapse(), unmap(0, 1)]), Some(1));
-    assert_eq!(stops(vec![share(0, 512), collapse()]), Some(1));
+    let stops = |ops: Vec<Op>| stops_on(&Profile::STABLE, Storage::Memory, ops);
+    let file = || vec![shared(0), collapse(), unmap(0, 1)];
+    assert_eq!(stops_on(&Profile::NEXT, Storage::Ext4, file()), Some(1));
+    // 6.12 refuses it.
+    assert_eq!(stops_on(&Profile::STABLE, Storage::Ext4, file()), None);
+    assert_eq!(stops(file()), None);
+    assert_eq!(stops(vec![share(0, 512), collapse()]), None);
     // Askew, too small, or gone before: refused, or of anonymous memory.
     assert_eq!(stops(vec![shared(1), collapse()]), None);
     assert_eq!(stops(vec![share(0, 511), advise(0, 511, COLLAPSE)]), None);
@@ -250,7 +256,8 @@ fn collapse_of_a_file_is_not_predicted() {
         file: Some(0),
         offset: nth * 256,
     };
-    assert_eq!(stops(vec![half(0), half(1), collapse()]), Some(2));
+    let halves = vec![half(0), half(1), collapse()];
+    assert_eq!(stops_on(&Profile::NEXT, Storage::Xfs, halves), Some(2));
 }
 
 /// Almost all slots are taken, those of each `every`th of `pages` are given back, and a huge

@@ -127,7 +127,7 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
                 let moves = asked.program.moves_memory();
                 let harts = asked.program.does(&[Plain::HartOffline]);
                 let swapoff = asked.program.does(&[Plain::Swapoff]);
-                let end = run(&mut port, &mut kept, id, asked, (limit, kill));
+                let end = run(&mut port, &mut kept, id, *asked, (limit, kill));
                 if swapoff {
                     swap::forget();
                 }

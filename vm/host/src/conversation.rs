@@ -124,7 +124,7 @@ pub(crate) fn run<P: Peer>(
     let deadline = || Instant::now() + silence;
     let request = Request::Run {
         id,
-        run: run.clone(),
+        run: Box::new(run.clone()),
         timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
     };
     send(peer, &request, deadline())?;

@@ -19,7 +19,7 @@ pub enum Request {
         /// Repeated in the answers.
         id: u64,
         /// What to replay.
-        run: Run,
+        run: Box<Run>,
         /// After this long the actors are killed and the run has failed.
         timeout_ms: u64,
     },

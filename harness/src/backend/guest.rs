@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use vm::Artifacts;
-use vm::guest::{CpuFeatures, Fault, Guest, GuestConfig, GuestError, GuestEvent};
+use vm::guest::{
+    CpuFeatures, Fault, Guest, GuestConfig, GuestError, GuestEvent, MEMORY_FOR_GIB_PAGES,
+};
 
 /// How guests are made.
 #[derive(Clone, Debug)]
@@ -125,7 +127,7 @@ impl GuestBackend {
             harts: self.harts(scenario),
             swap: scenario.needs_swap(),
             nodes: scenario.nodes() > 1,
-            gib_pages: scenario.gib_pages(),
+            gib_pages: scenario.gib_pages() && self.settings.memory_mib >= MEMORY_FOR_GIB_PAGES,
         };
         let place = self.guests.iter().position(|(is, _)| *is == kind);
         let usable = place.map(|place| self.guests.remove(place).1);

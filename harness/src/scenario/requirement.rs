@@ -84,6 +84,10 @@ impl Requirement {
             Requirement::Feature(name) if name == "iommu" => {
                 Some("the machine lacks `iommu`: a guest has one with --secondary iommu".to_owned())
             }
+            // To clear them takes seconds.
+            Requirement::Feature(name) if name == "hugetlb-1g" => {
+                Some("the machine lacks `hugetlb-1g`: a guest has it with --memory 3584".to_owned())
+            }
             Requirement::Feature(name) => Some(format!("the machine lacks `{name}`")),
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => {
                 Some(format!("it wants {self}, and this is {}", has.release))

@@ -8,6 +8,11 @@ use std::ffi::OsString;
 /// Pages of 1 GiB that are reserved at the boot, where they are wanted.
 const GIB_PAGES: u32 = 2;
 
+/// The memory of a guest that can have pages of 1 GiB, in MiB. They lie at multiples of their
+/// size, as the board's memory begins at one: the kernel is in the first GiB, and what it allocates
+/// first is at the end.
+pub const MEMORY_FOR_GIB_PAGES: u32 = (1 + GIB_PAGES) * 1024 + 512;
+
 /// The program that is looked for in PATH.
 pub(super) const QEMU: &str = "qemu-system-riscv64";
 
@@ -102,19 +107,10 @@ fn processors(config: &GuestConfig) -> Vec<OsString> {
     words(&["-cpu", &config.cpu, "-smp", &harts])
 }
 
-/// Pages of 1 GiB lie at multiples of their size, as the board's memory begins at one. The kernel is
-/// in the first GiB, and what it allocates first is at the end; they are between.
-fn memory_mib(config: &GuestConfig) -> u32 {
-    match config.gib_pages {
-        true => config.memory_mib + (1 + GIB_PAGES) * 1024,
-        false => config.memory_mib,
-    }
-}
-
 /// Of two nodes the first has the agent's hart and the second all others: the board wants a hart
 /// at each, and actors' pages begin at the same node, whoever asks for them.
 fn memory(config: &GuestConfig) -> Vec<OsString> {
-    let memory_mib = memory_mib(config);
+    let memory_mib = config.memory_mib;
     if !config.has_nodes() {
         return words(&["-m", &format!("{memory_mib}M")]);
     }
@@ -272,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_1_gib_have_memory_of_their_own() {
+    fn pages_of_1_gib_are_reserved_at_the_boot() {
         let mut config = config();
-        config.gib_pages = true;
+        (config.gib_pages, config.memory_mib) = (true, MEMORY_FOR_GIB_PAGES);
         let text = text(&machine(&config));
         assert!(text.contains("-m 3584M"), "{text}");
         assert!(text.contains("hugepagesz=1G hugepages=2"), "{text}");

@@ -25,6 +25,7 @@ mod tests;
 mod timers;
 mod turns;
 
+pub use arguments::MEMORY_FOR_GIB_PAGES;
 pub use cpu::CpuFeatures;
 pub use error::{Fault, GuestError, OLDEST_QEMU};
 
@@ -53,7 +54,8 @@ pub struct GuestConfig {
     pub memory_mib: u32,
     /// Whether it is in two nodes of the same size, if there are harts for both.
     pub nodes: bool,
-    /// Whether it has two pages of hugetlb of 1 GiB, reserved when it boots, and memory for them.
+    /// Whether it has two pages of hugetlb of 1 GiB, reserved when it boots. It wants
+    /// [`MEMORY_FOR_GIB_PAGES`].
     pub gib_pages: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///

@@ -2,6 +2,7 @@
 //! `struct folio`, and the lists that folios are linked into.
 
 use crate::api::PAGE_SIZE;
+use crate::mm::ksm::StableNodeId;
 use crate::mm_types::{AnonVmaId, FileId, FolioId, SwapEntry, pte_index};
 use operations::HugePages;
 
@@ -20,6 +21,53 @@ pub enum Lru {
     Unevictable = 4,
 }
 
+/// What of a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Its first byte.
+    Byte(u8),
+    /// Each byte of its first word.
+    Word(u8),
+    /// Each of its bytes.
+    Page(u8),
+}
+
+/// What a page holds: steps write its first byte, its first word, or all of it. The order is
+/// that of memcmp().
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Content {
+    first: u8,
+    word: u8,
+    rest: u8,
+}
+
+impl Content {
+    /// Of a page that is new.
+    pub const ZEROES: Content = Content::of(0);
+
+    /// The same byte all over.
+    pub const fn of(byte: u8) -> Content {
+        Content {
+            first: byte,
+            word: byte,
+            rest: byte,
+        }
+    }
+
+    /// Nothing but zeroes.
+    pub fn is_zeroes(self) -> bool {
+        self == Content::ZEROES
+    }
+
+    fn write(&mut self, written: Written) {
+        match written {
+            Written::Byte(byte) => self.first = byte,
+            Written::Word(byte) => (self.first, self.word) = (byte, byte),
+            Written::Page(byte) => *self = Content::of(byte),
+        }
+    }
+}
+
 /// What is known of a large folio's pages one by one.
 #[derive(Clone, Debug)]
 pub struct Large {
@@ -29,8 +77,8 @@ pub struct Large {
     pub mapcounts: Vec<u32>,
     /// `PageAnonExclusive()` of each; the first one's stands for all of a PMD.
     pub anon_exclusive: Vec<bool>,
-    /// Which hold something else than zeroes.
-    pub data: Vec<bool>,
+    /// What each of them holds.
+    pub contents: Vec<Content>,
     /// `folio_test_partially_mapped()`
     pub partially_mapped: bool,
 }
@@ -42,7 +90,7 @@ impl Large {
             entire_mapcount: 0,
             mapcounts: vec![0; 1 << order],
             anon_exclusive: vec![false; 1 << order],
-            data: vec![false; 1 << order],
+            contents: vec![Content::ZEROES; 1 << order],
             partially_mapped: false,
         }
     }
@@ -72,12 +120,16 @@ pub struct Folio {
     pub hugetlb: Option<HugePages>,
     /// `folio_test_hugetlb_restore_reserve()`
     pub restore_reserve: bool,
-    /// It holds something else than zeroes (see [`Large::data`] for a large one).
-    pub data: bool,
+    /// What it holds (see [`Large::contents`] for a large one).
+    pub content: Content,
     /// `folio_test_anon()`
     pub anon: bool,
     /// For anonymous folios: their anon_vma (`folio->mapping`).
     pub anon_vma: AnonVmaId,
+    /// `folio_test_ksm()`: nobody may write to it.
+    pub ksm: bool,
+    /// `folio_stable_node()`
+    pub stable_node: Option<StableNodeId>,
     /// For anonymous folios: `folio->index`.
     pub index: u64,
     /// For file folios: file and index in its page cache.
@@ -152,19 +204,19 @@ impl Folio {
         }
     }
 
-    /// Whether the page at an address holds something else than zeroes.
-    pub fn page_has_data(&self, addr: u64) -> bool {
+    /// What the page at an address holds.
+    pub fn page_content(&self, addr: u64) -> Content {
         match &self.large {
-            Some(large) => large.data[large.page(addr)],
-            None => self.data,
+            Some(large) => large.contents[large.page(addr)],
+            None => self.content,
         }
     }
 
-    /// Whether the page of that number holds something else than zeroes.
-    pub fn nth_page_has_data(&self, nth: usize) -> bool {
+    /// What the page of that number holds.
+    pub fn nth_page_content(&self, nth: usize) -> Content {
         match &self.large {
-            Some(large) => large.data.get(nth).is_some_and(|data| *data),
-            None => self.data,
+            Some(large) => large.contents.get(nth).copied().unwrap_or_default(),
+            None => self.content,
         }
     }
 
@@ -187,11 +239,11 @@ impl Folio {
     }
 
     /// The page at an address is written to.
-    pub fn write_page(&mut self, addr: u64) {
+    pub fn write_page(&mut self, addr: u64, written: Written) {
         let page = self.page(addr);
         match &mut self.large {
-            Some(large) => large.data[page] = true,
-            None => self.data = true,
+            Some(large) => large.contents[page].write(written),
+            None => self.content.write(written),
         }
     }
 }
@@ -240,7 +292,9 @@ impl Folios {
 
     /// Gives its place back. The caller has taken it off all lists.
     pub fn free(&mut self, id: FolioId) {
-        self.all[id as usize].node = 0;
+        let folio = &mut self.all[id as usize];
+        folio.node = 0;
+        folio.stable_node = None;
         self.free.push(id);
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a device is answered that shares an mm's page tables, by the rules of the RISC-V IOMMU
 //! ("Process to translate an IOVA" of its specification, without hardware updates of A and D).
-//! No code of the kernel runs for it, and it changes nothing.
+//! No code of the kernel runs for it, and it changes nothing but what pages hold.
 
 use crate::api::{MmId, StepResult, address};
-use crate::mm_types::{Pte, prot};
+use crate::mm_types::{FolioId, Pte, Written, prot};
 use crate::state::Kernel;
 
 /// Causes of faults.
@@ -13,30 +13,38 @@ const WRITE_PAGE_FAULT: u32 = 15;
 const DDT_ENTRY_NOT_VALID: u32 = 258;
 
 /// Accesses of pages in ascending order, up to the first that is refused.
-pub fn access(k: &Kernel, mm: MmId, at: u64, pages: u64, write: bool) -> StepResult {
+pub fn access(k: &mut Kernel, mm: MmId, at: u64, pages: u64, byte: Option<u8>) -> StepResult {
+    let write = byte.is_some();
     let cause = match (k.mm(mm).released, write) {
         (true, _) => DDT_ENTRY_NOT_VALID,
         (false, true) => WRITE_PAGE_FAULT,
         (false, false) => READ_PAGE_FAULT,
     };
-    let mut all = at..at.saturating_add(pages);
-    match all.find(|page| !may(k, mm, address(*page), write)) {
-        Some(page) => StepResult::Fault { cause, page },
-        None => StepResult::Ok,
+    for page in at..at.saturating_add(pages) {
+        let addr = address(page);
+        let Some(folio) = may(k, mm, addr, write) else {
+            return StepResult::Fault { cause, page };
+        };
+        if let (Some(id), Some(byte)) = (folio, byte) {
+            k.folios[id].write_page(addr, Written::Byte(byte));
+        }
     }
+    StepResult::Ok
 }
 
-fn may(k: &Kernel, mm: MmId, addr: u64, write: bool) -> bool {
+/// What is there, where the device may.
+fn may(k: &Kernel, mm: MmId, addr: u64, write: bool) -> Option<Option<FolioId>> {
     let mm = k.mm(mm);
     let Pte::Present {
+        folio,
         prot: rights,
         dirty,
         young,
-        ..
     } = mm.pgd.pte(addr)
     else {
-        return false;
+        return None;
     };
     let right = if write { prot::W } else { prot::R };
-    !mm.released && young && rights & right != 0 && (dirty || !write)
+    let may = !mm.released && young && rights & right != 0 && (dirty || !write);
+    may.then_some(folio)
 }

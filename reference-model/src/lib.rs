@@ -65,6 +65,7 @@ mod mm {
     pub mod hugetlb;
     pub mod interval_tree;
     pub mod khugepaged;
+    pub mod ksm;
     pub mod madvise;
     pub mod memcontrol;
     pub mod memfd;

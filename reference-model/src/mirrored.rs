@@ -85,6 +85,10 @@ const SOURCES: &[(&str, &str)] = &[
         "mm/khugepaged/mthp.rs",
         include_str!("mm/khugepaged/mthp.rs"),
     ),
+    ("mm/ksm.rs", include_str!("mm/ksm.rs")),
+    ("mm/ksm/merge.rs", include_str!("mm/ksm/merge.rs")),
+    ("mm/ksm/scan.rs", include_str!("mm/ksm/scan.rs")),
+    ("mm/ksm/tree.rs", include_str!("mm/ksm/tree.rs")),
     ("mm/madvise.rs", include_str!("mm/madvise.rs")),
     (
         "mm/madvise/pageout.rs",
@@ -244,7 +248,7 @@ pub fn entry(op: &Op) -> &'static str {
         | Op::DropCaches { .. }
         | Op::Pread { .. }
         | Op::Fallocate { .. } => "context_switch",
-        Op::Ksm { .. } => "context_switch",
+        Op::Ksm { .. } => "run_store",
         Op::MigratePages { .. } => "kernel_migrate_pages",
         Op::MovePages { .. } => "kernel_move_pages",
         Op::Mbind { .. } => "do_mbind",

@@ -10,7 +10,7 @@ use crate::profile::Profile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-pub use crate::folio::{Folio, Folios, Large, Lru, LruList};
+pub use crate::folio::{Content, Folio, Folios, Large, Lru, LruList, Written};
 
 /// Index into [`Folios`].
 pub type FolioId = u32;
@@ -391,6 +391,8 @@ pub struct Mm {
     pub own_areas_locked: bool,
     /// `tlb_flush_pending`: how many mmu_gathers are at work.
     pub tlb_flush_pending: u32,
+    /// `MMF_VM_MERGEABLE`
+    pub mergeable: bool,
     /// `MMF_VM_HUGEPAGE`
     pub known_to_khugepaged: bool,
     /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
@@ -587,8 +589,8 @@ pub struct SwapSlot {
     pub charged: bool,
     /// The shadow entry that reclaim left in the swap cache.
     pub shadow: Option<Shadow>,
-    /// It holds something else than zeroes.
-    pub data: bool,
+    /// What it holds.
+    pub content: Content,
     /// `zeromap`: it went out with a folio that held nothing but zeroes.
     pub zero: bool,
 }

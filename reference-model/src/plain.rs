@@ -10,6 +10,7 @@ use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
 use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, oom_kill, process_vm_access};
+use crate::predict::WRITTEN;
 use crate::state::Kernel;
 use operations::{On, Plain};
 
@@ -22,24 +23,27 @@ const SIGSEGV: i32 = 11;
 /// The errno.
 pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> {
     let (at, len) = (address(on.at), bytes(on.pages));
+    let byte = on.value.unwrap_or(u64::from(WRITTEN)) as u8;
     match what {
         Plain::ClearRefs => on_mm(k, on, |k| {
             task_mmu::clear_refs_write(k, on.value.unwrap_or_default())
         })?,
         Plain::ProcessVmWritev => each_page(k, on, |k, addr| {
-            process_vm_access::process_vm_rw_single_vec(k, addr, true)
+            process_vm_access::process_vm_rw_single_vec(k, addr, Some(byte))
         })?,
         Plain::ProcessVmReadv => each_page(k, on, |k, addr| {
-            process_vm_access::process_vm_rw_single_vec(k, addr, false)
+            process_vm_access::process_vm_rw_single_vec(k, addr, None)
         })?,
-        Plain::MemWrite => each_page(k, on, base::mem_write)?,
+        Plain::MemWrite => each_page(k, on, |k, addr| base::mem_write(k, addr, byte))?,
         Plain::PtracePoke => {
             let (tracer, stopped) = (k.current, on.of.unwrap_or(k.current));
             ptrace::ptrace_attach(k, stopped)?;
             // The process runs to stop, and again when it may go on.
             context_switch(k, stopped);
             context_switch(k, tracer);
-            let result = each_page(k, on, ptrace::generic_ptrace_pokedata);
+            let result = each_page(k, on, |k, addr| {
+                ptrace::generic_ptrace_pokedata(k, addr, byte)
+            });
             context_switch(k, stopped);
             context_switch(k, tracer);
             result?;
@@ -52,7 +56,7 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::Munlockall => mlock::munlockall(k),
         Plain::Mseal => mseal::do_mseal(k, at, len)?,
         Plain::Brk => mmap::brk(k, at + len, at + bytes(on.new_pages))?,
-        Plain::Vfork => return Ok(write_each(k, on)),
+        Plain::Vfork => return Ok(write_each(k, on, byte)),
         Plain::HartOffline => cpu::cpu_down(k, on.hart),
         Plain::HartOnline => {}
         Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
@@ -112,9 +116,9 @@ fn each_page(
 }
 
 /// The child of a vfork(2) writes with its parent's mm, which its hart has already.
-fn write_each(k: &mut Kernel, on: &On) -> StepResult {
+fn write_each(k: &mut Kernel, on: &On, byte: u8) -> StepResult {
     for page in on.at..on.at + on.pages {
-        if let Err(fault) = access(k, address(page), true) {
+        if let Err(fault) = access(k, address(page), Some(byte)) {
             let signal = if fault == Fault::Sigbus {
                 SIGBUS
             } else {

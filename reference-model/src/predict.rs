@@ -15,7 +15,7 @@ use crate::mm::memory::fault::Fault;
 use crate::mm::mmap::{MmapArgs, ksys_mmap_pgoff};
 use crate::mm::vma::do_vmi_munmap;
 use crate::mm::{
-    filemap, hugetlb, madvise, memcontrol, mempolicy, migrate, mprotect, mremap, msync, shmem,
+    filemap, hugetlb, ksm, madvise, memcontrol, mempolicy, migrate, mprotect, mremap, msync, shmem,
     swap, swapfile,
 };
 use crate::mm_types::{Mm, Swap, Task};
@@ -23,6 +23,9 @@ use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
 use operations::HugePages;
+
+/// The byte that is written where a step does not say which.
+pub(crate) const WRITTEN: u8 = 1;
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
@@ -105,6 +108,7 @@ pub(crate) fn boot<'a>(
         max_map_count: program.max_map_count,
         huge_zero_folio: None,
         migrates: program.migrates(),
+        ksm: Default::default(),
         calls: Vec::new(),
         touched: Vec::new(),
         unpredicted: None,
@@ -223,15 +227,15 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             pages,
             every,
             write,
-            value: _,
-        } => return Ok(touch(k, at, pages, every, write)),
+            value,
+        } => return Ok(touch(k, (at, pages), every, written(write, value))),
         Op::Device {
             mm,
             at,
             pages,
             write,
-            value: _,
-        } => return Ok(iommu::access(k, mm, at, pages, write)),
+            value,
+        } => return Ok(iommu::access(k, mm, at, pages, written(write, value))),
         Op::Reclaim { pages } => memcontrol::memory_reclaim(k, bytes(pages))?,
         Op::Run => {}
         Op::Fork { child, mm } => fork::kernel_clone(k, child, mm)?,
@@ -272,8 +276,12 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             offset,
             pages,
             direct,
-            value: _,
-        } => filemap::generic_perform_write(k, file, offset..offset.saturating_add(pages), direct)?,
+            value,
+        } => {
+            let pages = offset..offset.saturating_add(pages);
+            let how = (value.unwrap_or(WRITTEN), direct);
+            filemap::generic_perform_write(k, file, pages, how)?;
+        }
         Op::Fallocate { .. } => k.unpredicted = Some("fallocate(2), but for holes"),
         Op::Pread { .. } => k.unpredicted = Some("files that are read by calls"),
         Op::UffdRegister { at, pages, mode } => {
@@ -290,7 +298,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         } => {
             let size = hugetlb.map_or(bytes(1), HugePages::bytes);
             let range = (address(at), bytes(pages));
-            userfaultfd::userfaultfd_copy(k, range, size, value.unwrap_or(1))?;
+            userfaultfd::userfaultfd_copy(k, range, size, value.unwrap_or(WRITTEN))?;
         }
         Op::UffdZeropage { at, pages } => {
             userfaultfd::userfaultfd_zeropage(k, address(at), bytes(pages))?;
@@ -310,7 +318,10 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
         Op::UffdWriteprotect { .. } => k.unpredicted = Some("write protection by userfaultfd"),
         Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
         Op::Plain { what, ref on } => return plain::perform(k, what, on),
-        Op::Ksm { .. } => k.unpredicted = Some("KSM"),
+        Op::Ksm {
+            zero_pages,
+            unmerge,
+        } => ksm::run_store(k, zero_pages, unmerge)?,
         Op::Compact => k.unpredicted = Some("compaction"),
         Op::MovePages {
             of,
@@ -347,12 +358,17 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
     Ok(StepResult::Ok)
 }
 
+/// The byte that an access writes, if it does.
+fn written(write: bool, value: Option<u8>) -> Option<u8> {
+    write.then(|| value.unwrap_or(WRITTEN))
+}
+
 /// The subject's own accesses; the first signal ends them.
-fn touch(k: &mut Kernel, at: u64, pages: u64, every: u64, write: bool) -> StepResult {
+fn touch(k: &mut Kernel, (at, pages): (u64, u64), every: u64, byte: Option<u8>) -> StepResult {
     let end = at.saturating_add(pages);
     let mut page = at;
     while page < end {
-        if let Err(fault) = access(k, address(page), write) {
+        if let Err(fault) = access(k, address(page), byte) {
             let signal = if fault == Fault::Sigbus {
                 SIGBUS
             } else {

@@ -172,6 +172,10 @@ pub struct Profile {
     /// Private mappings of files have an offset of their own for anonymous pages, which
     /// follow one another where such areas are to merge (`needs_adjacent_anon_pgoff()`).
     pub anon_pgoff: bool,
+    /// What KSM knew of a page's contents before it was merged it has forgotten once it is parted:
+    /// `remove_rmap_item_from_tree()` sets `linear_page_index` to 0, which is where the checksum
+    /// was ("ksm: Optimize rmap_walk_ksm by passing a suitable address range").
+    pub ksm_forgets_checksums: bool,
     /// hugetlb flushes by mmu_gathers: `hugetlb_change_protection()`, `hugetlb_unshare_pmds()`
     /// ("mm/hugetlb: fix excessive IPI broadcasts when unsharing PMD tables using mmu_gather").
     pub hugetlb_gathers: bool,
@@ -249,6 +253,7 @@ impl Profile {
         dofork_refuses_special: false,
         mremap_counts_splits: false,
         anon_pgoff: false,
+        ksm_forgets_checksums: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: true,
@@ -325,6 +330,7 @@ impl Profile {
         dofork_refuses_special: true,
         mremap_counts_splits: true,
         anon_pgoff: false,
+        ksm_forgets_checksums: false,
         hugetlb_gathers: true,
         takes_private_pages_where_they_are: false,
         frees_hugetlb_tables_apart: false,
@@ -337,6 +343,7 @@ impl Profile {
     pub const LINUX_7_3_RC7: Profile = Profile {
         name: "7.3-rc7",
         anon_pgoff: true,
+        ksm_forgets_checksums: true,
         costs_are_counted: true,
         reuse_counts_references: true,
         ..Profile::NEXT

@@ -4,6 +4,7 @@
 use crate::api::{Call, Entry, Leaf, Machine, MmId, PAGE_SIZE, PageTables, Range, Thp};
 use crate::arch::riscv::mm::tlbflush;
 use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE, PUD_SIZE};
+use crate::mm::ksm::Ksm;
 use crate::mm_types::{
     AnonVma, CpuFbatches, FileId, FolioId, Folios, HPAGE_PMD_NR, Hstate, HugePmd, Inode, Lruvec,
     Mm, Pte, Swap, Task, TlbflushUnmapBatch, prot, pte_index,
@@ -77,6 +78,8 @@ pub struct Kernel<'a> {
     /// Between which nodes a step may migrate a process: none of what its program has for itself is
     /// at the first one. None once a process was copied or has executed another program.
     pub migrates: Option<(u32, u32)>,
+    /// Pages that are merged.
+    pub ksm: Ksm,
     /// Entries into `tlbflush.c` in this step.
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.

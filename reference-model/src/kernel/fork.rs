@@ -5,6 +5,7 @@ use crate::api::{Entry, MmId};
 use crate::errno;
 use crate::kernel::sched::core::context_switch;
 use crate::mm::interval_tree::vma_interval_tree_insert_after;
+use crate::mm::ksm::{ksm_exit, ksm_fork};
 use crate::mm::memory::copy::copy_page_range;
 use crate::mm::mlock::VM_LOCKED_MASK;
 use crate::mm::mmap::{exit_mmap, exit_unseen};
@@ -90,6 +91,8 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
     if result.is_err() {
         // dup_mm() puts what was copied so far.
         k.in_mm(child, exit_unseen);
+    } else {
+        ksm_fork(k, child);
     }
     result
 }
@@ -97,6 +100,7 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
 /// `mmput()`: with its last user the mm goes.
 pub fn mmput(k: &mut Kernel<'_>, mm: MmId) {
     if k.tasks.iter().all(|task| task.mm != Some(mm)) {
+        ksm_exit(k, mm);
         k.in_mm(mm, exit_mmap);
     }
 }

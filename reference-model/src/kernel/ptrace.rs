@@ -3,6 +3,7 @@
 
 use crate::errno;
 use crate::mm::memory::access_remote_vm;
+use crate::mm_types::Written;
 use crate::state::Kernel;
 
 /// `ptrace_attach()`: no thread traces another of its own process (`same_thread_group()`), which
@@ -18,10 +19,10 @@ pub fn ptrace_attach(k: &Kernel, task: usize) -> Result<(), i32> {
     }
 }
 
-/// `generic_ptrace_pokedata()` on the mm that is acted on.
+/// `generic_ptrace_pokedata()` of a word of the same bytes, on the mm that is acted on.
 ///
 /// # Errors
 /// EIO where nothing can be written.
-pub fn generic_ptrace_pokedata(k: &mut Kernel, addr: u64) -> Result<(), i32> {
-    access_remote_vm(k, addr).map_err(|()| errno::EIO)
+pub fn generic_ptrace_pokedata(k: &mut Kernel, addr: u64, byte: u8) -> Result<(), i32> {
+    access_remote_vm(k, addr, Written::Word(byte)).map_err(|()| errno::EIO)
 }

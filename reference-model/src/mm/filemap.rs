@@ -6,7 +6,7 @@ use crate::errno;
 use crate::fs::ext4::inode::ext4_do_writepages;
 use crate::mm::huge_memory::do_set_pmd;
 use crate::mm::memory::fault::{lies_as_a_whole, set_pte_range};
-use crate::mm_types::{CacheEntry, FileId, FolioId, Pte, Vma};
+use crate::mm_types::{CacheEntry, FileId, FolioId, Pte, Vma, Written};
 use crate::state::Kernel;
 use operations::Storage;
 use std::ops::Range;
@@ -136,7 +136,7 @@ pub fn filemap_write_and_wait_range(k: &mut Kernel, file: FileId, first: u64, en
     }
 }
 
-/// `generic_perform_write()`, a call for each page: what is in the page cache of a file on a
+/// `generic_perform_write()`, a call for each page, of one byte all over: what is in the page cache of a file on a
 /// disk becomes dirty.
 ///
 /// # Errors
@@ -145,7 +145,7 @@ pub fn generic_perform_write(
     k: &mut Kernel,
     file: FileId,
     pages: Range<u64>,
-    direct: bool,
+    (value, direct): (u8, bool),
 ) -> Result<(), i32> {
     let inode = k.files.get(file).ok_or(errno::EBADF)?;
     if direct {
@@ -159,7 +159,10 @@ pub fn generic_perform_write(
     for index in pages {
         let cached = k.files[file].cache.get(&index).copied();
         match cached.filter(|_| on_disk && index < k.files[file].pages) {
-            Some(CacheEntry::Folio(id)) => k.folios[id].dirty = true,
+            Some(CacheEntry::Folio(id)) => {
+                k.folios[id].dirty = true;
+                k.folios[id].write_page(0, Written::Page(value));
+            }
             Some(CacheEntry::Swap(_)) | None => {
                 k.unpredicted = Some("files that get pages by calls");
             }

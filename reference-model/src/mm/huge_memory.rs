@@ -31,7 +31,7 @@ use crate::mm::swap_state::free_swap_cache;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{page_vma_mapped, rmap, swapfile};
 use crate::mm_types::{
-    Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, PageTables, Pte, PteTable, Vma, prot, vm,
+    Content, Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, PageTables, Pte, PteTable, Vma, prot, vm,
 };
 use crate::state::Kernel;
 
@@ -121,18 +121,18 @@ fn do_huge_pmd_anonymous_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: b
         k.set_pmd(addr, Some(pmd));
         return true;
     }
-    map_anon_folio_pmd(k, vma, haddr(addr), vec![false; HPAGE_PMD_NR]);
+    map_anon_folio_pmd(k, vma, haddr(addr), vec![Content::ZEROES; HPAGE_PMD_NR]);
     true
 }
 
 /// `__do_huge_pmd_anonymous_page()` and the end of `collapse_huge_page()`; later
-/// `map_anon_folio_pmd_nopf()`: a new huge page, and the PMD that maps it. What of it holds
-/// something else than zeroes is `data`.
-pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, data: Vec<bool>) {
+/// `map_anon_folio_pmd_nopf()`: a new huge page, and the PMD that maps it. What each of
+/// its pages holds is in `contents`.
+pub fn map_anon_folio_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, contents: Vec<Content>) {
     let mut large = Large::unmapped(PMD_ORDER);
     large.entire_mapcount = 1;
     large.anon_exclusive[0] = true;
-    large.data = data;
+    large.contents = contents;
     let id = k.folios.alloc(Folio {
         anon: true,
         anon_vma: anon_vma_of(k, vma),
@@ -451,7 +451,7 @@ fn do_huge_zero_wp_pmd(k: &mut Kernel<'_>, vma: &Vma, haddr: u64) -> bool {
     // pmdp_huge_clear_flush()
     k.set_pmd(haddr, None);
     flush_pmd(k, haddr);
-    map_anon_folio_pmd(k, vma, haddr, vec![false; HPAGE_PMD_NR]);
+    map_anon_folio_pmd(k, vma, haddr, vec![Content::ZEROES; HPAGE_PMD_NR]);
     true
 }
 
@@ -631,7 +631,7 @@ fn __split_huge_page(
     let Some(large) = folio.large.take() else {
         return vec![id];
     };
-    folio.data = large.data[0];
+    folio.content = large.contents[0];
     folio.mapcount = 0;
     folio.anon_exclusive = false;
     let head = folio.clone();
@@ -647,7 +647,7 @@ fn __split_huge_page(
             pfn: head.pfn + tail as u64,
             index: head.index + tail as u64,
             mlock_count: 0,
-            data: large.data[tail],
+            content: large.contents[tail],
             swap: head.swap.map(|entry| entry + tail as u32),
             reclaim: false,
             prev: None,
@@ -701,7 +701,7 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         };
         let id = subpages[crate::mm_types::pte_index(addr) % subpages.len()];
         let folio = &mut k.folios[id];
-        let zero = !folio.data && !folio.mlocked && vma_flags & vm::LOCKED == 0;
+        let zero = folio.content.is_zeroes() && !folio.mlocked && vma_flags & vm::LOCKED == 0;
         let page_prot = vm_get_page_prot(vma_flags);
         let entry = if zero {
             Pte::Present {
@@ -794,8 +794,8 @@ fn thp_underused(k: &Kernel<'_>, id: FolioId) -> bool {
     }
     // It stops at the first of the two numbers that is reached.
     let (mut zero, mut filled) = (0, 0);
-    for &data in &large.data {
-        if data {
+    for content in &large.contents {
+        if !content.is_zeroes() {
             filled += 1;
         } else {
             zero += 1;

@@ -25,7 +25,7 @@ use crate::mm::swap_state::free_swap_cache;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
-use crate::mm_types::{Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{Content, Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -437,12 +437,12 @@ fn collapse_huge_page(
     for (page, pte) in pages().zip(&table[part.clone()]) {
         k.note_change(start + page, *pte);
     }
-    let data = __collapse_huge_page_copy(k, vma, start, &mut table[part]);
+    let contents = __collapse_huge_page_copy(k, vma, start, &mut table[part]);
     if order == PMD_ORDER {
-        map_anon_folio_pmd(k, vma, start, data);
+        map_anon_folio_pmd(k, vma, start, contents);
     } else {
         k.mm.pgd.pte_tables.insert(start >> 21, table);
-        map_large_anon_folio(k, vma, start, data);
+        map_large_anon_folio(k, vma, start, contents);
     }
     ScanResult::Succeed
 }
@@ -554,15 +554,15 @@ fn release_pte_pages(k: &mut Kernel<'_>, isolated: &[FolioId]) {
     }
 }
 
-/// `__collapse_huge_page_copy()` and `__collapse_huge_page_copy_succeeded()`: which
-/// pages hold something else than zeroes.
+/// `__collapse_huge_page_copy()` and `__collapse_huge_page_copy_succeeded()`: what
+/// each page holds.
 fn __collapse_huge_page_copy(
     k: &mut Kernel<'_>,
     vma: &Vma,
     start: u64,
     ptes: &mut [Pte],
-) -> Vec<bool> {
-    let mut data = vec![false; ptes.len()];
+) -> Vec<Content> {
+    let mut contents = vec![Content::ZEROES; ptes.len()];
     let mut compound_pagelist: Vec<FolioId> = Vec::new();
     for (index, pte) in ptes.iter_mut().enumerate() {
         let Pte::Present {
@@ -572,7 +572,7 @@ fn __collapse_huge_page_copy(
             continue;
         };
         let addr = start + index as u64 * PAGE_SIZE;
-        data[index] = k.folios[id].page_has_data(addr);
+        contents[index] = k.folios[id].page_content(addr);
         let large = k.folios[id].large.is_some();
         if large && !compound_pagelist.contains(&id) {
             compound_pagelist.push(id);
@@ -590,5 +590,5 @@ fn __collapse_huge_page_copy(
         free_swap_cache(k, id);
         folio_putback_lru(k, id);
     }
-    data
+    contents
 }

@@ -11,7 +11,7 @@ use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single
 use crate::mm::mmap::page_align;
 use crate::mm::mmu_gather::{MmuGather, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu};
 use crate::mm::vma::vma_modify_flags;
-use crate::mm::{gup, hugetlb, khugepaged, mseal};
+use crate::mm::{gup, hugetlb, khugepaged, ksm, mseal};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
@@ -250,7 +250,12 @@ fn madvise_vma_behavior(
         advice::COLLAPSE => return khugepaged::madvise_collapse(k, vma, start, end),
         _ => {}
     }
-    let new_flags = new_flags(k, vma, behavior)?;
+    let new_flags = match behavior {
+        // ksm_madvise()
+        advice::MERGEABLE => ksm::madvise_mergeable(k, vma),
+        advice::UNMERGEABLE => ksm::madvise_unmergeable(k, vma, start, end),
+        _ => new_flags(k, vma, behavior)?,
+    };
     // madvise_update_vma()
     if new_flags != vma.flags {
         let vma = vma_modify_flags(k, start, end, new_flags).map_err(|error| match error {
@@ -281,10 +286,6 @@ fn new_flags(k: &Kernel, vma: &Vma, behavior: i32) -> Result<u64, i32> {
         advice::KEEPONFORK => flags & !vm::WIPEONFORK,
         advice::DONTDUMP => flags | vm::DONTDUMP,
         advice::DODUMP => flags & !vm::DONTDUMP,
-        // ksm_madvise() and vma_ksm_compatible(): shared vmas are passed over.
-        advice::MERGEABLE if vma.has(vm::SHARED | vm::MAYSHARE | vm::HUGETLB) => flags,
-        advice::MERGEABLE => flags | vm::MERGEABLE,
-        advice::UNMERGEABLE => flags & !vm::MERGEABLE,
         advice::HUGEPAGE => flags & !vm::NOHUGEPAGE | vm::HUGEPAGE,
         advice::NOHUGEPAGE => flags & !vm::HUGEPAGE | vm::NOHUGEPAGE,
         _ => return Err(errno::EINVAL),

@@ -8,7 +8,7 @@ pub mod zap;
 
 use crate::mm::gup::{GupFlags, get_user_pages_remote};
 use crate::mm::mmap::expand_downwards;
-use crate::mm_types::Vma;
+use crate::mm_types::{Vma, Written};
 use crate::state::Kernel;
 
 /// `lock_mm_and_find_vma()`: the vma at an address, or one that grows down to it.
@@ -24,7 +24,7 @@ pub fn lock_mm_and_find_vma(k: &mut Kernel, addr: u64) -> Option<Vma> {
 ///
 /// # Errors
 /// Nothing can be written there.
-pub fn access_remote_vm(k: &mut Kernel, addr: u64) -> Result<(), ()> {
+pub fn access_remote_vm(k: &mut Kernel, addr: u64, written: Written) -> Result<(), ()> {
     let gup = GupFlags {
         write: true,
         force: true,
@@ -34,7 +34,7 @@ pub fn access_remote_vm(k: &mut Kernel, addr: u64) -> Result<(), ()> {
     let folio = get_user_pages_remote(k, addr, gup).map_err(drop)?;
     // copy_to_user_page(), set_page_dirty_lock()
     if let Some(id) = folio {
-        k.folios[id].write_page(addr);
+        k.folios[id].write_page(addr, written);
         k.folios[id].dirty = true;
     }
     Ok(())

@@ -4,8 +4,7 @@
 //! Two releases of it: 6.12's, which unmaps where an area goes before it looks at that area,
 //! and 7.2's, which looks first and moves several areas in one call. What moves page
 //! tables is the same in both. Absent: the locks of the rmap (`need_rmap_locks`), for nobody
-//! walks it meanwhile; failures for want of memory; events of userfaultfd. KSM has no pages
-//! where the model speaks.
+//! walks it meanwhile; failures for want of memory; events of userfaultfd.
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
@@ -19,7 +18,7 @@ use crate::mm::mseal::can_modify_vma;
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
 use crate::mm::util::vm_enough_memory;
 use crate::mm::vma::{copy_vma, do_vmi_munmap, has_all_areas, split_vma, vma_merge_extend};
-use crate::mm::{gup, rmap};
+use crate::mm::{gup, ksm, rmap};
 use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
@@ -363,6 +362,7 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
     } = *remap;
     let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
     let (account, locked) = (vma.has(vm::ACCOUNT), vma.has(vm::LOCKED));
+    let vma = vma.clone();
     let room = match k.profile.mremap_counts_splits {
         // check_map_count_against_split(), needs_pre_split()
         true => __check_map_count_against_split(k, dontunmap && locked, false),
@@ -372,8 +372,11 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
         return Err(errno::ENOMEM);
     }
     // may_split()
-    hugetlb_vm_op_split(k, vma, addr)?;
-    hugetlb_vm_op_split(k, vma, addr + old_len)?;
+    hugetlb_vm_op_split(k, &vma, addr)?;
+    hugetlb_vm_op_split(k, &vma, addr + old_len)?;
+    // ksm_madvise() of MADV_UNMERGEABLE, of which the flags are not taken: what was merged would
+    // turn up where it moves to.
+    ksm::madvise_unmergeable(k, &vma, addr, addr + old_len);
     if dontunmap && locked {
         split_vma(k, addr)?;
         split_vma(k, addr + old_len)?;

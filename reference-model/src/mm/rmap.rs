@@ -14,10 +14,11 @@ use crate::mm::huge_memory::{
 };
 use crate::mm::hugetlb::share::huge_pmd_unshare;
 use crate::mm::interval_tree::{Mapping, interval_tree};
+use crate::mm::ksm::rmap_walk_ksm;
 use crate::mm::mlock::{mlock_drain, mlock_folio, munlock_folio};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_flush_unshared_tables, tlb_gather_mmu};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
-use crate::mm::pgtable_generic::flush_pmd;
+use crate::mm::pgtable_generic::{flush_pmd, ptep_clear_flush};
 use crate::mm::swap::folio_put;
 use crate::mm::swapfile::swap_duplicate;
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, vm};
@@ -110,7 +111,14 @@ pub fn rmap_walk(
         true => vma.start_anon_pgoff(profile),
         false => vma.pgoff,
     };
-    let (index, mappings) = if anon {
+    let (index, mappings) = if folio.ksm {
+        for (Mapping { mm, vma }, address) in rmap_walk_ksm(k, id) {
+            if k.in_mm(mm, |k| rmap_one(k, &vma, address)) == Walk::Break {
+                return;
+            }
+        }
+        return;
+    } else if anon {
         // rmap_walk_anon()
         let (anon_vma, index) = (folio.anon_vma, folio.index);
         let behind = index + folio.nr_pages();
@@ -634,11 +642,7 @@ fn page_vma_mkclean_one(k: &mut Kernel<'_>, id: FolioId, address: u64) {
     if !dirty && rights & prot::W == 0 {
         return;
     }
-    // ptep_clear_flush()
-    k.set_pte(address, Pte::None);
-    if pte_accessible(k, pte) {
-        k.enter(Entry::FlushTlbPage { addr: address });
-    }
+    ptep_clear_flush(k, address);
     k.set_pte(
         address,
         Pte::Present {

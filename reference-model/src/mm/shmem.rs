@@ -17,7 +17,9 @@ use crate::mm::swap_state::{
 use crate::mm::swapfile::{swap_free_nr, swap_shmem_alloc};
 use crate::mm::userfaultfd::mfill_atomic_install_pte;
 use crate::mm::util::vm_enough_memory;
-use crate::mm_types::{CacheEntry, FileId, Folio, FolioId, Inode, Large, Lru, Pte, Vma, vm};
+use crate::mm_types::{
+    CacheEntry, Content, FileId, Folio, FolioId, Inode, Large, Lru, Pte, Vma, vm,
+};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -32,6 +34,9 @@ const F_SEAL_FUTURE_WRITE: u32 = 0x10;
 
 /// Seals that forbid to write to a file from now on (is_write_sealed).
 pub const SEALED_AGAINST_WRITES: u32 = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+
+/// What a filled file is full of.
+const FILLED: Content = Content::of(0x5a);
 
 /// The inodes of a program's files. Those that are filled were written by
 /// another task beforehand: their pages are on the LRU, dirty and referenced
@@ -60,6 +65,7 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
                 dirty: in_memory,
                 referenced: in_memory,
                 lru: true,
+                content: FILLED,
                 ..Folio::default()
             });
             let list = if in_memory {
@@ -132,7 +138,12 @@ pub fn shmem_get_folio_noalloc(k: &mut Kernel, file: FileId, index: u64) -> Resu
 ///
 /// # Errors
 /// EFAULT after the end of the file (later ENOMEM), EEXIST where there is a page.
-pub fn shmem_mfill_atomic_pte(k: &mut Kernel, vma: &Vma, addr: u64, data: bool) -> Result<(), i32> {
+pub fn shmem_mfill_atomic_pte(
+    k: &mut Kernel,
+    vma: &Vma,
+    addr: u64,
+    content: Content,
+) -> Result<(), i32> {
     let file = vma.file.ok_or(errno::EINVAL)?;
     let index = vma.linear_page_index(addr);
     let inode = k.files.get(file).ok_or(errno::EINVAL)?;
@@ -147,7 +158,7 @@ pub fn shmem_mfill_atomic_pte(k: &mut Kernel, vma: &Vma, addr: u64, data: bool) 
         return Err(errno::EEXIST);
     }
     let id = shmem_alloc_and_add_folio(k, file, index, 0);
-    k.folios[id].data = data;
+    k.folios[id].content = content;
     k.folio_get(id);
     mfill_atomic_install_pte(k, vma, addr, id)
 }

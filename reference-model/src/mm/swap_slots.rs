@@ -62,13 +62,13 @@ pub fn folio_alloc_swap(k: &mut Kernel<'_>, id: FolioId) -> Option<SwapEntry> {
     let nr_pages = k.folios[id].nr_pages() as u32;
     let entry = get_slots(k, k.folios[id].order())?;
     // is_folio_zero_filled(): the folio as a whole
-    let data = |page: u32| k.folios[id].page_has_data(u64::from(page) * PAGE_SIZE);
-    let zero = !(0..nr_pages).any(data);
+    let content = |page: u32| k.folios[id].page_content(u64::from(page) * PAGE_SIZE);
+    let zero = (0..nr_pages).all(|page| content(page).is_zeroes());
     for page in 0..nr_pages {
         let folio = &k.folios[id];
         let slot = SwapSlot {
             charged: folio.charged,
-            data: folio.page_has_data(u64::from(page) * PAGE_SIZE),
+            content: folio.page_content(u64::from(page) * PAGE_SIZE),
             zero,
             ..SwapSlot::default()
         };

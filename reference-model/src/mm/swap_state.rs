@@ -115,15 +115,15 @@ pub fn swapped_folio(k: &Kernel<'_>, entry: SwapEntry, order: u32) -> Folio {
     let slot = |entry: SwapEntry| k.swap.slots.get(&entry).copied().unwrap_or_default();
     let large = (order > 0).then(|| {
         let mut large = Large::unmapped(order);
-        for (page, data) in large.data.iter_mut().enumerate() {
-            *data = slot(entry + page as SwapEntry).data;
+        for (page, content) in large.contents.iter_mut().enumerate() {
+            *content = slot(entry + page as SwapEntry).content;
         }
         Box::new(large)
     });
     Folio {
         swapbacked: true,
         charged: slot(entry).charged,
-        data: slot(entry).data && large.is_none(),
+        content: slot(entry).content,
         large,
         ..Folio::default()
     }

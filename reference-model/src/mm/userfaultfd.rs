@@ -3,7 +3,6 @@
 
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
-use crate::arch::riscv::mm::pgtable::pte_accessible;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno;
 use crate::mm::huge_memory::{__split_huge_pmd, is_huge_zero_pmd, split_folio};
@@ -11,11 +10,12 @@ use crate::mm::hugetlb::hstate_vma;
 use crate::mm::hugetlb::userfault::{hugetlb_unshare_all_pmds, mfill_atomic_hugetlb};
 use crate::mm::memory::fault::{anon_vma_of, map_new_anon_folio, vmf_anon_prepare};
 use crate::mm::mmap::vma_set_page_prot;
+use crate::mm::pgtable_generic::ptep_clear_flush;
 use crate::mm::rmap::folio_add_file_rmap_ptes;
 use crate::mm::shmem::{shmem_get_folio_noalloc, shmem_mfill_atomic_pte};
 use crate::mm::swap::folio_put;
 use crate::mm::vma::vma_modify_flags;
-use crate::mm_types::{FolioId, HugePmd, Pte, Vma, prot, vm};
+use crate::mm_types::{Content, FolioId, HugePmd, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -130,10 +130,12 @@ fn mfill_atomic_pte(k: &mut Kernel<'_>, vma: &Vma, addr: u64, fill: Fill) -> Res
     match fill {
         Fill::Continue => mfill_atomic_pte_continue(k, vma, addr),
         Fill::Copy(value) if vma.has(vm::SHARED) => {
-            shmem_mfill_atomic_pte(k, vma, addr, value != 0)
+            shmem_mfill_atomic_pte(k, vma, addr, Content::of(value))
         }
-        Fill::Zeropage if vma.has(vm::SHARED) => shmem_mfill_atomic_pte(k, vma, addr, false),
-        Fill::Copy(value) => mfill_atomic_pte_copy(k, vma, addr, value != 0),
+        Fill::Zeropage if vma.has(vm::SHARED) => {
+            shmem_mfill_atomic_pte(k, vma, addr, Content::ZEROES)
+        }
+        Fill::Copy(value) => mfill_atomic_pte_copy(k, vma, addr, Content::of(value)),
         Fill::Zeropage => mfill_atomic_pte_zeropage(k, vma, addr),
     }
 }
@@ -187,9 +189,14 @@ pub fn mfill_atomic_install_pte(
 }
 
 /// `mfill_atomic_pte_copy()`
-fn mfill_atomic_pte_copy(k: &mut Kernel<'_>, vma: &Vma, addr: u64, data: bool) -> Result<(), i32> {
+fn mfill_atomic_pte_copy(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    addr: u64,
+    content: Content,
+) -> Result<(), i32> {
     can_install(k, vma, addr)?;
-    map_new_anon_folio(k, vma, addr, true, data);
+    map_new_anon_folio(k, vma, addr, true, content);
     Ok(())
 }
 
@@ -418,15 +425,6 @@ fn split_to_move(k: &mut Kernel<'_>, id: FolioId) -> Result<u64, i32> {
 fn move_zeropage_pte(k: &mut Kernel<'_>, dst_vma: &Vma, src: u64, dst: u64) {
     ptep_clear_flush(k, src);
     set_zero_pte(k, dst_vma, dst);
-}
-
-/// `ptep_clear_flush()` (`mm/pgtable-generic.c`)
-fn ptep_clear_flush(k: &mut Kernel<'_>, addr: u64) {
-    let pte = k.pte(addr);
-    k.set_pte(addr, Pte::None);
-    if pte_accessible(k, pte) {
-        k.enter(Entry::FlushTlbPage { addr });
-    }
 }
 
 /// `move_present_pte()`

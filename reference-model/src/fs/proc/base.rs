@@ -3,7 +3,7 @@
 
 use crate::errno;
 use crate::mm::memory::access_remote_vm;
-use crate::mm_types::vm;
+use crate::mm_types::{Written, vm};
 use crate::state::Kernel;
 
 /// `mem_rw()` of one byte on the mm that is acted on. Whether it writes what its owner may not
@@ -11,10 +11,10 @@ use crate::state::Kernel;
 ///
 /// # Errors
 /// EIO where nothing can be written.
-pub fn mem_write(k: &mut Kernel, addr: u64) -> Result<(), i32> {
+pub fn mem_write(k: &mut Kernel, addr: u64, byte: u8) -> Result<(), i32> {
     if k.mm.vma_lookup(addr).is_some_and(|vma| !vma.has(vm::WRITE)) {
         k.unpredicted = Some("whether /proc/PID/mem goes by rights");
         return Ok(());
     }
-    access_remote_vm(k, addr).map_err(|()| errno::EIO)
+    access_remote_vm(k, addr, Written::Byte(byte)).map_err(|()| errno::EIO)
 }

@@ -63,7 +63,7 @@ fn split_into(
     let Some(large) = k.folios[id].large.take() else {
         return;
     };
-    let nr_pages = large.data.len();
+    let nr_pages = large.contents.len();
     let head_order = parts.first().map_or(0, |part| part.1);
     shrink_head(k, id, &large, head_order);
     let head = k.folios[id].clone();
@@ -96,7 +96,7 @@ fn split_into(
 
 /// The head keeps its place on its list, and counts for fewer pages there.
 fn shrink_head(k: &mut Kernel<'_>, id: FolioId, large: &Large, order: u32) {
-    let tails = large.data.len() as u64 - (1 << order);
+    let tails = large.contents.len() as u64 - (1 << order);
     if k.folios[id].lru {
         let lru = folio_lru_list(k, id) as usize;
         folio_lruvec(k, id).lists[lru].len -= tails;
@@ -108,14 +108,14 @@ fn shrink_head(k: &mut Kernel<'_>, id: FolioId, large: &Large, order: u32) {
 /// A part of a large folio that nothing maps.
 fn part_of(large: &Large, folio: Folio, page: usize, order: u32) -> Folio {
     let nr_pages = 1usize << order;
-    let data = &large.data[page..page + nr_pages];
+    let contents = &large.contents[page..page + nr_pages];
     let part = (order > 0).then(|| {
         let mut part = Large::unmapped(order);
-        part.data.copy_from_slice(data);
+        part.contents.copy_from_slice(contents);
         Box::new(part)
     });
     Folio {
-        data: order == 0 && data[0],
+        content: contents[0],
         large: part,
         mapcount: 0,
         ..folio

@@ -12,7 +12,7 @@ use crate::mm::hugetlb::reserve::{
 use crate::mm::hugetlb::share::{PUD_SIZE, hugetlb_unshare_pmds, pud_start};
 use crate::mm::swap::folio_put;
 use crate::mm::userfaultfd::Fill;
-use crate::mm_types::{FolioId, Pte, Vma, vm};
+use crate::mm_types::{Content, FolioId, Pte, Vma, vm};
 use crate::state::Kernel;
 use operations::HugePages;
 
@@ -101,7 +101,9 @@ fn new_folio(k: &mut Kernel<'_>, vma: &Vma, addr: u64, fill: Fill) -> Result<Fol
             false => errno::ENOMEM,
         });
     };
-    k.folios[id].data = matches!(fill, Fill::Copy(value) if value != 0);
+    if let Fill::Copy(value) = fill {
+        k.folios[id].content = Content::of(value);
+    }
     if !shared {
         hugetlb_add_new_anon_rmap(k, id, vma, addr);
         return Ok(id);

@@ -155,7 +155,7 @@ fn copy_all(k: &mut Kernel<'_>, file: FileId, start: u64, pagelist: &[FolioId]) 
         let folio = &k.folios[id];
         let first = folio.mapping.map_or(0, |at| at.1 - start) as usize;
         for page in 0..folio.nr_pages() as usize {
-            large.data[first + page] = folio.nth_page_has_data(page);
+            large.contents[first + page] = folio.nth_page_content(page);
         }
     }
     let new = k.folios.alloc(Folio {

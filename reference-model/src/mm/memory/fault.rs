@@ -2,7 +2,7 @@
 //! `mm/memory.c`, its third part: faults.
 
 use crate::api::{Entry, PAGE_SIZE};
-use crate::arch::riscv::mm::init::vm_get_page_prot;
+use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
 use crate::mm::filemap::{filemap_fault, filemap_map_pages};
 use crate::mm::huge_memory::mms_that_map;
@@ -10,10 +10,11 @@ use crate::mm::hugetlb::fault::hugetlb_fault;
 use crate::mm::memory::swap as memory_swap;
 use crate::mm::mempolicy::policy_node;
 use crate::mm::mmap::vma_set_page_prot;
+use crate::mm::pgtable_generic::ptep_clear_flush;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{huge_memory, rmap, shmem, swap, swap_state, swapfile};
-use crate::mm_types::{AnonVmaId, Folio, FolioId, Large, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{AnonVmaId, Content, Folio, FolioId, Large, Pte, Vma, prot, pte_index, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -108,7 +109,7 @@ pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
 }
 
 /// A new private page, and the PTE that maps it.
-pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, data: bool) {
+pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, content: Content) {
     // folio_add_new_anon_rmap()
     let id = k.folios.alloc(Folio {
         anon: true,
@@ -119,7 +120,7 @@ pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, dat
         swapbacked: true,
         anon_exclusive: true,
         charged: true,
-        data,
+        content,
         ..Folio::default()
     });
     swap::folio_add_lru_vma(k, id, vma.flags);
@@ -135,7 +136,7 @@ pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, dat
             folio: Some(id),
             prot: rights,
             dirty,
-            young: true,
+            young: prot_is_young(rights),
         },
     );
 }
@@ -170,9 +171,9 @@ fn do_anonymous_page(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Resul
     }
     match alloc_anon_folio(k, vma, addr) {
         // Forced into an area that may not be written it is not dirty yet.
-        0 => map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), false),
+        0 => map_new_anon_folio(k, vma, addr, vma.has(vm::WRITE), Content::ZEROES),
         order => {
-            let zeroes = vec![false; 1 << order];
+            let zeroes = vec![Content::ZEROES; 1 << order];
             map_large_anon_folio(k, vma, addr & !((PAGE_SIZE << order) - 1), zeroes);
         }
     }
@@ -198,12 +199,12 @@ fn alloc_anon_folio(k: &Kernel, vma: &Vma, addr: u64) -> u32 {
 }
 
 /// The end of `do_anonymous_page()`, later `map_anon_folio_pte_nopf()`, of a large folio: all of
-/// its PTEs are writable and dirty, whichever page was written to. What of it holds something
-/// else than zeroes is `data`.
-pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, data: Vec<bool>) {
-    let nr_pages = data.len() as u32;
+/// its PTEs are writable and dirty, whichever page was written to. What each of them holds is
+/// in `contents`.
+pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, contents: Vec<Content>) {
+    let nr_pages = contents.len() as u32;
     let mut large = Large::unmapped(nr_pages.trailing_zeros());
-    large.data = data;
+    large.contents = contents;
     large.mapcounts.fill(1);
     large.anon_exclusive.fill(true);
     let id = k.folios.alloc(Folio {
@@ -369,8 +370,8 @@ fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     vmf_anon_prepare(k, vma);
     let page = __do_fault(k, vma, addr)?;
     let nth = vma.linear_page_index(addr) - k.folios[page].mapping.map_or(0, |at| at.1);
-    let data = k.folios[page].nth_page_has_data(nth as usize);
-    map_new_anon_folio(k, vma, addr, true, data);
+    let content = k.folios[page].nth_page_content(nth as usize);
+    map_new_anon_folio(k, vma, addr, true, content);
     swap::folio_put(k, page);
     Ok(())
 }
@@ -435,6 +436,10 @@ fn wp_can_reuse_anon_folio(k: &mut Kernel, id: FolioId) -> bool {
     if k.folios[id].large.is_some() {
         return k.profile.reuses_large_anon && wp_can_reuse_large_anon_folio(k, id);
     }
+    // What KSM has merged is not reused.
+    if k.folios[id].ksm {
+        return false;
+    }
     let maybe_in_lru_cache = !k.folios[id].lru;
     let expected = match k.profile.reuse_counts_references {
         true => {
@@ -482,11 +487,9 @@ fn wp_page_reuse(k: &mut Kernel, vma: &Vma, addr: u64) {
 /// `wp_page_copy()`
 fn wp_page_copy(k: &mut Kernel, vma: &Vma, addr: u64, old: Option<FolioId>, unshare: bool) {
     vmf_anon_prepare(k, vma);
-    // ptep_clear_flush(): the old entry is present, so it may be cached.
-    k.set_pte(addr, Pte::None);
-    k.enter(Entry::FlushTlbPage { addr });
-    let data = old.is_some_and(|id| k.folios[id].page_has_data(addr));
-    map_new_anon_folio(k, vma, addr, !unshare, data);
+    ptep_clear_flush(k, addr);
+    let content = old.map_or(Content::ZEROES, |id| k.folios[id].page_content(addr));
+    map_new_anon_folio(k, vma, addr, !unshare, content);
     if let Some(id) = old {
         rmap::folio_remove_rmap_pte(k, id, addr, vma.flags);
         swap::folio_put(k, id);

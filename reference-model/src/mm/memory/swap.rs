@@ -5,11 +5,12 @@ use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm::huge_memory;
+use crate::mm::ksm::ksm_might_need_to_copy;
 use crate::mm::memory::fault::{SMALLEST_LARGE, anon_vma_of, do_wp_page};
 use crate::mm::memory::zap::swap_pte_batch;
 use crate::mm::mempolicy::policy_node;
 use crate::mm::mlock::mlock_folio;
-use crate::mm::swap::{folio_add_lru, lru_add_drain};
+use crate::mm::swap::{folio_add_lru, folio_add_lru_vma, folio_put, lru_add_drain};
 use crate::mm::swap_state::{read_swap_cache_async, swap_cache_get_folio, swapped_folio};
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::swapfile::{folio_free_swap, swap_count, swap_free, vm_swap_full};
@@ -30,7 +31,7 @@ fn should_try_to_free_swap(k: &Kernel<'_>, id: FolioId, vma: &Vma, write: bool) 
     if vm_swap_full(k) || vma.has(vm::LOCKED) || folio.mlocked {
         return true;
     }
-    write && u64::from(folio.refcount) == 1 + folio.nr_pages()
+    write && !folio.ksm && u64::from(folio.refcount) == 1 + folio.nr_pages()
 }
 
 /// The part of `do_swap_page()` that skips the swap cache: zram is
@@ -133,7 +134,14 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
     if cached.is_none() {
         k.folios[id].node = policy_node(vma.policy);
     }
-    if !bypass && write && !k.folios[id].lru {
+    let swapcache = id;
+    let copy = match bypass {
+        true => None,
+        false => ksm_might_need_to_copy(k, vma, id, addr),
+    };
+    let id = copy.unwrap_or(id);
+    let drains = copy.is_none() || k.profile.swapin_always_cached;
+    if !bypass && write && drains && !k.folios[id].ksm && !k.folios[id].lru {
         lru_add_drain(k);
     }
     let (start, entry, nr_pages) = match bypass {
@@ -141,7 +149,8 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
         false => mapped_at_once(k, vma, id, (addr, entry)),
     };
     let entries = entry..entry + nr_pages as u32;
-    let exclusive = exclusive || bypass;
+    let ksm = k.folios[id].ksm;
+    let exclusive = !ksm && (exclusive || bypass || copy.is_some());
     if !always_cached {
         // Before it is mapped; in later kernels, after.
         swap_free_nr(k, entries.clone());
@@ -149,11 +158,14 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
             folio_free_swap(k, id);
         }
     }
-    let exclusive = exclusive || k.folios[id].refcount == 1;
+    let exclusive = exclusive || !ksm && k.folios[id].refcount == 1;
     let writable = exclusive && vma.has(vm::WRITE);
     // A folio of the swap cache knows its anon_vma already.
     if !k.folios[id].anon {
         folio_add_new_anon_rmap(k, vma, id, start, exclusive);
+        if copy.is_some() {
+            folio_add_lru_vma(k, id, vma.flags);
+        }
     } else if vma.has(vm::LOCKED) && k.folios[id].large.is_none() {
         // mlock_vma_folio(), by __folio_add_anon_rmap()
         mlock_folio(k, id);
@@ -178,6 +190,9 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
         if should_try_to_free_swap(k, id, vma, write) {
             folio_free_swap(k, id);
         }
+    }
+    if copy.is_some() {
+        folio_put(k, swapcache);
     }
     if write && !writable {
         do_wp_page(k, vma, addr, false);

@@ -6,7 +6,7 @@ use crate::mm::huge_memory::split_file::folio_split;
 use crate::mm::huge_memory::thp_vma_suitable_order;
 use crate::mm::swap;
 use crate::mm::swapfile::{PMD_ORDER, free_swap_and_cache_nr};
-use crate::mm_types::{CacheEntry, FileId, FolioId, Vma, vm};
+use crate::mm_types::{CacheEntry, Content, FileId, FolioId, Vma, vm};
 use crate::state::Kernel;
 
 /// The smallest order of large folios of files: `THP_ORDERS_ALL_FILE_DEFAULT`
@@ -195,7 +195,7 @@ fn truncate_inode_partial_folio(
     let to = (end.min(at + nr_pages) - at) as usize;
     k.folios[id].dirty = true;
     if let Some(large) = &mut k.folios[id].large {
-        large.data[from..to].fill(false);
+        large.contents[from..to].fill(Content::ZEROES);
     }
     let file = k.folios[id].mapping.map_or(0, |at| at.0);
     k.folio_get(id);

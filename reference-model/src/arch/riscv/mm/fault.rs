@@ -5,13 +5,14 @@ use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::pgtable::set_leaf;
 use crate::mm::memory::fault::{Fault, handle_mm_fault};
 use crate::mm::memory::lock_mm_and_find_vma;
-use crate::mm_types::{Pte, prot, vm};
+use crate::mm_types::{Pte, Written, prot, vm};
 use crate::state::Kernel;
 
-/// An access from user mode: what the hardware does, and
+/// An access from user mode, which writes a byte or reads one: what the hardware does, and
 /// `handle_page_fault()` where it cannot.
-pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
+pub fn access(k: &mut Kernel, addr: u64, byte: Option<u8>) -> Result<(), Fault> {
     let addr = addr & !(PAGE_SIZE - 1);
+    let write = byte.is_some();
     let need = if write { prot::W } else { prot::R };
     // Every fault makes progress: missing → present → writable → accessed and dirty.
     for _ in 0..8 {
@@ -34,8 +35,8 @@ pub fn access(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault> {
                 set_leaf(k, addr, pte);
             }
             if current || k.machine.svadu {
-                if let Some(id) = folio.filter(|_| write) {
-                    k.folios[id].write_page(addr);
+                if let (Some(id), Some(byte)) = (folio, byte) {
+                    k.folios[id].write_page(addr, Written::Byte(byte));
                 }
                 return Ok(());
             }

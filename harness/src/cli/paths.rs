@@ -60,6 +60,8 @@ struct Measured {
     table: Table,
     /// The scenarios that came to their end: of others nothing is known.
     ran: BTreeSet<String>,
+    /// Those of which the next run may come by otherwise.
+    vary: BTreeSet<String>,
     summary: Summary,
 }
 
@@ -101,11 +103,14 @@ fn measure(
     };
     let mut watcher = Watcher::new(&ways);
     let summary = run.run((sender, receiver), &mut watcher)?;
-    let Watcher { table, ran, .. } = watcher;
+    let Watcher {
+        table, ran, vary, ..
+    } = watcher;
     Ok(Measured {
         artifacts,
         table,
         ran,
+        vary,
         summary,
     })
 }
@@ -115,6 +120,7 @@ struct Watcher<'a> {
     ways: &'a Ways,
     table: Table,
     ran: BTreeSet<String>,
+    vary: BTreeSet<String>,
     human: Human<io::Stderr>,
 }
 
@@ -127,6 +133,7 @@ impl<'a> Watcher<'a> {
         Watcher {
             table: ways.table(),
             ran: BTreeSet::new(),
+            vary: BTreeSet::new(),
             ways,
             human: Human::new(io::stderr(), style),
         }
@@ -140,6 +147,9 @@ impl Reporter for Watcher<'_> {
             self.table.add(self.ways, name, &verdict.callers);
             if verdict.observation.is_some() {
                 self.ran.insert(name.clone());
+            }
+            if verdict.scenario.varies {
+                self.vary.insert(name.clone());
             }
         }
         self.human.tell(event)
@@ -157,7 +167,7 @@ fn accept(measured: &Measured) -> Result<(), Failure> {
     let built = (artifacts.release.clone(), artifacts.compiler());
     let next = Accepted::next(
         before.as_ref(),
-        table,
+        &table.without(&measured.vary),
         built,
         &|name| measured.ran.contains(name),
         &|name| is_there(&root, name),

@@ -150,6 +150,18 @@ impl Table {
         }
     }
 
+    /// What others than these scenarios came by, and all ways.
+    pub fn without(&self, scenarios: &BTreeSet<String>) -> Table {
+        let mut table = self.clone();
+        for by in table.ways.values_mut() {
+            for seen in by.values_mut() {
+                seen.retain(|name| !scenarios.contains(name));
+            }
+            by.retain(|_, seen| !seen.is_empty());
+        }
+        table
+    }
+
     /// How many ways were come by.
     pub fn seen(&self) -> usize {
         self.ways.values().filter(|seen| !seen.is_empty()).count()

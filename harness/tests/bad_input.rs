@@ -351,7 +351,7 @@ const WHOLE: &[Case] = &[
         name: "an unknown feature",
         content: "about: x\nrequires: [swop]\nsteps:\n  - reclaim: { pages: 1 }\n",
         said: &[
-            "bad.yaml:2:12: unknown feature `swop`, expected one of swap, thp, hugetlb, ksm, iommu, kvm",
+            "bad.yaml:2:12: unknown feature `swop`, expected one of swap, thp, hugetlb, hugetlb-1g, ksm, iommu, kvm",
             "  2 | requires: [swop]",
             "    |            ^",
             "  help: did you mean `swap`?",

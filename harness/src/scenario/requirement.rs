@@ -52,7 +52,7 @@ impl Requirement {
     pub fn is_special(&self) -> bool {
         match self {
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => true,
-            Requirement::Feature(name) => name == "svnapot",
+            Requirement::Feature(name) => matches!(name.as_str(), "svnapot" | "uffd-wp"),
             Requirement::Config(_) => false,
         }
     }

@@ -181,7 +181,7 @@ fn unmap_and_move_huge_page(k: &mut Kernel<'_>, id: FolioId, size: HugePages, no
         folio_putback_active_hugetlb(k, id);
         return;
     }
-    // get_new_folio()
+    // alloc_migration_target()
     if !alloc_hugetlb_folio_nodemask(k, size, node) {
         k.unpredicted = Some("a page of hugetlb made for another node, whose pool is used up");
         return;
@@ -210,7 +210,7 @@ pub fn folio_putback_active_hugetlb(k: &mut Kernel<'_>, id: FolioId) {
 
 /// `isolate_hugetlb()` (`mm/hugetlb.c`): not one that is on the list already.
 pub fn isolate_hugetlb(k: &mut Kernel<'_>, id: FolioId, list: &mut Vec<FolioId>) -> bool {
-    // folio_test_hugetlb_migratable()
+    // The flag of a page that can be migrated is gone then.
     if list.contains(&id) {
         return false;
     }

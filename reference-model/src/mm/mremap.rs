@@ -371,7 +371,7 @@ fn move_vma(k: &mut Kernel, remap: &Remap, new_addr: u64) -> Result<bool, i32> {
     if !room {
         return Err(errno::ENOMEM);
     }
-    // may_split()
+    // What the area says of being split.
     hugetlb_vm_op_split(k, &vma, addr)?;
     hugetlb_vm_op_split(k, &vma, addr + old_len)?;
     // ksm_madvise() of MADV_UNMERGEABLE, of which the flags are not taken: what was merged would

@@ -68,7 +68,7 @@ const TABLE: &[Broken] = &[
     Broken {
         kernel: "broken-ksm",
         scenario: "ksm/two-pages",
-        model: [false, false, false],
+        model: [false, true, false],
         device: &["right"],
     },
     // A copy and a reuse of a page are flushed alike with Svvptc.

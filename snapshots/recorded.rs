@@ -79,42 +79,7 @@ fn the_model_agrees_with_every_snapshot() {
     migration/whole-process-hugetlb-first
     ");
     let next = known_of(&Profile::NEXT, Set::Other("next".to_owned()));
-    insta::assert_snapshot!(next, @"
-    device/hugetlb-copied-after-fork
-    findings/hugetlb-copy
-    findings/offline-hart-back-online
-    findings/offline-hart-ftruncate
-    findings/offline-hart-punch-hole
-    findings/offline-hart-written-from-outside
-    hugetlb/file-hole-private-copies
-    hugetlb/file-private-copy
-    hugetlb/file-private-first-write
-    hugetlb/file-shared-and-private
-    hugetlb/file-truncated-private-copies
-    hugetlb/fork-both-write
-    hugetlb/fork-child-writes
-    hugetlb/fork-dontfork
-    hugetlb/fork-parent-writes
-    hugetlb/fork-read-only-pages
-    hugetlb/gib-fork-parent-writes
-    hugetlb/mlock2-faults-all-the-same
-    hugetlb/mremap-after-fork
-    hugetlb/uffd-fork
-    hugetlb/uffd-minor-private-continued
-    migration/hugetlb-file-of-two-processes
-    migration/hugetlb-in-a-shared-table
-    migration/hugetlb-mbind-moves
-    migration/hugetlb-mbind-strict-refused
-    migration/hugetlb-moved-by-mremap
-    migration/hugetlb-page-named-by-two-pages
-    migration/hugetlb-pages
-    migration/hugetlb-private-copy-of-a-file
-    migration/hugetlb-read-only
-    migration/hugetlb-shared-with-a-child-refused
-    migration/hugetlb-there-and-back
-    migration/hugetlb-under-a-running-thread
-    migration/whole-process-hugetlb-first
-    ");
+    assert_eq!(next, stable);
 }
 
 /// The scenarios in which a kernel was seen to do what findings document; in all others model and

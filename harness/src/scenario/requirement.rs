@@ -3,6 +3,7 @@
 
 use super::names;
 use std::fmt;
+use vm::guest::MEMORY_FOR_GIB_PAGES;
 
 /// One thing that it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Requirement {
     }
 
     /// Whether a kernel lacks it that has all which guests usually have: a release, or an
-    /// extension that a guest's harts have where it is asked for.
+    /// extension that a guest's harts have where it is asked for, or in no QEMU yet.
     pub fn is_special(&self) -> bool {
         match self {
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => true,
@@ -85,9 +86,9 @@ impl Requirement {
                 Some("the machine lacks `iommu`: a guest has one with --secondary iommu".to_owned())
             }
             // To clear them takes seconds.
-            Requirement::Feature(name) if name == "hugetlb-1g" => {
-                Some("the machine lacks `hugetlb-1g`: a guest has it with --memory 3584".to_owned())
-            }
+            Requirement::Feature(name) if name == "hugetlb-1g" => Some(format!(
+                "the machine lacks `{name}`: a guest has it with --memory {MEMORY_FOR_GIB_PAGES}"
+            )),
             Requirement::Feature(name) => Some(format!("the machine lacks `{name}`")),
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => {
                 Some(format!("it wants {self}, and this is {}", has.release))

@@ -69,7 +69,6 @@ pub fn judge_and_see(
     };
     let style = Style {
         quiet: true,
-        verbose: true,
         ..Style::default()
     };
     let mut text = Vec::new();

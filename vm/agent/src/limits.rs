@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use std::fs;
+use std::hint::black_box;
 
 /// Descriptors that the agent may have open: a program's files, a few of each actor.
 const OPEN_FILES: libc::rlim_t = 4096;
@@ -41,11 +42,18 @@ pub fn first_to_go() -> Result<()> {
 /// vm.max_map_count
 pub const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
 
+/// Bytes that a process allocates at most between counting its areas and its first step.
+const ROOM: usize = 32 << 10;
+
 /// For the subject: processes may have so many areas more than it has now.
 ///
 /// # Errors
 /// The kernel refuses it.
 pub fn allow_areas(more: u64) -> Result<()> {
+    // The heap of a forked process grows by an area of its own, for what has an anon_vma of
+    // the parent's is not extended (`is_mergeable_anon_vma()` of mm/vma.c). It has to have
+    // grown before areas are counted.
+    drop(black_box(Vec::<u8>::with_capacity(ROOM)));
     let maps = fs::read_to_string("/proc/self/maps").context("cannot count areas")?;
     let limit = maps.lines().count() as u64 + more;
     fs::write(MAX_MAP_COUNT, limit.to_string()).context("cannot write max_map_count")

@@ -28,6 +28,8 @@ const LONGEST_SPLAT: Duration = Duration::from_secs(2);
 pub(super) const AGENT_READY: &str = "tlbdiff-agent: ready";
 /// How the agent's other words begin.
 const AGENT_SAYS: &str = "tlbdiff-agent: ";
+/// How the line of OpenSBI begins that names the hart it boots.
+const BOOT_HART: &str = "Boot HART ID ";
 /// What the kernel says when the agent, its first process, ends.
 const INIT_DIED: &str = "Attempted to kill init!";
 
@@ -129,6 +131,7 @@ pub(super) struct Console {
     booted_at: u64,
     seen: Option<Seen>,
     ready: bool,
+    boot_hart: Option<u32>,
     agent_said: Option<String>,
     out_of_memory: Option<String>,
     last_output: Instant,
@@ -150,6 +153,7 @@ impl Console {
             booted_at: 0,
             seen: None,
             ready: false,
+            boot_hart: None,
             agent_said: None,
             out_of_memory: None,
             last_output: Instant::now(),
@@ -213,6 +217,9 @@ impl Console {
     fn look_at(&mut self, line: &str) {
         if line.contains(AGENT_READY) {
             self.ready = true;
+        } else if let Some(hart) = line.strip_prefix(BOOT_HART) {
+            let hart = hart.trim_start().trim_start_matches(':').trim();
+            self.boot_hart = hart.parse().ok();
         } else if let Some((_, said)) = line.split_once(AGENT_SAYS) {
             self.agent_said = Some(said.to_owned());
         } else if line.contains(OOM_KILLER) && self.out_of_memory.is_none() {
@@ -233,6 +240,11 @@ impl Console {
     /// Whether the agent has said that it listens.
     pub(super) fn agent_ready(&self) -> bool {
         self.ready
+    }
+
+    /// The hart that the firmware says it boots the kernel on.
+    pub(super) fn boot_hart(&self) -> Option<u32> {
+        self.boot_hart
     }
 
     /// What else the agent said last.
@@ -484,6 +496,13 @@ mod tests {
         let said = console.agent_said();
         assert_eq!(said, Some("cannot load tlbdiff.ko: EINVAL"));
         assert!(console_with(b"\x1b[0mtlbdiff-agent: ready\r\n").agent_ready());
+    }
+
+    #[test]
+    fn the_hart_that_boots_is_noticed() {
+        assert_eq!(console_with(b"Boot HART Domain : root\n").boot_hart(), None);
+        let line = b"Boot HART ID                : 2\r\n";
+        assert_eq!(console_with(line).boot_hart(), Some(2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{
     Guest, GuestConfig, GuestError, GuestEvent, OLDEST_QEMU,
     arguments::{Begin, QEMU},
+    console::Console,
     machine::QemuMachine,
     qmp::Qmp,
     silent,
@@ -20,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How often a guest is started until the firmware boots the hart that is wanted.
+const BEGINNINGS: usize = 20;
 /// How often a state is tried that another process saved again after it had failed here.
 const RESTORES: usize = 3;
 
@@ -134,6 +137,37 @@ fn restore(
     Ok(qemu.into_guest(config, system))
 }
 
+/// Starts QEMU until the firmware boots the first hart, where that matters. Of several harts
+/// it takes whichever comes first (OpenSBI's `coldboot_lottery`), which on a busy host may be
+/// any, and which the kernel then calls the first: with nodes, that is the agent's, and the
+/// only one at its node.
+fn begin_to_boot(
+    config: &GuestConfig,
+    program: &Path,
+    deadline: Instant,
+    events: Events,
+) -> Result<Qemu, GuestError> {
+    for _ in 0..BEGINNINGS {
+        let greeting_deadline = Instant::now() + config.timeouts.qemu;
+        let mut qemu = Qemu::start(program, config, Begin::Boot, greeting_deadline, events)?;
+        if !config.has_nodes() {
+            return Ok(qemu);
+        }
+        let begun = |console: &Console| console.boot_hart().is_some() || console.agent_ready();
+        qemu.await_boot(deadline, config.timeouts.boot, begun)?;
+        if qemu.machine.console.boot_hart().unwrap_or(0) == 0 {
+            return Ok(qemu);
+        }
+    }
+    Err(GuestError::BootFailed {
+        why: format!(
+            "the firmware did not boot the first hart, which a guest of two nodes needs, in \
+             {BEGINNINGS} tries; the host may be too busy"
+        ),
+        console: String::new(),
+    })
+}
+
 /// Boots a guest, and saves it where that is possible.
 fn boot(
     config: &GuestConfig,
@@ -144,12 +178,8 @@ fn boot(
     let timeouts = config.timeouts;
     let deadline = Instant::now() + timeouts.boot;
     events(GuestEvent::Booting);
-    let greeting_deadline = Instant::now() + timeouts.qemu;
-    let mut qemu = Qemu::start(qemu, config, Begin::Boot, greeting_deadline, events)?;
-    let ready = qemu
-        .machine
-        .wait_for_console(deadline, |console| console.agent_ready());
-    ready.map_err(|stop| not_booted(&mut qemu.machine, stop, timeouts.boot))?;
+    let mut qemu = begin_to_boot(config, qemu, deadline, events)?;
+    qemu.await_boot(deadline, timeouts.boot, |console| console.agent_ready())?;
     if let Some(writing) = writing {
         save(&mut qemu, &writing, timeouts.save, events)?;
     }
@@ -251,6 +281,17 @@ impl Qemu {
             qmp,
             version: greeting.text,
         })
+    }
+
+    /// Until the console has what is waited for.
+    fn await_boot(
+        &mut self,
+        deadline: Instant,
+        limit: Duration,
+        until: impl Fn(&Console) -> bool,
+    ) -> Result<(), GuestError> {
+        let waited = self.machine.wait_for_console(deadline, until);
+        waited.map_err(|stop| not_booted(&mut self.machine, stop, limit))
     }
 
     fn into_guest(self, config: &GuestConfig, system: System) -> Guest {

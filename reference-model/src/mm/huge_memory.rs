@@ -286,8 +286,12 @@ pub fn change_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr:
     tlb_flush_pmd_range(tlb, addr);
 }
 
-/// `copy_huge_pmd()`: the child's PMD, and the parent's loses the right to write.
-pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, addr: u64) {
+/// `copy_huge_pmd()`: the child's PMD, and the parent's loses the right to write. What a fault
+/// fills in again, a file's, is left to that.
+pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma, addr: u64) {
+    if !src.is_anonymous() {
+        return;
+    }
     let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
         return;
     };

@@ -22,7 +22,7 @@ pub fn copy_page_range(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma) {
     dst.pmd_tables.extend(pmd_tables);
     for (start, end, huge) in k.mm.pgd.pmds(src.start, src.end) {
         if huge {
-            copy_huge_pmd(k, dst, start);
+            copy_huge_pmd(k, dst, src, start);
         } else {
             copy_pte_range(k, dst.pte_alloc(start), src, start, end);
         }

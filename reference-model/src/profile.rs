@@ -128,6 +128,10 @@ pub struct Profile {
     /// For `within_size` of `shmem_enabled` it is enough that a page of any size would end within
     /// the file (`shmem_huge_global_enabled()`).
     pub within_size_of_any_order: bool,
+    /// khugepaged is told of a new area of a file before that has its vm_ops, so that it is not
+    /// known for `vma_is_anon_shmem()`, and settings of sizes are not asked:
+    /// `__mmap_new_vma()`, before `set_vma_user_defined_fields()`.
+    pub vm_ops_come_last: bool,
     /// A large page of shared memory comes back from swap as one (`shmem_swap_alloc_folio()`).
     pub swaps_large_shmem_in: bool,
     /// MADV_COLLAPSE takes files of disks whose page cache has large folios: `file_thp_enabled()`
@@ -240,6 +244,7 @@ impl Profile {
         splits_files_by_halves: false,
         maps_large_folios_of_files: false,
         within_size_of_any_order: false,
+        vm_ops_come_last: false,
         swaps_large_shmem_in: false,
         collapses_files_of_disks: false,
         guards_keep_page_tables: false,
@@ -317,6 +322,7 @@ impl Profile {
         splits_files_by_halves: true,
         maps_large_folios_of_files: true,
         within_size_of_any_order: true,
+        vm_ops_come_last: true,
         swaps_large_shmem_in: true,
         collapses_files_of_disks: true,
         guards_keep_page_tables: true,

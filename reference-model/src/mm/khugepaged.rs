@@ -19,13 +19,17 @@ use crate::mm::khugepaged::mthp::{Scanned, mthp_collapse};
 use crate::mm::memory::fault::{SMALLEST_LARGE, map_large_anon_folio};
 use crate::mm::memory::swap::do_swap_page;
 use crate::mm::rmap::folio_remove_rmap_pte;
-use crate::mm::shmem::huge::{shmem_allowable_huge_orders, shmem_hpage_pmd_enabled};
+use crate::mm::shmem::huge::{
+    shmem_allowable_huge_orders, shmem_allows_pmd_of_new_vma, shmem_hpage_pmd_enabled,
+};
 use crate::mm::swap::{folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::swap_state::free_swap_cache;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
-use crate::mm_types::{Content, Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{
+    Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm,
+};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -59,6 +63,18 @@ pub enum ScanResult {
 pub fn khugepaged_enter_vma(k: &mut Kernel<'_>, vma: &Vma) {
     if khugepaged_runs(k) && collapse_possible(k, vma) {
         k.mm.known_to_khugepaged = true;
+    }
+}
+
+/// `khugepaged_enter_vma()` of an area that was just made, of a file or of nothing.
+pub fn khugepaged_enter_new_vma(k: &mut Kernel<'_>, vma: &Vma, file: Option<FileId>) {
+    match file {
+        Some(file) if k.profile.vm_ops_come_last && k.storage(Some(file)) == Storage::Memory => {
+            let possible =
+                shmem_allows_pmd_of_new_vma(k, vma, file) && thp_vma_allowable_order(vma);
+            k.mm.known_to_khugepaged |= khugepaged_runs(k) && possible;
+        }
+        _ => khugepaged_enter_vma(k, vma),
     }
 }
 

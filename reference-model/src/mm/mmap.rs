@@ -6,7 +6,7 @@ use crate::arch::riscv::mm::init::vm_get_page_prot;
 use crate::errno;
 use crate::fs::file_table;
 use crate::fs::hugetlbfs::inode as hugetlbfs;
-use crate::mm::khugepaged::khugepaged_enter_vma;
+use crate::mm::khugepaged::khugepaged_enter_new_vma;
 use crate::mm::memfd::memfd_check_seals_mmap;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
@@ -256,6 +256,7 @@ fn mmap_region(
     }
     // What was there goes before anything else is decided.
     *replaced = vms_clean_up_area(k, addr, end);
+    let mapped = file;
     let file = match file {
         None if flags & vm::SHARED != 0 => Some(shmem_zero_setup(k, pglen, flags)?),
         file => file,
@@ -281,8 +282,10 @@ fn mmap_region(
     let locked = vma.has(vm::LOCKED);
     vma.seq = i_mmap_seq(k, &vma);
     k.mm.vmas.insert(addr, vma.clone());
-    khugepaged_enter_vma(k, &vma);
-    vma_merge(k, addr);
+    let merged = vma_merge(k, addr);
+    if merged == addr && k.mm.vmas.get(&addr).is_some_and(|made| made.end == end) {
+        khugepaged_enter_new_vma(k, &vma, mapped);
+    }
     if locked {
         k.mm.locked_vm += pglen;
     }

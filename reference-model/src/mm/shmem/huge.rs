@@ -13,20 +13,29 @@ use crate::state::Kernel;
 /// (`include/linux/huge_mm.h`).
 const SMALLEST_LARGE: u32 = 1;
 
-/// `shmem_huge_global_enabled()`: whether `shmem_enabled` allows the sizes that inherit it. Within
-/// the file's size is for it, from 7.2 on, what a page of any size would be.
-fn shmem_huge_global_enabled(k: &Kernel<'_>, vma: &Vma, file: FileId, index: u64) -> bool {
+/// `shmem_huge_global_enabled()`: the largest order that `shmem_enabled` allows, with all below it.
+/// Within the file's size is for it, from 7.2 on, what a page of any size would be.
+fn shmem_huge_global_enabled(k: &Kernel<'_>, vma: &Vma, file: FileId, index: u64) -> Option<u32> {
     let smallest = match k.profile.within_size_of_any_order {
         true => SMALLEST_LARGE,
         false => PMD_ORDER,
     };
-    let within_size = || (smallest..=PMD_ORDER).any(|order| is_within_size(k, file, index, order));
+    let mut descending = (smallest..=PMD_ORDER).rev();
+    let within_size = descending.find(|order| is_within_size(k, file, index, *order));
+    let advised = vma.has(vm::HUGEPAGE).then_some(PMD_ORDER);
     match k.thp.shmem {
-        ShmemAllowed::Always => true,
-        ShmemAllowed::WithinSize => within_size() || vma.has(vm::HUGEPAGE),
-        ShmemAllowed::Advise => vma.has(vm::HUGEPAGE),
-        ShmemAllowed::Never | ShmemAllowed::Inherit => false,
+        ShmemAllowed::Always => Some(PMD_ORDER),
+        ShmemAllowed::WithinSize => within_size.or(advised),
+        ShmemAllowed::Advise => advised,
+        ShmemAllowed::Never | ShmemAllowed::Inherit => None,
     }
+}
+
+/// `shmem_allowable_huge_orders()` of an area that has no vm_ops yet: whether it is 2 MiB, too.
+pub fn shmem_allows_pmd_of_new_vma(k: &Kernel<'_>, vma: &Vma, file: FileId) -> bool {
+    // vma_thp_disabled()
+    !vma.has(vm::NOHUGEPAGE)
+        && shmem_huge_global_enabled(k, vma, file, vma.pgoff) == Some(PMD_ORDER)
 }
 
 /// `shmem_get_orders_within_size()`: the file reaches to the end of the folio.
@@ -47,7 +56,7 @@ pub fn shmem_allowable_huge_orders(
     if vma.has(vm::NOHUGEPAGE) {
         return Vec::new();
     }
-    let inherited = shmem_huge_global_enabled(k, vma, file, index);
+    let inherited = shmem_huge_global_enabled(k, vma, file, index).is_some();
     let within_size = |order: u32| is_within_size(k, file, index, order);
     let allowed = |order: &u32| match k.thp.shmem_size(*order) {
         ShmemAllowed::Never => false,

@@ -8,6 +8,7 @@ use crate::api::{
     Step, Thp, address,
 };
 use crate::errno;
+use crate::mm::gup::references;
 use crate::mm::vma::do_vmi_munmap;
 use crate::mm_types::{CacheEntry, FolioId, Pte};
 use crate::predict::{boot, step};
@@ -48,7 +49,7 @@ impl Counts {
                 match *pte {
                     Pte::Present {
                         folio: Some(id), ..
-                    } => counts.map(id),
+                    } if !k.folios[id].special => counts.map(id),
                     Pte::Swap { entry, .. } => *counts.slots.entry(entry).or_default() += 1,
                     _ => {}
                 }
@@ -72,6 +73,10 @@ impl Counts {
             if let CacheEntry::Folio(id) = entry {
                 *counts.references.entry(*id).or_default() += 1;
             }
+        }
+        for held in &k.held {
+            let held_by = references(&k.folios[held.folio], held.pin);
+            *counts.references.entry(held.folio).or_default() += held_by;
         }
         for id in k.swap.slots.values().filter_map(|slot| slot.cache) {
             *counts.references.entry(id).or_default() += 1;

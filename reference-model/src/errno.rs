@@ -17,4 +17,5 @@ pub const ENODEV: i32 = 19;
 pub const EINVAL: i32 = 22;
 pub const EFBIG: i32 = 27;
 pub const EOVERFLOW: i32 = 75;
+pub const EOPNOTSUPP: i32 = 95;
 pub const ETIMEDOUT: i32 = 110;

@@ -112,6 +112,8 @@ pub struct Folio {
     pub node: u32,
     /// `_refcount`: mappings, caches, per-CPU batches and isolation hold one each.
     pub refcount: u32,
+    /// `_pincount` of a large folio; a pin of a small one is so many references.
+    pub pincount: u32,
     /// `folio_mapcount()`: how many PTEs and PMDs map some or all of it.
     pub mapcount: u32,
     /// `folio_test_large()`
@@ -128,6 +130,11 @@ pub struct Folio {
     pub anon_vma: AnonVmaId,
     /// `folio_test_ksm()`: nobody may write to it.
     pub ksm: bool,
+    /// Not yet `folio_test_uptodate()`: fallocate(2) has made it, and nobody has looked since.
+    pub fallocated: bool,
+    /// A driver's page, mapped by its frame's number: `vm_normal_page()` is none for it, and so
+    /// nobody counts who maps it.
+    pub special: bool,
     /// `folio_stable_node()`
     pub stable_node: Option<StableNodeId>,
     /// For anonymous folios: `folio->index`.

@@ -26,9 +26,11 @@ mod errno;
 mod folio;
 pub mod forms;
 mod fs {
+    pub mod drop_caches;
     pub mod exec;
     pub mod file_table;
     pub mod ext4 {
+        pub mod extents;
         pub mod inode;
     }
     pub mod hugetlbfs {
@@ -39,8 +41,15 @@ mod fs {
         pub mod base;
         pub mod task_mmu;
     }
+    pub mod read_write;
+    pub mod splice;
     pub mod sync;
     pub mod userfaultfd;
+    pub mod xfs {
+        pub mod xfs_bmap_util;
+        pub mod xfs_file;
+        pub mod xfs_iops;
+    }
 }
 mod include {
     pub mod linux {
@@ -55,6 +64,9 @@ mod kernel {
     pub mod sched {
         pub mod core;
     }
+}
+mod io_uring {
+    pub mod memmap;
 }
 mod iommu;
 pub mod mirrored;
@@ -90,6 +102,7 @@ mod mm {
     pub mod pgtable_generic;
     pub mod process_vm_access;
     pub mod rmap;
+    pub mod secretmem;
     pub mod shmem;
     pub mod shrinker;
     pub mod swap;

@@ -36,7 +36,9 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("arch/riscv/mm/tlbflush.rs"),
     ),
     ("folio.rs", include_str!("folio.rs")),
+    ("fs/drop_caches.rs", include_str!("fs/drop_caches.rs")),
     ("fs/exec.rs", include_str!("fs/exec.rs")),
+    ("fs/ext4/extents.rs", include_str!("fs/ext4/extents.rs")),
     ("fs/ext4/inode.rs", include_str!("fs/ext4/inode.rs")),
     ("fs/file_table.rs", include_str!("fs/file_table.rs")),
     (
@@ -46,12 +48,21 @@ const SOURCES: &[(&str, &str)] = &[
     ("fs/open.rs", include_str!("fs/open.rs")),
     ("fs/proc/base.rs", include_str!("fs/proc/base.rs")),
     ("fs/proc/task_mmu.rs", include_str!("fs/proc/task_mmu.rs")),
+    ("fs/read_write.rs", include_str!("fs/read_write.rs")),
+    ("fs/splice.rs", include_str!("fs/splice.rs")),
     ("fs/sync.rs", include_str!("fs/sync.rs")),
     ("fs/userfaultfd.rs", include_str!("fs/userfaultfd.rs")),
+    (
+        "fs/xfs/xfs_bmap_util.rs",
+        include_str!("fs/xfs/xfs_bmap_util.rs"),
+    ),
+    ("fs/xfs/xfs_file.rs", include_str!("fs/xfs/xfs_file.rs")),
+    ("fs/xfs/xfs_iops.rs", include_str!("fs/xfs/xfs_iops.rs")),
     (
         "include/linux/mm_inline.rs",
         include_str!("include/linux/mm_inline.rs"),
     ),
+    ("io_uring/memmap.rs", include_str!("io_uring/memmap.rs")),
     ("kernel/cpu.rs", include_str!("kernel/cpu.rs")),
     ("kernel/exit.rs", include_str!("kernel/exit.rs")),
     ("kernel/fork.rs", include_str!("kernel/fork.rs")),
@@ -99,6 +110,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/memory.rs", include_str!("mm/memory.rs")),
     ("mm/memory/copy.rs", include_str!("mm/memory/copy.rs")),
     ("mm/memory/fault.rs", include_str!("mm/memory/fault.rs")),
+    ("mm/memory/pfn.rs", include_str!("mm/memory/pfn.rs")),
     ("mm/memory/swap.rs", include_str!("mm/memory/swap.rs")),
     ("mm/memory/zap.rs", include_str!("mm/memory/zap.rs")),
     ("mm/mempolicy.rs", include_str!("mm/mempolicy.rs")),
@@ -129,6 +141,7 @@ const SOURCES: &[(&str, &str)] = &[
     ),
     ("mm/rmap.rs", include_str!("mm/rmap.rs")),
     ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
+    ("mm/secretmem.rs", include_str!("mm/secretmem.rs")),
     ("mm/shmem.rs", include_str!("mm/shmem.rs")),
     ("mm/shmem/huge.rs", include_str!("mm/shmem/huge.rs")),
     ("mm/shrinker.rs", include_str!("mm/shrinker.rs")),
@@ -241,13 +254,9 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Madvise { .. } => "do_madvise",
         Op::Touch { .. } => "access",
         // No function of the kernel runs for a device, and the model speaks for none of the others.
-        Op::Device { .. }
-        | Op::Vm { .. }
-        | Op::Compact
-        | Op::UffdWriteprotect { .. }
-        | Op::DropCaches { .. }
-        | Op::Pread { .. }
-        | Op::Fallocate { .. } => "context_switch",
+        Op::Device { .. } | Op::Vm { .. } | Op::Compact | Op::UffdWriteprotect { .. } => {
+            "context_switch"
+        }
         Op::Ksm { .. } => "run_store",
         Op::MigratePages { .. } => "kernel_migrate_pages",
         Op::MovePages { .. } => "kernel_move_pages",
@@ -269,7 +278,9 @@ pub fn entry(op: &Op) -> &'static str {
         Op::Exit => "do_exit",
         Op::Exec { .. } => "exec_mmap",
         Op::Ftruncate { .. } => "do_sys_ftruncate",
-        Op::PunchHole { .. } => "vfs_fallocate",
+        Op::PunchHole { .. } | Op::Fallocate { .. } => "vfs_fallocate",
+        Op::Pread { .. } => "ksys_pread64",
+        Op::DropCaches { .. } => "drop_caches_sysctl_handler",
         Op::ProcessMadvise { .. } => "process_madvise",
         Op::Plain { what, .. } => plain_entry(*what),
     }
@@ -291,16 +302,15 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::Vfork => "access",
         Plain::HartOffline => "cpu_down",
         Plain::ProcessMrelease => "process_mrelease",
+        Plain::Vmsplice => "vmsplice_to_pipe",
+        Plain::RegisterBuffers => "io_pin_pages",
+        Plain::SecretMmap => "secretmem_file_create",
+        Plain::DriverMmap => "vm_mmap_pgoff",
+        Plain::DriverZap => "unmap_mapping_range",
         // The model speaks for none of these, but for a hart that comes back.
-        Plain::HartOnline
-        | Plain::Swapoff
-        | Plain::Vmsplice
-        | Plain::RegisterBuffers
-        | Plain::MemoryMax
-        | Plain::MemoryHigh
-        | Plain::SecretMmap
-        | Plain::DriverMmap
-        | Plain::DriverZap => "context_switch",
+        Plain::HartOnline | Plain::Swapoff | Plain::MemoryMax | Plain::MemoryHigh => {
+            "context_switch"
+        }
         Plain::Khugepaged => "khugepaged_do_scan",
         Plain::SplitHugePages => "split_huge_pages_pid",
         Plain::PagemapScan => "do_pagemap_scan",

@@ -42,6 +42,8 @@ pub mod vm {
     pub const SEQ_READ: u64 = 0x8000;
     pub const RAND_READ: u64 = 0x1_0000;
     pub const DONTCOPY: u64 = 0x2_0000;
+    pub const PFNMAP: u64 = 0x400;
+    pub const IO: u64 = 0x4000;
     pub const DONTEXPAND: u64 = 0x4_0000;
     /// Set once guard pages were installed; merges ignore it and keep it.
     pub const MAYBE_GUARD: u64 = 0x800;
@@ -310,6 +312,32 @@ impl Inode {
         }
     }
 
+    /// Blocks `[first, end)` hold zeroes from now on.
+    pub fn zero_blocks(&mut self, first: u64, end: u64) {
+        self.blocks.retain(|index, _| !(first..end).contains(index));
+    }
+
+    /// Blocks `[first, end)` are taken out of the file, and those behind move up.
+    pub fn take_blocks_out(&mut self, first: u64, end: u64) {
+        self.zero_blocks(first, end);
+        let behind = self.blocks.split_off(&end);
+        let moved = behind
+            .into_iter()
+            .map(|(at, held)| (at - (end - first), held));
+        self.blocks.extend(moved);
+        self.pages -= end - first;
+    }
+
+    /// Blocks are put in at `[first, end)`, and those behind move on.
+    pub fn put_blocks_in(&mut self, first: u64, end: u64) {
+        let behind = self.blocks.split_off(&first);
+        let moved = behind
+            .into_iter()
+            .map(|(at, held)| (at + (end - first), held));
+        self.blocks.extend(moved);
+        self.pages += end - first;
+    }
+
     /// All of a large folio leaves the page cache.
     pub fn uncache(&mut self, index: u64, nr_pages: u64) {
         for index in index..index + nr_pages {
@@ -395,6 +423,8 @@ pub struct Mm {
     pub mergeable: bool,
     /// `MMF_VM_HUGEPAGE`
     pub known_to_khugepaged: bool,
+    /// `MMF_HAS_PINNED`
+    pub has_pinned: bool,
     /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
     pub released: bool,
 }
@@ -509,14 +539,32 @@ pub struct Inode {
     pub cache: BTreeMap<u64, CacheEntry>,
     /// Slots in a row that are one entry of `i_pages`: where that begins, and its order.
     pub large_swap: BTreeMap<u64, u32>,
+    /// What a disk holds of the file: blocks that are none hold zeroes.
+    pub blocks: BTreeMap<u64, Content>,
+    /// `prev_pos` of `struct file_ra_state`: the page that read(2) was in last.
+    pub prev_pos: Option<u64>,
     /// It is, or was, on the list of those of which a large folio reaches beyond the file's end
     /// (`shrinklist`).
     pub has_huge_page_behind_end: bool,
     /// Made by `shmem_zero_setup()` or for MAP_HUGETLB: only vmas hold it open.
     pub unnamed: bool,
+    /// Whose pages it has, where neither shmem, hugetlbfs nor a disk.
+    pub of: Of,
     /// Of a file of hugetlbfs, of which `cache` goes by huge pages: its `struct resv_map`, the
     /// pages that shared mappings have reserved or used.
     pub resv_map: BTreeSet<u64>,
+}
+
+/// What a file is that is none of shmem's, of hugetlbfs or on a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Of {
+    /// It is one of those.
+    #[default]
+    Usual,
+    /// Made by memfd_secret(2).
+    Secret,
+    /// A driver's, of pages that are mapped by their frames' numbers.
+    Driver,
 }
 
 /// `struct swap_info_struct` of the swap device, and the swap cache.

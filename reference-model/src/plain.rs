@@ -5,10 +5,14 @@ use crate::api::{PAGE_SIZE, StepResult, address, bytes};
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
 use crate::fs::proc::{base, task_mmu};
-use crate::fs::userfaultfd;
+use crate::fs::{splice, userfaultfd};
+use crate::io_uring::memmap;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
 use crate::mm::memory::fault::Fault;
+use crate::mm::memory::pfn::driver_file;
+use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
+use crate::mm::secretmem::secretmem_file_create;
 use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, oom_kill, process_vm_access};
 use crate::predict::WRITTEN;
 use crate::state::Kernel;
@@ -61,9 +65,22 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::HartOnline => {}
         Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
         Plain::ProcessMrelease => oom_kill::process_mrelease(k, on.of.unwrap_or_default()),
-        Plain::Vmsplice | Plain::RegisterBuffers => k.unpredicted = Some("pages that are held"),
-        Plain::SecretMmap => k.unpredicted = Some("memfd_secret(2)"),
-        Plain::DriverMmap | Plain::DriverZap => k.unpredicted = Some("pages of a driver"),
+        Plain::Vmsplice => splice::vmsplice_to_pipe(k, at, on.pages)?,
+        Plain::RegisterBuffers => memmap::io_pin_pages(k, at, on.pages)?,
+        Plain::SecretMmap => {
+            let file = secretmem_file_create(k, on.pages);
+            mmap::mmap_shared(k, file, (at, len))?;
+        }
+        Plain::DriverMmap => {
+            let file = driver_file(k);
+            mmap::mmap_shared(k, file, (at, len))?;
+        }
+        // The tracing module calls unmap_mapping_range(), private copies included.
+        Plain::DriverZap => {
+            let file = driver_file(k);
+            let (first, end) = (on.offset, on.offset + on.pages);
+            unmap_mapping_range(k, file, first, end, ZapDetails::PAGES);
+        }
         Plain::MemoryMax | Plain::MemoryHigh => k.unpredicted = Some("limits of memory"),
         Plain::PagemapScan => on_mm(k, on, |k| {
             task_mmu::do_pagemap_scan(k, (at, at + len), on.value.unwrap_or(1))

@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::arch::riscv::mm::fault::access;
 use crate::errno;
-use crate::fs::{exec, open, sync, userfaultfd};
+use crate::fs::{drop_caches, exec, open, read_write, sync, userfaultfd};
 use crate::iommu;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{exit, fork};
@@ -109,6 +109,8 @@ pub(crate) fn boot<'a>(
         huge_zero_folio: None,
         migrates: program.migrates(),
         ksm: Default::default(),
+        held: Vec::new(),
+        driver: None,
         calls: Vec::new(),
         touched: Vec::new(),
         unpredicted: None,
@@ -246,7 +248,10 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             file,
             offset,
             pages,
-        } => open::vfs_fallocate(k, file, bytes(offset), bytes(pages))?,
+        } => {
+            let mode = open::FALLOC_FL_PUNCH_HOLE | open::FALLOC_FL_KEEP_SIZE;
+            open::vfs_fallocate(k, file, mode, (bytes(offset), bytes(pages)))?;
+        }
         Op::Vm { .. } => k.unpredicted = Some("KVM"),
         Op::Mremap {
             at,
@@ -282,8 +287,17 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             let how = (value.unwrap_or(WRITTEN), direct);
             filemap::generic_perform_write(k, file, pages, how)?;
         }
-        Op::Fallocate { .. } => k.unpredicted = Some("fallocate(2), but for holes"),
-        Op::Pread { .. } => k.unpredicted = Some("files that are read by calls"),
+        Op::Fallocate {
+            file,
+            mode,
+            offset,
+            pages,
+        } => open::vfs_fallocate(k, file, mode, (bytes(offset), bytes(pages)))?,
+        Op::Pread {
+            file,
+            offset,
+            pages,
+        } => read_write::ksys_pread64(k, file, offset..offset.saturating_add(pages))?,
         Op::UffdRegister { at, pages, mode } => {
             userfaultfd::userfaultfd_register(k, address(at), bytes(pages), mode)?;
         }
@@ -316,7 +330,7 @@ fn perform(k: &mut Kernel, op: &Op) -> Result<StepResult, i32> {
             userfaultfd::userfaultfd_move(k, places, bytes(pages), holes)?;
         }
         Op::UffdWriteprotect { .. } => k.unpredicted = Some("write protection by userfaultfd"),
-        Op::DropCaches { .. } => k.unpredicted = Some("drop_caches"),
+        Op::DropCaches { what } => drop_caches::drop_caches_sysctl_handler(k, what),
         Op::Plain { what, ref on } => return plain::perform(k, what, on),
         Op::Ksm {
             zero_pages,

@@ -39,6 +39,10 @@ pub struct Profile {
     /// `madvise_free_single_vma()` and `madvise_dontneed_single_vma()` ("mm/madvise: batch
     /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
     pub madvise_one_gather: bool,
+    /// What is read of shared memory by calls is taken folio by folio: `shmem_file_read_iter()` looks
+    /// whether it begins with a folio, and not with a page ("mm: shmem: improve the tmpfs large
+    /// folio read performance").
+    pub reads_shmem_by_folios: bool,
     /// `wp_can_reuse_anon_folio()` first looks whether a folio has no more references than
     /// can be dropped (of an LRU batch, of the swap cache); before, whether it has three at
     /// the most.
@@ -217,6 +221,7 @@ impl Profile {
         swapin_always_cached: false,
         read_fault_maps_dirty: false,
         madvise_one_gather: false,
+        reads_shmem_by_folios: false,
         reuse_counts_references: false,
         uffd_moves_in_batches: false,
         uffd_asks_file_first: false,
@@ -295,6 +300,7 @@ impl Profile {
         swapin_always_cached: true,
         read_fault_maps_dirty: true,
         madvise_one_gather: true,
+        reads_shmem_by_folios: true,
         reuse_counts_references: false,
         uffd_moves_in_batches: true,
         uffd_asks_file_first: true,

@@ -7,7 +7,7 @@ use crate::arch::riscv::mm::tlbflush::{Context, PMD_SIZE, PUD_SIZE};
 use crate::mm::ksm::Ksm;
 use crate::mm_types::{
     AnonVma, CpuFbatches, FileId, FolioId, Folios, HPAGE_PMD_NR, Hstate, HugePmd, Inode, Lruvec,
-    Mm, Pte, Swap, Task, TlbflushUnmapBatch, prot, pte_index,
+    Mm, Of, Pte, Swap, Task, TlbflushUnmapBatch, prot, pte_index,
 };
 use crate::profile::Profile;
 use operations::{HugePages, Storage};
@@ -80,6 +80,10 @@ pub struct Kernel<'a> {
     pub migrates: Option<(u32, u32)>,
     /// Pages that are merged.
     pub ksm: Ksm,
+    /// What pipes and io_urings refer to.
+    pub held: Vec<Held>,
+    /// The driver's file, once somebody has mapped it.
+    pub driver: Option<FileId>,
     /// Entries into `tlbflush.c` in this step.
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.
@@ -87,6 +91,17 @@ pub struct Kernel<'a> {
     /// Something happened that the model does not know, and what: nothing that it says
     /// from there on is of any worth.
     pub unpredicted: Option<&'static str>,
+}
+
+/// A page that a pipe or an io_uring refers to for as long as somebody has its descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Processes that have it: who made it, and those that were forked since.
+    pub mms: Vec<MmId>,
+    /// The page's folio.
+    pub folio: FolioId,
+    /// It is pinned, and not only referred to.
+    pub pin: bool,
 }
 
 /// What a page was before it changed: what a secondary MMU may have of it.
@@ -219,6 +234,12 @@ impl Kernel<'_> {
     /// `smp_processor_id()`
     pub fn hart(&self) -> u32 {
         self.tasks.get(self.current).map_or(0, |task| task.hart)
+    }
+
+    /// Whether a file is neither shmem's, nor of hugetlbfs, nor on a disk.
+    pub fn of(&self, file: Option<FileId>) -> Of {
+        let inode = file.and_then(|file| self.files.get(file));
+        inode.map_or(Of::Usual, |inode| inode.of)
     }
 
     /// A hart's batches.

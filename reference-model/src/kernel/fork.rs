@@ -4,6 +4,7 @@
 use crate::api::{Entry, MmId};
 use crate::errno;
 use crate::kernel::sched::core::context_switch;
+use crate::mm::gup::gup_put_folio;
 use crate::mm::interval_tree::vma_interval_tree_insert_after;
 use crate::mm::ksm::{ksm_exit, ksm_fork};
 use crate::mm::memory::copy::copy_page_range;
@@ -13,7 +14,7 @@ use crate::mm::rmap::anon_vma::anon_vma_fork;
 use crate::mm::swap;
 use crate::mm::util::vm_enough_memory;
 use crate::mm_types::{Mm, Resv, Vma, vm};
-use crate::state::Kernel;
+use crate::state::{Held, Kernel};
 
 /// `kernel_clone()` of fork(2): `current`'s mm is copied for another task. The child runs
 /// at once, on its parent's hart, and then on its own: its mm may be cached on both.
@@ -82,7 +83,7 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
             tmp.seq = vma_interval_tree_insert_after(k, file, mpnt);
         }
         if !wiped {
-            copy_page_range(k, &mut mm.pgd, mpnt);
+            copy_page_range(k, &mut mm.pgd, (&tmp, mpnt));
         }
         mm.vmas.insert(tmp.start, tmp);
     }
@@ -93,8 +94,32 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         k.in_mm(child, exit_unseen);
     } else {
         ksm_fork(k, child);
+        copy_files(k, child);
     }
     result
+}
+
+/// `copy_files()`: the child has its parent's descriptors, too.
+fn copy_files(k: &mut Kernel<'_>, child: MmId) {
+    let parent = k.mm_id;
+    for held in k.held.iter_mut().filter(|held| held.mms.contains(&parent)) {
+        held.mms.push(child);
+    }
+}
+
+/// `exit_files()` (`fs/file.c`) of a process: what its pipes refer to is let go with the last who
+/// has them. An io_uring goes when a worker gets to it.
+fn exit_files(k: &mut Kernel<'_>, mm: MmId) {
+    let closed = |held: &mut Held| {
+        held.mms.retain(|other| *other != mm);
+        held.mms.is_empty()
+    };
+    for held in k.held.extract_if(.., closed).collect::<Vec<_>>() {
+        if held.pin {
+            k.unpredicted = Some("when an io_uring lets go of its pages");
+        }
+        gup_put_folio(k, held.folio, held.pin);
+    }
 }
 
 /// `mmput()`: with its last user the mm goes.
@@ -102,5 +127,6 @@ pub fn mmput(k: &mut Kernel<'_>, mm: MmId) {
     if k.tasks.iter().all(|task| task.mm != Some(mm)) {
         ksm_exit(k, mm);
         k.in_mm(mm, exit_mmap);
+        exit_files(k, mm);
     }
 }

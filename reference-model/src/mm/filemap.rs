@@ -6,7 +6,9 @@ use crate::errno;
 use crate::fs::ext4::inode::ext4_do_writepages;
 use crate::mm::huge_memory::do_set_pmd;
 use crate::mm::memory::fault::{lies_as_a_whole, set_pte_range};
-use crate::mm_types::{CacheEntry, FileId, FolioId, Pte, Vma, Written};
+use crate::mm::swap;
+use crate::mm::truncate::invalidate_inode_pages2_range;
+use crate::mm_types::{CacheEntry, Content, FileId, FolioId, Pte, Vma, Written};
 use crate::state::Kernel;
 use operations::Storage;
 use std::ops::Range;
@@ -21,15 +23,6 @@ pub fn filemap_map_pages(
 ) -> bool {
     let Some(file) = vma.file else { return false };
     let cached = cached_folios(k, file, start_pgoff, end_pgoff);
-    let waits = |&(index, id): &(u64, FolioId)| {
-        let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
-        k.folios[id].reclaim && k.pte(addr) == Pte::None
-    };
-    if cached.iter().any(waits) {
-        // next_uptodate_folio() passes over it: the bit is PG_readahead's, too.
-        k.unpredicted = Some("pages that wait to be reclaimed");
-        return false;
-    }
     if let Some(&(_, id)) = cached.first()
         && filemap_map_pmd(k, vma, address, id)
     {
@@ -95,7 +88,8 @@ fn map_none_ptes(
     mapped
 }
 
-/// Folios in the page cache within `[first, last]` and within the file.
+/// `next_uptodate_folio()`: folios in the page cache within `[first, last]` and within the file,
+/// but for those that wait to be reclaimed, for that bit is PG_readahead's, too.
 fn cached_folios(k: &Kernel, file: FileId, first: u64, last: u64) -> Vec<(u64, FolioId)> {
     let Some(inode) = k.files.get(file) else {
         return Vec::new();
@@ -108,7 +102,9 @@ fn cached_folios(k: &Kernel, file: FileId, first: u64, last: u64) -> Vec<(u64, F
         CacheEntry::Folio(id) => Some((index, *id)),
         CacheEntry::Swap(_) => None,
     };
-    inode.cache.range(first..end).filter_map(folio).collect()
+    let ready = |&(_, id): &(u64, FolioId)| !k.folios[id].fallocated && !k.folios[id].reclaim;
+    let folios = inode.cache.range(first..end).filter_map(folio);
+    folios.filter(ready).collect()
 }
 
 /// `filemap_fault()`: the page with a reference, or none after the end of the file.
@@ -122,8 +118,39 @@ pub fn filemap_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId
         k.unpredicted = Some("pages that are read from a disk");
         return None;
     };
+    if k.folios[id].reclaim {
+        // do_async_mmap_readahead() takes the bit for PG_readahead.
+        k.unpredicted = Some("pages that wait to be reclaimed");
+    }
     k.folio_get(id);
     Some(id)
+}
+
+/// `filemap_read()` of a page within the file. Pages are used where it does not go on in one.
+pub fn filemap_read(k: &mut Kernel, file: FileId, index: u64) {
+    let Some(CacheEntry::Folio(id)) = k.files[file].cache.get(&index).copied() else {
+        // page_cache_sync_ra()
+        k.unpredicted = Some("pages that are read from a disk");
+        return;
+    };
+    if k.folios[id].reclaim {
+        // filemap_readahead() takes the bit for PG_readahead.
+        k.unpredicted = Some("pages that wait to be reclaimed");
+    }
+    // pos_same_folio()
+    let first = k.folios[id].mapping.map_or(0, |at| at.1);
+    let folio = first..first + k.folios[id].nr_pages();
+    let before = k.files[file].prev_pos.replace(index);
+    if !before.is_some_and(|before| folio.contains(&before)) {
+        swap::folio_mark_accessed(k, id);
+    }
+}
+
+/// `kiocb_invalidate_pages()`, and `kiocb_invalidate_post_direct_write()`, of a page that is to be
+/// written past the page cache.
+fn kiocb_invalidate_pages(k: &mut Kernel, file: FileId, index: u64) {
+    filemap_write_and_wait_range(k, file, index, index + 1);
+    invalidate_inode_pages2_range(k, file, index);
 }
 
 /// `filemap_write_and_wait_range()`, of pages `[first, end)`
@@ -149,7 +176,7 @@ pub fn generic_perform_write(
 ) -> Result<(), i32> {
     let inode = k.files.get(file).ok_or(errno::EBADF)?;
     if direct {
-        k.unpredicted = Some("O_DIRECT");
+        write_past_cache(k, file, pages, value);
         return Ok(());
     }
     if inode.file.read_only && !pages.is_empty() {
@@ -169,4 +196,17 @@ pub fn generic_perform_write(
         }
     }
     Ok(())
+}
+
+/// `iomap_dio_rw()` (`fs/iomap/direct-io.c`) of a file on a disk, by a descriptor of its own: a call
+/// for each page.
+fn write_past_cache(k: &mut Kernel, file: FileId, pages: Range<u64>, value: u8) {
+    for index in pages {
+        if k.storage(Some(file)) == Storage::Memory || index >= k.files[file].pages {
+            k.unpredicted = Some("O_DIRECT where there is no disk, or no page");
+            return;
+        }
+        kiocb_invalidate_pages(k, file, index);
+        k.files[file].blocks.insert(index, Content::of(value));
+    }
 }

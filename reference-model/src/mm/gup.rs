@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/gup.c`, as far as memory is populated by it.
+//! `mm/gup.c`: memory is populated, and pages are referred to or pinned.
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::mm::memory::fault::{do_wp_page, handle_mm_fault};
+use crate::mm::secretmem::vma_is_secretmem;
 use crate::mm::{huge_memory, swap};
-use crate::mm_types::{FolioId, HugePmd, Pte, Vma, prot, vm};
+use crate::mm_types::{Folio, FolioId, HugePmd, Of, Pte, Vma, prot, vm};
 use crate::state::Kernel;
+use operations::Storage;
 
 /// What of `gup_flags` is used.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,120 @@ pub struct GupFlags {
     pub force: bool,
     /// `FOLL_PIN`
     pub pin: bool,
+    /// `FOLL_LONGTERM`
+    pub longterm: bool,
+}
+
+/// `GUP_PIN_COUNTING_BIAS` (`include/linux/mm.h`): what a pin adds to a small folio's references.
+pub const GUP_PIN_COUNTING_BIAS: u32 = 1 << 10;
+
+/// `folio_maybe_dma_pinned()` (`include/linux/mm.h`)
+pub fn folio_maybe_dma_pinned(folio: &Folio) -> bool {
+    match folio.large {
+        Some(_) => folio.pincount > 0,
+        None => folio.refcount >= GUP_PIN_COUNTING_BIAS,
+    }
+}
+
+/// `gup_fast_fallback()` on the mm of who calls: pages in a row from an address on, each with a
+/// reference or a pin, as far as they can be had. None stands for the zero page, which nobody
+/// counts.
+///
+/// # Errors
+/// EFAULT where not even the first one can be had.
+pub fn gup_fast_fallback(
+    k: &mut Kernel,
+    start: u64,
+    nr_pages: u64,
+    gup: GupFlags,
+) -> Result<Vec<Option<FolioId>>, i32> {
+    k.mm.has_pinned |= gup.pin;
+    let end = start + nr_pages * PAGE_SIZE;
+    let mut pages = Vec::new();
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        match gup_fast(k, addr, gup) {
+            Some(page) => pages.push(page),
+            None => break,
+        }
+    }
+    let rest = start + pages.len() as u64 * PAGE_SIZE;
+    for addr in (rest..end).step_by(PAGE_SIZE as usize) {
+        match get_user_pages_remote(k, addr, gup) {
+            Ok(page) => {
+                if let Some(id) = page {
+                    try_grab_folio(k, id, gup.pin);
+                }
+                pages.push(page);
+            }
+            Err(error) if pages.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(pages)
+}
+
+/// `gup_fast()` by `gup_fast_pte_range()` and `gup_fast_pmd_leaf()`, of one page: where its
+/// entry says all that is wanted, the vma is not asked. The outer option is none where that is
+/// not enough. Without NUMA balancing PROT_NONE is taken for present.
+fn gup_fast(k: &mut Kernel, addr: u64, gup: GupFlags) -> Option<Option<FolioId>> {
+    let Pte::Present {
+        folio,
+        prot: rights,
+        ..
+    } = k.pte(addr)
+    else {
+        return None;
+    };
+    // pte_access_permitted()
+    if gup.write && rights & prot::W == 0 {
+        return None;
+    }
+    let Some(id) = folio else {
+        return Some(None);
+    };
+    if k.folios[id].hugetlb.is_some() || k.huge_zero_folio == Some(id) {
+        k.unpredicted = Some("references to pages of hugetlb, or to the huge zero page");
+    }
+    // pte_special()
+    if k.folios[id].special || !gup_fast_folio_allowed(k, id, gup) {
+        return None;
+    }
+    try_grab_folio(k, id, gup.pin);
+    k.folios[id].referenced = true;
+    Some(folio)
+}
+
+/// `gup_fast_folio_allowed()`: what is secret is not referred to, and files that are written back
+/// are not pinned for writing and for long.
+fn gup_fast_folio_allowed(k: &Kernel, id: FolioId, gup: GupFlags) -> bool {
+    let file = k.folios[id].mapping.map(|at| at.0);
+    // shmem_mapping()
+    let in_memory = k.folios[id].anon || k.storage(file) == Storage::Memory;
+    k.of(file) != Of::Secret && (!(gup.longterm && gup.write) || in_memory)
+}
+
+/// `try_grab_folio()`, and `try_grab_folio_fast()`
+fn try_grab_folio(k: &mut Kernel, id: FolioId, pin: bool) {
+    let folio = &mut k.folios[id];
+    folio.refcount += references(folio, pin);
+    folio.pincount += u32::from(pin && folio.large.is_some());
+}
+
+/// How many references one who holds a page adds to its folio.
+pub fn references(folio: &Folio, pin: bool) -> u32 {
+    match pin && folio.large.is_none() {
+        true => GUP_PIN_COUNTING_BIAS,
+        false => 1,
+    }
+}
+
+/// `gup_put_folio()`
+pub fn gup_put_folio(k: &mut Kernel, id: FolioId, pin: bool) {
+    let folio = &mut k.folios[id];
+    folio.pincount -= u32::from(pin && folio.large.is_some());
+    for _ in 0..references(&k.folios[id], pin) {
+        swap::folio_put(k, id);
+    }
 }
 
 /// `vma_is_accessible()` (`include/linux/mm.h`)
@@ -31,7 +147,9 @@ pub fn mm_populate(k: &mut Kernel, start: u64, len: u64) {
     while let Some(vma) = k.mm.find_vma(nstart).filter(|vma| vma.start < end).cloned() {
         let nend = end.min(vma.end);
         // An error skips the rest of the vma.
-        let _ = populate_vma_page_range(k, &vma, nstart.max(vma.start), nend);
+        if !vma.has(vm::IO | vm::PFNMAP) {
+            let _ = populate_vma_page_range(k, &vma, nstart.max(vma.start), nend);
+        }
         nstart = nend;
         if nstart >= end {
             break;
@@ -48,7 +166,9 @@ pub fn mm_populate_all(k: &mut Kernel, start: u64, len: u64) -> Result<(), i32> 
     let mut nstart = start;
     while let Some(vma) = k.mm.find_vma(nstart).filter(|vma| vma.start < end).cloned() {
         let nend = end.min(vma.end);
-        populate_vma_page_range(k, &vma, nstart.max(vma.start), nend)?;
+        if !vma.has(vm::IO | vm::PFNMAP) {
+            populate_vma_page_range(k, &vma, nstart.max(vma.start), nend)?;
+        }
         nstart = nend;
         if nstart >= end {
             break;
@@ -78,6 +198,7 @@ pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) 
             write,
             force: !write,
             pin: false,
+            longterm: false,
         },
     );
     swap::lru_add_drain(k);
@@ -93,13 +214,14 @@ pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> 
         write,
         force: false,
         pin: false,
+        longterm: false,
     };
     let mut start = start;
     while start < end {
         let vma = k.mm.vma_lookup(start).cloned();
         let result = match vma {
             None => Err(errno::ENOMEM),
-            Some(vma) if check_vma_flags(&vma, flags).is_err() => Err(errno::EINVAL),
+            Some(vma) if check_vma_flags(k, &vma, flags).is_err() => Err(errno::EINVAL),
             Some(vma) => {
                 let from = std::mem::replace(&mut start, end.min(vma.end));
                 get_user_pages(k, &vma, from, start, flags)
@@ -133,7 +255,15 @@ pub fn get_user_pages_remote(
 }
 
 /// `check_vma_flags()`
-fn check_vma_flags(vma: &Vma, gup: GupFlags) -> Result<(), i32> {
+fn check_vma_flags(k: &Kernel, vma: &Vma, gup: GupFlags) -> Result<(), i32> {
+    // writable_file_mapping_allowed()
+    let written_back = k.storage(vma.file) != Storage::Memory && vma.has(vm::SHARED);
+    if vma.has(vm::IO | vm::PFNMAP)
+        || vma_is_secretmem(k, vma)
+        || gup.longterm && gup.write && written_back && vma.has(vm::WRITE)
+    {
+        return Err(errno::EFAULT);
+    }
     let refused = if gup.write {
         // is_cow_mapping()
         let cow = vma.flags & (vm::SHARED | vm::MAYWRITE) == vm::MAYWRITE;
@@ -154,7 +284,7 @@ fn get_user_pages(
     end: u64,
     gup: GupFlags,
 ) -> Result<(), i32> {
-    check_vma_flags(vma, gup)?;
+    check_vma_flags(k, vma, gup)?;
     for addr in (start..end).step_by(PAGE_SIZE as usize) {
         // One fault maps the page as it is wanted, if need be from swap or as a copy, and so
         // the second look finds it. The bound only keeps the model from hanging.
@@ -176,7 +306,7 @@ fn get_user_pages(
 /// `follow_page_mask()`
 fn follow_page_mask(k: &mut Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool {
     match k.mm.pgd.huge_pmd(addr) {
-        Some(_) if gup.pin || gup.force && gup.write => {
+        Some(_) if gup.pin && !gup.write || gup.force && gup.write => {
             k.unpredicted = Some("a huge page that is pinned or written by force");
             true
         }

@@ -14,6 +14,7 @@ use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::{folio_lru_list, vma_has_recency};
 use crate::mm::memcontrol::folio_lruvec;
+use crate::mm::memory::copy::folio_needs_cow_for_dma;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
 use crate::mm::mempolicy::policy_node;
 use crate::mm::mlock::{mlock_drain, mlock_folio};
@@ -287,7 +288,7 @@ pub fn change_huge_pmd(k: &mut Kernel<'_>, tlb: &mut MmuGather, vma: &Vma, addr:
 }
 
 /// `copy_huge_pmd()`: the child's PMD, and the parent's loses the right to write. What a fault
-/// fills in again, a file's, is left to that.
+/// fills in again, a file's, is left to that; where the page may be pinned it is split instead.
 pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma, addr: u64) {
     if !src.is_anonymous() {
         return;
@@ -295,6 +296,11 @@ pub fn copy_huge_pmd(k: &mut Kernel<'_>, dst: &mut PageTables, src: &Vma, addr: 
     let Some(pmd) = k.mm.pgd.huge_pmd(addr) else {
         return;
     };
+    // folio_try_dup_anon_rmap_pmd()
+    if folio_needs_cow_for_dma(k, pmd.folio) && k.folios[pmd.folio].page_anon_exclusive(addr) {
+        __split_huge_pmd(k, src, addr);
+        return;
+    }
     if !is_huge_zero_pmd(k, pmd) {
         k.folio_get(pmd.folio);
         // folio_try_dup_anon_rmap_pmd()

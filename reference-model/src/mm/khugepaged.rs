@@ -28,7 +28,7 @@ use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::folio_putback_lru;
 use crate::mm_types::{
-    Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Pte, Vma, prot, pte_index, vm,
+    Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Of, Pte, Vma, prot, pte_index, vm,
 };
 use crate::state::Kernel;
 use operations::Storage;
@@ -97,6 +97,9 @@ fn khugepaged_runs(k: &Kernel<'_>) -> bool {
 /// `thp_vma_allowable_order()` (`include/linux/huge_mm.h`) of PMD_ORDER with TVA_ENFORCE_SYSFS, later `collapse_possible()`
 /// with TVA_KHUGEPAGED: whether khugepaged looks at a vma.
 fn collapse_possible(k: &Kernel<'_>, vma: &Vma) -> bool {
+    if k.of(vma.file) != Of::Usual {
+        return false;
+    }
     if k.storage(vma.file) != Storage::Memory {
         // file_thp_enabled()
         let huge = thp_vma_allowable_order(vma) && settings_allow_files(k, vma);
@@ -279,7 +282,7 @@ fn allowable_to_collapse(k: &Kernel<'_>, vma: &Vma) -> bool {
         Storage::Ext4 if of_disks => {}
         Storage::Ext4 | Storage::Xfs => return false,
     }
-    thp_vma_allowable_order(vma)
+    k.of(vma.file) == Of::Usual && thp_vma_allowable_order(vma)
 }
 
 /// `collapse_single_pmd()`, in 6.12 a part of `madvise_collapse()` and of

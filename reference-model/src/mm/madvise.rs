@@ -5,7 +5,7 @@ pub mod pageout;
 
 use crate::api::{Extent, PAGE_SIZE, StepResult, address, bytes};
 use crate::errno;
-use crate::fs::open::vfs_fallocate;
+use crate::fs::open::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, vfs_fallocate};
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
 use crate::mm::mmap::page_align;
@@ -277,6 +277,8 @@ fn new_flags(k: &Kernel, vma: &Vma, behavior: i32) -> Result<u64, i32> {
         advice::SEQUENTIAL => flags & !vm::RAND_READ | vm::SEQ_READ,
         advice::RANDOM => flags & !vm::SEQ_READ | vm::RAND_READ,
         advice::DONTFORK => flags | vm::DONTCOPY,
+        advice::DOFORK if vma.has(vm::IO) => return Err(errno::EINVAL),
+        advice::DODUMP if vma.has(vm::PFNMAP) => return Err(errno::EINVAL),
         advice::DOFORK if k.profile.dofork_refuses_special && vma.has(vm::DONTEXPAND) => {
             return Err(errno::EINVAL);
         }
@@ -300,7 +302,11 @@ fn madvise_dontneed_free_valid_vma(
     behavior: i32,
 ) -> Result<u64, i32> {
     if !vma.has(vm::HUGETLB) {
-        let refused = behavior != advice::DONTNEED_LOCKED && vma.has(vm::LOCKED);
+        let forbidden = match behavior {
+            advice::DONTNEED_LOCKED => vm::PFNMAP,
+            _ => vm::PFNMAP | vm::LOCKED,
+        };
+        let refused = vma.has(forbidden);
         return if refused { Err(errno::EINVAL) } else { Ok(end) };
     }
     let size = hugetlb::hstate_vma(k, vma).bytes();
@@ -423,5 +429,7 @@ fn madvise_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(),
         return Err(errno::EACCES);
     }
     let first = vma.linear_page_index(start);
-    vfs_fallocate(k, file, first.wrapping_mul(PAGE_SIZE), end - start)
+    let mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    let part = (first.wrapping_mul(PAGE_SIZE), end - start);
+    vfs_fallocate(k, file, mode, part)
 }

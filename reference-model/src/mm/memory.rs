@@ -3,6 +3,7 @@
 
 pub mod copy;
 pub mod fault;
+pub mod pfn;
 pub mod swap;
 pub mod zap;
 
@@ -29,6 +30,7 @@ pub fn access_remote_vm(k: &mut Kernel, addr: u64, written: Written) -> Result<(
         write: true,
         force: true,
         pin: false,
+        longterm: false,
     };
     lock_mm_and_find_vma(k, addr).ok_or(())?;
     let folio = get_user_pages_remote(k, addr, gup).map_err(drop)?;

@@ -16,7 +16,7 @@ use crate::mm::mlock::{mlock_drain, mlock_folio};
 use crate::mm::rmap::{MigrationEntry, try_to_migrate, try_to_unmap_flush};
 use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain, lru_add_drain_all};
 use crate::mm::vmscan::folio_isolate_lru;
-use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Pte, prot, vm};
+use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Of, Pte, prot, vm};
 use crate::state::Kernel;
 use operations::HugePages;
 
@@ -107,6 +107,10 @@ fn migrate_folio_unmap(k: &mut Kernel<'_>, id: FolioId) -> Option<Vec<MigrationE
         k.folios[id].unevictable = false;
         folio_put(k, id);
         return None;
+    }
+    if k.of(k.folios[id].mapping.map(|at| at.0)) != Of::Usual {
+        // secretmem_migrate_folio()
+        k.unpredicted = Some("migration of secret memory");
     }
     Some(if k.folios[id].mapcount > 0 {
         try_to_migrate(k, id)
@@ -286,7 +290,11 @@ fn add_folio_for_migration(
     pagelist: &mut Vec<FolioId>,
     migrate_all: bool,
 ) -> Result<bool, i32> {
-    k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
+    let vma = k.mm.vma_lookup(addr).ok_or(errno::EFAULT)?;
+    // vma_migratable()
+    if vma.has(vm::IO | vm::PFNMAP) {
+        return Err(errno::EFAULT);
+    }
     if let Some(pmd) = k.mm.pgd.huge_pmd(addr)
         && is_huge_zero_pmd(k, pmd)
     {

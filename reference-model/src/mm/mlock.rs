@@ -11,6 +11,7 @@ use crate::include::linux::mm_inline::{lruvec_add_folio, lruvec_del_folio};
 use crate::mm::gup;
 use crate::mm::memory::zap::folio_pte_batch;
 use crate::mm::mmap::{TASK_SIZE, page_align};
+use crate::mm::secretmem::vma_is_secretmem;
 use crate::mm::swap::{PAGEVEC_SIZE, folio_evictable, folio_put, lru_add_drain};
 use crate::mm::vma::vma_modify_flags;
 use crate::mm_types::{FolioId, Pte, Vma, vm};
@@ -203,7 +204,7 @@ fn mlock_fixup(
 ) -> Result<(), i32> {
     let oldflags = vma.flags;
     // Neither is hugetlb locked, nor what VM_SPECIAL says.
-    if newflags == oldflags || vma.has(vm::HUGETLB | vm::DONTEXPAND) {
+    if newflags == oldflags || vma.has(vm::HUGETLB | vm::DONTEXPAND) || vma_is_secretmem(k, vma) {
         return Ok(());
     }
     let vma = vma_modify_flags(k, start, end, newflags)?;

@@ -9,6 +9,7 @@ use crate::fs::hugetlbfs::inode as hugetlbfs;
 use crate::mm::khugepaged::khugepaged_enter_new_vma;
 use crate::mm::memfd::memfd_check_seals_mmap;
 use crate::mm::memory::fault::vmf_anon_prepare;
+use crate::mm::memory::pfn::remap_pfn_range;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
@@ -20,7 +21,7 @@ use crate::mm::vma::{
     vms_clean_up_area, vms_gather_munmap_vmas,
 };
 use crate::mm::{gup, hugetlb, swap};
-use crate::mm_types::{FileId, Resv, Vma, vm};
+use crate::mm_types::{FileId, Of, Resv, Vma, vm};
 use crate::state::Kernel;
 use operations::{MAP_DROPPABLE, MAP_HUGETLB};
 
@@ -219,6 +220,10 @@ fn file_flags(k: &Kernel, file: FileId, args: &MmapArgs, mut flags: u64) -> Resu
         MAP_PRIVATE => {}
         _ => return Err(errno::EINVAL),
     }
+    // path_noexec()
+    if inode.of == Of::Secret {
+        flags &= !vm::MAYEXEC;
+    }
     memfd_check_seals_mmap(inode, flags)
 }
 
@@ -279,6 +284,14 @@ fn mmap_region(
         unmap_region(k, &vma);
         return Err(error);
     }
+    if let Some(file) = file {
+        match k.of(Some(file)) {
+            Of::Usual => {}
+            // secretmem_mmap()
+            Of::Secret => vma.flags |= vm::DONTDUMP,
+            Of::Driver => remap_pfn_range(k, &mut vma, file),
+        }
+    }
     let locked = vma.has(vm::LOCKED);
     vma.seq = i_mmap_seq(k, &vma);
     k.mm.vmas.insert(addr, vma.clone());
@@ -335,6 +348,26 @@ pub fn remap_file_pages(k: &mut Kernel, start: u64, size: u64, pgoff: u64) -> Re
             offset: pgoff * PAGE_SIZE,
         },
     )
+}
+
+/// mmap(2) of a file that scenarios do not name: shared, to be read and written.
+///
+/// # Errors
+/// As mmap(2).
+pub fn mmap_shared(k: &mut Kernel, file: FileId, (addr, len): (u64, u64)) -> Result<(), i32> {
+    let result = vm_mmap_pgoff(
+        k,
+        &MmapArgs {
+            addr,
+            len,
+            prot: PROT_READ | PROT_WRITE,
+            flags: MAP_SHARED,
+            file: Some(file),
+            offset: 0,
+        },
+    );
+    file_table::fput(k, file);
+    result
 }
 
 /// `brk()`: the heap's end moves from one address to another. A new part is what

@@ -5,6 +5,14 @@ use crate::mm::rmap::folio_mkclean;
 use crate::mm_types::FolioId;
 use crate::state::Kernel;
 
+/// `folio_mark_dirty()`. Of a file that takes the bit of those that wait to be reclaimed, for it is
+/// PG_readahead's, too.
+pub fn folio_mark_dirty(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &mut k.folios[id];
+    folio.dirty = true;
+    folio.reclaim &= folio.mapping.is_none();
+}
+
 /// `folio_clear_dirty_for_io()` of a file that can be written back
 pub fn folio_clear_dirty_for_io(k: &mut Kernel<'_>, id: FolioId) {
     folio_mkclean(k, id);

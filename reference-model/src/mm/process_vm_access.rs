@@ -17,6 +17,7 @@ pub fn process_vm_rw_single_vec(k: &mut Kernel, addr: u64, write: Option<u8>) ->
         write: write.is_some(),
         pin: true,
         force: false,
+        longterm: false,
     };
     let folio = get_user_pages_remote(k, addr, gup).map_err(|_| errno::EFAULT)?;
     // unpin_user_pages_dirty_lock()

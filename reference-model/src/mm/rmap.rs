@@ -9,6 +9,7 @@ use crate::arch::riscv::mm::hugetlbpage::{huge_ptep_clear_flush, huge_ptep_get};
 use crate::arch::riscv::mm::pgtable::{pte_accessible, ptep_test_and_clear_young};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::vma_has_recency;
+use crate::mm::gup::folio_maybe_dma_pinned;
 use crate::mm::huge_memory::{
     __split_huge_pmd, deferred_split_folio, discard_anon_folio_pmd, haddr,
 };
@@ -18,9 +19,10 @@ use crate::mm::ksm::rmap_walk_ksm;
 use crate::mm::mlock::{mlock_drain, mlock_folio, munlock_folio};
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_flush_unshared_tables, tlb_gather_mmu};
 use crate::mm::page_vma_mapped::{page_vma_mapped_walk, pages_of};
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm::pgtable_generic::{flush_pmd, ptep_clear_flush};
 use crate::mm::swap::folio_put;
-use crate::mm::swapfile::swap_duplicate;
+use crate::mm::swapfile::{swap_duplicate, swap_free_nr};
 use crate::mm_types::{FolioId, HPAGE_PMD_NR, HugePmd, Large, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 use operations::HugePages;
@@ -559,7 +561,7 @@ fn try_to_unmap_ptes(
     }
     set_tlb_ubc_flush_pending(k, pteval, address, nr_pages);
     if matches!(pteval, Pte::Present { dirty: true, .. }) {
-        k.folios[id].dirty = true;
+        folio_mark_dirty(k, id);
     }
     if k.folios[id].anon && !try_to_unmap_anon(k, id, address) {
         for page in pages() {
@@ -604,6 +606,11 @@ fn try_to_unmap_anon(k: &mut Kernel<'_>, id: FolioId, address: u64) -> bool {
     folio.set_page_anon_exclusive(address, false);
     if swap_duplicate(k, entry).is_none() {
         k.folios[id].set_page_anon_exclusive(address, exclusive);
+        return false;
+    }
+    if exclusive && folio_maybe_dma_pinned(&k.folios[id]) {
+        k.folios[id].set_page_anon_exclusive(address, exclusive);
+        swap_free_nr(k, entry, 1);
         return false;
     }
     k.set_pte(address, Pte::Swap { entry, exclusive });

@@ -3,9 +3,10 @@
 
 pub mod huge;
 
-use crate::api::MemoryFile;
+use crate::api::{MemoryFile, ShmemAllowed};
 use crate::errno;
 use crate::fs::hugetlbfs::inode as hugetlbfs;
+use crate::fs::open::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE};
 use crate::mm::huge_memory::split_huge_page_to_list_to_order;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::page_io::swap_writepage;
@@ -14,7 +15,7 @@ use crate::mm::swap_slots::folio_alloc_swap;
 use crate::mm::swap_state::{
     add_to_swap_cache, delete_from_swap_cache, folio_ref_sub, read_swap_cache_async,
 };
-use crate::mm::swapfile::{swap_free_nr, swap_shmem_alloc};
+use crate::mm::swapfile::{PMD_ORDER, swap_free_nr, swap_shmem_alloc};
 use crate::mm::userfaultfd::mfill_atomic_install_pte;
 use crate::mm::util::vm_enough_memory;
 use crate::mm_types::{
@@ -75,6 +76,9 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
             };
             k.other_lruvec.lists[list as usize].add(&mut k.folios, id);
             inode.cache.insert(index, CacheEntry::Folio(id));
+            if !in_memory {
+                inode.blocks.insert(index, FILLED);
+            }
         }
         k.files.push(inode);
     }
@@ -97,7 +101,10 @@ pub fn shmem_fault(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) -> Optio
         return None;
     }
     let id = match cached {
-        Some(CacheEntry::Folio(id)) => id,
+        Some(CacheEntry::Folio(id)) => {
+            k.folios[id].fallocated = false;
+            id
+        }
         Some(CacheEntry::Swap(_)) => {
             // userfaultfd_armed()
             return shmem_swapin_folio(k, file, index, !vma.has(vm::UFFD));
@@ -126,6 +133,7 @@ pub fn shmem_get_folio_noalloc(k: &mut Kernel, file: FileId, index: u64) -> Resu
     }
     match inode.cache.get(&index).copied() {
         Some(CacheEntry::Folio(id)) => {
+            k.folios[id].fallocated = false;
             k.folio_get(id);
             Ok(id)
         }
@@ -231,15 +239,33 @@ fn shmem_swapin_folio(
     Some(id)
 }
 
-/// `shmem_fallocate()` with FALLOC_FL_PUNCH_HOLE, of whole pages `[first, end)`.
+/// `shmem_fallocate()`, of whole pages `[first, end)`
 ///
 /// # Errors
-/// EPERM where the file is sealed against writing.
-pub fn shmem_fallocate(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Result<(), i32> {
-    let Some(inode) = k.files.get(file) else {
-        return Err(errno::EINVAL);
-    };
-    if inode.file.seals & SEALED_AGAINST_WRITES != 0 {
+/// EPERM where a seal forbids it, EOPNOTSUPP for what moves or zeroes pages.
+pub fn shmem_fallocate(
+    k: &mut Kernel,
+    file: FileId,
+    mode: i32,
+    (first, end): (u64, u64),
+) -> Result<(), i32> {
+    let seals = k.files.get(file).ok_or(errno::EINVAL)?.file.seals;
+    if mode & !(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) != 0 {
+        return Err(errno::EOPNOTSUPP);
+    }
+    if mode & FALLOC_FL_PUNCH_HOLE == 0 {
+        let grows = seals & F_SEAL_GROW != 0 && end > k.files[file].pages;
+        if grows {
+            return Err(errno::EPERM);
+        }
+        shmem_fallocate_range(k, file, (first, end));
+        if mode & FALLOC_FL_KEEP_SIZE == 0 {
+            let inode = &mut k.files[file];
+            inode.pages = inode.pages.max(end);
+        }
+        return Ok(());
+    }
+    if seals & SEALED_AGAINST_WRITES != 0 {
         return Err(errno::EPERM);
     }
     // unmap_mapping_pages() sets no zap_flags: guard pages stay.
@@ -250,6 +276,61 @@ pub fn shmem_fallocate(k: &mut Kernel, file: FileId, first: u64, end: u64) -> Re
     unmap_mapping_range(k, file, first, end, spared);
     shmem_undo_range(k, file, first, end);
     Ok(())
+}
+
+/// The part of `shmem_fallocate()` that gets pages: what is not there is made, and not looked at;
+/// all is dirty, so that reclaim writes it.
+fn shmem_fallocate_range(k: &mut Kernel, file: FileId, (first, end): (u64, u64)) {
+    if (0..=PMD_ORDER).any(|order| k.thp.shmem_size(order) != ShmemAllowed::Never) {
+        k.unpredicted = Some("large folios that fallocate(2) makes");
+        return;
+    }
+    let mut index = first;
+    while index < end {
+        // shmem_get_folio() with SGP_FALLOC
+        let id = match k.files[file].cache.get(&index).copied() {
+            Some(CacheEntry::Folio(id)) => {
+                k.folios[id].fallocated = false;
+                id
+            }
+            Some(CacheEntry::Swap(_)) => match shmem_swapin_folio(k, file, index, true) {
+                Some(id) => {
+                    swap::folio_put(k, id);
+                    id
+                }
+                None => return,
+            },
+            None => {
+                let id = shmem_alloc_and_add_folio(k, file, index, 0);
+                k.folios[id].fallocated = true;
+                id
+            }
+        };
+        k.folios[id].dirty = true;
+        index = (index + 1).next_multiple_of(k.folios[id].nr_pages());
+    }
+}
+
+/// `shmem_file_read_iter()`, of a page within the file: what is swapped out comes back.
+pub fn shmem_file_read_iter(k: &mut Kernel, file: FileId, index: u64) {
+    let id = match k.files[file].cache.get(&index).copied() {
+        None => return,
+        Some(CacheEntry::Folio(id)) if k.folios[id].fallocated => return,
+        Some(CacheEntry::Folio(id)) => {
+            k.folio_get(id);
+            id
+        }
+        Some(CacheEntry::Swap(_)) => match shmem_swapin_folio(k, file, index, true) {
+            Some(id) => id,
+            None => return,
+        },
+    };
+    // By its first byte, of the page or later of the folio.
+    let first = k.folios[id].mapping.map(|at| at.1) == Some(index);
+    if first || !k.profile.reads_shmem_by_folios {
+        swap::folio_mark_accessed(k, id);
+    }
+    swap::folio_put(k, id);
 }
 
 /// `shmem_setattr()` of a file's size, in pages.
@@ -340,6 +421,7 @@ pub fn shmem_writepage(
     if large && huge::crosses_end(k, id) && !split_for_swap(k, id, folio_list) {
         return false;
     }
+    k.folios[id].fallocated = false;
     let mut entry = folio_alloc_swap(k, id);
     if entry.is_none() && k.folios[id].large.is_some() && split_for_swap(k, id, folio_list) {
         entry = folio_alloc_swap(k, id);

@@ -5,12 +5,14 @@
 //! isolated, and no scan counts it. The other batches hold folios that are on a
 //! list. Every batch holds a reference to each of its folios until it is drained.
 
-use crate::include::linux::mm_inline::{folio_is_file_lru, lruvec_add_folio, lruvec_del_folio};
+use crate::include::linux::mm_inline::{
+    folio_is_file_lru, lruvec_add_folio, lruvec_add_folio_tail, lruvec_del_folio,
+};
 use crate::mm::hugetlb::reserve;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::mlock::{mlock_drain, mlock_new_folio};
 use crate::mm::workingset::workingset_activation;
-use crate::mm_types::{FolioId, Lruvec, vm};
+use crate::mm_types::{FolioId, Lruvec, Of, vm};
 use crate::profile::Profile;
 use crate::state::Kernel;
 
@@ -25,6 +27,8 @@ pub const SWAP_CLUSTER_MAX: u64 = 32;
 enum Batch {
     /// `lru_add()`
     Add,
+    /// `lru_deactivate_file()`
+    DeactivateFile,
     /// `lru_deactivate()`
     Deactivate,
     /// `lru_lazyfree()`
@@ -33,9 +37,11 @@ enum Batch {
     Activate,
 }
 
-/// `folio_evictable()` (`mm/internal.h`); no mapping here is unevictable as a whole.
+/// `folio_evictable()` (`mm/internal.h`); secret memory is unevictable as a whole.
 pub fn folio_evictable(k: &Kernel<'_>, id: FolioId) -> bool {
-    !k.folios[id].mlocked
+    let file = k.folios[id].mapping.map(|at| at.0);
+    // mapping_unevictable()
+    k.of(file) != Of::Secret && !k.folios[id].mlocked
 }
 
 /// `folio_put()` (`include/linux/mm.h`), with `__folio_put()` and `__page_cache_release()`:
@@ -93,6 +99,23 @@ fn lru_deactivate(k: &mut Kernel<'_>, id: FolioId) {
     lruvec_add_folio(k, id);
 }
 
+/// `lru_deactivate_file()`: what nobody has mapped is reclaimed next, or once it is written.
+fn lru_deactivate_file(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].unevictable || k.folios[id].mapcount > 0 {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    let folio = &mut k.folios[id];
+    folio.active = false;
+    folio.referenced = false;
+    if folio.dirty {
+        folio.reclaim = true;
+        lruvec_add_folio(k, id);
+    } else {
+        lruvec_add_folio_tail(k, id);
+    }
+}
+
 /// Whether `lru_lazyfree()` and `folio_mark_lazyfree()` leave the folio as it is.
 fn not_for_lazyfree(k: &Kernel<'_>, id: FolioId) -> bool {
     let folio = &k.folios[id];
@@ -122,6 +145,7 @@ fn folio_batch_move_lru(k: &mut Kernel<'_>, hart: usize, which: Batch) {
         }
         match which {
             Batch::Add => lru_add(k, id),
+            Batch::DeactivateFile => lru_deactivate_file(k, id),
             Batch::Deactivate => lru_deactivate(k, id),
             Batch::Lazyfree => lru_lazyfree(k, id),
             Batch::Activate => lru_activate(k, id),
@@ -142,6 +166,7 @@ fn batch<'k>(k: &'k mut Kernel<'_>, hart: usize, which: Batch) -> &'k mut Vec<Fo
     let fbatches = k.fbatches_of(hart);
     match which {
         Batch::Add => &mut fbatches.lru_add,
+        Batch::DeactivateFile => &mut fbatches.lru_deactivate_file,
         Batch::Deactivate => &mut fbatches.lru_deactivate,
         Batch::Lazyfree => &mut fbatches.lru_lazyfree,
         Batch::Activate => &mut fbatches.lru_activate,
@@ -242,6 +267,15 @@ pub fn folio_deactivate(k: &mut Kernel<'_>, id: FolioId) {
     folio_batch_add_and_move(k, id, Batch::Deactivate);
 }
 
+/// `deactivate_file_folio()`
+pub fn deactivate_file_folio(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if folio.unevictable || !folio.lru {
+        return;
+    }
+    folio_batch_add_and_move(k, id, Batch::DeactivateFile);
+}
+
 /// `folio_mark_lazyfree()`
 pub fn folio_mark_lazyfree(k: &mut Kernel<'_>, id: FolioId) {
     if !k.folios[id].lru || not_for_lazyfree(k, id) {
@@ -257,10 +291,11 @@ pub fn lru_add_drain(k: &mut Kernel<'_>) {
     mlock_drain(k, hart);
 }
 
-/// `lru_add_drain_cpu()`. Nothing here fills `lru_deactivate_file` and `lru_move_tail`.
+/// `lru_add_drain_cpu()`. Nothing here fills `lru_move_tail`.
 pub fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
     for which in [
         Batch::Add,
+        Batch::DeactivateFile,
         Batch::Deactivate,
         Batch::Lazyfree,
         Batch::Activate,

@@ -2,8 +2,10 @@
 //! `mm/truncate.c`: the page cache of files on a disk loses pages.
 
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
+use crate::mm::shmem::huge::entries;
 use crate::mm::swap;
-use crate::mm_types::{CacheEntry, FileId};
+use crate::mm::swap::{PAGEVEC_SIZE, deactivate_file_folio};
+use crate::mm_types::{CacheEntry, FileId, FolioId};
 use crate::state::Kernel;
 
 /// `truncate_pagecache()`, of whole pages. The second look is for private copies that were made
@@ -27,7 +29,7 @@ pub fn truncate_pagecache_range(k: &mut Kernel<'_>, file: FileId, first: u64, en
 }
 
 /// `truncate_inode_pages_range()`
-fn truncate_inode_pages_range(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
+pub fn truncate_inode_pages_range(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
     let Some(inode) = k.files.get_mut(file) else {
         return;
     };
@@ -44,4 +46,84 @@ fn truncate_inode_pages_range(k: &mut Kernel<'_>, file: FileId, first: u64, end:
     if !indices.is_empty() {
         swap::lru_add_drain(k);
     }
+}
+
+/// `mapping_try_invalidate()` of a whole file: clean pages that nobody has mapped leave the page
+/// cache, others are to be reclaimed soon.
+pub fn mapping_try_invalidate(k: &mut Kernel<'_>, file: FileId) {
+    let mut index = 0;
+    loop {
+        // find_lock_entries()
+        let batch: Vec<u64> = entries(k, file, index, u64::MAX)
+            .into_iter()
+            .take(PAGEVEC_SIZE)
+            .map(|(first, _)| first)
+            .collect();
+        let Some(&last) = batch.last() else { return };
+        let mut evicted = Vec::new();
+        let mut any = false;
+        for first in batch {
+            let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&first) else {
+                continue;
+            };
+            any = true;
+            match mapping_evict_folio(k, file, id) {
+                true => evicted.push(id),
+                false => deactivate_file_folio(k, id),
+            }
+        }
+        // folio_batch_release()
+        if any {
+            swap::lru_add_drain(k);
+        }
+        for id in evicted {
+            swap::folio_put(k, id);
+        }
+        index = last + 1;
+    }
+}
+
+/// `mapping_evict_folio()`: whether it has left the page cache; the last reference is the
+/// caller's then.
+fn mapping_evict_folio(k: &mut Kernel<'_>, file: FileId, id: FolioId) -> bool {
+    let folio = &k.folios[id];
+    let nr_pages = folio.nr_pages();
+    if folio.dirty || u64::from(folio.refcount) > nr_pages {
+        return false;
+    }
+    // remove_mapping()
+    if let Some((_, first)) = k.folios[id].mapping.take() {
+        k.files[file].uncache(first, nr_pages);
+    }
+    k.folios[id].refcount -= nr_pages as u32 - 1;
+    true
+}
+
+/// `invalidate_inode_pages2_range()`, of one page that is to be read from the disk again: nobody
+/// maps it any more but private copies, and it leaves the page cache.
+pub fn invalidate_inode_pages2_range(k: &mut Kernel<'_>, file: FileId, index: u64) {
+    let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&index) else {
+        return;
+    };
+    let spared = ZapDetails {
+        even_cows: false,
+        ..ZapDetails::PAGES
+    };
+    if k.folios[id].mapcount > 0 {
+        unmap_mapping_range(k, file, index, index + 1, spared);
+    }
+    if k.folios[id].large.is_some() {
+        k.unpredicted = Some("O_DIRECT where there are large folios");
+        return;
+    }
+    if k.folios[id].dirty {
+        // invalidate_complete_folio2(), and who calls writes by way of the page cache.
+        k.unpredicted = Some("O_DIRECT over a page that was dirtied meanwhile");
+        return;
+    }
+    k.files[file].uncache(index, 1);
+    k.folios[id].mapping = None;
+    // folio_batch_release()
+    swap::lru_add_drain(k);
+    swap::folio_put(k, id);
 }

@@ -5,6 +5,7 @@ use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::errno;
+use crate::mm::gup::folio_maybe_dma_pinned;
 use crate::mm::huge_memory::{__split_huge_pmd, is_huge_zero_pmd, split_folio};
 use crate::mm::hugetlb::hstate_vma;
 use crate::mm::hugetlb::userfault::{hugetlb_unshare_all_pmds, mfill_atomic_hugetlb};
@@ -15,7 +16,7 @@ use crate::mm::rmap::folio_add_file_rmap_ptes;
 use crate::mm::shmem::{shmem_get_folio_noalloc, shmem_mfill_atomic_pte};
 use crate::mm::swap::folio_put;
 use crate::mm::vma::vma_modify_flags;
-use crate::mm_types::{Content, FolioId, HugePmd, Pte, Vma, prot, vm};
+use crate::mm_types::{Content, FolioId, HugePmd, Of, Pte, Vma, prot, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -33,7 +34,8 @@ pub enum Fill {
 /// `vma_can_userfault()` (`include/linux/userfaultfd_k.h`)
 pub fn vma_can_userfault(k: &Kernel<'_>, vma: &Vma, flags: u64) -> bool {
     // Of shmem or of hugetlb, which have both their pages in memory.
-    let in_memory = vma.file.is_some() && k.storage(vma.file) == Storage::Memory;
+    let usual = k.of(vma.file) == Of::Usual;
+    let in_memory = vma.file.is_some() && usual && k.storage(vma.file) == Storage::Memory;
     if flags & vm::UFFD_MINOR != 0 && !in_memory {
         return false;
     }
@@ -379,6 +381,12 @@ fn move_pages_pte(
         } => {
             if !k.folios[id].anon || !k.folios[id].page_anon_exclusive(src) {
                 return Err(errno::EBUSY);
+            }
+            if folio_maybe_dma_pinned(&k.folios[id]) {
+                return Err(errno::EBUSY);
+            }
+            if k.profile.uffd_moves_in_batches && k.held.iter().any(|held| held.pin) {
+                k.unpredicted = Some("UFFDIO_MOVE of several pages where some are pinned");
             }
             if k.folios[id].large.is_some() {
                 return split_to_move(k, id);

@@ -16,6 +16,7 @@ pub fn ext4_setattr(k: &mut Kernel<'_>, file: FileId, new: u64) -> Result<(), i3
     let inode = k.files.get_mut(file).ok_or(errno::EINVAL)?;
     // i_size_write(); pagecache_isize_extended() has nothing to do with such blocks.
     inode.pages = new;
+    inode.zero_blocks(new, u64::MAX);
     truncate_pagecache(k, file, new);
     Ok(())
 }
@@ -29,6 +30,7 @@ pub fn ext4_punch_hole(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) -
     if first < pages {
         // ext4_truncate_page_cache_block_range()
         truncate_pagecache_range(k, file, first, end.min(pages));
+        k.files[file].zero_blocks(first, end);
     }
     Ok(())
 }
@@ -40,9 +42,21 @@ pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64
     for id in dirty_folios(k, file, first, end) {
         // mpage_submit_folio()
         folio_clear_dirty_for_io(k, id);
+        write_blocks(k, id);
         // folio_end_writeback()
         k.folios[id].reclaim = false;
     }
+}
+
+/// What a folio holds is on the disk.
+fn write_blocks(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    let Some((file, first)) = folio.mapping else {
+        return;
+    };
+    let pages = first..first + folio.nr_pages();
+    let held = pages.zip((0..).map(|nth| folio.nth_page_content(nth)));
+    k.files[file].blocks.extend(held);
 }
 
 /// The folios of a range that PAGECACHE_TAG_DIRTY is set for.

@@ -6,7 +6,7 @@ use crate::arch::riscv::mm::pgtable::ptep_test_and_clear_young;
 use crate::errno;
 use crate::mm::mmap::find_vma_intersection;
 use crate::mm::pagewalk::walk_page_range;
-use crate::mm_types::{Pte, Vma};
+use crate::mm_types::{Pte, Vma, vm};
 use crate::state::Kernel;
 
 // `enum clear_refs_types`
@@ -64,6 +64,7 @@ pub fn do_pagemap_scan(k: &mut Kernel, (start, end): (u64, u64), flags: u64) -> 
 /// `clear_refs_test_walk()`
 fn is_walked(vma: &Vma, kind: u64) -> bool {
     match kind {
+        _ if vma.has(vm::PFNMAP) => false,
         CLEAR_REFS_ANON => vma.file.is_none(),
         CLEAR_REFS_MAPPED => vma.file.is_some(),
         _ => true,

@@ -39,6 +39,11 @@ pub fn lruvec_add_folio(k: &mut Kernel<'_>, id: FolioId) {
     with_list(k, id, LruList::add);
 }
 
+/// `lruvec_add_folio_tail()`
+pub fn lruvec_add_folio_tail(k: &mut Kernel<'_>, id: FolioId) {
+    with_list(k, id, LruList::add_tail);
+}
+
 /// `lruvec_del_folio()`
 pub fn lruvec_del_folio(k: &mut Kernel<'_>, id: FolioId) {
     with_list(k, id, LruList::del);

@@ -105,11 +105,11 @@ fn isolate_all(
                 index += 1;
                 continue;
             }
-            Some(CacheEntry::Folio(id)) => {
+            Some(CacheEntry::Folio(id)) if !k.folios[id].fallocated => {
                 k.folio_get(id);
                 id
             }
-            Some(CacheEntry::Swap(_)) => {
+            Some(_) => {
                 let Ok(id) = shmem_get_folio_noalloc(k, file, index) else {
                     return ScanResult::Fail;
                 };

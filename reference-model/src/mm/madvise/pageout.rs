@@ -25,7 +25,7 @@ use crate::mm::swap_state::read_swap_cache_async;
 use crate::mm::swapfile::{folio_free_swap, free_swap_and_cache_nr};
 use crate::mm::vmscan::folio_isolate_lru;
 use crate::mm::vmscan::folio_list::{folio_putback_lru, reclaim_pages};
-use crate::mm_types::{CacheEntry, FolioId, HugePmd, Pte, Vma, vm};
+use crate::mm_types::{CacheEntry, FolioId, HugePmd, Of, Pte, Vma, vm};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -66,6 +66,8 @@ pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
                 swapin_walk_pmd_entry(k, addr, next);
             }
         }
+        // It has nothing to do where nothing is read.
+        Some(_) if k.of(vma.file) != Of::Usual => return Ok(()),
         Some(_) if k.storage(vma.file) != Storage::Memory => {
             // vfs_fadvise()
             k.unpredicted = Some("pages that are read from a disk");
@@ -284,7 +286,7 @@ fn clear_young_dirty_ptes(
 
 /// `can_madv_lru_vma()`
 fn can_madv_lru_vma(vma: &Vma) -> bool {
-    !vma.has(vm::LOCKED | vm::HUGETLB)
+    !vma.has(vm::LOCKED | vm::PFNMAP | vm::HUGETLB)
 }
 
 /// `madvise_cold_page_range()` and `madvise_pageout_page_range()`, between

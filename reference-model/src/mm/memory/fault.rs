@@ -10,11 +10,15 @@ use crate::mm::hugetlb::fault::hugetlb_fault;
 use crate::mm::memory::swap as memory_swap;
 use crate::mm::mempolicy::policy_node;
 use crate::mm::mmap::vma_set_page_prot;
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm::pgtable_generic::ptep_clear_flush;
 use crate::mm::rmap::anon_vma::anon_vma_prepare;
+use crate::mm::secretmem::secretmem_fault;
 use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::{huge_memory, rmap, shmem, swap, swap_state, swapfile};
-use crate::mm_types::{AnonVmaId, Content, Folio, FolioId, Large, Pte, Vma, prot, pte_index, vm};
+use crate::mm_types::{
+    AnonVmaId, Content, Folio, FolioId, Large, Of, Pte, Vma, prot, pte_index, vm,
+};
 use crate::state::Kernel;
 use operations::Storage;
 
@@ -108,8 +112,14 @@ pub fn anon_vma_of(k: &Kernel, vma: &Vma) -> AnonVmaId {
     now.or(vma.anon_vma).unwrap_or_default()
 }
 
-/// A new private page, and the PTE that maps it.
+/// A new private page, mapped.
 pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, content: Content) {
+    let pte = new_anon_pte(k, vma, addr, dirty, content);
+    k.set_pte(addr, pte);
+}
+
+/// A new private page, and the PTE that is to map it.
+pub fn new_anon_pte(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, content: Content) -> Pte {
     // folio_add_new_anon_rmap()
     let id = k.folios.alloc(Folio {
         anon: true,
@@ -130,15 +140,12 @@ pub fn map_new_anon_folio(k: &mut Kernel, vma: &Vma, addr: u64, dirty: bool, con
         0
     };
     let rights = vm_get_page_prot(vma.flags) | write;
-    k.set_pte(
-        addr,
-        Pte::Present {
-            folio: Some(id),
-            prot: rights,
-            dirty,
-            young: prot_is_young(rights),
-        },
-    );
+    Pte::Present {
+        folio: Some(id),
+        prot: rights,
+        dirty,
+        young: prot_is_young(rights),
+    }
 }
 
 /// `handle_userfault()` (`fs/userfaultfd.c`) with UFFD_FEATURE_SIGBUS
@@ -234,6 +241,10 @@ pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, contents: Vec
 
 /// `do_fault()`
 fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+    // A driver's vma has no vm_ops->fault().
+    if vma.has(vm::PFNMAP) {
+        return Err(Fault::Sigbus);
+    }
     if !write {
         do_read_fault(k, vma, addr)
     } else if !vma.has(vm::SHARED) {
@@ -249,6 +260,9 @@ fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
         return Err(Fault::Sigbus);
     };
     let index = vma.linear_page_index(addr);
+    if k.of(vma.file) == Of::Secret {
+        return secretmem_fault(k, file, index).ok_or(Fault::Sigbus);
+    }
     let page = match k.storage(vma.file) {
         Storage::Memory => shmem::shmem_fault(k, vma, file, index),
         Storage::Ext4 | Storage::Xfs => filemap_fault(k, file, index),
@@ -258,8 +272,9 @@ fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
 
 /// `do_read_fault()`
 fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
-    // should_fault_around(), uffd_disable_fault_around()
+    // should_fault_around(), uffd_disable_fault_around(); secretmem_vm_ops has no map_pages().
     if !vma.has(vm::UFFD_MINOR)
+        && k.of(vma.file) == Of::Usual
         && k.machine.fault_around_bytes / PAGE_SIZE > 1
         && do_fault_around(k, vma, addr)
     {
@@ -380,7 +395,7 @@ fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
 fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
     let id = __do_fault(k, vma, addr)?;
     finish_fault(k, vma, addr, id, true);
-    k.folios[id].dirty = true;
+    folio_mark_dirty(k, id);
     Ok(())
 }
 
@@ -394,7 +409,7 @@ pub fn do_wp_page(k: &mut Kernel, vma: &Vma, addr: u64, unshare: bool) {
         // wp_page_shared()
         wp_page_reuse(k, vma, addr);
         if let Some(id) = folio {
-            k.folios[id].dirty = true;
+            folio_mark_dirty(k, id);
         }
         return;
     }

@@ -10,6 +10,7 @@ use crate::mm::mmu_gather::{
     tlb_flush_rmaps, tlb_gather_mmu, tlb_remove_tlb_entry,
 };
 use crate::mm::page_vma_mapped::page_vma_mapped_walk;
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm::{huge_memory, hugetlb, interval_tree, rmap, swap, swapfile};
 use crate::mm_types::{FolioId, Pte, Vma, vm};
 use crate::state::Kernel;
@@ -169,7 +170,8 @@ fn zap_present_ptes(
     let Pte::Present { folio, .. } = k.pte(addr) else {
         return (1, false);
     };
-    let Some(id) = folio else {
+    // vm_normal_page()
+    let Some(id) = folio.filter(|id| !k.folios[*id].special) else {
         k.set_pte(addr, Pte::None);
         tlb_remove_tlb_entry(tlb, addr);
         return (1, false);
@@ -195,7 +197,7 @@ fn zap_present_ptes(
         && !anon
     {
         if dirty {
-            k.folios[id].dirty = true;
+            folio_mark_dirty(k, id);
             tlb_delay_rmap(tlb);
             delay_rmap = true;
             *force_flush = true;

@@ -2,6 +2,7 @@
 //! `mm/vmscan.c`, its first part: what becomes of isolated folios.
 
 use crate::include::linux::mm_inline::folio_is_file_lru;
+use crate::mm::gup::folio_maybe_dma_pinned;
 use crate::mm::huge_memory::{can_split_folio, split_huge_page_to_list_to_order};
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::page_alloc::free_unref_folios;
@@ -143,18 +144,22 @@ fn shrink_folio(
         FolioReferences::Reclaim | FolioReferences::ReclaimClean => {}
     }
     let folio = &k.folios[id];
-    if folio.anon
-        && folio.swapbacked
-        && folio.swap.is_none()
-        && !swap_out_or_split(k, id, folio_list)
-    {
-        return Label::ActivateLocked;
+    if folio.anon && folio.swapbacked && folio.swap.is_none() {
+        if folio_maybe_dma_pinned(folio) {
+            return Label::KeepLocked;
+        }
+        if !swap_out_or_split(k, id, folio_list) {
+            return Label::ActivateLocked;
+        }
     }
     if k.folios[id].mapcount > 0 {
         try_to_unmap(k, id);
         if k.folios[id].mapcount > 0 {
             return Label::ActivateLocked;
         }
+    }
+    if folio_maybe_dma_pinned(&k.folios[id]) {
+        return Label::ActivateLocked;
     }
     if k.folios[id].dirty
         && let Some(label) = write_dirty_folio(k, id, references, stat, folio_list)

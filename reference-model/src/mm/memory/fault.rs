@@ -241,7 +241,7 @@ pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, contents: Vec
 
 /// `do_fault()`
 fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
-    // A driver's vma has no vm_ops->fault().
+    // A driver's vma has nobody who would fill it.
     if vma.has(vm::PFNMAP) {
         return Err(Fault::Sigbus);
     }
@@ -272,7 +272,7 @@ fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
 
 /// `do_read_fault()`
 fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
-    // should_fault_around(), uffd_disable_fault_around(); secretmem_vm_ops has no map_pages().
+    // should_fault_around(), uffd_disable_fault_around(); what is secret comes one by one.
     if !vma.has(vm::UFFD_MINOR)
         && k.of(vma.file) == Of::Usual
         && k.machine.fault_around_bytes / PAGE_SIZE > 1

@@ -17,7 +17,7 @@ pub struct Script {
     pub kill_subject: bool,
 }
 
-/// Descriptors that the agent hands down, by number; -1 for none.
+/// Descriptors that the agent hands down, by number; -1 for none. And a process.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Handed {
     /// The open trace.
@@ -38,6 +38,8 @@ pub struct Handed {
     pub bell: RawFd,
     /// The device behind an IOMMU.
     pub iommu: RawFd,
+    /// khugepaged's pid; 0 for none.
+    pub khugepaged: i32,
     /// The program's memory files.
     pub files: Vec<RawFd>,
 }

@@ -77,7 +77,7 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             Plain::UffdAnswerContinue => uffd::answer(Answer::Continue, on.at, on.pages),
             Plain::UffdAnswerWake => uffd::answer(Answer::Wake(byte), on.at, on.pages),
             Plain::UffdEvents => uffd::events(on.value.unwrap_or(1)),
-            Plain::Khugepaged => thp::khugepaged(),
+            Plain::Khugepaged => thp::khugepaged(handed.khugepaged),
             Plain::SplitHugePages => thp::split(
                 target.pid(),
                 (at, at + length),

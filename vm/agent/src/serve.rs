@@ -363,6 +363,7 @@ impl Open {
             stat,
             bell: self.ring.as_raw_fd(),
             iommu: -1,
+            khugepaged: kept.thp.khugepaged(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }

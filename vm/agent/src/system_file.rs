@@ -16,16 +16,24 @@ pub fn write(path: &CStr, text: &[u8]) -> Result<(), i32> {
     .map(drop)
 }
 
+/// Reads as much as there is room for, and says how much.
+///
+/// # Errors
+/// The errno.
+pub fn read(path: &CStr, text: &mut [u8]) -> Result<usize, i32> {
+    with(path, libc::O_RDONLY, |fd| {
+        // SAFETY: reads into a valid buffer.
+        unsafe { libc::read(fd, text.as_mut_ptr().cast(), text.len()) }
+    })
+}
+
 /// Reads a number.
 ///
 /// # Errors
 /// The errno; EINVAL where there is no number.
 pub fn number(path: &CStr) -> Result<u64, i32> {
     let mut text = [0u8; 32];
-    let length = with(path, libc::O_RDONLY, |fd| {
-        // SAFETY: reads into a valid buffer.
-        unsafe { libc::read(fd, text.as_mut_ptr().cast(), text.len()) }
-    })?;
+    let length = read(path, &mut text)?;
     let text = std::str::from_utf8(&text[..length]).map_err(|_| libc::EINVAL)?;
     text.trim().parse().map_err(|_| libc::EINVAL)
 }

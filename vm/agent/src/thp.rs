@@ -38,23 +38,43 @@ const ASLEEP: &[u8] = b"4294967295";
 const FULL_SCANS: &CStr = c"/sys/kernel/mm/transparent_hugepage/khugepaged/full_scans";
 const SPLIT_HUGE_PAGES: &CStr = c"/sys/kernel/debug/split_huge_pages";
 
-/// A step: khugepaged goes over all that it knows once. Nothing here allocates.
-pub fn khugepaged() -> StepResult {
+/// A step: khugepaged, by its pid, goes over all that it knows once. Nothing here allocates.
+pub fn khugepaged(pid: i32) -> StepResult {
     let scan = || -> Result<(), i32> {
-        let (before, begin) = (system_file::number(FULL_SCANS)?, Instant::now());
+        // Who is still about to sleep sets its clock after it was woken, and sleeps on.
+        until(|| is_asleep(pid))?;
+        let before = system_file::number(FULL_SCANS)?;
         system_file::write(SCAN_SLEEP, ASLEEP)?;
-        while system_file::number(FULL_SCANS)? == before {
-            if begin.elapsed() > FIRST_SCAN {
-                return Err(libc::ETIMEDOUT);
-            }
-            sleep(LOOK);
-        }
-        Ok(())
+        until(|| Ok(system_file::number(FULL_SCANS)? != before))?;
+        until(|| is_asleep(pid))
     };
     match scan() {
         Ok(()) => StepResult::Ok,
         Err(errno) => StepResult::Errno(errno),
     }
+}
+
+fn until(done: impl Fn() -> Result<bool, i32>) -> Result<(), i32> {
+    let begin = Instant::now();
+    while !done()? {
+        if begin.elapsed() > FIRST_SCAN {
+            return Err(libc::ETIMEDOUT);
+        }
+        sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Whether khugepaged waits for something to do (`khugepaged_wait_work()`): what it waits for
+/// in a scan cannot be interrupted. Where there is none nobody is awake.
+fn is_asleep(pid: i32) -> Result<bool, i32> {
+    if pid <= 0 {
+        return Ok(true);
+    }
+    let mut text = [0; 64];
+    let stat = system_file::of_process(pid, b"stat");
+    let length = system_file::read(stat.as_c_str(), &mut text)?;
+    Ok(text[..length].windows(3).any(|state| state == b") S"))
 }
 
 /// A step: the large folios of a range are split to an order. Nothing here allocates.
@@ -77,10 +97,17 @@ pub fn split(pid: i32, (start, end): (u64, u64), order: u64) -> StepResult {
 #[derive(Default)]
 pub struct Setting {
     now: Thp,
+    /// khugepaged, where there is one.
+    khugepaged: Option<Pid>,
     registered: Option<Registered>,
 }
 
 impl Setting {
+    /// khugepaged's pid; 0 for none.
+    pub fn khugepaged(&self) -> i32 {
+        self.khugepaged.map_or(0, Pid::as_raw)
+    }
+
     /// Sets what a program wants, where it is not so already.
     ///
     /// # Errors
@@ -95,7 +122,8 @@ impl Setting {
         self.registered = None;
         write(&Thp::default())?;
         write(wanted)?;
-        if let Some(khugepaged) = khugepaged_pid() {
+        self.khugepaged = khugepaged_pid();
+        if let Some(khugepaged) = self.khugepaged {
             // Not where subjects are.
             let mut agents = CpuSet::new();
             agents.set(0)?;

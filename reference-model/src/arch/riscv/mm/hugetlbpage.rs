@@ -4,7 +4,7 @@
 //! their accessed and dirty bits (Svnapot).
 
 use crate::api::{Entry, PAGE_SIZE};
-use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
+use crate::arch::riscv::mm::pgtable::{pte_accessible, ptep_set_access_flags};
 use crate::mm::hugetlb::share::{huge_pmd_share, want_pmd_share};
 use crate::mm_types::{HugePmd, Pte, Vma, prot};
 use crate::state::Kernel;
@@ -146,6 +146,7 @@ pub fn huge_ptep_clear_flush(k: &mut Kernel<'_>, addr: u64, size: HugePages) {
         get_clear_contig_flush(k, addr, size);
         return;
     }
+    let pte = huge_ptep_get(k, addr, size);
     set_all(k, addr, size, Pte::None);
     if k.profile.hugetlb_copy_flushes_page {
         k.enter(Entry::FlushTlbRange {
@@ -153,7 +154,8 @@ pub fn huge_ptep_clear_flush(k: &mut Kernel<'_>, addr: u64, size: HugePages) {
             end: addr + size.bytes(),
             huge_page_size: Some(size.bytes()),
         });
-    } else {
+    } else if pte_accessible(k, pte) {
+        // ptep_clear_flush()
         k.enter(Entry::FlushTlbPage { addr });
     }
 }

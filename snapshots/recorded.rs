@@ -76,6 +76,7 @@ fn the_model_agrees_with_every_snapshot() {
     migration/hugetlb-shared-with-a-child-refused
     migration/hugetlb-there-and-back
     migration/hugetlb-under-a-running-thread
+    migration/hugetlb-without-access
     migration/whole-process-hugetlb-first
     ");
     let next = known_of(&Profile::NEXT, Set::Other("next".to_owned()));

@@ -193,6 +193,8 @@ pub struct Walked {
 pub struct Watch {
     mmu: SecondaryMmu,
     walk: PageTables,
+    /// Of which mm it is, until it has ended.
+    walking: Option<u64>,
     walks: usize,
     step: usize,
     walked: Vec<(usize, u64, PageTables)>,
@@ -217,6 +219,7 @@ impl Watch {
                 self.iommu.notified(mm, start, end);
                 if let Some((start, end)) = of_arena(start, end) {
                     self.mmu.notify(mm, start, end);
+                    self.taken_meanwhile(mm, (start, end));
                 }
             }
             RecordKind::Release => self.mmu.release(mm),
@@ -227,11 +230,13 @@ impl Watch {
             }
             RecordKind::Tables if record.arg == 0 => {
                 self.walk = PageTables::default();
+                self.walking = Some(mm);
                 return true;
             }
             RecordKind::Tables => {
                 self.walks += 1;
                 let walk = std::mem::take(&mut self.walk);
+                self.walking = None;
                 self.mmu.walked(mm, &walk);
                 self.iommu.walked(mm, &walk);
                 self.walked.push((self.step, mm, walk));
@@ -255,6 +260,20 @@ impl Watch {
             _ => {}
         }
         false
+    }
+
+    /// A step has ended, and others, as kswapd, are still at work: what was seen by the walk that
+    /// is under way, and is notified of before that ends, nobody can load at its end.
+    fn taken_meanwhile(&mut self, mm: u64, (start, end): (u64, u64)) {
+        if self.walking != Some(mm) {
+            return;
+        }
+        if (start, end) == WHOLE_MM {
+            self.walk = PageTables::default();
+        }
+        let (first, last) = (start >> PAGE_SHIFT, end.div_ceil(1 << PAGE_SHIFT));
+        let apart = |leaf: &Leaf| leaf.page + leaf.pages <= first || last <= leaf.page;
+        self.walk.leaves.retain(apart);
     }
 
     /// What came of the IOMMU.
@@ -447,6 +466,34 @@ mod tests {
         );
         assert!(!watch.push(&record(RecordKind::Mark, 1, 0)));
         watch
+    }
+
+    #[test]
+    fn what_is_taken_while_it_is_looked_is_not_loaded_then() {
+        let mut watch = Watch::default();
+        let entry = pte(0x100, entry::R | entry::W | entry::D);
+        let bound = |arg: u64| Record {
+            arg,
+            ..record(RecordKind::Tables, address(0), address(ARENA_PAGES))
+        };
+        let leaves = Record {
+            arg: entry,
+            cpumask: operations::PAGE_SIZE,
+            ..record(RecordKind::Leaves, address(4), address(7))
+        };
+        assert!(watch.push(&bound(0)) && watch.push(&leaves));
+        assert!(!watch.push(&record(RecordKind::Notify, address(5), address(6))));
+        assert!(watch.push(&record(RecordKind::Freed, 0x101 << 12, 0x102 << 12)));
+        assert!(watch.push(&bound(1)));
+        let device = finish(watch);
+        assert_eq!(device.reached, []);
+        let pages: Vec<u64> = device.walked[0]
+            .tables
+            .leaves
+            .iter()
+            .map(|leaf| leaf.page)
+            .collect();
+        assert_eq!(pages, [4, 6].map(|page| address(page) >> PAGE_SHIFT));
     }
 
     #[test]

@@ -159,9 +159,11 @@ static void walk_last(struct walk *walk, const unsigned long *above,
 				add_leaf(walk, addr, PAGE_SIZE, pte);
 		}
 	}
-	/* Before what the lock keeps from happening, and is recorded then. */
-	if (walk->before)
-		end_run(walk);
+	/*
+	 * Before what the lock keeps from happening, and is recorded then: be
+	 * it that others, as kswapd, are still at work when a step has ended.
+	 */
+	end_run(walk);
 	spin_unlock(lock);
 	rcu_read_unlock();
 }

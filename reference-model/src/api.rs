@@ -45,6 +45,8 @@ pub struct Machine {
     pub nodes: u32,
     /// Two pages of hugetlb of 1 GiB were reserved when it was booted.
     pub gib_pages: bool,
+    /// Pages begin in memory that can go offline (`ZONE_MOVABLE`).
+    pub movable_memory: bool,
     /// `totalram_pages()`: what a mapping may promise at the most, with swap.
     pub ram_pages: u64,
     /// `total_swap_pages` where swap is on.
@@ -67,6 +69,7 @@ impl Default for Machine {
             swap: true,
             nodes: 1,
             gib_pages: false,
+            movable_memory: false,
             ram_pages: 120_000,
             swap_pages: (256 << 20) / PAGE_SIZE - 1,
         }

@@ -71,6 +71,9 @@ mod io_uring {
 mod iommu;
 pub mod mirrored;
 mod mm {
+    pub mod damon {
+        pub mod vaddr;
+    }
     pub mod filemap;
     pub mod gup;
     pub mod huge_memory;

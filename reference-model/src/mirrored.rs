@@ -68,6 +68,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("kernel/fork.rs", include_str!("kernel/fork.rs")),
     ("kernel/ptrace.rs", include_str!("kernel/ptrace.rs")),
     ("kernel/sched/core.rs", include_str!("kernel/sched/core.rs")),
+    ("mm/damon/vaddr.rs", include_str!("mm/damon/vaddr.rs")),
     ("mm/filemap.rs", include_str!("mm/filemap.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
     ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
@@ -311,13 +312,23 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::HartOnline | Plain::Swapoff | Plain::MemoryMax | Plain::MemoryHigh => {
             "context_switch"
         }
+        Plain::OomKill => "memory_max_write",
+        Plain::DamonPageout => "damon_va_apply_scheme",
         Plain::Khugepaged => "khugepaged_do_scan",
         Plain::SplitHugePages => "split_huge_pages_pid",
         Plain::PagemapScan => "do_pagemap_scan",
         Plain::UffdAnswer | Plain::UffdAnswerWake => "userfaultfd_copy",
         Plain::UffdAnswerZeropage => "userfaultfd_zeropage",
         Plain::UffdAnswerContinue => "userfaultfd_continue",
-        Plain::UffdEvents => "context_switch",
+        Plain::UffdEvents
+        | Plain::DamonCold
+        | Plain::Kswapd
+        | Plain::MemoryUnplug
+        | Plain::LruGen
+        | Plain::LruGenAge
+        | Plain::LruGenEvict
+        | Plain::Uprobe
+        | Plain::UprobeRemove => "context_switch",
     }
 }
 

@@ -9,11 +9,15 @@ use crate::fs::{splice, userfaultfd};
 use crate::io_uring::memmap;
 use crate::kernel::sched::core::context_switch;
 use crate::kernel::{cpu, ptrace};
+use crate::mm::damon::vaddr;
+use crate::mm::madvise::advice;
 use crate::mm::memory::fault::Fault;
 use crate::mm::memory::pfn::driver_file;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::secretmem::secretmem_file_create;
-use crate::mm::{huge_memory, khugepaged, mlock, mmap, mseal, oom_kill, process_vm_access};
+use crate::mm::{
+    huge_memory, khugepaged, memcontrol, mlock, mmap, mseal, oom_kill, process_vm_access,
+};
 use crate::predict::WRITTEN;
 use crate::state::Kernel;
 use operations::{On, Plain};
@@ -94,6 +98,19 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::UffdAnswerZeropage => userfaultfd::userfaultfd_zeropage(k, at, len)?,
         Plain::UffdAnswerContinue => userfaultfd::userfaultfd_continue(k, at, len)?,
         Plain::UffdEvents => k.unpredicted = Some("events of a userfaultfd"),
+        Plain::OomKill => memcontrol::memory_max_write(k, on.of.unwrap_or_default()),
+        Plain::DamonPageout => on_mm(k, on, |k| {
+            vaddr::damon_va_apply_scheme(k, at, len, advice::PAGEOUT);
+            Ok(())
+        })?,
+        // It flushes of what was accessed, and to sample a page makes it old.
+        Plain::DamonCold => k.unpredicted = Some("which pages DAMON samples"),
+        Plain::Kswapd => k.unpredicted = Some("kswapd"),
+        Plain::MemoryUnplug => k.unpredicted = Some("memory that goes offline"),
+        Plain::LruGen | Plain::LruGenAge | Plain::LruGenEvict => {
+            k.unpredicted = Some("the multi-gen LRU");
+        }
+        Plain::Uprobe | Plain::UprobeRemove => k.unpredicted = Some("uprobes"),
         Plain::Khugepaged => khugepaged::khugepaged_do_scan(k)?,
         Plain::SplitHugePages => on_mm(k, on, |k| {
             huge_memory::split_huge_pages_pid(k, (at, at + len), on.value.unwrap_or_default())

@@ -202,6 +202,9 @@ pub struct Profile {
     /// A killed process's memory is given back from its last area to its first
     /// (`__oom_reap_task_mm()`).
     pub oom_reaps_from_the_end: bool,
+    /// DAMON begins with as many ranges as it is to have at the least: `kdamond_fn()` calls
+    /// `damon_apply_min_nr_regions()`.
+    pub damon_begins_with_parts: bool,
     /// `move_normal_pmd()` and `move_normal_pud()` flush the whole mm, as
     /// scenarios/findings/moved-page-table.md suggests.
     pub moved_tables_flush_mm: bool,
@@ -270,6 +273,7 @@ impl Profile {
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
         oom_reaps_from_the_end: false,
+        damon_begins_with_parts: false,
         moved_tables_flush_mm: false,
     };
     /// Debian 13's 6.12.107, before what 6.12.117 has of huge pages otherwise. In which point
@@ -349,6 +353,7 @@ impl Profile {
         hugetlb_copy_flushes_page: false,
         unshared_tables_flush_mm: false,
         oom_reaps_from_the_end: true,
+        damon_begins_with_parts: true,
         moved_tables_flush_mm: false,
     };
     /// 7.3-rc7.

@@ -136,6 +136,18 @@ impl Kernel<'_> {
         self.mm_id = mm;
     }
 
+    /// Does something as a thread of the kernel's does it, which runs where the agent does. What it
+    /// has put off itself it flushes of no mm, and it is none of the actors.
+    pub fn on_the_agents_hart<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
+        let (current, hart) = (self.current, self.machine.harts - 1);
+        let before = std::mem::replace(&mut self.tasks[current].hart, hart);
+        let result = what(self);
+        self.tasks[current].hart = before;
+        self.calls
+            .retain(|call| call.entry != Entry::ArchTlbbatchFlush);
+        result
+    }
+
     /// What the page tables hold of all mms that are not released, as an MMU sees it.
     pub fn page_tables(&self) -> Vec<(MmId, PageTables)> {
         let there = (0..self.mms.len()).filter(|mm| !self.mm(*mm).released);

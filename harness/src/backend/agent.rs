@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What all backends have in common that have an agent replay programs.
 
-use super::kernel_log::{self, Meaning};
+use super::kernel_log::{self, Asked, Meaning};
 use super::{Observed, Subject};
 use crate::callers::Callers;
 use crate::device::Watch;
@@ -13,6 +13,7 @@ use crate::outcome::Outcome;
 use crate::scenario::{Has, Scenario};
 use crate::trace::Calls;
 use nix::sys::signal::Signal;
+use operations::Plain;
 use protocol::message::{Report, System};
 use protocol::record::DEFAULT_RECORDS;
 use protocol::{Record, Tracing};
@@ -193,7 +194,8 @@ fn observe_once(
         observer.push(&traced);
         callers.note(&traced);
     });
-    let said = kernel_log::meaning(&report.kernel_warnings);
+    let asked = Asked::by(&scenario.program);
+    let said = kernel_log::meaning(&report.kernel_warnings, asked);
     let complaint = complaint(&report, &said, warnings);
     let whole = memory_sufficed(scenario, system, &report, &said, warnings)
         .and_then(|()| check_program(scenario, &report, &said))
@@ -228,7 +230,9 @@ fn memory_sufficed(
     said: &Meaning,
     warnings: Warnings,
 ) -> Result<(), Finding> {
-    let short = (report.scanned > 0).then(|| {
+    // Unless that is what was asked for.
+    let scanned = report.scanned > 0 && !scenario.program.does(Plain::SPOILS);
+    let short = scanned.then(|| {
         format!(
             "the kernel looked for pages to free, {} of them",
             report.scanned
@@ -356,6 +360,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         swap: scenario.needs_swap(),
         nodes: 1 + u32::from(has("numa")),
         gib_pages: has("hugetlb-1g"),
+        movable_memory: has("memory-hotplug"),
         ..Machine::default()
     }
 }
@@ -380,7 +385,7 @@ mod tests {
         check_program(
             &scenario,
             &report,
-            &kernel_log::meaning(&report.kernel_warnings),
+            &kernel_log::meaning(&report.kernel_warnings, Asked::default()),
         )
     }
 

@@ -11,6 +11,7 @@ use crate::iommu::Setting;
 use crate::layer1::Layer1;
 use crate::run::{Message, Stop};
 use crate::scenario::Scenario;
+use operations::Plain;
 use protocol::Record;
 use protocol::message::{Report, Sabotage};
 use protocol::{Policy, Tracing};
@@ -58,6 +59,10 @@ const FAILED_STARTS: u32 = 2;
 /// Lines of the console's end that are told where something could not be run.
 const CONSOLE_LINES: usize = 20;
 
+/// The memory of a guest that is to be short of it, in MiB, whatever others have: scenarios fill
+/// most of it.
+const SHORT_MEMORY: u32 = 192;
+
 /// Guests of different kinds that are kept at once.
 const GUESTS: usize = 4;
 
@@ -71,6 +76,10 @@ struct GuestKind {
     nodes: bool,
     /// Pages of 1 GiB are reserved at the boot.
     gib_pages: bool,
+    /// A block of its memory can go offline.
+    movable: bool,
+    /// It has little memory, for what is about running out of it.
+    short: bool,
 }
 
 /// Runs scenarios in guests, each started when it is first needed.
@@ -128,6 +137,8 @@ impl GuestBackend {
             swap: scenario.needs_swap(),
             nodes: scenario.nodes() > 1,
             gib_pages: scenario.gib_pages() && self.settings.memory_mib >= MEMORY_FOR_GIB_PAGES,
+            movable: scenario.movable_memory(),
+            short: scenario.short_of_memory(),
         };
         let place = self.guests.iter().position(|(is, _)| *is == kind);
         let usable = place.map(|place| self.guests.remove(place).1);
@@ -153,7 +164,11 @@ impl GuestBackend {
             harts: kind.harts,
             nodes: kind.nodes,
             gib_pages: kind.gib_pages,
-            memory_mib: self.settings.memory_mib,
+            movable: kind.movable,
+            memory_mib: match kind.short {
+                true => SHORT_MEMORY,
+                false => self.settings.memory_mib,
+            },
             cpu: self.settings.cpu.of(&usual.cpu),
             snapshot: self.settings.restore && !self.settings.counted,
             counted: self.settings.counted,
@@ -237,9 +252,9 @@ impl Backend for GuestBackend {
         let spoilt = observed
             .as_ref()
             .map_or(true, |observed| !observed.complaints.is_empty());
-        if spoilt {
+        if spoilt || scenario.program.does(Plain::SPOILS) {
             // A kernel that has complained once, or spoilt a program, is not the one to run
-            // others on, nor one whose memory was used up.
+            // others on, nor one whose memory was used up, be it that a step has asked for it.
             self.guests.pop();
         }
         observed

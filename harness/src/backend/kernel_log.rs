@@ -5,6 +5,8 @@
 //! A notice is here with the function that prints it, and may be printed by a kernel
 //! that is well. A message that is not known is a complaint.
 
+use operations::{Plain, Program};
+
 /// What a message's beginning looks like: these parts, in this order.
 type Pattern = &'static [&'static str];
 
@@ -132,6 +134,56 @@ const MEMORY: &[Known] = &[
     ),
 ];
 
+/// The same of a cgroup, whose limit only a step sets: where one does, these are no sign of the
+/// machine's memory, which has signs of its own, too, when it runs out.
+const MEMORY_OF_A_CGROUP: &[Known] = &[
+    (&[" invoked oom-killer: "], "dump_header(), mm/oom_kill.c"),
+    (
+        &["Memory cgroup out of memory: Killed process "],
+        "__oom_kill_process(), mm/oom_kill.c",
+    ),
+    (
+        &["Out of memory and no killable processes"],
+        "out_of_memory(), mm/oom_kill.c: all but one are spared",
+    ),
+];
+
+/// A page that has to leave memory which goes, and does not at once: it is tried again. What
+/// follows such a line tells of the page.
+const STAYS: &[Known] = &[
+    (
+        &["migrating pfn ", " failed ret:"],
+        "do_migrate_range(), mm/memory_hotplug.c",
+    ),
+    (
+        &["failed to isolate pfn "],
+        "do_migrate_range(), mm/memory_hotplug.c",
+    ),
+    (
+        &["page: refcount:", " mapcount:"],
+        "dump_page(), mm/debug.c, also where has_unmovable_pages() has found it",
+    ),
+];
+
+/// What a program's steps ask for, and the kernel tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Its cgroup runs out of memory.
+    pub limits: bool,
+    /// Memory goes offline.
+    pub offline: bool,
+}
+
+impl Asked {
+    /// What a program asks for.
+    pub(super) fn by(program: &Program) -> Asked {
+        Asked {
+            limits: program.does(&[Plain::OomKill, Plain::MemoryMax]),
+            offline: program.does(&[Plain::MemoryUnplug]),
+        }
+    }
+}
+
 /// What is a complaint also among the lines of which memory's end has many.
 const COMPLAINTS: &[Pattern] = &[
     &["cut here"],
@@ -160,19 +212,25 @@ pub(super) struct Meaning {
 }
 
 /// Sorts warnings and worse.
-pub(super) fn meaning(log: &[String]) -> Meaning {
+pub(super) fn meaning(log: &[String], asked: Asked) -> Meaning {
     let mut meaning = Meaning::default();
-    let mut of_memory = false;
+    // What it is about has more lines.
+    let mut goes_on = false;
+    let known = |kinds: &[Known], line: &str| kinds.iter().any(|known| fits(known.0, line));
     for line in log {
         if COMPLAINTS.iter().any(|pattern| fits(pattern, line)) {
-            of_memory = false;
-        } else if MEMORY.iter().any(|known| fits(known.0, line)) {
-            of_memory = true;
+            goes_on = false;
+        } else if asked.limits && known(MEMORY_OF_A_CGROUP, line)
+            || asked.offline && known(STAYS, line)
+        {
+            goes_on = true;
+        } else if known(MEMORY, line) {
+            goes_on = true;
             meaning.memory.get_or_insert_with(|| line.clone());
-        } else if NOTICES.iter().any(|known| fits(known.0, line)) {
+        } else if known(NOTICES, line) {
             continue;
         }
-        if !of_memory {
+        if !goes_on {
             meaning.complaints.push(line.clone());
         }
     }
@@ -195,7 +253,7 @@ mod tests {
 
     fn of(log: &[&str]) -> Meaning {
         let log: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
-        meaning(&log)
+        meaning(&log, Asked::default())
     }
 
     const REFUSED: &str = "__vm_enough_memory: pid: 37, comm: tlbdiff-agent, bytes: 4294967296 not enough memory for the allocation";
@@ -248,8 +306,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_step_asks_for_is_no_sign_and_the_machines_memory_still_is_one() {
+        let log = |lines: &[&str]| -> Vec<String> { lines.iter().map(|it| (*it).into()).collect() };
+        let limits = Asked {
+            limits: true,
+            offline: false,
+        };
+        let cgroup = "Memory cgroup out of memory: Killed process 40 (exe)";
+        let asked_for = log(&[OOM, "Mem-Info:", cgroup]);
+        assert_eq!(meaning(&asked_for, limits), Meaning::default());
+        assert!(of(&[OOM, cgroup]).memory.is_some());
+        let machine = "Out of memory: Killed process 40 (exe)";
+        let both = meaning(&log(&[OOM, machine]), limits);
+        assert_eq!(both.memory.as_deref(), Some(machine));
+        let splat = meaning(&log(&[OOM, SPLAT]), limits);
+        assert_eq!(splat.complaints, [SPLAT]);
+    }
+
+    #[test]
+    fn a_page_that_stays_is_a_complaint_where_no_memory_goes() {
+        let told = [
+            "migrating pfn 9a1b3 failed ret:1",
+            "page: refcount:3 mapcount:0 mapping:0 index:0x5 pfn:0x9a1b3",
+            "raw: 0 0",
+        ];
+        assert_eq!(of(&told).complaints, told);
+        let offline = Asked {
+            limits: false,
+            offline: true,
+        };
+        let told: Vec<String> = told.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(meaning(&told, offline), Meaning::default());
+    }
+
+    #[test]
     fn each_kind_names_the_function_that_prints_it() {
-        for known in NOTICES.iter().chain(MEMORY) {
+        let told = [NOTICES, MEMORY, MEMORY_OF_A_CGROUP, STAYS];
+        for known in told.concat() {
             assert!(known.1.contains("()"), "{}", known.1);
             assert!(known.1.contains(".c"), "{}", known.1);
         }

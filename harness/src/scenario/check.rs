@@ -404,7 +404,13 @@ impl Checker<'_> {
             file::Step::DropCaches(step) => Op::DropCaches {
                 what: self.named("caches", names::CACHES, &step.what)? as u8,
             },
-            file::Step::Plain(what, step) => self.plain(what, &step, (by, place), cast)?,
+            file::Step::Plain(what, step) => {
+                let file = match &step.file {
+                    Some(file) => self.file(file, files)?,
+                    None => 0,
+                };
+                self.plain(what, (&step, file), (by, place), cast)?
+            }
             file::Step::ProcessMadvise(step) => Op::ProcessMadvise {
                 of: self.target(&step.of, cast)?,
                 ranges: self.ranges(&step)?,

@@ -108,6 +108,16 @@ impl Scenario {
         self.needs("hugetlb-1g")
     }
 
+    /// Its guest has memory that can go offline.
+    pub fn movable_memory(&self) -> bool {
+        self.needs("memory-hotplug")
+    }
+
+    /// Its guest has little memory.
+    pub fn short_of_memory(&self) -> bool {
+        self.needs("kswapd")
+    }
+
     fn needs(&self, feature: &str) -> bool {
         let is = |what: &Requirement| matches!(what, Requirement::Feature(name) if name == feature);
         self.requires.iter().any(is)

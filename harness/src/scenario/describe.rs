@@ -41,6 +41,7 @@ pub fn operation(scenario: &Scenario, op: &Op) -> String {
 
 fn describe_op(scenario: &Scenario, op: &Op) -> String {
     let actor = |place: usize| scenario.actors[place].as_str();
+    let file_named = |place: usize| scenario.files[place].as_str();
     match op {
         Op::Mmap {
             at,
@@ -189,7 +190,7 @@ fn describe_op(scenario: &Scenario, op: &Op) -> String {
             }
             text
         }
-        Op::Plain { what, on } => describe_plain(*what, on, &actor),
+        Op::Plain { what, on } => describe_plain(*what, on, &actor, &file_named),
         Op::Ftruncate { file, pages } => {
             format!("ftruncate file {} pages {pages}", scenario.files[*file])
         }
@@ -293,7 +294,12 @@ fn describe_part(name: &str, scenario: &Scenario, part: (usize, u64, u64)) -> St
     format!("{name} file {file} offset {offset} pages {pages}")
 }
 
-fn describe_plain<'a>(what: Plain, on: &On, actor: &dyn Fn(usize) -> &'a str) -> String {
+fn describe_plain<'a>(
+    what: Plain,
+    on: &On,
+    actor: &dyn Fn(usize) -> &'a str,
+    file: &dyn Fn(usize) -> &'a str,
+) -> String {
     let form = what.form();
     let mut text = form.name.to_owned();
     for field in form.needs.iter().chain(form.may) {
@@ -305,6 +311,7 @@ fn describe_plain<'a>(what: Plain, on: &On, actor: &dyn Fn(usize) -> &'a str) ->
             Field::Offset => Some(on.offset.to_string()),
             Field::Value => on.value.map(|value| value.to_string()),
             Field::Hart => Some(on.hart.to_string()),
+            Field::File => Some(file(on.file).to_owned()),
         };
         if let Some(said) = said {
             let _ = write!(text, " {} {said}", field.name());

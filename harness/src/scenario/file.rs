@@ -366,6 +366,8 @@ pub struct PlainFields {
     pub value: Option<Spanned<Count>>,
     /// A hart's number.
     pub hart: Option<Spanned<Count>>,
+    /// A file.
+    pub file: Option<Spanned<String>>,
     /// Who does it; the subject if nothing is said.
     pub by: Option<Spanned<String>>,
 }

@@ -19,6 +19,7 @@ impl PlainFields {
             Field::Offset => place(&self.offset),
             Field::Value => place(&self.value),
             Field::Hart => place(&self.hart),
+            Field::File => self.file.as_ref().map(|it| it.referenced),
         }
     }
 }
@@ -27,7 +28,7 @@ impl Checker<'_> {
     pub(super) fn plain(
         &self,
         what: Plain,
-        step: &PlainFields,
+        (step, file): (&PlainFields, usize),
         (by, place): (usize, Location),
         cast: &mut Cast,
     ) -> Checked<Op> {
@@ -53,6 +54,7 @@ impl Checker<'_> {
                 Some(hart) => self.hart(hart)?,
                 None => 0,
             },
+            file,
         };
         self.harts_allow(what, &on, (by, place), cast)?;
         let longest = on.at.saturating_add(on.pages.max(on.new_pages));
@@ -77,7 +79,7 @@ impl Checker<'_> {
                 Err(self.error(place, format!("hart {} is not offline", on.hart)))
             }
             // The other one has to run for it.
-            Plain::PtracePoke | Plain::ProcessMrelease => match on.of {
+            Plain::PtracePoke | Plain::ProcessMrelease | Plain::OomKill => match on.of {
                 Some(of) => self.is_online(of, place, cast),
                 None => Ok(()),
             },
@@ -110,7 +112,16 @@ impl Checker<'_> {
             | Plain::UffdAnswerZeropage
             | Plain::UffdAnswerContinue
             | Plain::UffdAnswerWake
-            | Plain::UffdEvents => Ok(()),
+            | Plain::UffdEvents
+            | Plain::DamonPageout
+            | Plain::DamonCold
+            | Plain::Kswapd
+            | Plain::MemoryUnplug
+            | Plain::LruGen
+            | Plain::LruGenAge
+            | Plain::LruGenEvict
+            | Plain::Uprobe
+            | Plain::UprobeRemove => Ok(()),
         }
     }
 

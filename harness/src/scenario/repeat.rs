@@ -157,7 +157,7 @@ impl Checker<'_> {
             Course::Exec { .. } => Some("exec"),
             Course::Run => Some("run"),
             Course::OfDevice(_) => Some("device"),
-            Course::Ends(_) => Some("process_mrelease"),
+            Course::Ends(_) => Some("killing another process"),
             Course::Returns if matches!(step.op, Op::Vm { .. }) => Some("vm"),
             Course::Returns
             | Course::Reclaims

@@ -49,11 +49,14 @@ impl Requirement {
     }
 
     /// Whether a kernel lacks it that has all which guests usually have: a release, or an
-    /// extension that a guest's harts have where it is asked for, or in no QEMU yet.
+    /// extension that a guest's harts have where it is asked for, or in no QEMU yet, or what is
+    /// configured in `stock` alone.
     pub fn is_special(&self) -> bool {
         match self {
             Requirement::KernelFrom(_) | Requirement::KernelBefore(_) => true,
-            Requirement::Feature(name) => matches!(name.as_str(), "svnapot" | "uffd-wp"),
+            Requirement::Feature(name) => {
+                matches!(name.as_str(), "svnapot" | "uffd-wp" | "lru-gen" | "uprobes")
+            }
             Requirement::Config(_) => false,
         }
     }

@@ -75,6 +75,27 @@ pub enum Plain {
     UffdAnswerWake,
     /// What else a userfaultfd tells of is read: so many events.
     UffdEvents,
+    /// The actors' cgroup runs out of memory, and of all actors it is this one whose process has
+    /// to go. It does not get to run: the OOM reaper gives its memory back.
+    OomKill,
+    /// DAMON finds that a range is not accessed, and pages it out (`DAMOS_PAGEOUT`), once.
+    DamonPageout,
+    /// The same, and its pages become the first to be reclaimed (`DAMOS_COLD`).
+    DamonCold,
+    /// Watermarks rise until kswapd has so many pages more to free, and fall again.
+    Kswapd,
+    /// The block of memory that has the page's frame goes offline.
+    MemoryUnplug,
+    /// `/sys/kernel/mm/lru_gen/enabled`: these bits of `LRU_GEN_*`.
+    LruGen,
+    /// The actors' cgroup gets a new youngest generation.
+    LruGenAge,
+    /// So many pages of its oldest generations are reclaimed.
+    LruGenEvict,
+    /// A breakpoint in a file, wherever a process has it mapped to be executed.
+    Uprobe,
+    /// It goes again.
+    UprobeRemove,
 }
 
 /// A field.
@@ -94,6 +115,8 @@ pub enum Field {
     Value,
     /// A hart's number.
     Hart,
+    /// A file.
+    File,
 }
 
 impl Field {
@@ -106,6 +129,7 @@ impl Field {
         Field::Offset,
         Field::Value,
         Field::Hart,
+        Field::File,
     ];
 
     /// Its name.
@@ -118,6 +142,7 @@ impl Field {
             Field::Offset => "offset",
             Field::Value => "value",
             Field::Hart => "hart",
+            Field::File => "file",
         }
     }
 }
@@ -139,6 +164,8 @@ pub struct On {
     pub value: Option<u64>,
     /// A hart: by the scenario's numbers, or by Linux's where it is for the agent.
     pub hart: u32,
+    /// A file of the program's.
+    pub file: usize,
 }
 
 /// How it is said.
@@ -188,11 +215,21 @@ impl Plain {
         Plain::UffdAnswerContinue,
         Plain::UffdAnswerWake,
         Plain::UffdEvents,
+        Plain::OomKill,
+        Plain::DamonPageout,
+        Plain::DamonCold,
+        Plain::Kswapd,
+        Plain::MemoryUnplug,
+        Plain::LruGen,
+        Plain::LruGenAge,
+        Plain::LruGenEvict,
+        Plain::Uprobe,
+        Plain::UprobeRemove,
     ];
 
     /// How it is said.
     pub fn form(self) -> Form {
-        use Field::{At, Hart, NewPages, Of, Offset, Pages, Value};
+        use Field::{At, File, Hart, NewPages, Of, Offset, Pages, Value};
         let form = |name, needs, may| Form { name, needs, may };
         match self {
             Plain::ClearRefs => form("clear_refs", &[Value], &[Of]),
@@ -228,6 +265,16 @@ impl Plain {
             Plain::UffdAnswerContinue => form("uffd_answer_continue", &[At, Pages], &[]),
             Plain::UffdAnswerWake => form("uffd_answer_wake", &[At, Pages], &[Value]),
             Plain::UffdEvents => form("uffd_events", &[Value], &[]),
+            Plain::OomKill => form("oom_kill", &[Of], &[]),
+            Plain::DamonPageout => form("damon_pageout", &[At, Pages], &[Of]),
+            Plain::DamonCold => form("damon_cold", &[At, Pages], &[Of]),
+            Plain::Kswapd => form("kswapd", &[Pages], &[]),
+            Plain::MemoryUnplug => form("memory_unplug", &[At], &[Of]),
+            Plain::LruGen => form("lru_gen", &[Value], &[]),
+            Plain::LruGenAge => form("lru_gen_age", &[], &[]),
+            Plain::LruGenEvict => form("lru_gen_evict", &[Pages], &[]),
+            Plain::Uprobe => form("uprobe", &[File, Offset], &[]),
+            Plain::UprobeRemove => form("uprobe_remove", &[File, Offset], &[]),
         }
     }
 
@@ -240,7 +287,12 @@ impl Plain {
     /// How a step goes that has nobody else's process to act on.
     pub(crate) fn course(self) -> Course {
         match self {
-            Plain::MemoryMax | Plain::MemoryHigh => Course::Reclaims,
+            Plain::MemoryMax
+            | Plain::MemoryHigh
+            | Plain::Kswapd
+            | Plain::LruGen
+            | Plain::LruGenAge
+            | Plain::LruGenEvict => Course::Reclaims,
             Plain::ClearRefs
             | Plain::ProcessVmWritev
             | Plain::ProcessVmReadv
@@ -271,7 +323,13 @@ impl Plain {
             | Plain::UffdAnswerZeropage
             | Plain::UffdAnswerContinue
             | Plain::UffdAnswerWake
-            | Plain::UffdEvents => Course::Returns,
+            | Plain::UffdEvents
+            | Plain::OomKill
+            | Plain::DamonPageout
+            | Plain::DamonCold
+            | Plain::MemoryUnplug
+            | Plain::Uprobe
+            | Plain::UprobeRemove => Course::Returns,
         }
     }
 
@@ -290,8 +348,18 @@ impl Plain {
 
     /// Whether the process that it acts on has ended afterwards.
     pub(crate) fn ends_another(self) -> bool {
-        self == Plain::ProcessMrelease
+        matches!(self, Plain::ProcessMrelease | Plain::OomKill)
     }
+
+    /// What is done to the whole machine, and leaves it otherwise than it was, whatever is undone:
+    /// a guest is then run no further, and a board is never asked for it.
+    pub const SPOILS: &'static [Plain] = &[
+        Plain::Kswapd,
+        Plain::MemoryUnplug,
+        Plain::LruGen,
+        Plain::LruGenAge,
+        Plain::LruGenEvict,
+    ];
 }
 
 impl On {

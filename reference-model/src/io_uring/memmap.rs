@@ -20,6 +20,11 @@ pub fn io_pin_pages(k: &mut Kernel<'_>, start: u64, nr_pages: u64) -> Result<(),
     if nr_pages == 0 {
         return Err(errno::EFAULT);
     }
+    if k.machine.movable_memory {
+        // check_and_migrate_movable_pages()
+        k.unpredicted = Some("pinned pages that leave memory which can go");
+        return Ok(());
+    }
     let pages = gup_fast_fallback(k, start, nr_pages, gup)?;
     let all = pages.len() as u64 == nr_pages;
     for folio in pages.into_iter().flatten() {

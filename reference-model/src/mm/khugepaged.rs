@@ -154,17 +154,13 @@ pub fn khugepaged_do_scan(k: &mut Kernel<'_>) -> Result<(), i32> {
         return Err(ETIMEDOUT);
     }
     lru_add_drain_all(k);
-    let current = k.current;
-    let hart = std::mem::replace(&mut k.tasks[current].hart, k.machine.harts - 1);
-    for mm in 0..k.mms.len() {
-        if !k.mm(mm).released {
-            k.in_mm(mm, khugepaged_scan_mm_slot);
+    k.on_the_agents_hart(|k| {
+        for mm in 0..k.mms.len() {
+            if !k.mm(mm).released {
+                k.in_mm(mm, khugepaged_scan_mm_slot);
+            }
         }
-    }
-    k.tasks[current].hart = hart;
-    // What it has put off itself it flushes of no mm, and it is none of the actors.
-    k.calls
-        .retain(|call| call.entry != Entry::ArchTlbbatchFlush);
+    });
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/memcontrol.c`: `memory.reclaim`, and when statistics become visible.
+//! `mm/memcontrol.c`: `memory.reclaim`, limits that nothing is left under, and when statistics
+//! become visible.
 
 use crate::api::PAGE_SIZE;
 use crate::errno::EAGAIN;
+use crate::mm::oom_kill::oom_reap_task_mm;
 use crate::mm::swap::lru_add_drain_all;
 use crate::mm::vmscan::try_to_free_mem_cgroup_pages;
 use crate::mm_types::{FolioId, Lruvec, LruvecStats};
@@ -78,4 +80,21 @@ pub fn memory_reclaim(k: &mut Kernel<'_>, bytes: u64) -> Result<(), i32> {
         nr_reclaimed += reclaimed;
     }
     Ok(())
+}
+
+/// `memory_max_write()` of 0, where nobody but one process may be killed for that: reclaim is
+/// tried, and when it comes to nothing that process goes. Then nobody is left, and the limit with
+/// it.
+pub fn memory_max_write(k: &mut Kernel<'_>, victim: usize) {
+    if k.swap.on {
+        k.unpredicted = Some("how much goes to swap before anybody is killed");
+        return;
+    }
+    for _ in 0..MAX_RECLAIM_RETRIES {
+        if try_to_free_mem_cgroup_pages(k, 0) > 0 {
+            k.unpredicted = Some("how much is reclaimed before anybody is killed");
+            return;
+        }
+    }
+    oom_reap_task_mm(k, victim);
 }

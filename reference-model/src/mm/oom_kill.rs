@@ -21,8 +21,30 @@ pub fn process_mrelease(k: &mut Kernel<'_>, victim: usize) {
         k.unpredicted = Some("whether a process ends before its memory is given back");
         return;
     }
-    let caller = k.current;
     k.in_mm(mm, __oom_reap_task_mm);
+    ends(k, victim);
+}
+
+/// `oom_reap_task_mm()` of a process that was killed for want of memory, and then its end. The OOM
+/// reaper runs on the agent's hart, after two seconds: until then only who waits for the hart of
+/// the killer is still there.
+pub fn oom_reap_task_mm(k: &mut Kernel<'_>, victim: usize) {
+    let mm = k.tasks.get(victim).and_then(|task| task.mm);
+    let Some(mm) = mm else {
+        k.unpredicted = Some("a process that is gone");
+        return;
+    };
+    if !waits_for_this_hart(k, mm) {
+        k.unpredicted = Some("whether a process ends before the OOM reaper comes");
+        return;
+    }
+    k.on_the_agents_hart(|k| k.in_mm(mm, __oom_reap_task_mm));
+    ends(k, victim);
+}
+
+/// The caller sleeps, and who was killed gets to run.
+fn ends(k: &mut Kernel<'_>, victim: usize) {
+    let caller = k.current;
     context_switch(k, victim);
     do_exit(k);
     context_switch(k, caller);

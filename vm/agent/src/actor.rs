@@ -7,12 +7,12 @@ use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{call, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd};
+use crate::{call, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd, uprobe};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use operations::{ActorKind, Course, Op, Program, StepResult};
+use operations::{ActorKind, Course, Op, Plain, Program, StepResult};
 use protocol::message::Count;
 use protocol::{Run, Tracing};
 use std::ffi::CString;
@@ -477,6 +477,7 @@ impl Play {
     fn be_born(self: &Arc<Play>, number: usize, child: usize, mm: usize) -> ! {
         let life = || -> Result<()> {
             self.shared.tid(child).store(tid(), SeqCst);
+            uprobe::forget();
             self.ring(Rung::Born(child))?;
             let hart = self.program.actors[child].hart;
             // Before another hart has seen its mm, and would have to be told.
@@ -539,10 +540,25 @@ impl Play {
         unreachable!("exit returned")
     }
 
-    /// Kills another process and has its memory given back at once (`process_mrelease(2)`),
-    /// before it gets to run where it is on the same hart. The end is marked by the agent,
-    /// once it has come.
+    /// Has another process end, and its memory be given back before it gets to run where it is
+    /// on the same hart. The end is marked by the agent, once it has come.
     fn end_another(&self, number: usize, of: usize) -> Result<()> {
+        let oom = matches!(
+            self.program.steps[number].op,
+            Op::Plain {
+                what: Plain::OomKill,
+                ..
+            }
+        );
+        if oom {
+            self.oom_kill(number, of)
+        } else {
+            self.release(number, of)
+        }
+    }
+
+    /// Kills it, and gives its memory back oneself (`process_mrelease(2)`).
+    fn release(&self, number: usize, of: usize) -> Result<()> {
         let Target::Process(Some(pidfd), _) = self.process(of) else {
             bail!("nobody is there to be killed");
         };
@@ -554,6 +570,28 @@ impl Play {
             libc::syscall(kill, pidfd, libc::SIGKILL, 0, 0);
             libc::syscall(release, pidfd, 0);
             libc::close(pidfd);
+        }
+        Ok(())
+    }
+
+    /// The cgroup may have no memory at all, and nobody but this process may be killed for that.
+    /// The call looks for somebody to kill until nobody is left who has anything
+    /// (`memory_max_write()`): so it returns when the OOM reaper has given all back, which it does
+    /// two seconds after the kill (OOM_REAPER_DELAY), if the process has not ended until then.
+    fn oom_kill(&self, number: usize, of: usize) -> Result<()> {
+        let of = self.leader(of);
+        for actor in 0..self.program.actors.len() {
+            // Who is not born, or gone, cannot be killed either.
+            if let Ok(pid @ 1..) = i32::try_from(self.shared.tid(self.leader(actor)).load(SeqCst)) {
+                limits::adjust_another(pid, self.leader(actor) == of);
+            }
+        }
+        self.ring(Rung::Exits(of))?;
+        self.mark(number, 0);
+        for limit in [&b"0"[..], b"max"] {
+            let file = self.handed.memory_max;
+            // SAFETY: writes from a valid buffer.
+            unsafe { libc::pwrite(file, limit.as_ptr().cast(), limit.len(), 0) };
         }
         Ok(())
     }

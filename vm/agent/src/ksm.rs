@@ -51,21 +51,3 @@ fn scan() -> Result<(), i32> {
     }
     Ok(())
 }
-
-/// Where there is a ksmd, it runs on hart 0 from now on.
-pub fn pin_to_the_agents_hart() {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return;
-    };
-    let is_ksmd = |pid: &i32| {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        comm.is_ok_and(|comm| comm.trim() == "ksmd")
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let mut pids = names.filter_map(|name| name.to_str()?.parse::<i32>().ok());
-    if let Some(ksmd) = pids.find(is_ksmd) {
-        let hart: u64 = 1;
-        // SAFETY: a mask of one word.
-        unsafe { libc::syscall(libc::SYS_sched_setaffinity, ksmd, size_of::<u64>(), &hart) };
-    }
-}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this process may use, and what of it goes first where memory runs out.
 
+use crate::system_file;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use std::fs;
@@ -57,6 +58,15 @@ pub fn allow_areas(more: u64) -> Result<()> {
     let maps = fs::read_to_string("/proc/self/maps").context("cannot count areas")?;
     let limit = maps.lines().count() as u64 + more;
     fs::write(MAX_MAP_COUNT, limit.to_string()).context("cannot write max_map_count")
+}
+
+/// For another process: it is the first that is killed for want of memory, or nobody kills it for
+/// that. Nothing here allocates.
+pub fn adjust_another(pid: i32, first: bool) {
+    let score = if first { FIRST } else { LAST };
+    let file = system_file::of_process(pid, b"oom_score_adj");
+    // Who is gone by now needs none.
+    let _ = system_file::write(file.as_c_str(), score.as_bytes());
 }
 
 fn adjust(score: &str) -> Result<()> {

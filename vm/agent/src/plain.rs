@@ -4,7 +4,10 @@
 use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
 use crate::uffd::{self, Answer};
-use crate::{outside, pagemap, pins, system_file, thp, tracer, vfork};
+use crate::{
+    damon, kswapd, lru_gen, memory_block, outside, pagemap, pins, system_file, thp, tracer, uprobe,
+    vfork,
+};
 use operations::{On, Plain, StepResult, address, bytes};
 use std::os::fd::RawFd;
 use std::thread::sleep;
@@ -57,8 +60,8 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             Plain::HartOffline => hart_offline(on.hart),
             Plain::HartOnline => hart_online(on.hart),
             Plain::Swapoff => swapoff(),
-            // Its end is actor.rs' business.
-            Plain::ProcessMrelease => StepResult::Ok,
+            // Somebody's end is actor.rs' business.
+            Plain::ProcessMrelease | Plain::OomKill => StepResult::Ok,
             Plain::Vmsplice => pins::vmsplice(at, length),
             Plain::RegisterBuffers => pins::register_buffers(at, length),
             Plain::MemoryMax => limit(handed.memory_max, length),
@@ -76,6 +79,17 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             Plain::UffdAnswerZeropage => uffd::answer(Answer::Zeropage, on.at, on.pages),
             Plain::UffdAnswerContinue => uffd::answer(Answer::Continue, on.at, on.pages),
             Plain::UffdAnswerWake => uffd::answer(Answer::Wake(byte), on.at, on.pages),
+            Plain::DamonPageout => {
+                damon::pass(target.pid(), (at, at + length), damon::Action::Pageout)
+            }
+            Plain::DamonCold => damon::pass(target.pid(), (at, at + length), damon::Action::Cold),
+            Plain::Kswapd => kswapd::free(on.pages),
+            Plain::MemoryUnplug => memory_block::offline(target.pid(), on.at),
+            Plain::LruGen => lru_gen::enable(on.value.unwrap_or_default()),
+            Plain::LruGenAge => lru_gen::age(),
+            Plain::LruGenEvict => lru_gen::evict(on.pages),
+            Plain::Uprobe => uprobe::set(file_of(handed, on), bytes(on.offset)),
+            Plain::UprobeRemove => uprobe::remove(file_of(handed, on), bytes(on.offset)),
             Plain::UffdEvents => uffd::events(on.value.unwrap_or(1)),
             Plain::Khugepaged => thp::khugepaged(handed.khugepaged),
             Plain::SplitHugePages => thp::split(
@@ -85,6 +99,10 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             ),
         }
     }
+}
+
+fn file_of(handed: &Handed, on: &On) -> RawFd {
+    handed.files.get(on.file).copied().unwrap_or(-1)
 }
 
 /// The addresses of the pages that it names.

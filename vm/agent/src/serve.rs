@@ -9,7 +9,9 @@ use crate::settings::Changed;
 use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
-use crate::{files, harts, iommu, limits, notes, swap, system};
+use crate::{
+    damon, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system,
+};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -127,12 +129,16 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
                 let moves = asked.program.moves_memory();
                 let harts = asked.program.does(&[Plain::HartOffline]);
                 let swapoff = asked.program.does(&[Plain::Swapoff]);
+                let blocks = asked.program.does(&[Plain::MemoryUnplug]);
                 let end = run(&mut port, &mut kept, id, *asked, (limit, kill));
                 if swapoff {
                     swap::forget();
                 }
                 if harts {
                     harts::all_online()?;
+                }
+                if blocks {
+                    memory_block::all_online()?;
                 }
                 if moves || harts {
                     kept.zygotes.renew()?;
@@ -170,6 +176,9 @@ fn run(
     if run.program.actors.is_empty() {
         bail!("a program without a subject");
     }
+    if notes::is_kept() && run.program.does(Plain::SPOILS) {
+        bail!("a step would change what others on this machine have");
+    }
     let pools = run.program.huge_pages().into_iter().map(Pool::fill);
     let _pools = pools.collect::<Result<Vec<Pool>>>()?;
     if run.program.files.iter().any(|file| file.filled) {
@@ -183,6 +192,7 @@ fn run(
     let _max_map_count = limited
         .map(|_| Changed::soon(limits::MAX_MAP_COUNT))
         .transpose()?;
+    let _used = Used::soon(&run.program)?;
     let group = kept.group(id, &run)?;
     // What the preparations make the kernel say is not the steps' doing.
     kept.kmsg.skip();
@@ -293,6 +303,29 @@ fn run(
     Ok(Reply::Done { id, report })
 }
 
+/// What steps set that the whole machine goes by: when dropped, it is as it was.
+struct Used {
+    _damon: Option<damon::Used>,
+    _settings: Vec<Changed>,
+}
+
+impl Used {
+    fn soon(program: &Program) -> Result<Used> {
+        let damon = program.does(&[Plain::DamonPageout, Plain::DamonCold]);
+        let settings = [
+            (Plain::Kswapd, kswapd::MIN_FREE),
+            (Plain::LruGen, lru_gen::ENABLED),
+        ];
+        let settings = settings.iter().filter(|(step, _)| program.does(&[*step]));
+        Ok(Used {
+            _damon: damon.then(damon::Used::soon).transpose()?,
+            _settings: settings
+                .map(|(_, path)| Changed::soon(path))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
 /// Whether the kernel says that it kills for want of memory. What it is busy with then, as
 /// where it looks for pages to free, may take any time.
 fn killed_for_memory(said: &[String]) -> bool {
@@ -328,7 +361,7 @@ impl Open {
             || -> Result<_> { Ok((file("memory.reclaim", true)?, file("cpu.stat", false)?)) };
         let limits =
             || -> Result<_> { Ok((file("memory.max", true)?, file("memory.high", true)?)) };
-        let limited = program.does(&[Plain::MemoryMax, Plain::MemoryHigh]);
+        let limited = program.does(&[Plain::MemoryMax, Plain::MemoryHigh, Plain::OomKill]);
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
             reclaim: program.reclaims().then(reclaim).transpose()?,

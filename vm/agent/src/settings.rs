@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Everything that scans or moves memory by itself is switched off.
 
+use crate::files;
 use crate::notes::{self, Note};
-use crate::{files, ksm};
 use anyhow::{Context, Result};
 use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
@@ -96,7 +96,7 @@ pub fn make_still() -> Result<()> {
             set(Path::new(path), value)?;
         }
         // Who fences whom depends on the hart that it runs on.
-        ksm::pin_to_the_agents_hart();
+        pin_to_the_agents_hart(&["ksmd", "oom_reaper"]);
     }
     for (path, value) in STILL {
         set(Path::new(path), value)?;
@@ -106,6 +106,24 @@ pub fn make_still() -> Result<()> {
         set(&size.join("shmem_enabled"), "never")?;
     }
     Ok(())
+}
+
+/// These of the kernel's threads run on hart 0 from now on, where they are.
+fn pin_to_the_agents_hart(names: &[&str]) {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return;
+    };
+    let is_named = |pid: &i32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| names.contains(&comm.trim()))
+    };
+    let files = entries.flatten().map(|entry| entry.file_name());
+    let pids = files.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(is_named) {
+        let hart: u64 = 1;
+        // SAFETY: a mask of one word.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<u64>(), &hart) };
+    }
 }
 
 /// The folders there whose names begin so.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What this machine is and has.
 
-use crate::{disks, files, harts, hugetlb, iommu, kvm, nodes, notes, swap, tracer::Tracer, uffd};
+use crate::{
+    damon, disks, files, harts, hugetlb, iommu, kvm, lru_gen, memory_block, nodes, notes, swap,
+    tracer::Tracer, uffd, uprobe,
+};
 use anyhow::{Context, Result};
 use operations::{PAGE_SIZE, Storage};
 use protocol::message::System;
@@ -122,6 +125,15 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
             "hart-hotplug",
             !notes::is_kept() && there("/sys/devices/system/cpu/cpu1/online"),
         ),
+        (
+            "memory-hotplug",
+            !notes::is_kept() && memory_block::are_movable(),
+        ),
+        // Others' memory is not to go for it.
+        ("kswapd", !notes::is_kept()),
+        ("lru-gen", !notes::is_kept() && lru_gen::is_there()),
+        ("damon", damon::is_there()),
+        ("uprobes", uprobe::is_there()),
         ("userfaultfd", uffd::is_there()),
         ("uffd-wp", uffd::can_protect()),
         ("numa", nodes::are_two()),

@@ -60,6 +60,11 @@ pub fn of_hart(hart: u32) -> Numbered {
     numbered(b"/sys/devices/system/cpu/cpu", hart, &[b"/online"])
 }
 
+/// The state of a block of memory.
+pub fn of_memory_block(block: u32) -> Numbered {
+    numbered(b"/sys/devices/system/memory/memory", block, &[b"/state"])
+}
+
 fn numbered(before: &[u8], number: u32, after: &[&[u8]]) -> Numbered {
     let mut digits = [0; 20];
     let number = decimal(number.into(), &mut digits);

@@ -3,6 +3,7 @@
 
 use super::GuestConfig;
 use crate::disks;
+use std::borrow::Cow;
 use std::ffi::OsString;
 
 /// Pages of 1 GiB that are reserved at the boot, where they are wanted.
@@ -110,7 +111,10 @@ fn processors(config: &GuestConfig) -> Vec<OsString> {
 /// Of two nodes the first has the agent's hart and the second all others: the board wants a hart
 /// at each, and actors' pages begin at the same node, whoever asks for them.
 fn memory(config: &GuestConfig) -> Vec<OsString> {
-    let memory_mib = config.memory_mib;
+    let memory_mib = match config.movable {
+        true => movable_mib(config.memory_mib),
+        false => config.memory_mib,
+    };
     if !config.has_nodes() {
         return words(&["-m", &format!("{memory_mib}M")]);
     }
@@ -165,7 +169,7 @@ fn kernel(config: &GuestConfig) -> Vec<OsString> {
     ]
 }
 
-fn kernel_arguments(config: &GuestConfig) -> Vec<&str> {
+fn kernel_arguments(config: &GuestConfig) -> Vec<Cow<'_, str>> {
     let mut arguments = vec![
         // The board's UART, for diagnosis.
         "console=ttyS0",
@@ -180,7 +184,24 @@ fn kernel_arguments(config: &GuestConfig) -> Vec<&str> {
     if config.gib_pages {
         arguments.extend(["hugepagesz=1G", "hugepages=2"]);
     }
+    let mut arguments: Vec<Cow<'_, str>> = arguments.into_iter().map(Cow::from).collect();
+    if config.movable {
+        arguments.push(format!("movablecore={}M", BLOCK_MIB + TAIL_MIB).into());
+    }
     arguments
+}
+
+/// A block of memory on riscv, in MiB: it goes offline as a whole (SECTION_SIZE_BITS).
+const BLOCK_MIB: u32 = 128;
+
+/// What is behind the last whole block: there is what is allocated first of all, from the end on,
+/// and the board's description, and for those no block can go.
+const TAIL_MIB: u32 = 48;
+
+/// The memory of a guest of which a block can go, in whole blocks and a tail. Memory that can move
+/// is always the last, so that it is the last block.
+fn movable_mib(memory_mib: u32) -> u32 {
+    memory_mib / BLOCK_MIB * BLOCK_MIB + TAIL_MIB
 }
 
 /// Each channel is inherited, so that no socket or pipe in the file system can
@@ -274,6 +295,15 @@ mod tests {
         let text = text(&machine(&config));
         assert!(text.contains("-m 3584M"), "{text}");
         assert!(text.contains("hugepagesz=1G hugepages=2"), "{text}");
+    }
+
+    #[test]
+    fn what_can_go_offline_is_the_last_whole_block() {
+        let mut config = config();
+        assert!(!text(&machine(&config)).contains("movablecore"));
+        (config.movable, config.memory_mib) = (true, 700);
+        let line = text(&machine(&config));
+        assert!(line.contains("-m 688M") && line.contains(" movablecore=176M"));
     }
 
     #[test]

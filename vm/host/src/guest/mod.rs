@@ -57,6 +57,8 @@ pub struct GuestConfig {
     /// Whether it has two pages of hugetlb of 1 GiB, reserved when it boots. It wants
     /// [`MEMORY_FOR_GIB_PAGES`].
     pub gib_pages: bool,
+    /// Whether a block of it is for pages alone that can move, so that it can go offline.
+    pub movable: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///
     /// A restored guest with `max` never answers; `rv64` and properties added
@@ -83,6 +85,7 @@ impl GuestConfig {
             memory_mib: 512,
             nodes: false,
             gib_pages: false,
+            movable: false,
             cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,

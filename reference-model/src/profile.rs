@@ -171,6 +171,9 @@ pub struct Profile {
     /// MADV_DOFORK is refused of all VM_SPECIAL areas, as hugetlb's are, and not of VM_IO alone
     /// (`madvise_vma_behavior()`).
     pub dofork_refuses_special: bool,
+    /// PROT_NONE is told from what is present without NUMA balancing, too
+    /// (CONFIG_ARCH_HAS_PTE_PROTNONE): `gup_fast_pte_range()` leaves it to faults.
+    pub protnone_is_known: bool,
     /// Before anything else, and whatever is asked for, mremap(2) looks whether all splits that may
     /// come of it leave no more areas than vm.max_map_count, and again before an area moves
     /// (`__check_map_count_against_split()`, called by
@@ -264,6 +267,7 @@ impl Profile {
         isolates_swap_clusters: false,
         remaps_several_areas: false,
         dofork_refuses_special: false,
+        protnone_is_known: false,
         mremap_counts_splits: false,
         anon_pgoff: false,
         ksm_forgets_checksums: false,
@@ -344,6 +348,7 @@ impl Profile {
         isolates_swap_clusters: true,
         remaps_several_areas: true,
         dofork_refuses_special: true,
+        protnone_is_known: false,
         mremap_counts_splits: true,
         anon_pgoff: false,
         ksm_forgets_checksums: false,
@@ -358,6 +363,7 @@ impl Profile {
     };
     /// 7.3-rc7.
     pub const LINUX_7_3_RC7: Profile = Profile {
+        protnone_is_known: true,
         name: "7.3-rc7",
         anon_pgoff: true,
         ksm_forgets_checksums: true,

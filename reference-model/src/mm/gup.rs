@@ -73,7 +73,7 @@ pub fn gup_fast_fallback(
 
 /// `gup_fast()` by `gup_fast_pte_range()` and `gup_fast_pmd_leaf()`, of one page: where its
 /// entry says all that is wanted, the vma is not asked. The outer option is none where that is
-/// not enough. Without NUMA balancing PROT_NONE is taken for present.
+/// not enough. Before 7.3 PROT_NONE is taken for present without NUMA balancing.
 fn gup_fast(k: &mut Kernel, addr: u64, gup: GupFlags) -> Option<Option<FolioId>> {
     let Pte::Present {
         folio,
@@ -83,6 +83,10 @@ fn gup_fast(k: &mut Kernel, addr: u64, gup: GupFlags) -> Option<Option<FolioId>>
     else {
         return None;
     };
+    // pte_protnone()
+    if rights == 0 && k.profile.protnone_is_known {
+        return None;
+    }
     // pte_access_permitted()
     if gup.write && rights & prot::W == 0 {
         return None;

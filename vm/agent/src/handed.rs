@@ -40,6 +40,8 @@ pub struct Handed {
     pub iommu: RawFd,
     /// khugepaged's pid; 0 for none.
     pub khugepaged: i32,
+    /// kswapd's pid, where a step has it work; else 0.
+    pub kswapd: i32,
     /// The program's memory files.
     pub files: Vec<RawFd>,
 }

@@ -2,7 +2,7 @@
 //! kswapd at work for as long as a step takes: watermarks rise above what is free, and fall again.
 //! Nothing here allocates.
 
-use crate::system_file;
+use crate::{system_file, thp};
 use operations::{PAGE_SIZE, StepResult};
 use std::ffi::CStr;
 use std::thread::sleep;
@@ -27,14 +27,14 @@ const ASLEEP: u32 = 15;
 /// another quarter. Whoever allocates below `low` wakes kswapd, which then goes on until `high`;
 /// below `min` one would have to reclaim by oneself. So free memory has to be between `min` and
 /// `low`, which is so where no more than five times the pages are free that are to be freed.
-pub fn free(pages: u64) -> StepResult {
-    match raise(pages) {
+pub fn free(kswapd: i32, pages: u64) -> StepResult {
+    match raise(kswapd, pages) {
         Ok(()) => StepResult::Ok,
         Err(errno) => StepResult::Errno(errno),
     }
 }
 
-fn raise(pages: u64) -> Result<(), i32> {
+fn raise(kswapd: i32, pages: u64) -> Result<(), i32> {
     let wanted = pages * (PAGE_SIZE >> 10);
     let free = line(MEMINFO, b"MemFree:")?;
     if free >= 5 * wanted {
@@ -44,6 +44,8 @@ fn raise(pages: u64) -> Result<(), i32> {
     write(2 * (free + wanted) / 3)?;
     let slept = await_sleep();
     write(before)?;
+    // Its last flush comes after the last page that it took.
+    thp::until(|| thp::is_asleep(kswapd))?;
     slept
 }
 

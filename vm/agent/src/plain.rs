@@ -83,7 +83,7 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
                 damon::pass(target.pid(), (at, at + length), damon::Action::Pageout)
             }
             Plain::DamonCold => damon::pass(target.pid(), (at, at + length), damon::Action::Cold),
-            Plain::Kswapd => kswapd::free(on.pages),
+            Plain::Kswapd => kswapd::free(handed.kswapd, on.pages),
             Plain::MemoryUnplug => memory_block::offline(target.pid(), on.at),
             Plain::LruGen => lru_gen::enable(on.value.unwrap_or_default()),
             Plain::LruGenAge => lru_gen::age(),

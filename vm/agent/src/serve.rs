@@ -10,12 +10,12 @@ use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
 use crate::{
-    damon, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system,
+    damon, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system, thp,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe2;
+use nix::unistd::{Pid, pipe2};
 use operations::{Plain, Program, StepResult, Thp};
 use protocol::message::{Count, Report, Sabotage};
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
@@ -350,6 +350,8 @@ struct Open {
     reclaim: Option<(File, File)>,
     /// memory.max and memory.high, where one sets them.
     limits: Option<(File, File)>,
+    /// kswapd's pid, where a step has it work.
+    kswapd: i32,
     bell: File,
     ring: File,
 }
@@ -362,8 +364,11 @@ impl Open {
         let limits =
             || -> Result<_> { Ok((file("memory.max", true)?, file("memory.high", true)?)) };
         let limited = program.does(&[Plain::MemoryMax, Plain::MemoryHigh, Plain::OomKill]);
+        let kswapd = program.does(&[Plain::Kswapd]);
+        let kswapd = kswapd.then(|| thp::kernel_thread("kswapd0")).flatten();
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
+            kswapd: kswapd.map_or(0, Pid::as_raw),
             reclaim: program.reclaims().then(reclaim).transpose()?,
             limits: limited.then(limits).transpose()?,
             bell: bell.into(),
@@ -397,6 +402,7 @@ impl Open {
             bell: self.ring.as_raw_fd(),
             iommu: -1,
             khugepaged: kept.thp.khugepaged(),
+            kswapd: self.kswapd,
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }

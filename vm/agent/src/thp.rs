@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// So long khugepaged may take for its first scan, of one process.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
+/// So often another one is begun where that is not enough.
+const BEGINNINGS: usize = 2;
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(2);
 /// How long it may have taken no notice, having looked before there was anything to scan.
@@ -54,7 +56,8 @@ pub fn khugepaged(pid: i32) -> StepResult {
     }
 }
 
-fn until(done: impl Fn() -> Result<bool, i32>) -> Result<(), i32> {
+/// Looks until something is so, for as long as a first scan may take. Nothing here allocates.
+pub fn until(done: impl Fn() -> Result<bool, i32>) -> Result<(), i32> {
     let begin = Instant::now();
     while !done()? {
         if begin.elapsed() > FIRST_SCAN {
@@ -65,9 +68,10 @@ fn until(done: impl Fn() -> Result<bool, i32>) -> Result<(), i32> {
     Ok(())
 }
 
-/// Whether khugepaged waits for something to do (`khugepaged_wait_work()`): what it waits for
-/// in a scan cannot be interrupted. Where there is none nobody is awake.
-fn is_asleep(pid: i32) -> Result<bool, i32> {
+/// Whether khugepaged, or kswapd, waits for something to do (`khugepaged_wait_work()`,
+/// `kswapd_try_to_sleep()`): what it waits for at work cannot be interrupted. Where there is
+/// none nobody is awake.
+pub fn is_asleep(pid: i32) -> Result<bool, i32> {
     if pid <= 0 {
         return Ok(true);
     }
@@ -116,13 +120,23 @@ impl Setting {
         if self.now == *wanted {
             return Ok(());
         }
-        // Whatever comes of it, it is not as it was.
-        self.now = wanted.clone();
+        let mut begun = self.begin(wanted);
+        for _ in 1..BEGINNINGS {
+            if begun.is_ok() {
+                break;
+            }
+            begun = self.begin(wanted);
+        }
+        begun
+    }
+
+    fn begin(&mut self, wanted: &Thp) -> Result<()> {
         // A khugepaged of its own for each setting: what it scans first is known.
         self.registered = None;
+        self.now = Thp::default();
         write(&Thp::default())?;
         write(wanted)?;
-        self.khugepaged = khugepaged_pid();
+        self.khugepaged = kernel_thread("khugepaged");
         if let Some(khugepaged) = self.khugepaged {
             // Not where subjects are.
             let mut agents = CpuSet::new();
@@ -133,6 +147,7 @@ impl Setting {
                 self.registered = Some(Registered::new()?);
             }
         }
+        self.now = wanted.clone();
         Ok(())
     }
 }
@@ -173,15 +188,16 @@ fn size(order: u32) -> String {
     format!("hugepages-{}kB", (PAGE_SIZE >> 10) << order)
 }
 
-/// khugepaged, which is there only where a setting lets it make something.
-fn khugepaged_pid() -> Option<Pid> {
-    let is_khugepaged = |path: &PathBuf| {
-        let name = fs::read_to_string(path.join("comm"));
-        name.is_ok_and(|name| name.trim() == "khugepaged")
+/// A thread of the kernel's by its name, as kswapd, or khugepaged, which is there only where a
+/// setting lets it make something.
+pub fn kernel_thread(name: &str) -> Option<Pid> {
+    let is_it = |path: &PathBuf| {
+        let comm = fs::read_to_string(path.join("comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
     };
     let processes = fs::read_dir("/proc").ok()?;
     let mut paths = processes.flatten().map(|process| process.path());
-    let path = paths.find(is_khugepaged)?;
+    let path = paths.find(is_it)?;
     path.file_name()?.to_str()?.parse().ok().map(Pid::from_raw)
 }
 

@@ -171,8 +171,9 @@ pub struct Profile {
     /// MADV_DOFORK is refused of all VM_SPECIAL areas, as hugetlb's are, and not of VM_IO alone
     /// (`madvise_vma_behavior()`).
     pub dofork_refuses_special: bool,
-    /// PROT_NONE is told from what is present without NUMA balancing, too
-    /// (CONFIG_ARCH_HAS_PTE_PROTNONE): `gup_fast_pte_range()` leaves it to faults.
+    /// PROT_NONE is told from what is present without NUMA balancing, too, for userfaultfd
+    /// protects by it (CONFIG_ARCH_HAS_PTE_PROTNONE; `copy_huge_pmd()` asks `userfaultfd_rwp()`
+    /// since then): `gup_fast_pte_range()` leaves it to faults.
     pub protnone_is_known: bool,
     /// Before anything else, and whatever is asked for, mremap(2) looks whether all splits that may
     /// come of it leave no more areas than vm.max_map_count, and again before an area moves

@@ -121,7 +121,11 @@ fn without_the_patch_the_model_differs_wherever_a_kernel_notified() {
             continue;
         };
         // What the model does not speak for it cannot differ from.
-        let predicted = expect(&Profile::PREPATCH, &Machine::default(), &scenario).steps;
+        let machine = Machine {
+            swap: scenario.needs_swap(),
+            ..snapshot.header.info.machine.machine()
+        };
+        let predicted = expect(&Profile::PREPATCH, &machine, &scenario).steps;
         let notified = steps_of(&snapshot.text)
             .take(predicted.len())
             .any(|step| step.contains("     notified "));

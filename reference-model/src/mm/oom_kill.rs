@@ -12,15 +12,13 @@ use crate::state::Kernel;
 /// `process_mrelease()` of a process that was killed just before, and then its end. It has not
 /// run meanwhile: that is so only where all that it has wait for the caller's hart.
 pub fn process_mrelease(k: &mut Kernel<'_>, victim: usize) {
-    let mm = k.tasks.get(victim).and_then(|task| task.mm);
-    let Some(mm) = mm else {
-        k.unpredicted = Some("a process that is gone");
+    let Some(mm) = mm_that_waits(
+        k,
+        victim,
+        "whether a process ends before its memory is given back",
+    ) else {
         return;
     };
-    if !waits_for_this_hart(k, mm) {
-        k.unpredicted = Some("whether a process ends before its memory is given back");
-        return;
-    }
     k.in_mm(mm, __oom_reap_task_mm);
     ends(k, victim);
 }
@@ -29,17 +27,28 @@ pub fn process_mrelease(k: &mut Kernel<'_>, victim: usize) {
 /// reaper runs on the agent's hart, after two seconds: until then only who waits for the hart of
 /// the killer is still there.
 pub fn oom_reap_task_mm(k: &mut Kernel<'_>, victim: usize) {
-    let mm = k.tasks.get(victim).and_then(|task| task.mm);
-    let Some(mm) = mm else {
-        k.unpredicted = Some("a process that is gone");
+    let Some(mm) = mm_that_waits(
+        k,
+        victim,
+        "whether a process ends before the OOM reaper comes",
+    ) else {
         return;
     };
-    if !waits_for_this_hart(k, mm) {
-        k.unpredicted = Some("whether a process ends before the OOM reaper comes");
-        return;
-    }
     k.on_the_agents_hart(|k| k.in_mm(mm, __oom_reap_task_mm));
     ends(k, victim);
+}
+
+/// The mm of a process that was killed and waits for this hart; else why nothing is predicted.
+fn mm_that_waits(k: &mut Kernel<'_>, victim: usize, otherwise: &'static str) -> Option<MmId> {
+    let mm = k.tasks.get(victim).and_then(|task| task.mm);
+    let waits = mm.filter(|mm| waits_for_this_hart(k, *mm));
+    if waits.is_none() {
+        k.unpredicted = Some(match mm {
+            Some(_) => otherwise,
+            None => "a process that is gone",
+        });
+    }
+    waits
 }
 
 /// The caller sleeps, and who was killed gets to run.

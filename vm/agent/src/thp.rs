@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 
 /// So long khugepaged may take for its first scan, of one process.
 const FIRST_SCAN: Duration = Duration::from_secs(10);
-/// So often another one is begun where that is not enough.
-const BEGINNINGS: usize = 2;
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(2);
 /// How long it may have taken no notice, having looked before there was anything to scan.
@@ -120,14 +118,8 @@ impl Setting {
         if self.now == *wanted {
             return Ok(());
         }
-        let mut begun = self.begin(wanted);
-        for _ in 1..BEGINNINGS {
-            if begun.is_ok() {
-                break;
-            }
-            begun = self.begin(wanted);
-        }
-        begun
+        // Where a khugepaged does not come to rest in time another one is begun, once.
+        self.begin(wanted).or_else(|_| self.begin(wanted))
     }
 
     fn begin(&mut self, wanted: &Thp) -> Result<()> {

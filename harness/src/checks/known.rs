@@ -22,12 +22,14 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
             .with(Block::Page(page));
         return Some(vec![finding]);
     }
-    // What may not have been notified may be what is known, and where nothing is predicted
-    // what devices reach has to say it.
+    // What may not have been notified may be what is known. What a device reaches is judged by
+    // the device check: a notification that came before the step ended came too late for it.
     let predicted = case.prediction.is_some_and(|all| all.unpredicted.is_none());
-    let reached = case.observed.device.as_ref();
-    let reached = reached.is_none_or(|device| !device.reached.is_empty());
-    if !supposed.is_empty() || !predicted && reached {
+    let reached = match case.observed.device.as_ref() {
+        Some(device) => !device.reached.is_empty(),
+        None => !predicted,
+    };
+    if !supposed.is_empty() || reached {
         return Some(Vec::new());
     }
     let why = format!(

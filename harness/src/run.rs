@@ -7,6 +7,7 @@ use crate::judge::{Judge, Runs};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
 use chrono::Utc;
+use operations::Plain;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -119,18 +120,17 @@ impl Run {
         sender: &Sender<Message>,
         stop: &Arc<Stop>,
     ) -> io::Result<()> {
-        let plan = Arc::new(Plan::new(
-            self.scenarios.len(),
-            self.judge.repeat,
-            self.shuffle,
-        ));
+        // With one guest alone all go in order.
+        let waits = |scenario: &Arc<Scenario>| workers > 1 && scenario.program.does(Plain::WAITS);
+        let waits: Vec<bool> = self.scenarios.iter().map(waits).collect();
+        let plan = Arc::new(Plan::new(&waits, self.judge.repeat, self.shuffle));
         let run = Arc::new(self);
         for number in 0..workers {
             let (run, plan) = (Arc::clone(&run), Arc::clone(&plan));
             let (sender, stop) = (sender.clone(), Arc::clone(stop));
             let name = format!("worker {number}");
             thread::Builder::new().name(name).spawn(move || {
-                run.work(&plan, &sender, &stop);
+                run.work((&plan, number == 0), &sender, &stop);
                 // Nobody listens any more after Ctrl-C.
                 let _ = sender.send(Message::Done);
             })?;
@@ -138,10 +138,10 @@ impl Run {
         Ok(())
     }
 
-    fn work(&self, plan: &Plan, sender: &Sender<Message>, stop: &Arc<Stop>) {
+    fn work(&self, (plan, waits_first): (&Plan, bool), sender: &Sender<Message>, stop: &Arc<Stop>) {
         let mut backend = (self.backend)(sender.clone(), Arc::clone(stop));
         while !stop.is_stopped() && backend.usable() {
-            let Some(place) = plan.next() else {
+            let Some(place) = plan.next(waits_first) else {
                 return;
             };
             let verdict = self
@@ -159,26 +159,55 @@ impl Run {
 }
 
 /// What is run when: places of scenarios, each as often as it is repeated.
+///
+/// Those that wait for a clock come last, but for one worker, which takes them first: what it
+/// leaves of the processors meanwhile the others use.
 struct Plan {
-    order: Vec<usize>,
-    next: AtomicUsize,
+    work: Queue,
+    waiting: Queue,
     runs: Vec<Mutex<Runs>>,
 }
 
-impl Plan {
-    fn new(scenarios: usize, repeat: u32, shuffle: Option<u64>) -> Plan {
-        Plan {
-            order: order(scenarios, repeat, shuffle),
+/// Places, of which one after the other is taken.
+struct Queue {
+    places: Vec<usize>,
+    next: AtomicUsize,
+}
+
+impl Queue {
+    fn new(places: Vec<usize>) -> Queue {
+        Queue {
+            places,
             next: AtomicUsize::new(0),
-            runs: (0..scenarios).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    fn take(&self) -> Option<usize> {
+        let next = self.next.fetch_add(1, Ordering::SeqCst);
+        self.places.get(next).copied()
+    }
+}
+
+impl Plan {
+    /// Of scenarios that wait, or not.
+    fn new(waits: &[bool], repeat: u32, shuffle: Option<u64>) -> Plan {
+        let order = order(waits.len(), repeat, shuffle);
+        let (waiting, work) = order.into_iter().partition(|&place| waits[place]);
+        Plan {
+            work: Queue::new(work),
+            waiting: Queue::new(waiting),
+            runs: waits.iter().map(|_| Mutex::default()).collect(),
         }
     }
 
     /// The index of the scenario that is to be run now; none at the end.
-    fn next(&self) -> Option<usize> {
+    fn next(&self, waits_first: bool) -> Option<usize> {
+        let [first, then] = match waits_first {
+            true => [&self.waiting, &self.work],
+            false => [&self.work, &self.waiting],
+        };
         loop {
-            let next = self.next.fetch_add(1, Ordering::SeqCst);
-            let place = *self.order.get(next)?;
+            let place = first.take().or_else(|| then.take())?;
             if !self.runs(place).ended() {
                 return Some(place);
             }
@@ -275,7 +304,7 @@ pub fn messages() -> (Sender<Message>, Receiver<Message>) {
 
 #[cfg(test)]
 mod tests {
-    use super::order;
+    use super::{Plan, order};
 
     #[test]
     fn what_is_repeated_is_run_in_a_row_unless_it_is_shuffled() {
@@ -287,6 +316,13 @@ mod tests {
             assert!(places.into_iter().eq(0..50));
         }
         assert_ne!(shuffled[..50], shuffled[50..100]);
+    }
+
+    #[test]
+    fn one_worker_begins_with_those_that_wait_and_the_others_end_with_them() {
+        let plan = Plan::new(&[true, false, true, false, false], 1, None);
+        let taken = [true, false, false, true, true, false].map(|first| plan.next(first));
+        assert_eq!(taken, [Some(0), Some(1), Some(3), Some(2), Some(4), None]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn judge_and_see(
         scenarios,
         judge,
         backend,
-        jobs: 1,
+        jobs: 2,
         shuffle: None,
         start,
     };

@@ -351,6 +351,17 @@ impl Plain {
         matches!(self, Plain::ProcessMrelease | Plain::OomKill)
     }
 
+    /// What takes seconds, in which little is computed: the kernel's own clocks have to run, or the
+    /// guest is run no further.
+    pub const WAITS: &'static [Plain] = &[
+        Plain::OomKill,
+        Plain::DamonPageout,
+        Plain::DamonCold,
+        Plain::Kswapd,
+        Plain::MemoryUnplug,
+        Plain::LruGen,
+    ];
+
     /// What is done to the whole machine, and leaves it otherwise than it was, whatever is undone:
     /// a guest is then run no further, and a board is never asked for it.
     pub const SPOILS: &'static [Plain] = &[

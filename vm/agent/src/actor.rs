@@ -89,6 +89,11 @@ fn read_play(region: Region) -> Result<Arc<Play>> {
     let Run {
         program, tracing, ..
     } = script.run;
+    // Whoever locks all memory would fill the region in as well.
+    let region = match program.does(&[Plain::Mlockall]) {
+        true => region.without_the_rest()?,
+        false => region,
+    };
     let shared = Shared::of(&region, &program);
     let _ = SHARED.set(shared);
     Ok(Arc::new(Play {

@@ -8,6 +8,7 @@
 
 use crate::files;
 use anyhow::{Context, Result, bail};
+use operations::PAGE_SIZE;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -106,7 +107,7 @@ impl Region {
     /// The words of the program that was begun last.
     pub fn words(&self) -> &'static [AtomicU64] {
         let end = self.words[SCRIPT + 1].load(SeqCst) as usize;
-        &self.words[FIRST..end.clamp(FIRST, WORDS)]
+        &self.words[FIRST..end.clamp(FIRST, self.words.len())]
     }
 
     /// Its script.
@@ -132,6 +133,27 @@ impl Region {
             // kernel refuses it, the memory stays in use.
             unsafe { libc::madvise(at, behind.len() * 8, libc::MADV_REMOVE) };
         }
+    }
+
+    /// What a program needs of it and nothing behind, which this process has no more: it has read
+    /// its script.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn without_the_rest(self) -> Result<Region> {
+        let page = PAGE_SIZE as usize / 8;
+        let used = (FIRST + self.words().len())
+            .next_multiple_of(page)
+            .min(WORDS);
+        let (words, rest) = self.words.split_at(used);
+        let at = rest.as_ptr().cast_mut().cast();
+        // SAFETY: whole pages of the region's own, which nothing of this process refers to from
+        // now on: words of programs and orders are before.
+        if unsafe { libc::munmap(at, rest.len() * 8) } < 0 {
+            let error = std::io::Error::last_os_error();
+            bail!("cannot unmap the rest of the shared memory: {error}");
+        }
+        Ok(Region { words, ..self })
     }
 
     /// Faults in what a program needs of it.

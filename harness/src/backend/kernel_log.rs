@@ -88,6 +88,21 @@ const NOTICES: &[Known] = &[
     ),
 ];
 
+/// The same, followed by where it was (`dump_stack()`).
+const NOTICES_WITH_STACK: &[Known] = &[(
+    &["GUP no longer grows the stack in "],
+    "gup_vma_lookup(), mm/gup.c: once an hour, of an access below a stack",
+)];
+
+/// What `dump_stack()` prints, lib/dump_stack.c and arch/riscv/kernel/stacktrace.c.
+const STACK: &[Pattern] = &[
+    &["CPU: ", " Comm: "],
+    &["Tainted: "],
+    &["Hardware name: "],
+    &["Call Trace:"],
+    &["[<", ">] "],
+];
+
 /// Memory has run out. What follows such a line, until another kind of message comes,
 /// belongs to it: what was free, who had what, how it was asked for.
 const MEMORY: &[Known] = &[
@@ -216,8 +231,14 @@ pub(super) fn meaning(log: &[String], asked: Asked) -> Meaning {
     let mut meaning = Meaning::default();
     // What it is about has more lines.
     let mut goes_on = false;
+    let mut stack = false;
     let known = |kinds: &[Known], line: &str| kinds.iter().any(|known| fits(known.0, line));
     for line in log {
+        stack = known(NOTICES_WITH_STACK, line)
+            || stack && STACK.iter().any(|pattern| fits(pattern, line));
+        if stack {
+            continue;
+        }
         if COMPLAINTS.iter().any(|pattern| fits(pattern, line)) {
             goes_on = false;
         } else if asked.limits && known(MEMORY_OF_A_CGROUP, line)
@@ -277,6 +298,21 @@ mod tests {
         // The function that it is about decides.
         let other = "free_swap: 12 callbacks suppressed";
         assert_eq!(of(&[other]).complaints, [other]);
+    }
+
+    #[test]
+    fn the_stack_of_a_notice_is_none_of_a_complaint() {
+        let notice = [
+            "GUP no longer grows the stack in tlbdiff-agent (37): 1000-2000 (fff)",
+            "CPU: 1 UID: 0 PID: 37 Comm: tlbdiff-agent Tainted: G           O       6.12.117 #1",
+            "Hardware name: riscv-virtio,qemu (DT)",
+            "Call Trace:",
+            "[<ffffffff80006088>] dump_backtrace+0x1c/0x24",
+        ];
+        assert_eq!(of(&notice), Meaning::default());
+        let unknown = "get_swap_device: Bad swap file entry 2000000000000001";
+        let both = of(&[&notice[..], &[unknown], &notice[1..]].concat());
+        assert_eq!(both.complaints, [&[unknown][..], &notice[1..]].concat());
     }
 
     #[test]
@@ -341,7 +377,13 @@ mod tests {
 
     #[test]
     fn each_kind_names_the_function_that_prints_it() {
-        let told = [NOTICES, MEMORY, MEMORY_OF_A_CGROUP, STAYS];
+        let told = [
+            NOTICES,
+            NOTICES_WITH_STACK,
+            MEMORY,
+            MEMORY_OF_A_CGROUP,
+            STAYS,
+        ];
         for known in told.concat() {
             assert!(known.1.contains("()"), "{}", known.1);
             assert!(known.1.contains(".c"), "{}", known.1);

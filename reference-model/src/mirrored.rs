@@ -324,6 +324,7 @@ fn plain_entry(what: Plain) -> &'static str {
         | Plain::DamonCold
         | Plain::Kswapd
         | Plain::MemoryUnplug
+        | Plain::CmaAlloc
         | Plain::LruGen
         | Plain::LruGenAge
         | Plain::LruGenEvict

@@ -107,6 +107,7 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::DamonCold => k.unpredicted = Some("which pages DAMON samples"),
         Plain::Kswapd => k.unpredicted = Some("kswapd"),
         Plain::MemoryUnplug => k.unpredicted = Some("memory that goes offline"),
+        Plain::CmaAlloc => k.unpredicted = Some("which pages are in memory that a driver takes"),
         Plain::LruGen | Plain::LruGenAge | Plain::LruGenEvict => {
             k.unpredicted = Some("the multi-gen LRU");
         }

@@ -360,7 +360,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         swap: scenario.needs_swap(),
         nodes: 1 + u32::from(has("numa")),
         gib_pages: has("hugetlb-1g"),
-        movable_memory: has("memory-hotplug"),
+        movable_memory: has("memory-hotplug") || has("cma"),
         ..Machine::default()
     }
 }

@@ -78,6 +78,8 @@ struct GuestKind {
     gib_pages: bool,
     /// A block of its memory can go offline.
     movable: bool,
+    /// Most of its memory is a driver's to take.
+    contiguous: bool,
     /// It has little memory, for what is about running out of it.
     short: bool,
 }
@@ -138,6 +140,7 @@ impl GuestBackend {
             nodes: scenario.nodes() > 1,
             gib_pages: scenario.gib_pages() && self.settings.memory_mib >= MEMORY_FOR_GIB_PAGES,
             movable: scenario.movable_memory(),
+            contiguous: scenario.contiguous_memory(),
             short: scenario.short_of_memory(),
         };
         let place = self.guests.iter().position(|(is, _)| *is == kind);
@@ -165,6 +168,7 @@ impl GuestBackend {
             nodes: kind.nodes,
             gib_pages: kind.gib_pages,
             movable: kind.movable,
+            contiguous: kind.contiguous,
             memory_mib: match kind.short {
                 true => SHORT_MEMORY,
                 false => self.settings.memory_mib,

@@ -185,7 +185,7 @@ const STAYS: &[Known] = &[
 pub(super) struct Asked {
     /// Its cgroup runs out of memory.
     pub limits: bool,
-    /// Memory goes offline.
+    /// Memory goes offline, or to a driver.
     pub offline: bool,
 }
 
@@ -194,7 +194,7 @@ impl Asked {
     pub(super) fn by(program: &Program) -> Asked {
         Asked {
             limits: program.does(&[Plain::OomKill, Plain::MemoryMax]),
-            offline: program.does(&[Plain::MemoryUnplug]),
+            offline: program.does(&[Plain::MemoryUnplug, Plain::CmaAlloc]),
         }
     }
 }

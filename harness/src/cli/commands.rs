@@ -266,7 +266,7 @@ fn machine(args: &PredictArgs, scenario: &Scenario) -> Machine {
         swap: scenario.needs_swap(),
         nodes: scenario.nodes(),
         gib_pages: scenario.gib_pages(),
-        movable_memory: scenario.movable_memory(),
+        movable_memory: scenario.movable_memory() || scenario.contiguous_memory(),
         page_table_levels: cpu.page_table_levels().unwrap_or(usual.page_table_levels),
         svnapot: has("svnapot", usual.svnapot),
         svadu: has("svadu", usual.svadu),

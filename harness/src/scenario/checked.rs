@@ -113,9 +113,14 @@ impl Scenario {
         self.needs("memory-hotplug")
     }
 
+    /// Its guest has memory that a driver may take in one piece, in which most pages are.
+    pub fn contiguous_memory(&self) -> bool {
+        self.needs("cma")
+    }
+
     /// Its guest has little memory.
     pub fn short_of_memory(&self) -> bool {
-        self.needs("kswapd")
+        self.needs("kswapd") || self.contiguous_memory()
     }
 
     fn needs(&self, feature: &str) -> bool {

@@ -151,6 +151,7 @@ pub const FEATURES: Table<()> = &[
     ("numa", ()),
     ("hart-hotplug", ()),
     ("memory-hotplug", ()),
+    ("cma", ()),
     ("kswapd", ()),
     ("lru-gen", ()),
     ("damon", ()),

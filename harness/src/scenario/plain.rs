@@ -117,6 +117,7 @@ impl Checker<'_> {
             | Plain::DamonCold
             | Plain::Kswapd
             | Plain::MemoryUnplug
+            | Plain::CmaAlloc
             | Plain::LruGen
             | Plain::LruGenAge
             | Plain::LruGenEvict

@@ -86,6 +86,9 @@ pub enum Plain {
     Kswapd,
     /// The block of memory that has the page's frame goes offline.
     MemoryUnplug,
+    /// As much as can be of the memory that a driver may take in one piece (CMA) is taken, and
+    /// given back.
+    CmaAlloc,
     /// `/sys/kernel/mm/lru_gen/enabled`: these bits of `LRU_GEN_*`.
     LruGen,
     /// The actors' cgroup gets a new youngest generation.
@@ -220,6 +223,7 @@ impl Plain {
         Plain::DamonCold,
         Plain::Kswapd,
         Plain::MemoryUnplug,
+        Plain::CmaAlloc,
         Plain::LruGen,
         Plain::LruGenAge,
         Plain::LruGenEvict,
@@ -270,6 +274,7 @@ impl Plain {
             Plain::DamonCold => form("damon_cold", &[At, Pages], &[Of]),
             Plain::Kswapd => form("kswapd", &[Pages], &[]),
             Plain::MemoryUnplug => form("memory_unplug", &[At], &[Of]),
+            Plain::CmaAlloc => form("cma_alloc", &[], &[]),
             Plain::LruGen => form("lru_gen", &[Value], &[]),
             Plain::LruGenAge => form("lru_gen_age", &[], &[]),
             Plain::LruGenEvict => form("lru_gen_evict", &[Pages], &[]),
@@ -328,6 +333,7 @@ impl Plain {
             | Plain::DamonPageout
             | Plain::DamonCold
             | Plain::MemoryUnplug
+            | Plain::CmaAlloc
             | Plain::Uprobe
             | Plain::UprobeRemove => Course::Returns,
         }

@@ -10,6 +10,7 @@ mod boot;
 mod call;
 mod cast;
 mod cgroup;
+mod cma;
 mod damon;
 mod disks;
 mod file_io;

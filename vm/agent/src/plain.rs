@@ -5,8 +5,8 @@ use crate::handed::Handed;
 use crate::perform::{Target, call, decimal};
 use crate::uffd::{self, Answer};
 use crate::{
-    damon, kswapd, lru_gen, memory_block, outside, pagemap, pins, system_file, thp, tracer, uprobe,
-    vfork,
+    cma, damon, kswapd, lru_gen, memory_block, outside, pagemap, pins, system_file, thp, tracer,
+    uprobe, vfork,
 };
 use operations::{On, Plain, StepResult, address, bytes};
 use std::os::fd::RawFd;
@@ -85,6 +85,7 @@ pub fn perform(what: Plain, on: &On, handed: &Handed, target: Target) -> StepRes
             Plain::DamonCold => damon::pass(target.pid(), (at, at + length), damon::Action::Cold),
             Plain::Kswapd => kswapd::free(handed.kswapd, on.pages),
             Plain::MemoryUnplug => memory_block::offline(target.pid(), on.at),
+            Plain::CmaAlloc => cma::take_and_give_back(),
             Plain::LruGen => lru_gen::enable(on.value.unwrap_or_default()),
             Plain::LruGenAge => lru_gen::age(),
             Plain::LruGenEvict => lru_gen::evict(on.pages),

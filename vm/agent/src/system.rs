@@ -2,8 +2,8 @@
 //! What this machine is and has.
 
 use crate::{
-    damon, disks, files, harts, hugetlb, iommu, kvm, lru_gen, memory_block, nodes, notes, swap,
-    tracer::Tracer, uffd, uprobe,
+    cma, damon, disks, files, harts, hugetlb, iommu, kvm, lru_gen, memory_block, nodes, notes,
+    swap, tracer::Tracer, uffd, uprobe,
 };
 use anyhow::{Context, Result};
 use operations::{PAGE_SIZE, Storage};
@@ -129,6 +129,7 @@ fn features(cpuinfo: &str, mmu: &str, module: u32) -> Vec<String> {
             "memory-hotplug",
             !notes::is_kept() && memory_block::are_movable(),
         ),
+        ("cma", !notes::is_kept() && cma::is_there()),
         // Others' memory is not to go for it.
         ("kswapd", !notes::is_kept()),
         ("lru-gen", !notes::is_kept() && lru_gen::is_there()),

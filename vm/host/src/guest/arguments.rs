@@ -188,6 +188,11 @@ fn kernel_arguments(config: &GuestConfig) -> Vec<Cow<'_, str>> {
     if config.movable {
         arguments.push(format!("movablecore={}M", BLOCK_MIB + TAIL_MIB).into());
     }
+    if config.contiguous {
+        // Pages that can move go there first while it is more than half of what is free
+        // (__rmqueue()).
+        arguments.push(format!("cma={}M", config.memory_mib * 5 / 8).into());
+    }
     arguments
 }
 
@@ -301,6 +306,10 @@ mod tests {
     fn what_can_go_offline_is_the_last_whole_block() {
         let mut config = config();
         assert!(!text(&machine(&config)).contains("movablecore"));
+        assert!(!text(&machine(&config)).contains("cma="));
+        config.contiguous = true;
+        assert!(text(&machine(&config)).contains(" cma=320M"));
+        config.contiguous = false;
         (config.movable, config.memory_mib) = (true, 700);
         let line = text(&machine(&config));
         assert!(line.contains("-m 688M") && line.contains(" movablecore=176M"));

@@ -59,6 +59,9 @@ pub struct GuestConfig {
     pub gib_pages: bool,
     /// Whether a block of it is for pages alone that can move, so that it can go offline.
     pub movable: bool,
+    /// Whether most of it is for drivers that want it in one piece (CMA), and for pages that can
+    /// move until they do.
+    pub contiguous: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///
     /// A restored guest with `max` never answers; `rv64` and properties added
@@ -86,6 +89,7 @@ impl GuestConfig {
             nodes: false,
             gib_pages: false,
             movable: false,
+            contiguous: false,
             cpu: cpu.unwrap_or_else(|| "rv64".to_owned()),
             timeouts: Timeouts::default(),
             snapshot: true,

@@ -3,14 +3,49 @@
 
 use crate::facts::{Leaf, Mm, PAGE_SIZE, PageTables, Rights};
 use crate::verdict::{Kept, Kind, Near, Reading, Verdict, contradiction};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 /// So many notifications are remembered, for verdicts to name one.
 const REMEMBERED: usize = 64;
 
-/// References to frames, of all mms.
-pub(crate) type References = HashMap<u64, u32>;
+/// Where a frame is referred to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// In the translation of this page.
+    Page(u64),
+    /// As a table, by how many pages that translates, and the first of them.
+    Table(u64, u64),
+}
+
+/// References to frames, of all mms, and how many there are at each place: what refers to a frame
+/// that is given back is found without a search.
+#[derive(Debug, Default)]
+pub(crate) struct References(BTreeMap<(u64, Mm, Place), u32>);
+
+impl References {
+    fn add(&mut self, frame: u64, mm: Mm, place: Place) {
+        *self.0.entry((frame, mm, place)).or_default() += 1;
+    }
+
+    fn remove(&mut self, frame: u64, mm: Mm, place: Place) {
+        if let Entry::Occupied(mut count) = self.0.entry((frame, mm, place)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Where frames are referred to, place by place.
+    pub(crate) fn of(&self, frames: &Range<u64>) -> BTreeSet<(Mm, Place)> {
+        let first = (frames.start, Mm::MIN, Place::Page(0));
+        let last = (frames.end, Mm::MIN, Place::Page(0));
+        let found = self.0.range(first..last);
+        found.map(|((_, mm, place), _)| (*mm, *place)).collect()
+    }
+}
 
 /// The translation of one page. Of a larger leaf there is one for each page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +101,9 @@ struct Walk {
 }
 
 /// What is cached of one mm.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
+    mm: Mm,
     /// By page. A page may have several, of times at which the page tables held something
     /// else: a cache that has one of them answers by it.
     pieces: BTreeMap<u64, Vec<Piece>>,
@@ -80,15 +116,29 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// Nothing yet.
+    pub(crate) fn of(mm: Mm) -> Cache {
+        Cache {
+            mm,
+            pieces: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            largest: 0,
+            notified: VecDeque::new(),
+        }
+    }
+
     /// Drops all.
     pub(crate) fn clear(&mut self, references: &mut References) {
-        let pieces = self.pieces.values().flatten().map(|piece| piece.frame);
-        let tables = self.tables.values().flatten().map(|walk| walk.frame);
-        pieces
-            .chain(tables)
-            .for_each(|frame| unrefer(references, frame));
-        self.pieces.clear();
-        self.tables.clear();
+        for (page, pieces) in std::mem::take(&mut self.pieces) {
+            for piece in pieces {
+                references.remove(piece.frame, self.mm, Place::Page(page));
+            }
+        }
+        for ((pages, first), walks) in std::mem::take(&mut self.tables) {
+            for walk in walks {
+                references.remove(walk.frame, self.mm, Place::Table(pages, first));
+            }
+        }
     }
 
     /// Drops leaf entries of a range, in bytes.
@@ -111,7 +161,7 @@ impl Cache {
                 piece.by_piece &= !wholly;
                 let stays = piece.by_leaf || piece.by_piece;
                 if !stays {
-                    unrefer(references, piece.frame);
+                    references.remove(piece.frame, self.mm, Place::Page(*page));
                 }
                 stays
             });
@@ -140,42 +190,36 @@ impl Cache {
         newest().find(touches).or_else(|| newest().next()).copied()
     }
 
-    /// Frames were given back.
+    /// Frames were given back to which something refers at that place.
     pub(crate) fn freed(
         &mut self,
-        mm: Mm,
-        frames: Range<u64>,
+        place: Place,
+        frames: &Range<u64>,
         step: usize,
         verdicts: &mut Vec<Verdict>,
     ) {
-        let notified = &self.notified;
-        for (page, pieces) in &mut self.pieces {
-            for piece in pieces.iter_mut() {
-                if !frames.contains(&piece.frame) || piece.named & Kind::Freed.bit() != 0 {
-                    continue;
+        let (mm, notified) = (self.mm, &self.notified);
+        match place {
+            Place::Page(page) => {
+                for piece in self.pieces.get_mut(&page).into_iter().flatten() {
+                    if frames.contains(&piece.frame) && piece.named & Kind::Freed.bit() == 0 {
+                        verdicts.push(of_piece(mm, page, piece, Kind::Freed, step, notified));
+                    }
                 }
-                verdicts.push(of_piece(mm, *page, piece, Kind::Freed, step, notified));
             }
-        }
-        for ((pages, first), walks) in &mut self.tables {
-            for walk in walks.iter_mut() {
-                if frames.contains(&walk.frame) && !walk.named {
-                    let range = *first..*first + *pages;
-                    verdicts.push(of_walk(mm, range, walk, step, notified));
+            Place::Table(pages, first) => {
+                for walk in self.tables.get_mut(&(pages, first)).into_iter().flatten() {
+                    if frames.contains(&walk.frame) && !walk.named {
+                        verdicts.push(of_walk(mm, first..first + pages, walk, step, notified));
+                    }
                 }
             }
         }
     }
 
     /// Compares what is cached with what the page tables hold now.
-    pub(crate) fn compare(
-        &mut self,
-        mm: Mm,
-        now: &PageTables,
-        step: usize,
-        verdicts: &mut Vec<Verdict>,
-    ) {
-        let notified = &self.notified;
+    pub(crate) fn compare(&mut self, now: &PageTables, step: usize, verdicts: &mut Vec<Verdict>) {
+        let (mm, notified) = (self.mm, &self.notified);
         for (page, pieces) in &mut self.pieces {
             for piece in pieces.iter_mut() {
                 let Some(kind) = piece.contradicts(*page, now) else {
@@ -211,7 +255,7 @@ impl Cache {
         for table in &now.tables {
             let walks = self.tables.entry((table.pages, table.page)).or_default();
             if walks.iter().all(|walk| walk.frame != table.frame) {
-                refer(references, table.frame);
+                references.add(table.frame, self.mm, Place::Table(table.pages, table.page));
                 walks.push(Walk {
                     frame: table.frame,
                     since: step,
@@ -245,7 +289,8 @@ impl Cache {
                 Some(piece) if piece.by_leaf && piece.by_piece => {}
                 Some(piece) => *piece = new,
                 None => {
-                    refer(references, new.frame);
+                    let place = Place::Page(leaf.page + number);
+                    references.add(new.frame, self.mm, place);
                     pieces.push(new);
                 }
             }
@@ -321,18 +366,5 @@ fn of_walk(
         step,
         near: Cache::near(notified, &pages),
         pages,
-    }
-}
-
-fn refer(references: &mut References, frame: u64) {
-    *references.entry(frame).or_default() += 1;
-}
-
-fn unrefer(references: &mut References, frame: u64) {
-    if let Some(count) = references.get_mut(&frame) {
-        *count -= 1;
-        if *count == 0 {
-            references.remove(&frame);
-        }
     }
 }

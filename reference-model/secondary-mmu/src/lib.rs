@@ -37,17 +37,15 @@ pub use facts::{Leaf, Mm, PageTables, Rights, Table, WHOLE_MM};
 pub use spent::Spent;
 pub use verdict::{Kept, Kind, Near, Reading, Verdict, contradiction, merged};
 
-use cache::Cache;
+use cache::{Cache, References};
 use spent::Ledger;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// A secondary MMU with all mms that it is bound to.
 #[derive(Debug, Default)]
 pub struct SecondaryMmu {
     caches: BTreeMap<Mm, Cache>,
-    /// How many cached entries refer to a frame, so that most frames that are given back need
-    /// no search.
-    references: HashMap<u64, u32>,
+    references: References,
     step: usize,
     verdicts: Vec<Verdict>,
     ledgers: BTreeMap<Mm, Ledger>,
@@ -84,23 +82,22 @@ impl SecondaryMmu {
 
     /// Frames went back to whoever gives them out anew.
     pub fn freed(&mut self, frame: u64, frames: u64) {
-        let referred = |frame: &u64| self.references.contains_key(frame);
         let Some(last) = frame.checked_add(frames) else {
             return;
         };
-        if !(frame..last).any(|frame| referred(&frame)) {
-            return;
-        }
-        for (mm, cache) in &mut self.caches {
-            cache.freed(*mm, frame..last, self.step, &mut self.verdicts);
+        let frames = frame..last;
+        for (mm, place) in self.references.of(&frames) {
+            if let Some(cache) = self.caches.get_mut(&mm) {
+                cache.freed(place, &frames, self.step, &mut self.verdicts);
+            }
         }
     }
 
     /// What the page tables of an mm hold when a step has ended. First what is cached is
     /// compared with it, and then all of it is cached.
     pub fn walked(&mut self, mm: Mm, tables: &PageTables) {
-        let cache = self.caches.entry(mm).or_default();
-        cache.compare(mm, tables, self.step, &mut self.verdicts);
+        let cache = self.caches.entry(mm).or_insert_with(|| Cache::of(mm));
+        cache.compare(tables, self.step, &mut self.verdicts);
         cache.load(tables, self.step, &mut self.references);
         let ledger = self.ledgers.entry(mm).or_default();
         self.spent.extend(ledger.close(self.step, mm, tables));
@@ -109,7 +106,7 @@ impl SecondaryMmu {
     /// What some of an mm's page tables hold within a step. All of it is cached, and nothing is
     /// compared: what changes meanwhile may be notified yet.
     pub fn loaded(&mut self, mm: Mm, tables: &PageTables) {
-        let cache = self.caches.entry(mm).or_default();
+        let cache = self.caches.entry(mm).or_insert_with(|| Cache::of(mm));
         cache.load(tables, self.step, &mut self.references);
     }
 

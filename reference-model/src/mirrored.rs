@@ -320,8 +320,8 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::UffdAnswer | Plain::UffdAnswerWake => "userfaultfd_copy",
         Plain::UffdAnswerZeropage => "userfaultfd_zeropage",
         Plain::UffdAnswerContinue => "userfaultfd_continue",
-        Plain::UffdEvents
-        | Plain::DamonCold
+        Plain::UffdEvents => "userfaultfd_ctx_read",
+        Plain::DamonCold
         | Plain::Kswapd
         | Plain::MemoryUnplug
         | Plain::CmaAlloc

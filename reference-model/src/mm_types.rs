@@ -398,6 +398,16 @@ impl Vma {
     }
 }
 
+/// What a userfaultfd has told that is no fault, and how much of it was to be read, in steps that
+/// were begun together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UffdEvents {
+    /// Events that somebody waits for until they are read.
+    pub told: u64,
+    /// Events that somebody reads.
+    pub read: u64,
+}
+
 /// `struct mm_struct` (`include/linux/mm_types.h`)
 #[derive(Clone, Debug, Default)]
 pub struct Mm {
@@ -425,6 +435,8 @@ pub struct Mm {
     pub known_to_khugepaged: bool,
     /// `MMF_HAS_PINNED`
     pub has_pinned: bool,
+    /// Events of its userfaultfd.
+    pub uffd_events: UffdEvents,
     /// `mmu_notifier_release()` is over: nobody is notified of anything any more.
     pub released: bool,
 }

@@ -13,10 +13,12 @@ use crate::api::{
     Call, Machine, MmId, Op, PageTables, Prediction, Program, Range, Step, StepPrediction,
     StepResult, Tables, Unpredicted,
 };
+use crate::fs::userfaultfd::all_events_are_read;
 use crate::mm::madvise::advice;
 use crate::predict::{boot, step};
 use crate::profile::Profile;
 use crate::state::Kernel;
+use operations::Plain;
 
 /// The most orders that are looked at.
 const MOST_ORDERS: usize = 80;
@@ -90,7 +92,7 @@ pub fn predict_orders<S: Clone + Default>(
         let mut unknown = None;
         for way in std::mem::take(&mut ways) {
             for (mut way, run) in copies(way, &runs) {
-                let done = way.take(range.clone(), run);
+                let done = way.take(program, range.clone(), run);
                 let Some(tables) = way.tables.last() else {
                     continue;
                 };
@@ -173,12 +175,19 @@ fn the_one<S>(agree: &[(Way<'_, S>, Vec<usize>)]) -> Option<Vec<usize>> {
 
 impl<S> Way<'_, S> {
     /// Does steps, or parts of them, in an order: which steps began when.
-    fn take(&mut self, steps: std::ops::Range<usize>, run: &[(usize, Step)]) -> Vec<usize> {
+    fn take(
+        &mut self,
+        program: &Program,
+        steps: std::ops::Range<usize>,
+        run: &[(usize, Step)],
+    ) -> Vec<usize> {
         let mut came: Vec<StepPrediction> = steps.clone().map(|_| nothing()).collect();
         let mut done = Vec::new();
         for (number, part) in run {
             let of_step = &mut came[number - steps.start];
-            if !done.contains(number) {
+            if reads_events(&part.op) {
+                // It is read when it was told, whenever that is.
+            } else if !done.contains(number) {
                 done.push(*number);
             } else if of_step.result != StepResult::Ok {
                 // A touch ends with its first signal.
@@ -193,6 +202,7 @@ impl<S> Way<'_, S> {
             of_step.calls.extend::<Vec<Call>>(calls);
             of_step.lost.extend::<Vec<(MmId, Range)>>(lost);
         }
+        all_events_are_read(&mut self.kernel, program, steps.start);
         let held = self.kernel.page_tables();
         self.tables.extend(came.iter().map(|_| held.clone()));
         self.prediction.steps.extend(came);
@@ -222,8 +232,16 @@ fn orders_of(program: &Program, first: usize, steps: &[Step]) -> (Vec<Run>, bool
         .collect();
     let mut all_known = apart_from_forks(program, first, steps);
     let mut parts: Vec<Run> = Vec::new();
+    let events = program.does(&[Plain::UffdEvents]);
+    let one = steps.iter().filter(|step| !reads_events(&step.op)).count() <= 1;
     for (run, step) in whole.iter().zip(steps) {
-        match parts_of(&step.op) {
+        let parts_of = match &step.op {
+            op if one || reads_events(op) => Some(vec![op.clone()]),
+            // Each part would be an event.
+            Op::Madvise { .. } if events => None,
+            op => parts_of(op),
+        };
+        match parts_of {
             Some(ops) => {
                 let part = |op| (run[0].0, Step { by: step.by, op });
                 parts.push(ops.into_iter().map(part).collect());
@@ -238,6 +256,18 @@ fn orders_of(program: &Program, first: usize, steps: &[Step]) -> (Vec<Run>, bool
         Some(runs) => (runs, all_known),
         None => (merges(&whole).unwrap_or_default(), false),
     }
+}
+
+/// Reading events of a userfaultfd touches no memory: who waits for that goes on then, and with
+/// nobody else about does what it would have done at once.
+fn reads_events(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Plain {
+            what: Plain::UffdEvents,
+            ..
+        }
+    )
 }
 
 /// What the kernel may do something else in between of: the pages of a touch, each an access of

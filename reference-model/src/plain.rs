@@ -97,7 +97,7 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         }
         Plain::UffdAnswerZeropage => userfaultfd::userfaultfd_zeropage(k, at, len)?,
         Plain::UffdAnswerContinue => userfaultfd::userfaultfd_continue(k, at, len)?,
-        Plain::UffdEvents => k.unpredicted = Some("events of a userfaultfd"),
+        Plain::UffdEvents => userfaultfd::userfaultfd_ctx_read(k, on.value.unwrap_or(1))?,
         Plain::OomKill => memcontrol::memory_max_write(k, on.of.unwrap_or_default()),
         Plain::DamonPageout => on_mm(k, on, |k| {
             vaddr::damon_va_apply_scheme(k, at, len, advice::PAGEOUT);

@@ -22,7 +22,7 @@ use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
-use operations::HugePages;
+use operations::{HugePages, Plain};
 
 /// The byte that is written where a step does not say which.
 pub(crate) const WRITTEN: u8 = 1;
@@ -57,6 +57,9 @@ fn predict_and(
     let mut prediction = Prediction::default();
     for (number, one) in program.steps.iter().enumerate() {
         let predicted = step(&mut kernel, one);
+        if program.ends_group(number) {
+            userfaultfd::all_events_are_read(&mut kernel, program, number);
+        }
         // What the step came to until then is no more than the beginning of it.
         if let Some(why) = kernel.unpredicted {
             prediction.unpredicted = Some(Unpredicted { step: number, why });
@@ -109,6 +112,7 @@ pub(crate) fn boot<'a>(
         huge_zero_folio: None,
         migrates: program.migrates(),
         ksm: Default::default(),
+        uffd_events: program.does(&[Plain::UffdEvents]),
         held: Vec::new(),
         driver: None,
         calls: Vec::new(),

@@ -80,6 +80,8 @@ pub struct Kernel<'a> {
     pub migrates: Option<(u32, u32)>,
     /// Pages that are merged.
     pub ksm: Ksm,
+    /// Userfaultfds have UFFD_FEATURE_EVENT_FORK, …_REMAP, …_REMOVE and …_UNMAP: a step reads events.
+    pub uffd_events: bool,
     /// What pipes and io_urings refer to.
     pub held: Vec<Held>,
     /// The driver's file, once somebody has mapped it.

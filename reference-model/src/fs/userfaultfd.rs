@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `fs/userfaultfd.c`: the requests of a userfaultfd. A process has one at the most, and with
-//! UFFD_FEATURE_SIGBUS: nobody ever waits.
+//! `fs/userfaultfd.c`: the requests of a userfaultfd, and its events. A process has one at the most,
+//! with UFFD_FEATURE_SIGBUS where no step answers faults, and with UFFD_FEATURE_EVENT_* where one
+//! reads events.
 
-use crate::api::{MmId, PAGE_SIZE};
+use crate::api::{MmId, Op, PAGE_SIZE, Program, Step};
 use crate::errno;
 use crate::mm::hugetlb::hugetlb_vm_op_split;
 use crate::mm::userfaultfd::{
     Fill, mfill_atomic, move_pages, userfaultfd_clear_vma, userfaultfd_register_range,
-    vma_can_userfault,
+    userfaultfd_release_all, vma_can_userfault,
 };
-use crate::mm_types::{Vma, vm};
+use crate::mm_types::{UffdEvents, Vma, vm};
 use crate::state::Kernel;
+use operations::Plain;
 
 /// `UFFDIO_REGISTER_MODE_MISSING` (`include/uapi/linux/userfaultfd.h`)
 const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
@@ -199,5 +201,101 @@ fn whole(done: u64, len: u64) -> Result<(), i32> {
         Ok(())
     } else {
         Err(errno::EAGAIN)
+    }
+}
+
+/// `userfaultfd_event_wait_completion()`: the mm's userfaultfd tells of something, and who did it
+/// waits until that is read. In between others may act; here all that it tells of is a count, for
+/// what is read changes nothing by itself.
+fn userfaultfd_event_wait_completion(k: &mut Kernel<'_>) {
+    if k.uffd_events {
+        k.mm.uffd_events.told += 1;
+    }
+}
+
+/// `userfaultfd_ctx_read()` of so many events
+///
+/// # Errors
+/// ETIMEDOUT where there is no userfaultfd that could tell of something.
+pub fn userfaultfd_ctx_read(k: &mut Kernel<'_>, number: u64) -> Result<(), i32> {
+    let read = with_ctx(k, |k, _| {
+        k.mm.uffd_events.read += number;
+        Ok(())
+    });
+    read.map_err(|_| errno::ETIMEDOUT)
+}
+
+/// When the last of steps that were begun together is done, all that was told is read, and no more
+/// than that was waited for.
+pub fn all_events_are_read(k: &mut Kernel<'_>, program: &Program, step: usize) {
+    let group = program.group_of(step);
+    let steps = group.map_or(step..step + 1, |group| program.groups[group].steps());
+    let steps = program.steps.get(steps).unwrap_or_default();
+    let answers = |step: &Step| match step.op {
+        Op::Plain { what, .. } => Plain::ANSWERS.contains(&what),
+        _ => false,
+    };
+    for mm in 0..k.mms.len() {
+        let UffdEvents { told, read } = std::mem::take(&mut k.mm_mut(mm).uffd_events);
+        if told > read {
+            k.unpredicted = Some("an event of a userfaultfd that nobody reads");
+        } else if told < read {
+            k.unpredicted = Some("an event of a userfaultfd that never comes");
+        } else if told > 0 && steps.iter().any(answers) {
+            k.unpredicted = Some("faults and events of a userfaultfd at once");
+        }
+    }
+}
+
+/// `userfaultfd_remove()`: it is told before anything goes, without the mmap lock. Then the area is
+/// looked up anew, and is as it was where nobody has changed it.
+pub fn userfaultfd_remove(k: &mut Kernel<'_>, vma: &Vma) {
+    if vma.has(vm::UFFD) {
+        userfaultfd_event_wait_completion(k);
+    }
+}
+
+/// `userfaultfd_unmap_prep()` of the vmas of a range, for which one event is enough. It is told when
+/// they are gone (`userfaultfd_unmap_complete()`), and where they could not go, too.
+pub fn userfaultfd_unmap_prep(k: &mut Kernel<'_>, start: u64, end: u64) {
+    let mut gone = k.mm.vmas.range(start..end.max(start));
+    if gone.any(|(_, vma)| vma.has(vm::UFFD)) {
+        userfaultfd_event_wait_completion(k);
+    }
+}
+
+/// `mremap_userfaultfd_prep()`: the new area, with what it has merged with, stays registered, which is
+/// told when all is done (`mremap_userfaultfd_complete()`); without UFFD_FEATURE_EVENT_REMAP it is
+/// asked about no more.
+pub fn mremap_userfaultfd_prep(k: &mut Kernel<'_>, new_addr: u64) {
+    let start = k.mm.vma_lookup(new_addr).map(|vma| vma.start);
+    let events = k.uffd_events;
+    let Some(vma) = start.and_then(|start| k.mm.vmas.get_mut(&start)) else {
+        return;
+    };
+    match events {
+        true if vma.has(vm::UFFD) => userfaultfd_event_wait_completion(k),
+        true => {}
+        // userfaultfd_reset_ctx()
+        false => vma.flags &= !vm::UFFD,
+    }
+}
+
+/// `dup_userfaultfd()`: the child's area has a userfaultfd of its own, or none without
+/// UFFD_FEATURE_EVENT_FORK.
+pub fn dup_userfaultfd(k: &Kernel<'_>, vma: &mut Vma) {
+    if !k.uffd_events {
+        // userfaultfd_reset_ctx()
+        vma.flags &= !vm::UFFD;
+    }
+}
+
+/// `dup_userfaultfd_complete()`: one event for all areas of a child. Who reads it closes the
+/// descriptor that it brings.
+pub fn dup_userfaultfd_complete(k: &mut Kernel<'_>, child: MmId) {
+    let areas = k.mm(child).vmas.values();
+    if areas.into_iter().any(|vma| vma.has(vm::UFFD)) {
+        userfaultfd_event_wait_completion(k);
+        k.in_mm(child, userfaultfd_release_all);
     }
 }

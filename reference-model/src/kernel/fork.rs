@@ -3,6 +3,7 @@
 
 use crate::api::{Entry, MmId};
 use crate::errno;
+use crate::fs::userfaultfd::{dup_userfaultfd, dup_userfaultfd_complete};
 use crate::kernel::sched::core::context_switch;
 use crate::mm::gup::gup_put_folio;
 use crate::mm::interval_tree::vma_interval_tree_insert_after;
@@ -77,8 +78,8 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         } else {
             anon_vma_fork(k, &mut tmp, mpnt);
         }
-        // dup_userfaultfd(), without UFFD_FEATURE_EVENT_FORK
-        tmp.flags &= !(VM_LOCKED_MASK | vm::UFFD);
+        tmp.flags &= !VM_LOCKED_MASK;
+        dup_userfaultfd(k, &mut tmp);
         if let Some(file) = tmp.file {
             tmp.seq = vma_interval_tree_insert_after(k, file, mpnt);
         }
@@ -93,6 +94,7 @@ fn dup_mmap(k: &mut Kernel<'_>, child: MmId) -> Result<(), i32> {
         // dup_mm() puts what was copied so far.
         k.in_mm(child, exit_unseen);
     } else {
+        dup_userfaultfd_complete(k, child);
         ksm_fork(k, child);
         copy_files(k, child);
     }

@@ -6,6 +6,7 @@ pub mod pageout;
 use crate::api::{Extent, PAGE_SIZE, StepResult, address, bytes};
 use crate::errno;
 use crate::fs::open::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, vfs_fallocate};
+use crate::fs::userfaultfd::userfaultfd_remove;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::zap::{ZapDetails, unmap_single_vma, zap_page_range_single};
 use crate::mm::mmap::page_align;
@@ -329,6 +330,7 @@ fn madvise_dontneed_free(
         return Ok(());
     }
     let free = behavior == advice::FREE;
+    userfaultfd_remove(k, vma);
     if free && !vma.is_anonymous() {
         return Err(errno::EINVAL);
     }
@@ -428,6 +430,7 @@ fn madvise_remove(k: &mut Kernel, vma: &Vma, start: u64, end: u64) -> Result<(),
     if vma.flags & (vm::SHARED | vm::MAYWRITE) != vm::SHARED | vm::MAYWRITE {
         return Err(errno::EACCES);
     }
+    userfaultfd_remove(k, vma);
     let first = vma.linear_page_index(start);
     let mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     let part = (first.wrapping_mul(PAGE_SIZE), end - start);

@@ -337,7 +337,9 @@ pub fn remap_file_pages(k: &mut Kernel, start: u64, size: u64, pgoff: u64) -> Re
     }
     let bit = |has: u64, prot: i32| if vma.has(has) { prot } else { 0 };
     let prot = bit(vm::READ, PROT_READ) | bit(vm::WRITE, PROT_WRITE) | bit(vm::EXEC, PROT_EXEC);
-    vm_mmap_pgoff(
+    // do_mmap() without a list for a userfaultfd: of what goes nobody is told.
+    let told = k.mm.uffd_events;
+    let result = vm_mmap_pgoff(
         k,
         &MmapArgs {
             addr: start,
@@ -347,7 +349,9 @@ pub fn remap_file_pages(k: &mut Kernel, start: u64, size: u64, pgoff: u64) -> Re
             file: vma.file,
             offset: pgoff * PAGE_SIZE,
         },
-    )
+    );
+    k.mm.uffd_events = told;
+    result
 }
 
 /// mmap(2) of a file that scenarios do not name: shared, to be read and written.

@@ -9,6 +9,7 @@
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::tlbflush::{PMD_SIZE, PUD_SIZE};
 use crate::errno;
+use crate::fs::userfaultfd::mremap_userfaultfd_prep;
 use crate::mm::huge_memory::{__split_huge_pmd, move_huge_pmd};
 use crate::mm::hugetlb::reserve::clear_vma_resv_huge_pages;
 use crate::mm::hugetlb::{hstate_vma, hugetlb_vm_op_split, move_hugetlb_page_tables};
@@ -434,16 +435,6 @@ fn copy_vma_and_data(k: &mut Kernel, remap: &Remap, new_addr: u64) {
     clear_vma_resv_huge_pages(k, remap.addr);
 }
 
-/// `mremap_userfaultfd_prep()` (`fs/userfaultfd.c`) without UFFD_FEATURE_EVENT_REMAP: the new area,
-/// with what it has merged with, is asked about no more.
-fn mremap_userfaultfd_prep(k: &mut Kernel, new_addr: u64) {
-    let start = k.mm.vma_lookup(new_addr).map(|vma| vma.start);
-    if let Some(vma) = start.and_then(|start| k.mm.vmas.get_mut(&start)) {
-        // userfaultfd_reset_ctx()
-        vma.flags &= !vm::UFFD;
-    }
-}
-
 /// `dontunmap_complete()`: an area of which nothing is left is as fresh.
 fn dontunmap_complete(k: &mut Kernel, start: u64, end: u64) {
     let Some(mut vma) = k.mm.vma_lookup(start).cloned() else {
@@ -522,7 +513,7 @@ fn move_extent(k: &mut Kernel, pmc: &PagetableMoveControl) -> u64 {
         return extent;
     }
     // vma_has_uffd_without_event_remap()
-    let whole_tables = !pmc.old.has(vm::UFFD) && !pmc.new.has(vm::UFFD);
+    let whole_tables = k.uffd_events || !pmc.old.has(vm::UFFD) && !pmc.new.has(vm::UFFD);
     if whole_tables && extent == PUD_SIZE && move_normal_pud(k, old, new) {
         return extent;
     }

@@ -84,6 +84,15 @@ pub fn userfaultfd_clear_vma(
     vma_modify_flags(k, from, to, vma.flags & !vm::UFFD).map(drop)
 }
 
+/// `userfaultfd_release_all()`: nothing in an mm is registered any more.
+pub fn userfaultfd_release_all(k: &mut Kernel<'_>) {
+    let vmas = k.mm.vmas.values().filter(|vma| vma.has(vm::UFFD));
+    for vma in vmas.cloned().collect::<Vec<_>>() {
+        // Of whole areas: nothing has to be split for it.
+        let _ = userfaultfd_clear_vma(k, &vma, vma.start, vma.end);
+    }
+}
+
 /// `find_vma_and_prepare_anon()`
 fn find_vma_and_prepare_anon(k: &mut Kernel<'_>, addr: u64) -> Result<Vma, i32> {
     let vma = k.mm.vma_lookup(addr).cloned().ok_or(errno::ENOENT)?;

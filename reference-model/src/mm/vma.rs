@@ -4,6 +4,7 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::file_table;
+use crate::fs::userfaultfd::userfaultfd_unmap_prep;
 use crate::mm::khugepaged::khugepaged_enter_vma;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
 use crate::mm::mmap::{TASK_SIZE, page_align};
@@ -378,10 +379,12 @@ fn seals_allow_munmap(k: &mut Kernel, start: u64, end: u64) -> Result<(), i32> {
         return Err(errno::EPERM);
     }
     let mut inside = k.mm.vmas.range(start..end).map(|(_, vma)| vma);
-    if inside.all(mseal::can_modify_vma) {
+    let Some(sealed) = inside.find(|vma| !mseal::can_modify_vma(vma)) else {
         return Ok(());
-    }
+    };
+    let gathered = sealed.start;
     __split_vma(k, start)?;
+    userfaultfd_unmap_prep(k, start, gathered);
     Err(errno::EPERM)
 }
 
@@ -399,7 +402,14 @@ pub fn vms_gather_munmap_vmas(k: &mut Kernel, start: u64, end: u64) -> Result<()
     }
     seals_allow_munmap(k, start, end)?;
     __split_vma(k, start)?;
-    __split_vma(k, end)
+    let split = __split_vma(k, end);
+    let last = k.mm.vmas.range(..end).next_back();
+    let gathered = match (&split, last) {
+        (Err(_), Some((&last, _))) => last,
+        _ => end,
+    };
+    userfaultfd_unmap_prep(k, start, gathered);
+    split
 }
 
 /// `vms_clear_ptes()` and `vms_clean_up_area()`: takes all vmas of the

@@ -120,7 +120,7 @@ impl Scenario {
 
     /// Its guest has little memory.
     pub fn short_of_memory(&self) -> bool {
-        self.needs("kswapd") || self.contiguous_memory()
+        self.needs("kswapd")
     }
 
     fn needs(&self, feature: &str) -> bool {

@@ -189,9 +189,12 @@ fn kernel_arguments(config: &GuestConfig) -> Vec<Cow<'_, str>> {
         arguments.push(format!("movablecore={}M", BLOCK_MIB + TAIL_MIB).into());
     }
     if config.contiguous {
-        // Pages that can move go there first while it is more than half of what is free
-        // (__rmqueue()).
-        arguments.push(format!("cma={}M", config.memory_mib * 5 / 8).into());
+        // The largest piece is half of the memory, for in the middle is the initramfs. Pages that can
+        // move go there first while it is more than half of what is free (__rmqueue()), so that
+        // some of the rest is taken by pages of hugetlb, of 2 MiB.
+        let (taken, rest) = (config.memory_mib * 3 / 8, config.memory_mib * 5 / 16);
+        arguments.push(format!("cma={taken}M").into());
+        arguments.push(format!("hugepages={}", rest / 2).into());
     }
     arguments
 }
@@ -308,7 +311,7 @@ mod tests {
         assert!(!text(&machine(&config)).contains("movablecore"));
         assert!(!text(&machine(&config)).contains("cma="));
         config.contiguous = true;
-        assert!(text(&machine(&config)).contains(" cma=320M"));
+        assert!(text(&machine(&config)).contains(" cma=192M hugepages=80"));
         config.contiguous = false;
         (config.movable, config.memory_mib) = (true, 700);
         let line = text(&machine(&config));

@@ -129,6 +129,9 @@ pub struct Profile {
     /// table: `finish_fault()`, `filemap_map_folio_range()`; before, of shared anonymous memory
     /// alone, and not around a fault.
     pub maps_large_folios_of_files: bool,
+    /// A large folio of shared memory can be split to others than single pages:
+    /// `split_huge_page_to_list_to_order()`, later `folio_check_splittable()`.
+    pub splits_shmem_to_any_order: bool,
     /// For `within_size` of `shmem_enabled` it is enough that a page of any size would end within
     /// the file (`shmem_huge_global_enabled()`).
     pub within_size_of_any_order: bool,
@@ -254,6 +257,7 @@ impl Profile {
         knows_which_mms_map: false,
         splits_ascending: false,
         splits_files_by_halves: false,
+        splits_shmem_to_any_order: false,
         maps_large_folios_of_files: false,
         within_size_of_any_order: false,
         vm_ops_come_last: false,
@@ -335,6 +339,7 @@ impl Profile {
         knows_which_mms_map: true,
         splits_ascending: true,
         splits_files_by_halves: true,
+        splits_shmem_to_any_order: true,
         maps_large_folios_of_files: true,
         within_size_of_any_order: true,
         vm_ops_come_last: true,

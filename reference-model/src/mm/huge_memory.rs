@@ -35,6 +35,7 @@ use crate::mm_types::{
     Content, Folio, FolioId, HPAGE_PMD_NR, HugePmd, Large, PageTables, Pte, PteTable, Vma, prot, vm,
 };
 use crate::state::Kernel;
+use operations::Storage;
 
 /// `HPAGE_PMD_MASK` (`include/linux/huge_mm.h`)
 const HPAGE_PMD_MASK: u64 = !(PMD_SIZE - 1);
@@ -542,27 +543,40 @@ struct Migration {
 /// `split_folio()` (`include/linux/huge_mm.h`), where the caller has a reference to the folio;
 /// false where others have one as well. The new small folios go on the LRU beside the first.
 pub fn split_folio(k: &mut Kernel<'_>, id: FolioId) -> bool {
-    split_huge_page_to_list_to_order(k, id, None)
+    split_huge_page_to_list_to_order(k, id, None, 0)
 }
 
-/// `split_huge_page_to_list_to_order()`, to order 0. The first page keeps the caller's
-/// reference. With a list, of isolated folios that are taken from its end, the new ones
+/// `folio_check_splittable()`, whose questions `split_huge_page_to_list_to_order()` asked itself
+/// before.
+fn folio_check_splittable(k: &Kernel<'_>, id: FolioId, new_order: u32) -> bool {
+    let folio = &k.folios[id];
+    match new_order {
+        0 => true,
+        _ if folio.swap.is_some() => false,
+        _ if folio.anon => new_order != 1,
+        _ => k.profile.splits_shmem_to_any_order,
+    }
+}
+
+/// `split_huge_page_to_list_to_order()`: to folios of that order, the first of which keeps the
+/// caller's reference. With a list, of isolated folios that are taken from its end, the new ones
 /// go there.
 pub fn split_huge_page_to_list_to_order(
     k: &mut Kernel<'_>,
     id: FolioId,
     list: Option<&mut Vec<FolioId>>,
+    new_order: u32,
 ) -> bool {
-    if !can_split_folio(k, id, 1) {
+    if !folio_check_splittable(k, id, new_order) || !can_split_folio(k, id, 1) {
         return false;
     }
     if k.folios[id].mapping.is_some() {
-        split_file::split_uniformly(k, id, list);
+        split_file::split_uniformly(k, id, list, new_order);
         return true;
     }
     let mappings = unmap_folio(k, id);
     k.deferred_split_queue.retain(|&queued| queued != id);
-    let subpages = __split_huge_page(k, id, list);
+    let subpages = __split_huge_page(k, id, list, new_order);
     remap_page(k, &subpages, mappings);
     for &subpage in subpages.iter().filter(|&&subpage| subpage != id) {
         // free_page_and_swap_cache()
@@ -629,48 +643,35 @@ fn lru_add_page_tail(k: &mut Kernel<'_>, tail: FolioId, head: FolioId) {
     lruvec.lists[lru].add_before(&mut k.folios, tail, head);
 }
 
-/// `__split_huge_page()`: the small folios, the first of which is where the huge one was.
+/// `__split_huge_page()`: the new folios, the first of which is where the large one was.
 fn __split_huge_page(
     k: &mut Kernel<'_>,
     id: FolioId,
     mut list: Option<&mut Vec<FolioId>>,
+    new_order: u32,
 ) -> Vec<FolioId> {
     let on_lru = k.folios[id].lru;
     let folio = &mut k.folios[id];
     let nr_pages = folio.nr_pages() as usize;
+    let new_nr = 1usize << new_order;
     let Some(large) = folio.large.take() else {
         return vec![id];
     };
-    folio.content = large.contents[0];
     folio.mapcount = 0;
     folio.anon_exclusive = false;
     let head = folio.clone();
     if on_lru {
-        lruvec_del_tails(k, id, nr_pages as u64 - 1);
+        lruvec_del_tails(k, id, (nr_pages - new_nr) as u64);
     }
-    let mut subpages = vec![id; nr_pages];
-    for nth in 1..nr_pages {
+    part_of_large(&mut k.folios[id], &large, 0, new_order);
+    let parts = nr_pages / new_nr;
+    let mut subpages = vec![id; parts];
+    for nth in 1..parts {
         let ascending = k.profile.splits_ascending;
-        let tail = if ascending { nth } else { nr_pages - nth };
-        // __split_huge_page_tail()
-        let new = k.folios.alloc(Folio {
-            pfn: head.pfn + tail as u64,
-            index: head.index + tail as u64,
-            mlock_count: 0,
-            content: large.contents[tail],
-            swap: head.swap.map(|entry| entry + tail as u32),
-            reclaim: false,
-            prev: None,
-            next: None,
-            ..head.clone()
-        });
-        subpages[tail] = new;
-        if let Some(entry) = k.folios[new].swap {
-            k.folio_get(new);
-            if let Some(slot) = k.swap.slots.get_mut(&entry) {
-                slot.cache = Some(new);
-            }
-        }
+        let part = if ascending { nth } else { parts - nth };
+        let tail = part * new_nr;
+        let new = __split_huge_page_tail(k, &head, &large, tail, new_order);
+        subpages[part] = new;
         // lru_add_page_tail()
         match &mut list {
             Some(list) => {
@@ -686,6 +687,46 @@ fn __split_huge_page(
         k.folios[id].refcount -= nr_pages as u32 - 1;
     }
     subpages
+}
+
+/// `__split_huge_page_tail()`
+fn __split_huge_page_tail(
+    k: &mut Kernel<'_>,
+    head: &Folio,
+    large: &Large,
+    tail: usize,
+    new_order: u32,
+) -> FolioId {
+    let mut new = Folio {
+        pfn: head.pfn + tail as u64,
+        index: head.index + tail as u64,
+        mlock_count: 0,
+        swap: head.swap.map(|entry| entry + tail as u32),
+        reclaim: false,
+        prev: None,
+        next: None,
+        ..head.clone()
+    };
+    part_of_large(&mut new, large, tail, new_order);
+    let new = k.folios.alloc(new);
+    if let Some(entry) = k.folios[new].swap {
+        k.folio_get(new);
+        if let Some(slot) = k.swap.slots.get_mut(&entry) {
+            slot.cache = Some(new);
+        }
+    }
+    new
+}
+
+/// What a folio holds that was pages of a large one, from `first` on, and is mapped by nobody.
+fn part_of_large(folio: &mut Folio, large: &Large, first: usize, order: u32) {
+    let contents = &large.contents[first..first + (1 << order)];
+    folio.content = contents[0];
+    folio.large = (order > 0).then(|| {
+        let mut part = Large::unmapped(order);
+        part.contents.copy_from_slice(contents);
+        Box::new(part)
+    });
 }
 
 /// `remap_page()`: `remove_migration_pte()` for each mapping. A page of zeroes is given
@@ -709,9 +750,12 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         else {
             continue;
         };
-        let id = subpages[crate::mm_types::pte_index(addr) % subpages.len()];
+        let nr_pages = k.folios[subpages[0]].nr_pages() as usize;
+        let id = subpages[crate::mm_types::pte_index(addr) / nr_pages % subpages.len()];
         let folio = &mut k.folios[id];
-        let zero = folio.content.is_zeroes() && !folio.mlocked && vma_flags & vm::LOCKED == 0;
+        let locked = folio.mlocked || vma_flags & vm::LOCKED != 0;
+        // Only a page of its own, and not one of a large folio (PageCompound()).
+        let zero = folio.large.is_none() && folio.content.is_zeroes() && !locked;
         let page_prot = vm_get_page_prot(vma_flags);
         let entry = if zero {
             Pte::Present {
@@ -723,7 +767,11 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
         } else {
             folio.refcount += 1;
             folio.mapcount += 1;
-            folio.anon_exclusive = exclusive;
+            folio.set_page_anon_exclusive(addr, exclusive);
+            let page = folio.page(addr);
+            if let Some(large) = &mut folio.large {
+                large.mapcounts[page] += 1;
+            }
             Pte::Present {
                 folio: Some(id),
                 prot: page_prot | rights & prot::W,
@@ -732,16 +780,18 @@ fn remap_page(k: &mut Kernel<'_>, subpages: &[FolioId], mappings: Vec<Migration>
             }
         };
         k.in_mm(mm, |k| k.set_pte(addr, entry));
-        // mlock_vma_folio(), by __folio_add_anon_rmap()
         if vma_flags & vm::LOCKED != 0 {
-            mlock_folio(k, id);
+            // mlock_vma_folio(), by __folio_add_anon_rmap()
+            if k.folios[id].large.is_none() {
+                mlock_folio(k, id);
+            }
             let hart = k.hart() as usize;
             mlock_drain(k, hart);
         }
     }
 }
 
-/// `split_huge_pages_pid()`: what a range maps of large folios is split to single pages.
+/// `split_huge_pages_pid()`: what a range maps of large folios is split to folios of that order.
 ///
 /// # Errors
 /// EINVAL for an mm that is gone.
@@ -750,31 +800,48 @@ pub fn split_huge_pages_pid(
     (start, end): (u64, u64),
     new_order: u64,
 ) -> Result<(), i32> {
-    for addr in (start..end).step_by(PAGE_SIZE as usize) {
-        if k.mm.vma_lookup(addr).is_none() {
+    let mut addr = start;
+    while addr < end {
+        let Some(vma) = k.mm.vma_lookup(addr) else {
             break;
-        }
-        // folio_walk_start(), which passes over the zero page
-        let Pte::Present {
-            folio: Some(id), ..
-        } = k.pte(addr)
-        else {
-            continue;
         };
-        if k.huge_zero_folio == Some(id) || new_order >= u64::from(k.folios[id].order()) {
-            continue;
+        if vma_not_suitable_for_thp_split(vma) {
+            // The page behind it is passed over as well.
+            addr = vma.end;
+        } else {
+            split_folio_at(k, addr, new_order);
         }
-        if new_order != 0 {
-            k.unpredicted = Some("a split to another order than 0");
-            return Ok(());
-        }
-        if can_split_folio(k, id, 0) {
-            k.folio_get(id);
-            split_folio(k, id);
-            folio_put(k, id);
-        }
+        addr += PAGE_SIZE;
     }
     Ok(())
+}
+
+/// `vma_not_suitable_for_thp_split()`
+fn vma_not_suitable_for_thp_split(vma: &Vma) -> bool {
+    vma.has(vm::IO | vm::HUGETLB) || vma.file.is_some() && vma.has(vm::PFNMAP)
+}
+
+/// The loop of `split_huge_pages_pid()`, for what is mapped at an address.
+fn split_folio_at(k: &mut Kernel<'_>, addr: u64, new_order: u64) {
+    // folio_walk_start(), which passes over the zero page
+    let Pte::Present {
+        folio: Some(id), ..
+    } = k.pte(addr)
+    else {
+        return;
+    };
+    let splits = k.huge_zero_folio != Some(id) && new_order < u64::from(k.folios[id].order());
+    if !splits || !can_split_folio(k, id, 0) {
+        return;
+    }
+    let of = k.folios[id].mapping.map(|(file, _)| file);
+    if new_order != 0 && k.storage(of) != Storage::Memory {
+        k.unpredicted = Some("a split of a large folio on a disk to another order than 0");
+        return;
+    }
+    k.folio_get(id);
+    split_huge_page_to_list_to_order(k, id, None, new_order as u32);
+    folio_put(k, id);
 }
 
 /// `deferred_split_folio()`

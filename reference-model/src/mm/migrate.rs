@@ -147,7 +147,7 @@ fn migrate_folio_move(k: &mut Kernel<'_>, id: FolioId, entries: Vec<MigrationEnt
 
 /// `try_split_folio()`: the small folios go to the list.
 fn try_split_folio(k: &mut Kernel<'_>, id: FolioId, split_folios: &mut Vec<FolioId>) -> bool {
-    let split = split_huge_page_to_list_to_order(k, id, Some(split_folios));
+    let split = split_huge_page_to_list_to_order(k, id, Some(split_folios), 0);
     if split {
         split_folios.push(id);
     }

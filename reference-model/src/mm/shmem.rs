@@ -454,5 +454,5 @@ pub fn shmem_writepage(
 /// Where `shmem_writepage()` splits a folio, all pages of which are to stay dirty.
 fn split_for_swap(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<FolioId>) -> bool {
     k.folios[id].dirty = true;
-    split_huge_page_to_list_to_order(k, id, Some(folio_list))
+    split_huge_page_to_list_to_order(k, id, Some(folio_list), 0)
 }

@@ -13,11 +13,17 @@ use crate::state::Kernel;
 /// A folio that another one is split into: where it begins in that, and its order.
 type Part = (usize, u32);
 
-/// `split_huge_page_to_list_to_order()` of a file's folio, to single pages. The caller has
+/// `split_huge_page_to_list_to_order()` of a file's folio, to folios of that order. The caller has
 /// seen that nobody else refers to it.
-pub fn split_uniformly(k: &mut Kernel<'_>, id: FolioId, list: Option<&mut Vec<FolioId>>) {
+pub fn split_uniformly(
+    k: &mut Kernel<'_>,
+    id: FolioId,
+    list: Option<&mut Vec<FolioId>>,
+    new_order: u32,
+) {
     let nr_pages = k.folios[id].nr_pages() as usize;
-    let parts: Vec<Part> = (0..nr_pages).map(|page| (page, 0)).collect();
+    let parts = (0..nr_pages).step_by(1 << new_order);
+    let parts: Vec<Part> = parts.map(|page| (page, new_order)).collect();
     split_into(k, id, &parts, list);
 }
 
@@ -29,7 +35,7 @@ pub fn folio_split(k: &mut Kernel<'_>, id: FolioId, split_at: usize) -> bool {
         return false;
     }
     if !k.profile.splits_files_by_halves {
-        split_uniformly(k, id, None);
+        split_uniformly(k, id, None, 0);
         return true;
     }
     // __split_unmapped_folio() with SPLIT_TYPE_NON_UNIFORM

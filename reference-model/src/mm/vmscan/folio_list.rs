@@ -186,7 +186,7 @@ fn swap_out_or_split(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<Folio
         if !can_split_folio(k, id, 1) {
             return false;
         }
-        if partially_mapped && !split_huge_page_to_list_to_order(k, id, Some(folio_list)) {
+        if partially_mapped && !split_huge_page_to_list_to_order(k, id, Some(folio_list), 0) {
             return false;
         }
     }
@@ -195,7 +195,7 @@ fn swap_out_or_split(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<Folio
     }
     // Fallback to swap normal pages
     k.folios[id].large.is_some()
-        && split_huge_page_to_list_to_order(k, id, Some(folio_list))
+        && split_huge_page_to_list_to_order(k, id, Some(folio_list), 0)
         && add_to_swap(k, id)
 }
 

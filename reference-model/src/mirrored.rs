@@ -150,6 +150,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("mm/swap_slots.rs", include_str!("mm/swap_slots.rs")),
     ("mm/swap_state.rs", include_str!("mm/swap_state.rs")),
     ("mm/swapfile.rs", include_str!("mm/swapfile.rs")),
+    ("mm/swapfile/unuse.rs", include_str!("mm/swapfile/unuse.rs")),
     ("mm/truncate.rs", include_str!("mm/truncate.rs")),
     ("mm/userfaultfd.rs", include_str!("mm/userfaultfd.rs")),
     ("mm/util.rs", include_str!("mm/util.rs")),
@@ -309,9 +310,8 @@ fn plain_entry(what: Plain) -> &'static str {
         Plain::DriverMmap => "vm_mmap_pgoff",
         Plain::DriverZap => "unmap_mapping_range",
         // The model speaks for none of these, but for a hart that comes back.
-        Plain::HartOnline | Plain::Swapoff | Plain::MemoryMax | Plain::MemoryHigh => {
-            "context_switch"
-        }
+        Plain::HartOnline | Plain::MemoryMax | Plain::MemoryHigh => "context_switch",
+        Plain::Swapoff => "swapoff",
         Plain::OomKill => "memory_max_write",
         Plain::DamonPageout => "damon_va_apply_scheme",
         Plain::Khugepaged => "khugepaged_do_scan",

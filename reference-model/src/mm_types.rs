@@ -589,6 +589,8 @@ pub struct Swap {
     pub slots: BTreeMap<SwapEntry, SwapSlot>,
     /// Which slots are taken (`swap_map`): in use, or in a hart's cache of slots.
     pub taken: Vec<bool>,
+    /// `shmem_swaplist`, oldest first: files of which something was swapped out.
+    pub shmem_swaplist: Vec<FileId>,
     /// How many are not (`nr_swap_pages`).
     pub nr_swap_pages: u64,
     /// `cluster_info`

@@ -15,6 +15,7 @@ use crate::mm::memory::fault::Fault;
 use crate::mm::memory::pfn::driver_file;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::secretmem::secretmem_file_create;
+use crate::mm::swapfile::unuse;
 use crate::mm::{
     huge_memory, khugepaged, memcontrol, mlock, mmap, mseal, oom_kill, process_vm_access,
 };
@@ -67,7 +68,7 @@ pub fn perform(k: &mut Kernel, what: Plain, on: &On) -> Result<StepResult, i32> 
         Plain::Vfork => return Ok(write_each(k, on, byte)),
         Plain::HartOffline => cpu::cpu_down(k, on.hart),
         Plain::HartOnline => {}
-        Plain::Swapoff => k.unpredicted = Some("swapoff(2)"),
+        Plain::Swapoff => unuse::swapoff(k)?,
         Plain::ProcessMrelease => oom_kill::process_mrelease(k, on.of.unwrap_or_default()),
         Plain::Vmsplice => splice::vmsplice_to_pipe(k, at, on.pages)?,
         Plain::RegisterBuffers => memmap::io_pin_pages(k, at, on.pages)?,

@@ -433,6 +433,9 @@ pub fn shmem_writepage(
         return false;
     };
     let nr_pages = k.folios[id].nr_pages();
+    if !k.swap.shmem_swaplist.contains(&file) {
+        k.swap.shmem_swaplist.push(file);
+    }
     k.folios[id].dirty = false;
     add_to_swap_cache(k, id, entry);
     for page in 0..nr_pages {
@@ -455,4 +458,58 @@ pub fn shmem_writepage(
 fn split_for_swap(k: &mut Kernel<'_>, id: FolioId, folio_list: &mut Vec<FolioId>) -> bool {
     k.folios[id].dirty = true;
     split_huge_page_to_list_to_order(k, id, Some(folio_list), 0)
+}
+
+/// `FOLIO_BATCH_SIZE` (`include/linux/folio_batch.h`), before `PAGEVEC_SIZE`
+const FOLIO_BATCH_SIZE: usize = 31;
+
+/// `shmem_unuse()`: what was swapped out of files comes back to them, of the file first that was
+/// the last of which something was.
+pub fn shmem_unuse(k: &mut Kernel<'_>) {
+    let swaplist: Vec<FileId> = k.swap.shmem_swaplist.iter().rev().copied().collect();
+    for file in swaplist {
+        shmem_unuse_inode(k, file);
+    }
+}
+
+/// `shmem_unuse_inode()`, with `shmem_unuse_swap_entries()`
+fn shmem_unuse_inode(k: &mut Kernel<'_>, file: FileId) {
+    let mut start = 0;
+    loop {
+        let indices = shmem_find_swap_entries(k, file, start);
+        let Some(&last) = indices.last() else {
+            return;
+        };
+        let mut found = false;
+        for index in indices {
+            // None where it came back with an earlier one, in one large page.
+            if let Some(id) = shmem_swapin_folio(k, file, index, true) {
+                swap::folio_put(k, id);
+                found = true;
+            }
+        }
+        if !found {
+            return;
+        }
+        start = last;
+    }
+}
+
+/// `shmem_find_swap_entries()`: where they begin, a large page's once.
+fn shmem_find_swap_entries(k: &Kernel<'_>, file: FileId, start: u64) -> Vec<u64> {
+    let mut indices = Vec::new();
+    let mut next = start;
+    let cache = k.files.get(file).map(|inode| inode.cache.range(start..));
+    for (&index, entry) in cache.into_iter().flatten() {
+        if index < next || !matches!(entry, CacheEntry::Swap(_)) {
+            continue;
+        }
+        indices.push(index);
+        if indices.len() == FOLIO_BATCH_SIZE {
+            break;
+        }
+        let (first, order) = huge::large_entry(k, file, index);
+        next = first + (1 << order);
+    }
+    indices
 }

@@ -23,7 +23,7 @@ fn check_cache_active(k: &mut Kernel<'_>) -> bool {
 }
 
 /// `deactivate_swap_slots_cache()`: all harts' slots go back.
-fn deactivate_swap_slots_cache(k: &mut Kernel<'_>) {
+pub fn deactivate_swap_slots_cache(k: &mut Kernel<'_>) {
     k.swap.slots_cache_active = false;
     for cache in std::mem::take(&mut k.swap.slots_caches).into_values() {
         for entry in cache.slots.into_iter().chain(cache.slots_ret) {

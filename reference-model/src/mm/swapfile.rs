@@ -7,6 +7,8 @@
 //! Absent: `reclaim_work`, which is queued when the last slot is taken, and frees slots
 //! that only the swap cache refers to whenever a kworker gets the hart.
 
+pub mod unuse;
+
 use crate::mm::swap::folio_put;
 use crate::mm::swap_slots::free_swap_slot;
 use crate::mm::swap_state::{__delete_from_swap_cache, delete_from_swap_cache, folio_ref_sub};

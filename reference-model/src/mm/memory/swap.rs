@@ -200,7 +200,13 @@ pub fn do_swap_page(k: &mut Kernel<'_>, vma: &Vma, addr: u64, write: bool) {
 }
 
 /// What `folio_add_new_anon_rmap()` (`mm/rmap.c`) notes of a folio that is mapped for the first time.
-fn folio_add_new_anon_rmap(k: &mut Kernel<'_>, vma: &Vma, id: FolioId, addr: u64, exclusive: bool) {
+pub fn folio_add_new_anon_rmap(
+    k: &mut Kernel<'_>,
+    vma: &Vma,
+    id: FolioId,
+    addr: u64,
+    exclusive: bool,
+) {
     let anon_vma = anon_vma_of(k, vma);
     let known = k.anon_vmas.get(anon_vma as usize);
     let root = known.map_or(0, |anon_vma| anon_vma.root);

@@ -104,6 +104,7 @@ mod mm {
     #[path = "pgtable-generic.rs"]
     pub mod pgtable_generic;
     pub mod process_vm_access;
+    pub mod readahead;
     pub mod rmap;
     pub mod secretmem;
     pub mod shmem;

@@ -140,6 +140,7 @@ const SOURCES: &[(&str, &str)] = &[
         "mm/process_vm_access.rs",
         include_str!("mm/process_vm_access.rs"),
     ),
+    ("mm/readahead.rs", include_str!("mm/readahead.rs")),
     ("mm/rmap.rs", include_str!("mm/rmap.rs")),
     ("mm/rmap/anon_vma.rs", include_str!("mm/rmap/anon_vma.rs")),
     ("mm/secretmem.rs", include_str!("mm/secretmem.rs")),

@@ -338,6 +338,26 @@ impl Inode {
         self.pages += end - first;
     }
 
+    /// Pages hold something on the disk. What was a hole gets blocks, those that are in a row
+    /// of one call in a row.
+    pub fn write_blocks(&mut self, written: impl IntoIterator<Item = (u64, Content)>) {
+        let mut next: Option<(u64, u64)> = None;
+        for (index, content) in written {
+            if let Some(block) = self.blocks.get_mut(&index) {
+                block.content = content;
+                continue;
+            }
+            let number = match next {
+                Some((behind, number)) if behind == index => number,
+                // Nothing is known of where it is, but that it is nowhere else.
+                _ => self.last_block + 2,
+            };
+            self.last_block = self.last_block.max(number);
+            next = Some((index + 1, number + 1));
+            self.blocks.insert(index, Block { number, content });
+        }
+    }
+
     /// All of a large folio leaves the page cache.
     pub fn uncache(&mut self, index: u64, nr_pages: u64) {
         for index in index..index + nr_pages {
@@ -552,7 +572,18 @@ pub struct Inode {
     /// Slots in a row that are one entry of `i_pages`: where that begins, and its order.
     pub large_swap: BTreeMap<u64, u32>,
     /// What a disk holds of the file: blocks that are none hold zeroes.
-    pub blocks: BTreeMap<u64, Content>,
+    pub blocks: BTreeMap<u64, Block>,
+    /// The last number of a block.
+    pub last_block: u64,
+    /// Pages that a step reads from the disk, each with the number of a request: whether they
+    /// have come already is not known.
+    pub in_flight: BTreeMap<u64, u64>,
+    /// The last such number.
+    pub last_request: u64,
+    /// Shadow entries of pages that reclaim has evicted.
+    pub shadows: BTreeMap<u64, Shadow>,
+    /// `f_ra` of its descriptor.
+    pub ra: FileRaState,
     /// `prev_pos` of `struct file_ra_state`: the page that read(2) was in last.
     pub prev_pos: Option<u64>,
     /// It is, or was, on the list of those of which a large folio reaches beyond the file's end
@@ -565,6 +596,30 @@ pub struct Inode {
     /// Of a file of hugetlbfs, of which `cache` goes by huge pages: its `struct resv_map`, the
     /// pages that shared mappings have reserved or used.
     pub resv_map: BTreeSet<u64>,
+}
+
+/// A block of a file on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// By these it is known which blocks lie in a row on the disk.
+    pub number: u64,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// `struct file_ra_state` (`include/linux/fs.h`)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileRaState {
+    /// `start`
+    pub start: u64,
+    /// `size`
+    pub size: u64,
+    /// `async_size`
+    pub async_size: u64,
+    /// `order`, where there is one.
+    pub order: u32,
+    /// `mmap_miss`, or more.
+    pub mmap_miss: u32,
 }
 
 /// What a file is that is none of shmem's, of hugetlbfs or on a disk.

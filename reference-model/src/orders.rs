@@ -183,6 +183,7 @@ impl<S> Way<'_, S> {
     ) -> Vec<usize> {
         let mut came: Vec<StepPrediction> = steps.clone().map(|_| nothing()).collect();
         let mut done = Vec::new();
+        let read = self.kernel.requests_to_disks();
         for (number, part) in run {
             let of_step = &mut came[number - steps.start];
             if reads_events(&part.op) {
@@ -203,6 +204,10 @@ impl<S> Way<'_, S> {
             of_step.lost.extend::<Vec<(MmId, Range)>>(lost);
         }
         all_events_are_read(&mut self.kernel, program, steps.start);
+        if steps.len() > 1 && self.kernel.requests_to_disks() != read {
+            self.kernel.unpredicted =
+                Some("pages that are read while somebody else does something");
+        }
         let held = self.kernel.page_tables();
         self.tables.extend(came.iter().map(|_| held.clone()));
         self.prediction.steps.extend(came);

@@ -117,6 +117,7 @@ pub(crate) fn boot<'a>(
         driver: None,
         calls: Vec::new(),
         touched: Vec::new(),
+        refaults_unknown: false,
         unpredicted: None,
     };
     if kernel.swap.on {
@@ -185,6 +186,10 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
         Ok(result) => result,
         Err(errno) => StepResult::Errno(errno),
     };
+    // The guest's agent waits until the disks are idle.
+    for inode in &mut k.files {
+        inode.in_flight.clear();
+    }
     if k.drained_after_steps {
         swap::lru_add_drain(k);
     }

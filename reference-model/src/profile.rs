@@ -39,6 +39,17 @@ pub struct Profile {
     /// `madvise_free_single_vma()` and `madvise_dontneed_single_vma()` ("mm/madvise: batch
     /// tlb flushes for MADV_FREE" and "… for MADV_DONTNEED[_LOCKED]").
     pub madvise_one_gather: bool,
+    /// `page_cache_ra_order()` makes folios of the window's own order, which is 0 where a fault
+    /// begins one, and sets no mark where the window reaches the end of the file; before, folios of
+    /// xfs were two orders larger ("mm/readahead: store folio order in struct file_ra_state").
+    pub readahead_keeps_order: bool,
+    /// How much is read ahead of a disk that says nothing of its best size is twice what it takes
+    /// at once (`blk_apply_bdi_limits()`; "block: set read-ahead size to the maximum I/O size for rotational
+    /// devices").
+    pub readahead_goes_by_largest_io: bool,
+    /// Files on ext4 have large folios, too, and a write gets one of its own size (`ext4_da_write_begin()`;
+    /// "ext4: enable large folio for regular file").
+    pub ext4_has_large_folios: bool,
     /// What is read of shared memory by calls is taken folio by folio: `shmem_file_read_iter()` looks
     /// whether it begins with a folio, and not with a page ("mm: shmem: improve the tmpfs large
     /// folio read performance").
@@ -231,6 +242,9 @@ impl Profile {
         swapin_always_cached: false,
         read_fault_maps_dirty: false,
         madvise_one_gather: false,
+        readahead_keeps_order: false,
+        ext4_has_large_folios: false,
+        readahead_goes_by_largest_io: false,
         reads_shmem_by_folios: false,
         reuse_counts_references: false,
         uffd_moves_in_batches: false,
@@ -313,6 +327,9 @@ impl Profile {
         swapin_always_cached: true,
         read_fault_maps_dirty: true,
         madvise_one_gather: true,
+        readahead_keeps_order: true,
+        ext4_has_large_folios: true,
+        readahead_goes_by_largest_io: true,
         reads_shmem_by_folios: true,
         reuse_counts_references: false,
         uffd_moves_in_batches: true,

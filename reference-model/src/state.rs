@@ -90,6 +90,9 @@ pub struct Kernel<'a> {
     pub calls: Vec<Call>,
     /// Pages of which a step may have taken something.
     pub touched: Vec<Touched>,
+    /// A page came back of which is not known whether it is active since: that goes by how many
+    /// active pages of files the whole machine has.
+    pub refaults_unknown: bool,
     /// Something happened that the model does not know, and what: nothing that it says
     /// from there on is of any worth.
     pub unpredicted: Option<&'static str>,
@@ -225,6 +228,11 @@ impl Kernel<'_> {
     pub fn storage(&self, file: Option<FileId>) -> Storage {
         let inode = file.and_then(|file| self.files.get(file));
         inode.map_or(Storage::Memory, |inode| inode.file.on)
+    }
+
+    /// How often something was read from a disk.
+    pub fn requests_to_disks(&self) -> u64 {
+        self.files.iter().map(|inode| inode.last_request).sum()
     }
 
     /// An mm by its number.

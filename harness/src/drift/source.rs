@@ -13,6 +13,8 @@ const PLACES: &[&str] = &[
     "arch/riscv/include/asm",
     "arch/riscv/kernel",
     "arch/riscv/mm",
+    "block/blk-settings.c",
+    "block/blk.h",
     "fs/drop_caches.c",
     "fs/exec.c",
     "fs/ext4/extents.c",

@@ -21,8 +21,9 @@ pub fn drop_caches_sysctl_handler(k: &mut Kernel<'_>, what: u8) {
     // drop_slab(): shrinkers are called until little is found, by whomever. Those that there
     // are for what is looked at here split large folios, and give up shadow entries.
     let shadows = k.swap.slots.values().any(|slot| slot.shadow.is_some());
+    let of_files = k.files.iter().any(|inode| !inode.shadows.is_empty());
     let queued = !k.deferred_split_queue.is_empty() || k.nr_deferred > 0;
-    if what & SLABS != 0 && (shadows || queued) {
+    if what & SLABS != 0 && (shadows || of_files || queued) {
         k.unpredicted = Some("how often slabs are shrunk");
     }
 }

@@ -2,6 +2,7 @@
 //! `fs/splice.c`: pages of a process go into a pipe, which refers to them.
 
 use crate::mm::gup::{GupFlags, gup_fast_fallback, gup_put_folio};
+use crate::mm::memory::fault::Retry;
 use crate::state::{Held, Kernel};
 
 /// `PIPE_DEF_BUFFERS` (`include/linux/pipe_fs_i.h`): how many pages a new pipe has room for.
@@ -21,6 +22,7 @@ pub fn vmsplice_to_pipe(k: &mut Kernel<'_>, start: u64, nr_pages: u64) -> Result
         force: false,
         pin: false,
         longterm: false,
+        retry: Retry::Tried,
     };
     let mut done = 0;
     while done < nr_pages {

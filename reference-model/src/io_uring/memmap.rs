@@ -3,6 +3,7 @@
 
 use crate::errno;
 use crate::mm::gup::{GupFlags, gup_fast_fallback, gup_put_folio};
+use crate::mm::memory::fault::Retry;
 use crate::state::{Held, Kernel};
 
 /// `io_pin_pages()`, as `io_sqe_buffer_register()` (`io_uring/rsrc.c`) has it done: all pages or
@@ -16,6 +17,7 @@ pub fn io_pin_pages(k: &mut Kernel<'_>, start: u64, nr_pages: u64) -> Result<(),
         force: false,
         pin: true,
         longterm: true,
+        retry: Retry::Tried,
     };
     if nr_pages == 0 {
         return Err(errno::EFAULT);

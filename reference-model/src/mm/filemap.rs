@@ -5,10 +5,15 @@ use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::ext4::inode::ext4_do_writepages;
 use crate::mm::huge_memory::do_set_pmd;
-use crate::mm::memory::fault::{lies_as_a_whole, set_pte_range};
+use crate::mm::memory::fault::{Attempt, lies_as_a_whole, set_pte_range};
+use crate::mm::readahead::{
+    page_cache_async_ra, page_cache_ra_order, page_cache_sync_ra, ra_pages, read_pages,
+};
 use crate::mm::swap;
+use crate::mm::swap::folio_add_lru;
 use crate::mm::truncate::invalidate_inode_pages2_range;
-use crate::mm_types::{CacheEntry, Content, FileId, FolioId, Pte, Vma, Written};
+use crate::mm::workingset::workingset_refault;
+use crate::mm_types::{CacheEntry, Content, FileId, Folio, FolioId, Inode, Pte, Vma, Written, vm};
 use crate::state::Kernel;
 use operations::Storage;
 use std::ops::Range;
@@ -22,6 +27,12 @@ pub fn filemap_map_pages(
     end_pgoff: u64,
 ) -> bool {
     let Some(file) = vma.file else { return false };
+    let looked_at = start_pgoff..=end_pgoff;
+    if k.files[file].in_flight.range(looked_at).next().is_some() {
+        // next_uptodate_folio()
+        k.unpredicted = Some("which pages have come from the disk already");
+        return false;
+    }
     let cached = cached_folios(k, file, start_pgoff, end_pgoff);
     if let Some(&(_, id)) = cached.first()
         && filemap_map_pmd(k, vma, address, id)
@@ -107,38 +118,160 @@ fn cached_folios(k: &Kernel, file: FileId, first: u64, last: u64) -> Vec<(u64, F
     folios.filter(ready).collect()
 }
 
-/// `filemap_fault()`: the page with a reference, or none after the end of the file.
-pub fn filemap_fault(k: &mut Kernel, file: FileId, index: u64) -> Option<FolioId> {
-    let inode = k.files.get(file)?;
-    if index >= inode.pages {
-        return None;
+/// What `filemap_fault()` comes to.
+pub enum FilemapFault {
+    /// The page, with a reference.
+    Page(FolioId),
+    /// VM_FAULT_RETRY: mmap_lock was given up to read, and all begins again.
+    Retry,
+    /// VM_FAULT_SIGBUS
+    Sigbus,
+}
+
+/// `filemap_fault()`
+pub fn filemap_fault(
+    k: &mut Kernel,
+    vma: &Vma,
+    (file, index): (FileId, u64),
+    attempt: Attempt,
+) -> FilemapFault {
+    if index >= k.files[file].pages {
+        return FilemapFault::Sigbus;
     }
-    let Some(CacheEntry::Folio(id)) = inode.cache.get(&index).copied() else {
-        // page_cache_ra_unbounded()
-        k.unpredicted = Some("pages that are read from a disk");
-        return None;
+    let mut waits = match k.files[file].cache.get(&index) {
+        Some(&CacheEntry::Folio(id)) => {
+            attempt != Attempt::Again && do_async_mmap_readahead(k, vma, (file, index), id)
+        }
+        _ => {
+            do_sync_mmap_readahead(k, vma, file, index);
+            true
+        }
     };
-    if k.folios[id].reclaim {
-        // do_async_mmap_readahead() takes the bit for PG_readahead.
-        k.unpredicted = Some("pages that wait to be reclaimed");
+    if !k.files[file].cache.contains_key(&index) {
+        filemap_add_folio(k, file, index);
+        // filemap_read_folio()
+        read_pages(k, file, &[index]);
     }
+    waits |= k.files[file].in_flight.contains_key(&index);
+    folio_lock(k, file, index);
+    if waits && attempt == Attempt::First {
+        return FilemapFault::Retry;
+    }
+    let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&index) else {
+        return FilemapFault::Sigbus;
+    };
     k.folio_get(id);
-    Some(id)
+    FilemapFault::Page(id)
+}
+
+/// `MMAP_LOTSAMISS`
+const MMAP_LOTSAMISS: u32 = 100;
+
+/// `do_sync_mmap_readahead()`: a page and those around it are read, or those behind it, or none.
+fn do_sync_mmap_readahead(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) {
+    let executed = k.profile.readahead_keeps_order && vma.has(vm::EXEC);
+    if vma.has(vm::HUGEPAGE) || executed {
+        k.unpredicted = Some("pages that are read as large ones, or to be executed");
+        return;
+    }
+    if vma.has(vm::RAND_READ) {
+        return;
+    }
+    if vma.has(vm::SEQ_READ) {
+        page_cache_sync_ra(k, file, index, ra_pages(k));
+        return;
+    }
+    let ra_pages = ra_pages(k);
+    let ra = &mut k.files[file].ra;
+    ra.mmap_miss += 1;
+    if ra.mmap_miss > MMAP_LOTSAMISS {
+        k.unpredicted = Some("readahead where most of it was in vain");
+        return;
+    }
+    ra.start = index.saturating_sub(ra_pages / 2);
+    ra.size = ra_pages;
+    ra.async_size = ra_pages / 4;
+    ra.order = 0;
+    page_cache_ra_order(k, file, 0);
+}
+
+/// `do_async_mmap_readahead()`: whether mmap_lock is given up for it.
+fn do_async_mmap_readahead(
+    k: &mut Kernel,
+    vma: &Vma,
+    (file, index): (FileId, u64),
+    id: FolioId,
+) -> bool {
+    if vma.has(vm::RAND_READ) || !k.folios[id].reclaim {
+        return false;
+    }
+    page_cache_async_ra(k, file, (index, id), ra_pages(k));
+    true
+}
+
+/// `filemap_add_folio()`, of a page as the disk has it; the page cache has the only reference.
+pub fn filemap_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
+    let held = k.files[file].blocks.get(&index);
+    let id = k.folios.alloc(Folio {
+        mapping: Some((file, index)),
+        charged: true,
+        content: held.map(|block| block.content).unwrap_or_default(),
+        ..Folio::default()
+    });
+    if let Some(shadow) = k.files[file].shadows.remove(&index) {
+        workingset_refault(k, id, shadow);
+    }
+    folio_add_lru(k, id);
+    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    id
+}
+
+/// `folio_lock()` (`include/linux/pagemap.h`) of a page that may be on its way: when it is there,
+/// so is all that came with it.
+pub fn folio_lock(k: &mut Kernel, file: FileId, index: u64) {
+    let in_flight = &mut k.files[file].in_flight;
+    if let Some(request) = in_flight.remove(&index) {
+        in_flight.retain(|_, other| *other != request);
+    }
+}
+
+/// `page_cache_next_miss()`
+pub fn page_cache_next_miss(inode: &Inode, index: u64, max_scan: u64) -> u64 {
+    let end = index + max_scan;
+    let mut scanned = index..end;
+    let miss = scanned.find(|index| !inode.cache.contains_key(index));
+    miss.unwrap_or(end)
+}
+
+/// `page_cache_prev_miss()`: `u64::MAX` where all is there from the first page on.
+pub fn page_cache_prev_miss(inode: &Inode, index: u64, max_scan: u64) -> u64 {
+    let mut at = index;
+    for _ in 1..max_scan {
+        if !inode.cache.contains_key(&at) {
+            return at;
+        }
+        at = at.wrapping_sub(1);
+    }
+    at
 }
 
 /// `filemap_read()` of a page within the file. Pages are used where it does not go on in one.
 pub fn filemap_read(k: &mut Kernel, file: FileId, index: u64) {
+    // filemap_get_pages()
+    if !k.files[file].cache.contains_key(&index) {
+        page_cache_sync_ra(k, file, index, 1);
+    }
     let Some(CacheEntry::Folio(id)) = k.files[file].cache.get(&index).copied() else {
-        // page_cache_sync_ra()
-        k.unpredicted = Some("pages that are read from a disk");
         return;
     };
-    if k.folios[id].reclaim {
-        // filemap_readahead() takes the bit for PG_readahead.
-        k.unpredicted = Some("pages that wait to be reclaimed");
-    }
-    // pos_same_folio()
     let first = k.folios[id].mapping.map_or(0, |at| at.1);
+    if k.folios[id].reclaim {
+        // filemap_readahead()
+        page_cache_async_ra(k, file, (first, id), index + 1 - first);
+    }
+    // filemap_update_page()
+    folio_lock(k, file, index);
+    // pos_same_folio()
     let folio = first..first + k.folios[id].nr_pages();
     let before = k.files[file].prev_pos.replace(index);
     if !before.is_some_and(|before| folio.contains(&before)) {
@@ -184,18 +317,28 @@ pub fn generic_perform_write(
     }
     let on_disk = k.storage(Some(file)) != Storage::Memory;
     for index in pages {
-        let cached = k.files[file].cache.get(&index).copied();
-        match cached.filter(|_| on_disk && index < k.files[file].pages) {
-            Some(CacheEntry::Folio(id)) => {
-                k.folios[id].dirty = true;
-                k.folios[id].write_page(0, Written::Page(value));
-            }
-            Some(CacheEntry::Swap(_)) | None => {
-                k.unpredicted = Some("files that get pages by calls");
-            }
+        if !on_disk || index >= k.files[file].pages {
+            k.unpredicted = Some("files that get pages by calls");
+            return Ok(());
         }
+        let id = write_begin_get_folio(k, file, index);
+        k.folios[id].dirty = true;
+        k.folios[id].write_page(index * PAGE_SIZE, Written::Page(value));
     }
     Ok(())
+}
+
+/// `write_begin_get_folio()` (`include/linux/pagemap.h`), before it was there
+/// `__filemap_get_folio()` with FGP_WRITEBEGIN: as all of a page is written, nothing is read for
+/// it.
+fn write_begin_get_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
+    if let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&index) {
+        folio_lock(k, file, index);
+        return id;
+    }
+    // filemap_add_folio() with __GFP_WRITE is no refault.
+    k.files[file].shadows.remove(&index);
+    filemap_add_folio(k, file, index)
 }
 
 /// `iomap_dio_rw()` (`fs/iomap/direct-io.c`) of a file on a disk, by a descriptor of its own: a call
@@ -207,6 +350,6 @@ fn write_past_cache(k: &mut Kernel, file: FileId, pages: Range<u64>, value: u8) 
             return;
         }
         kiocb_invalidate_pages(k, file, index);
-        k.files[file].blocks.insert(index, Content::of(value));
+        k.files[file].write_blocks([(index, Content::of(value))]);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::api::PAGE_SIZE;
 use crate::errno;
-use crate::mm::memory::fault::{do_wp_page, handle_mm_fault};
+use crate::mm::memory::fault::{Retry, do_wp_page, handle_mm_fault};
 use crate::mm::secretmem::vma_is_secretmem;
 use crate::mm::{huge_memory, swap};
 use crate::mm_types::{Folio, FolioId, HugePmd, Of, Pte, Vma, prot, vm};
@@ -21,6 +21,8 @@ pub struct GupFlags {
     pub pin: bool,
     /// `FOLL_LONGTERM`
     pub longterm: bool,
+    /// What `FOLL_UNLOCKABLE` and who calls have of a fault that gives up mmap_lock.
+    pub retry: Retry,
 }
 
 /// `GUP_PIN_COUNTING_BIAS` (`include/linux/mm.h`): what a pin adds to a small folio's references.
@@ -203,6 +205,7 @@ pub fn populate_vma_page_range(k: &mut Kernel, vma: &Vma, start: u64, end: u64) 
             force: !write,
             pin: false,
             longterm: false,
+            retry: Retry::Anew,
         },
     );
     swap::lru_add_drain(k);
@@ -219,6 +222,7 @@ pub fn faultin_page_range(k: &mut Kernel, start: u64, end: u64, write: bool) -> 
         force: false,
         pin: false,
         longterm: false,
+        retry: Retry::Tried,
     };
     let mut start = start;
     while start < end {
@@ -301,7 +305,7 @@ fn get_user_pages(
                 do_wp_page(k, vma, addr, true);
                 continue;
             }
-            handle_mm_fault(k, vma, addr, gup.write).map_err(|_| errno::EFAULT)?;
+            handle_mm_fault(k, vma, addr, gup.write, gup.retry).map_err(|_| errno::EFAULT)?;
         }
     }
     Ok(())

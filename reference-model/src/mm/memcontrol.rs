@@ -43,6 +43,15 @@ fn flush_lruvec(lruvec: &mut Lruvec) {
     };
 }
 
+/// What is not known of the pages that reclaim would look at.
+fn unknown_lists(k: &Kernel<'_>) -> Option<&'static str> {
+    if k.refaults_unknown {
+        return Some("reclaim of pages that may be active since they came back");
+    }
+    let in_flight = k.files.iter().any(|inode| !inode.in_flight.is_empty());
+    in_flight.then_some("reclaim of pages that are on their way from a disk")
+}
+
 /// `memory_reclaim()`: a write to the cgroup's `memory.reclaim`.
 ///
 /// It asks for a quarter of what is missing at a time, but never for less than
@@ -60,6 +69,10 @@ pub fn memory_reclaim(k: &mut Kernel<'_>, bytes: u64) -> Result<(), i32> {
     if k.files.iter().any(|inode| inode.has_huge_page_behind_end) {
         // shmem_unused_huge_shrink()
         k.unpredicted = Some("reclaim of large pages that reach beyond the end of their file");
+        return Ok(());
+    }
+    if let Some(why) = unknown_lists(k) {
+        k.unpredicted = Some(why);
         return Ok(());
     }
     let nr_to_reclaim = bytes / PAGE_SIZE;
@@ -88,6 +101,10 @@ pub fn memory_reclaim(k: &mut Kernel<'_>, bytes: u64) -> Result<(), i32> {
 pub fn memory_max_write(k: &mut Kernel<'_>, victim: usize) {
     if k.swap.on {
         k.unpredicted = Some("how much goes to swap before anybody is killed");
+        return;
+    }
+    if let Some(why) = unknown_lists(k) {
+        k.unpredicted = Some(why);
         return;
     }
     for _ in 0..MAX_RECLAIM_RETRIES {

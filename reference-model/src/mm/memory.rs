@@ -8,6 +8,7 @@ pub mod swap;
 pub mod zap;
 
 use crate::mm::gup::{GupFlags, get_user_pages_remote};
+use crate::mm::memory::fault::Retry;
 use crate::mm::mmap::expand_downwards;
 use crate::mm_types::{Vma, Written};
 use crate::state::Kernel;
@@ -31,6 +32,7 @@ pub fn access_remote_vm(k: &mut Kernel, addr: u64, written: Written) -> Result<(
         force: true,
         pin: false,
         longterm: false,
+        retry: Retry::Never,
     };
     lock_mm_and_find_vma(k, addr).ok_or(())?;
     let folio = get_user_pages_remote(k, addr, gup).map_err(drop)?;

@@ -4,6 +4,7 @@
 use crate::errno;
 use crate::mm::gup::GupFlags;
 use crate::mm::gup::get_user_pages_remote;
+use crate::mm::memory::fault::Retry;
 use crate::mm_types::Written;
 use crate::state::Kernel;
 
@@ -18,6 +19,7 @@ pub fn process_vm_rw_single_vec(k: &mut Kernel, addr: u64, write: Option<u8>) ->
         pin: true,
         force: false,
         longterm: false,
+        retry: Retry::Tried,
     };
     let folio = get_user_pages_remote(k, addr, gup).map_err(|_| errno::EFAULT)?;
     // unpin_user_pages_dirty_lock()

@@ -59,6 +59,7 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
         }
         let in_memory = file.on == Storage::Memory;
         let filled = if file.filled { file.pages } else { 0 };
+        let mut on_disk = Vec::new();
         for index in 0..filled {
             let id = k.folios.alloc(Folio {
                 mapping: Some((k.files.len(), index)),
@@ -77,9 +78,10 @@ pub fn make_files(k: &mut Kernel, files: &[MemoryFile]) {
             k.other_lruvec.lists[list as usize].add(&mut k.folios, id);
             inode.cache.insert(index, CacheEntry::Folio(id));
             if !in_memory {
-                inode.blocks.insert(index, FILLED);
+                on_disk.push((index, FILLED));
             }
         }
+        inode.write_blocks(on_disk);
         k.files.push(inode);
     }
 }

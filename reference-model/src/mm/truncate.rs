@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/truncate.c`: the page cache of files on a disk loses pages.
 
+use crate::mm::filemap::folio_lock;
 use crate::mm::memory::zap::{ZapDetails, unmap_mapping_range};
 use crate::mm::shmem::huge::entries;
 use crate::mm::swap;
@@ -33,6 +34,8 @@ pub fn truncate_inode_pages_range(k: &mut Kernel<'_>, file: FileId, first: u64, 
     let Some(inode) = k.files.get_mut(file) else {
         return;
     };
+    inode.in_flight.retain(|at, _| !(first..end).contains(at));
+    inode.shadows.retain(|at, _| !(first..end).contains(at));
     let range = inode.cache.range(first..end.max(first));
     let indices: Vec<u64> = range.map(|(&index, _)| index).collect();
     for index in &indices {
@@ -51,6 +54,13 @@ pub fn truncate_inode_pages_range(k: &mut Kernel<'_>, file: FileId, first: u64, 
 /// `mapping_try_invalidate()` of a whole file: clean pages that nobody has mapped leave the page
 /// cache, others are to be reclaimed soon.
 pub fn mapping_try_invalidate(k: &mut Kernel<'_>, file: FileId) {
+    if !k.files[file].in_flight.is_empty() {
+        // find_lock_entries() does not wait.
+        k.unpredicted = Some("which pages have come from the disk already");
+        return;
+    }
+    // clear_shadow_entries()
+    k.files[file].shadows.clear();
     let mut index = 0;
     loop {
         // find_lock_entries()
@@ -109,6 +119,7 @@ pub fn invalidate_inode_pages2_range(k: &mut Kernel<'_>, file: FileId, index: u6
         even_cows: false,
         ..ZapDetails::PAGES
     };
+    folio_lock(k, file, index);
     if k.folios[id].mapcount > 0 {
         unmap_mapping_range(k, file, index, index + 1, spared);
     }

@@ -131,6 +131,10 @@ fn shrink_inactive_list(k: &mut Kernel<'_>, nr_to_scan: u64, sc: &ScanControl, l
     let mut stat = ReclaimStat::default();
     let (nr_reclaimed, kept) = shrink_folio_list(k, taken, sc.target_mem_cgroup, &mut stat, false);
     move_folios_to_lru(k, &kept);
+    if stat.nr_unqueued_dirty == nr_scanned {
+        // The flushers are woken.
+        k.unpredicted = Some("what is written because reclaim finds nothing that is clean");
+    }
     let (file, nr_rotated) = (is_file_lru(lru), nr_scanned - nr_reclaimed);
     lru_note_cost(k.profile, &mut k.lruvec, file, stat.nr_pageout, nr_rotated);
     k.lruvec.events[usize::from(file)].rotated += nr_rotated;

@@ -41,7 +41,7 @@ pub fn workingset_eviction(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> Shad
     shadow
 }
 
-/// `workingset_test_recent()`
+/// `workingset_test_recent()`, of the root's with those active pages only that are known.
 fn workingset_test_recent(k: &Kernel<'_>, shadow: Shadow, file: bool) -> bool {
     let lruvec = if shadow.memcg {
         &k.lruvec
@@ -75,6 +75,7 @@ fn workingset_test_recent(k: &Kernel<'_>, shadow: Shadow, file: bool) -> bool {
 pub fn workingset_refault(k: &mut Kernel<'_>, id: FolioId, shadow: Shadow) {
     let file = folio_is_file_lru(k, id);
     if !workingset_test_recent(k, shadow, file) {
+        k.refaults_unknown |= file && !shadow.memcg && get_nr_swap_pages(k) == 0;
         return;
     }
     k.folios[id].active = true;

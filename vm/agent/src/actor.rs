@@ -7,7 +7,7 @@ use crate::handed::{Handed, Rung, Script, write_all};
 use crate::perform::{Target, perform};
 use crate::region::Region;
 use crate::shared::Shared;
-use crate::{call, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd, uprobe};
+use crate::{call, disks, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd, uprobe};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -363,6 +363,7 @@ impl Play {
         if self.reclaims && self.program.actors.len() > 1 {
             self.leave_no_batch();
         }
+        disks::settle(&self.handed.disks);
         self.finish(number, result, took);
     }
 

@@ -5,8 +5,9 @@
 use crate::{files, notes};
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
-use operations::Storage;
+use operations::{MemoryFile, Storage};
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::RawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,43 @@ pub fn file(on: Storage) -> Result<File> {
         .custom_flags(libc::O_TMPFILE)
         .open(&place)
         .with_context(|| format!("cannot make a file in {}", place.display()))
+}
+
+/// What shows how much of each disk is being read or written, of those that there are files on.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn inflight(files: &[MemoryFile]) -> Result<Vec<File>> {
+    let used = |on: &Storage| files.iter().any(|file| file.on == *on);
+    let used = [Storage::Ext4, Storage::Xfs].into_iter().filter(used);
+    let disks = used.filter_map(|on| disk(on.name()));
+    disks
+        .map(|disk| {
+            let path = disk.join("inflight");
+            File::open(&path).with_context(|| format!("cannot open {}", path.display()))
+        })
+        .collect()
+}
+
+/// Waits until nothing is being read or written any more. What a step has begun to read, and
+/// does not wait for, is there when the next one begins. A request that is counted no more may
+/// have the last of its pages handed over still, and so it is looked at twice.
+pub fn settle(inflight: &[RawFd]) {
+    for fd in inflight {
+        let mut idle = 0;
+        while idle < 2 {
+            idle = if is_idle(*fd) { idle + 1 } else { 0 };
+        }
+    }
+}
+
+/// Whether the two numbers are 0. What cannot be read is taken for that.
+fn is_idle(fd: RawFd) -> bool {
+    let mut text = [0u8; 64];
+    // SAFETY: reads into a buffer of that size.
+    let length = unsafe { libc::pread(fd, text.as_mut_ptr().cast(), text.len(), 0) };
+    let text = &text[..usize::try_from(length).unwrap_or(0)];
+    text.iter().all(|byte| matches!(byte, b'0' | b' ' | b'\n'))
 }
 
 /// Where the file system is mounted, by now.
@@ -67,12 +105,17 @@ fn knows(name: &str) -> bool {
     known.lines().any(|line| line.trim() == name)
 }
 
-/// The disk whose serial number is that name.
+/// The device of the disk whose serial number is that name.
 fn device(name: &str) -> Option<PathBuf> {
+    Some(Path::new("/dev").join(disk(name)?.file_name()?))
+}
+
+/// What sysfs has of that disk.
+fn disk(name: &str) -> Option<PathBuf> {
     let disks = fs::read_dir("/sys/block").ok()?;
     disks.flatten().find_map(|disk| {
         let serial = files::read(&disk.path().join("serial")).ok()?;
         let node = Path::new("/dev").join(disk.file_name());
-        (serial.trim() == name && node.exists()).then_some(node)
+        (serial.trim() == name && node.exists()).then(|| disk.path())
     })
 }

@@ -42,6 +42,9 @@ pub struct Handed {
     pub khugepaged: i32,
     /// kswapd's pid, where a step has it work; else 0.
     pub kswapd: i32,
+    /// What shows how much of each disk is being read or written (`inflight`), of those that the
+    /// program has files on.
+    pub disks: Vec<RawFd>,
     /// The program's memory files.
     pub files: Vec<RawFd>,
 }
@@ -66,7 +69,8 @@ impl Handed {
             self.iommu,
             other,
         ];
-        let all = fixed.iter().chain(&self.files).filter(|fd| **fd >= 0);
+        let others = self.files.iter().chain(&self.disks);
+        let all = fixed.iter().chain(others).filter(|fd| **fd >= 0);
         for fd in all {
             // SAFETY: only clears the close-on-exec flag.
             unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };

@@ -10,7 +10,8 @@ use crate::shared::Shared;
 use crate::tracer::Tracer;
 use crate::zygote::Zygotes;
 use crate::{
-    damon, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system, thp,
+    damon, disks, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system,
+    thp,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -350,6 +351,8 @@ struct Open {
     reclaim: Option<(File, File)>,
     /// memory.max and memory.high, where one sets them.
     limits: Option<(File, File)>,
+    /// What shows how much of each disk is under way, where the program has files there.
+    disks: Vec<File>,
     /// kswapd's pid, where a step has it work.
     kswapd: i32,
     bell: File,
@@ -368,6 +371,7 @@ impl Open {
         let kswapd = kswapd.then(|| thp::kernel_thread("kswapd0")).flatten();
         let (bell, ring) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         Ok(Open {
+            disks: disks::inflight(&program.files)?,
             kswapd: kswapd.map_or(0, Pid::as_raw),
             reclaim: program.reclaims().then(reclaim).transpose()?,
             limits: limited.then(limits).transpose()?,
@@ -403,6 +407,7 @@ impl Open {
             iommu: -1,
             khugepaged: kept.thp.khugepaged(),
             kswapd: self.kswapd,
+            disks: self.disks.iter().map(AsRawFd::as_raw_fd).collect(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }

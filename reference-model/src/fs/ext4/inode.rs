@@ -5,7 +5,7 @@
 use crate::errno;
 use crate::mm::page_writeback::folio_clear_dirty_for_io;
 use crate::mm::truncate::{truncate_pagecache, truncate_pagecache_range};
-use crate::mm_types::{CacheEntry, FileId, FolioId};
+use crate::mm_types::{CacheEntry, Content, FileId, FolioId};
 use crate::state::Kernel;
 
 /// `ext4_setattr()` of a file's size, in pages.
@@ -39,24 +39,27 @@ pub fn ext4_punch_hole(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) -
 /// pages in ascending order. All that the page cache has is mapped to blocks here, for what is
 /// a hole or was never read it has not.
 pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
+    let mut written = Vec::new();
     for id in dirty_folios(k, file, first, end) {
         // mpage_submit_folio()
         folio_clear_dirty_for_io(k, id);
-        write_blocks(k, id);
+        written.extend(held(k, id));
         // folio_end_writeback()
         k.folios[id].reclaim = false;
     }
+    if let Some(inode) = k.files.get_mut(file) {
+        inode.write_blocks(written);
+    }
 }
 
-/// What a folio holds is on the disk.
-fn write_blocks(k: &mut Kernel<'_>, id: FolioId) {
+/// What each page of a folio of a file holds.
+fn held(k: &Kernel<'_>, id: FolioId) -> Vec<(u64, Content)> {
     let folio = &k.folios[id];
-    let Some((file, first)) = folio.mapping else {
-        return;
-    };
+    let first = folio.mapping.map_or(0, |at| at.1);
     let pages = first..first + folio.nr_pages();
-    let held = pages.zip((0..).map(|nth| folio.nth_page_content(nth)));
-    k.files[file].blocks.extend(held);
+    pages
+        .zip((0..).map(|nth| folio.nth_page_content(nth)))
+        .collect()
 }
 
 /// The folios of a range that PAGECACHE_TAG_DIRTY is set for.

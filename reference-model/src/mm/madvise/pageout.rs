@@ -19,6 +19,7 @@ use crate::mm::mmu_gather::{
 };
 use crate::mm::pagewalk::walk_page_range;
 use crate::mm::pgtable_generic::flush_pmd;
+use crate::mm::readahead::force_page_cache_ra;
 use crate::mm::rmap::flush_tlb_batched_pending;
 use crate::mm::swap::{folio_deactivate, folio_mark_lazyfree, folio_put, lru_add_drain};
 use crate::mm::swap_state::read_swap_cache_async;
@@ -68,9 +69,11 @@ pub fn madvise_willneed(k: &mut Kernel<'_>, vma: &Vma, start: u64, end: u64) -> 
         }
         // It has nothing to do where nothing is read.
         Some(_) if k.of(vma.file) != Of::Usual => return Ok(()),
-        Some(_) if k.storage(vma.file) != Storage::Memory => {
+        Some(file) if k.storage(vma.file) != Storage::Memory => {
             // vfs_fadvise()
-            k.unpredicted = Some("pages that are read from a disk");
+            let (first, pages) = (vma.linear_page_index(start), (end - start) / PAGE_SIZE);
+            force_page_cache_ra(k, file, first, pages);
+            return Ok(());
         }
         // vfs_fadvise() has nothing to do, for hugetlbfs reads nothing.
         Some(_) if vma.has(vm::HUGETLB) => return Ok(()),

@@ -4,7 +4,7 @@
 use crate::api::{Entry, PAGE_SIZE};
 use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::ptep_set_access_flags;
-use crate::mm::filemap::{filemap_fault, filemap_map_pages};
+use crate::mm::filemap::{FilemapFault, filemap_fault, filemap_map_pages};
 use crate::mm::huge_memory::mms_that_map;
 use crate::mm::hugetlb::fault::hugetlb_fault;
 use crate::mm::memory::swap as memory_swap;
@@ -38,8 +38,36 @@ pub enum Fault {
     Sigbus,
 }
 
+/// How a fault goes on that has given up mmap_lock to wait for a page (VM_FAULT_RETRY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It is tried again with FAULT_FLAG_TRIED.
+    Tried,
+    /// There is a new fault.
+    Anew,
+    /// It does not give it up, for want of FAULT_FLAG_ALLOW_RETRY.
+    Never,
+}
+
+/// Which attempt at a fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// `fault_flag_allow_retry_first()`
+    First,
+    /// FAULT_FLAG_TRIED
+    Again,
+    /// Neither flag.
+    Only,
+}
+
 /// `handle_mm_fault()` and `__handle_mm_fault()` down to `handle_pte_fault()`
-pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+pub fn handle_mm_fault(
+    k: &mut Kernel,
+    vma: &Vma,
+    addr: u64,
+    write: bool,
+    retry: Retry,
+) -> Result<(), Fault> {
     if vma.has(vm::HUGETLB) {
         return hugetlb_fault(k, vma, addr, write);
     }
@@ -62,7 +90,7 @@ pub fn handle_mm_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Res
     }
     match k.pte(addr) {
         Pte::None if vma.is_anonymous() => do_anonymous_page(k, vma, addr, write),
-        Pte::None => do_fault(k, vma, addr, write),
+        Pte::None => do_fault(k, vma, addr, write, retry),
         Pte::Swap { .. } => {
             memory_swap::do_swap_page(k, vma, addr, write);
             Ok(())
@@ -239,50 +267,81 @@ pub fn map_large_anon_folio(k: &mut Kernel, vma: &Vma, start: u64, contents: Vec
     }
 }
 
-/// `do_fault()`
-fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool) -> Result<(), Fault> {
+/// `do_fault()`, and again where it is to be retried (VM_FAULT_RETRY)
+fn do_fault(k: &mut Kernel, vma: &Vma, addr: u64, write: bool, retry: Retry) -> Result<(), Fault> {
     // A driver's vma has nobody who would fill it.
     if vma.has(vm::PFNMAP) {
         return Err(Fault::Sigbus);
     }
-    if !write {
-        do_read_fault(k, vma, addr)
-    } else if !vma.has(vm::SHARED) {
-        do_cow_fault(k, vma, addr)
-    } else {
-        do_shared_fault(k, vma, addr)
+    // A page is read at most, then one that is marked is reached, and then it is there.
+    for nth in 0..3 {
+        let attempt = match retry {
+            Retry::Never => Attempt::Only,
+            Retry::Tried if nth > 0 => Attempt::Again,
+            Retry::Tried | Retry::Anew => Attempt::First,
+        };
+        let done = if !write {
+            do_read_fault(k, vma, addr, attempt)?
+        } else if !vma.has(vm::SHARED) {
+            do_cow_fault(k, vma, addr, attempt)?
+        } else {
+            do_shared_fault(k, vma, addr, attempt)?
+        };
+        if done || k.unpredicted.is_some() {
+            return Ok(());
+        }
+        if retry == Retry::Anew {
+            // populate_vma_page_range() is over, and called again.
+            swap::lru_add_drain(k);
+        }
     }
+    k.unpredicted = Some("a fault that is retried again and again");
+    Ok(())
 }
 
-/// `__do_fault()`: the page, with a reference.
-fn __do_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<FolioId, Fault> {
+/// `__do_fault()`: the page, with a reference; none where the fault is to be tried again.
+fn __do_fault(
+    k: &mut Kernel,
+    vma: &Vma,
+    addr: u64,
+    attempt: Attempt,
+) -> Result<Option<FolioId>, Fault> {
     let Some(file) = vma.file else {
         return Err(Fault::Sigbus);
     };
     let index = vma.linear_page_index(addr);
     if k.of(vma.file) == Of::Secret {
-        return secretmem_fault(k, file, index).ok_or(Fault::Sigbus);
+        let page = secretmem_fault(k, file, index);
+        return page.map(Some).ok_or(Fault::Sigbus);
     }
-    let page = match k.storage(vma.file) {
-        Storage::Memory => shmem::shmem_fault(k, vma, file, index),
-        Storage::Ext4 | Storage::Xfs => filemap_fault(k, file, index),
-    };
-    page.ok_or(Fault::Sigbus)
+    match k.storage(vma.file) {
+        Storage::Memory => {
+            let page = shmem::shmem_fault(k, vma, file, index);
+            page.map(Some).ok_or(Fault::Sigbus)
+        }
+        Storage::Ext4 | Storage::Xfs => match filemap_fault(k, vma, (file, index), attempt) {
+            FilemapFault::Page(id) => Ok(Some(id)),
+            FilemapFault::Retry => Ok(None),
+            FilemapFault::Sigbus => Err(Fault::Sigbus),
+        },
+    }
 }
 
-/// `do_read_fault()`
-fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+/// `do_read_fault()`; false where it is to be retried.
+fn do_read_fault(k: &mut Kernel, vma: &Vma, addr: u64, attempt: Attempt) -> Result<bool, Fault> {
     // should_fault_around(), uffd_disable_fault_around(); what is secret comes one by one.
     if !vma.has(vm::UFFD_MINOR)
         && k.of(vma.file) == Of::Usual
         && k.machine.fault_around_bytes / PAGE_SIZE > 1
         && do_fault_around(k, vma, addr)
     {
-        return Ok(());
+        return Ok(true);
     }
-    let id = __do_fault(k, vma, addr)?;
+    let Some(id) = __do_fault(k, vma, addr, attempt)? else {
+        return Ok(false);
+    };
     finish_fault(k, vma, addr, id, false);
-    Ok(())
+    Ok(true)
 }
 
 /// `do_fault_around()`: true where it mapped the page itself (`VM_FAULT_NOPAGE`).
@@ -381,22 +440,26 @@ pub fn set_pte_range(
 }
 
 /// `do_cow_fault()`
-fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
+fn do_cow_fault(k: &mut Kernel, vma: &Vma, addr: u64, attempt: Attempt) -> Result<bool, Fault> {
     vmf_anon_prepare(k, vma);
-    let page = __do_fault(k, vma, addr)?;
+    let Some(page) = __do_fault(k, vma, addr, attempt)? else {
+        return Ok(false);
+    };
     let nth = vma.linear_page_index(addr) - k.folios[page].mapping.map_or(0, |at| at.1);
     let content = k.folios[page].nth_page_content(nth as usize);
     map_new_anon_folio(k, vma, addr, true, content);
     swap::folio_put(k, page);
-    Ok(())
+    Ok(true)
 }
 
 /// `do_shared_fault()`, and `fault_dirty_shared_page()`
-fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64) -> Result<(), Fault> {
-    let id = __do_fault(k, vma, addr)?;
+fn do_shared_fault(k: &mut Kernel, vma: &Vma, addr: u64, attempt: Attempt) -> Result<bool, Fault> {
+    let Some(id) = __do_fault(k, vma, addr, attempt)? else {
+        return Ok(false);
+    };
     finish_fault(k, vma, addr, id, true);
     folio_mark_dirty(k, id);
-    Ok(())
+    Ok(true)
 }
 
 /// `do_wp_page()`; to `unshare` is to have a page of one's own without writing to it

@@ -22,6 +22,7 @@ use crate::state::Kernel;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReclaimStat {
     pub nr_pageout: u64,
+    pub nr_unqueued_dirty: u64,
 }
 
 /// `enum folio_references`
@@ -106,8 +107,13 @@ fn __remove_mapping(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> bool {
         let shadow = workingset_eviction(k, id, memcg);
         __delete_from_swap_cache(k, id, Some(shadow));
         put_swap_folio(k, entry, nr_pages);
-    } else if let Some((file, index)) = k.folios[id].mapping.take() {
-        // Never written to: a hole again. Swap-backed, it leaves no shadow.
+    } else if let Some((file, index)) = k.folios[id].mapping {
+        // What was never written to of shared memory is a hole again, and leaves no shadow.
+        if folio_is_file_lru(k, id) {
+            let shadow = workingset_eviction(k, id, memcg);
+            k.files[file].shadows.insert(index, shadow);
+        }
+        k.folios[id].mapping = None;
         k.files[file].uncache(index, u64::from(nr_pages));
     } else {
         return false;
@@ -133,6 +139,10 @@ fn shrink_folio(
 ) -> Label {
     if !folio_evictable(k, id) {
         return Label::ActivateLocked;
+    }
+    // folio_check_dirty_writeback()
+    if folio_is_file_lru(k, id) && k.folios[id].mapping.is_some() && k.folios[id].dirty {
+        stat.nr_unqueued_dirty += k.folios[id].nr_pages();
     }
     let mut references = FolioReferences::Reclaim;
     if !ignore_references {

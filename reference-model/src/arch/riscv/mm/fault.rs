@@ -3,7 +3,7 @@
 
 use crate::api::PAGE_SIZE;
 use crate::arch::riscv::mm::pgtable::set_leaf;
-use crate::mm::memory::fault::{Fault, handle_mm_fault};
+use crate::mm::memory::fault::{Fault, Retry, handle_mm_fault};
 use crate::mm::memory::lock_mm_and_find_vma;
 use crate::mm_types::{Pte, Written, prot, vm};
 use crate::state::Kernel;
@@ -60,5 +60,5 @@ fn handle_page_fault(k: &mut Kernel, addr: u64, write: bool) -> Result<(), Fault
     if !vma.has(need) {
         return Err(Fault::Sigsegv);
     }
-    handle_mm_fault(k, &vma, addr, write)
+    handle_mm_fault(k, &vma, addr, write, Retry::Tried)
 }

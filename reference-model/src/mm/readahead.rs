@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/readahead.c`: pages of a file are read from a disk, with those around them.
+//!
+//! Folios are of order 0: where they would be larger the model stops speaking. Pages are on their
+//! way until somebody waits for them, and all that is one request to the disk arrives at once.
+
+use crate::api::PAGE_SIZE;
+use crate::mm::filemap::{filemap_add_folio, page_cache_next_miss, page_cache_prev_miss};
+use crate::mm_types::{FileId, FolioId};
+use crate::state::Kernel;
+use operations::Storage;
+use std::ops::Range;
+
+/// `VM_READAHEAD_PAGES` (`include/linux/mm.h`)
+const VM_READAHEAD_PAGES: u64 = 32;
+
+/// `BLK_DEF_MAX_SECTORS_CAP` (`block/blk.h`), in pages: what is read at once.
+const MAX_PAGES_AT_ONCE: u64 = (4 << 20) / PAGE_SIZE;
+
+/// `ra_pages` of the disks, which say nothing of their best size, as `blk_apply_bdi_limits()`
+/// (`block/blk-settings.c`) has it.
+pub fn ra_pages(k: &Kernel<'_>) -> u64 {
+    match k.profile.readahead_goes_by_largest_io {
+        true => 2 * MAX_PAGES_AT_ONCE,
+        false => VM_READAHEAD_PAGES,
+    }
+}
+
+/// `mapping_large_folio_support()` (`include/linux/pagemap.h`)
+fn mapping_large_folio_support(k: &Kernel<'_>, file: FileId) -> bool {
+    k.storage(Some(file)) == Storage::Xfs || k.profile.ext4_has_large_folios
+}
+
+/// `read_pages()` of pages in a row: what lies in a row on the disk is one request, as far as one
+/// takes so much; of what is beyond nothing is known. Where nothing is there is nothing to wait for.
+pub fn read_pages(k: &mut Kernel<'_>, file: FileId, added: &[u64]) {
+    let inode = &mut k.files[file];
+    inode.last_request += 1;
+    let mut before: Option<(u64, u64)> = None;
+    for index in added {
+        let Some(number) = inode.blocks.get(index).map(|block| block.number) else {
+            before = None;
+            continue;
+        };
+        let in_a_row = match before {
+            Some((last, length)) if last + 1 == number => length + 1,
+            _ => 1,
+        };
+        if in_a_row == 1 || in_a_row > AT_ONCE {
+            inode.last_request += 1;
+        }
+        before = Some((number, in_a_row));
+        inode.in_flight.insert(*index, inode.last_request);
+    }
+}
+
+/// `page_cache_ra_unbounded()`: what is missing of a range is read. The page at `mark` gets
+/// PG_readahead if it is among those.
+fn page_cache_ra_unbounded(k: &mut Kernel<'_>, file: FileId, range: Range<u64>, mark: Option<u64>) {
+    let mut added = Vec::new();
+    for index in range {
+        if k.files[file].cache.contains_key(&index) {
+            read_pages(k, file, &std::mem::take(&mut added));
+        } else {
+            added.push(index);
+            let id = filemap_add_folio(k, file, index);
+            // PG_reclaim's bit
+            k.folios[id].reclaim = mark == Some(index);
+        }
+    }
+    read_pages(k, file, &added);
+}
+
+/// `do_page_cache_ra()`
+fn do_page_cache_ra(
+    k: &mut Kernel<'_>,
+    file: FileId,
+    index: u64,
+    (nr_to_read, lookahead_size): (u64, u64),
+) {
+    let pages = k.files[file].pages;
+    if index >= pages {
+        return;
+    }
+    let (mut end, mut lookahead_size) = (index + nr_to_read, lookahead_size);
+    if end >= pages {
+        end = pages;
+        if k.profile.readahead_keeps_order {
+            lookahead_size = 0;
+        }
+    }
+    page_cache_ra_unbounded(k, file, index..end, end.checked_sub(lookahead_size));
+}
+
+/// What a disk reads at once, and by one request, at the least (`io_pages`).
+const AT_ONCE: u64 = 120;
+
+/// `force_page_cache_ra()`
+pub fn force_page_cache_ra(k: &mut Kernel<'_>, file: FileId, index: u64, nr_to_read: u64) {
+    if nr_to_read > AT_ONCE {
+        k.unpredicted = Some("how much is read at once of a disk");
+        return;
+    }
+    do_page_cache_ra(k, file, index, (nr_to_read, 0));
+}
+
+/// `get_init_ra_size()`
+fn get_init_ra_size(size: u64, max: u64) -> u64 {
+    match size.next_power_of_two() {
+        size if size <= max / 32 => size * 4,
+        size if size <= max / 4 => size * 2,
+        _ => max,
+    }
+}
+
+/// `get_next_ra_size()`
+fn get_next_ra_size(size: u64, max: u64) -> u64 {
+    match size {
+        size if size < max / 16 => 4 * size,
+        size if size <= max / 2 => 2 * size,
+        _ => max,
+    }
+}
+
+/// `page_cache_ra_order()`, of the window that the file has; `new_order` counts where the window
+/// keeps none.
+pub fn page_cache_ra_order(k: &mut Kernel<'_>, file: FileId, new_order: u32) {
+    let (ra, keeps) = (k.files[file].ra, k.profile.readahead_keeps_order);
+    if !mapping_large_folio_support(k, file) || !keeps && ra.size < 4 {
+        k.files[file].ra.order = 0;
+        do_page_cache_ra(k, file, ra.start, (ra.size, ra.async_size));
+        return;
+    }
+    let new_order = if keeps { ra.order } else { new_order + 2 };
+    let new_order = new_order.min(ra.size.max(1).ilog2());
+    k.files[file].ra.order = new_order;
+    let Some((index, all)) = small_folios(k, file, new_order) else {
+        k.unpredicted = Some("large folios of a disk");
+        return;
+    };
+    let end = ra.start + ra.size;
+    let marked = !keeps || end < k.files[file].pages;
+    let mark = marked.then_some(end - ra.async_size);
+    page_cache_ra_unbounded(k, file, ra.start..index, mark);
+    if !all {
+        let rest = if keeps { end - index } else { ra.size };
+        do_page_cache_ra(k, file, index, (rest, ra.async_size));
+    }
+}
+
+/// The loop of `page_cache_ra_order()`: where it ends, and whether it comes to the end of the
+/// window, or to a page that is there. None where it makes folios that are not small.
+fn small_folios(k: &Kernel<'_>, file: FileId, new_order: u32) -> Option<(u64, bool)> {
+    let inode = &k.files[file];
+    let end = inode.pages.min(inode.ra.start + inode.ra.size);
+    let mut index = inode.ra.start;
+    while index < end {
+        let mut order = new_order.min(index.trailing_zeros());
+        while order > 0 && index + (1 << order) > end {
+            order -= 1;
+        }
+        let folio = index..index + (1 << order);
+        if inode.cache.range(folio).next().is_some() {
+            return Some((index, false));
+        }
+        if order > 0 {
+            return None;
+        }
+        index += 1;
+    }
+    Some((index, true))
+}
+
+/// `page_cache_sync_ra()`: a page is missing.
+pub fn page_cache_sync_ra(k: &mut Kernel<'_>, file: FileId, index: u64, req_count: u64) {
+    let max_pages = ra_pages(k);
+    let inode = &k.files[file];
+    // Where read(2) ended, which is the page behind the one that it was in last.
+    let follows = |page: u64| index == page + 1 || index == page + 2;
+    if index == 0 || inode.prev_pos.is_some_and(follows) {
+        let size = get_init_ra_size(req_count, max_pages);
+        let ra = &mut k.files[file].ra;
+        (ra.start, ra.size) = (index, size);
+        ra.async_size = match size > req_count {
+            true => size - req_count,
+            false => size / 2,
+        };
+    } else {
+        let miss = page_cache_prev_miss(inode, index - 1, max_pages);
+        let mut contig_count = index.wrapping_sub(miss).wrapping_sub(1);
+        if contig_count <= req_count {
+            do_page_cache_ra(k, file, index, (req_count, 0));
+            return;
+        }
+        if miss == u64::MAX {
+            contig_count *= 2;
+        }
+        let ra = &mut k.files[file].ra;
+        ra.start = index;
+        ra.size = (contig_count + req_count).min(max_pages);
+        ra.async_size = 1;
+    }
+    k.files[file].ra.order = 0;
+    page_cache_ra_order(k, file, 0);
+}
+
+/// `page_cache_async_ra()`: a page with PG_readahead was reached.
+pub fn page_cache_async_ra(
+    k: &mut Kernel<'_>,
+    file: FileId,
+    (index, id): (u64, FolioId),
+    req_count: u64,
+) {
+    k.folios[id].reclaim = false;
+    let max_pages = ra_pages(k);
+    let nr_pages = k.folios[id].nr_pages();
+    let inode = &k.files[file];
+    let mut ra = inode.ra;
+    let expected = (ra.start + ra.size).saturating_sub(ra.async_size);
+    if index == expected - expected % nr_pages {
+        ra.start += ra.size;
+        ra.size = ra.size.max(get_next_ra_size(ra.size, max_pages));
+    } else {
+        let start = page_cache_next_miss(inode, index + 1, max_pages);
+        if start - index > max_pages {
+            return;
+        }
+        ra.start = start;
+        ra.size = get_next_ra_size(start - index + req_count, max_pages);
+    }
+    if k.profile.readahead_keeps_order {
+        ra.order += 2;
+        let align = 1 << ra.order.min(max_pages.trailing_zeros());
+        let end = ra.start + ra.size;
+        let aligned_end = end - end % align;
+        if aligned_end > ra.start {
+            ra.size = aligned_end - ra.start;
+        }
+    }
+    ra.async_size = ra.size;
+    k.files[file].ra = ra;
+    page_cache_ra_order(k, file, nr_pages.ilog2());
+}

@@ -48,15 +48,20 @@ pub fn inflight(files: &[MemoryFile]) -> Result<Vec<File>> {
 
 /// Waits until nothing is being read or written any more. What a step has begun to read, and
 /// does not wait for, is there when the next one begins. A request that is counted no more may
-/// have the last of its pages handed over still, and so it is looked at twice.
+/// have its pages handed over still, by a hart's interrupt handler: when all harts have left
+/// theirs, which membarrier(2) waits for (`synchronize_rcu()`), that is over.
 pub fn settle(inflight: &[RawFd]) {
     for fd in inflight {
-        let mut idle = 0;
-        while idle < 2 {
-            idle = if is_idle(*fd) { idle + 1 } else { 0 };
-        }
+        while !is_idle(*fd) {}
+    }
+    if !inflight.is_empty() {
+        // SAFETY: only waits.
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     }
 }
+
+/// Of include/uapi/linux/membarrier.h.
+const MEMBARRIER_CMD_GLOBAL: i32 = 1;
 
 /// Whether the two numbers are 0. What cannot be read is taken for that.
 fn is_idle(fd: RawFd) -> bool {

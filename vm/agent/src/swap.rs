@@ -5,7 +5,7 @@ use crate::notes::{self, Note};
 use crate::{files, harts};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use operations::{Memory, PAGE_SIZE, Program};
+use operations::{Memory, PAGE_SIZE, Program, Thp};
 use protocol::Run;
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
@@ -198,7 +198,8 @@ pub fn forget() {
     LIKE_NEW.store(false, SeqCst);
 }
 
-/// Whether a program makes no huge page, and has by far less memory than swap has room for.
+/// Whether a program makes no large folio, and has by far less memory than swap has room for: which
+/// slots are free, and in how long a row, then shows in nothing.
 pub fn is_small(program: &Program) -> bool {
     let steps = || program.steps.iter().map(|step| step.op.memory());
     let grown = steps().map(|memory| match memory {
@@ -207,7 +208,8 @@ pub fn is_small(program: &Program) -> bool {
     });
     let files = program.files.iter().map(|file| file.pages);
     let pages: u64 = grown.chain(files).sum();
-    !steps().any(|memory| memory == Memory::HugePages)
+    program.thp == Thp::default()
+        && !steps().any(|memory| memory == Memory::HugePages)
         && pages * (program.mms() as u64) < SIZE / PAGE_SIZE / 8
 }
 

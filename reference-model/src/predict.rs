@@ -22,7 +22,7 @@ use crate::mm_types::{Mm, Swap, Task};
 use crate::plain;
 use crate::profile::Profile;
 use crate::state::Kernel;
-use operations::{HugePages, Plain};
+use operations::{Course, HugePages, Plain};
 
 /// The byte that is written where a step does not say which.
 pub(crate) const WRITTEN: u8 = 1;
@@ -190,7 +190,8 @@ pub(crate) fn step(k: &mut Kernel, step: &Step) -> StepPrediction {
     for inode in &mut k.files {
         inode.in_flight.clear();
     }
-    if k.drained_after_steps {
+    // Who has exited drains nothing any more.
+    if k.drained_after_steps && step.op.course() != Course::Exit {
         swap::lru_add_drain(k);
     }
     StepPrediction {

@@ -78,7 +78,7 @@ struct GuestKind {
     gib_pages: bool,
     /// A block of its memory can go offline.
     movable: bool,
-    /// Most of its memory is a driver's to take.
+    /// More than half of what is free is a driver's to take.
     contiguous: bool,
     /// It has little memory, for what is about running out of it.
     short: bool,

@@ -59,8 +59,8 @@ pub struct GuestConfig {
     pub gib_pages: bool,
     /// Whether a block of it is for pages alone that can move, so that it can go offline.
     pub movable: bool,
-    /// Whether most of it is for drivers that want it in one piece (CMA), and for pages that can
-    /// move until they do.
+    /// Whether more than half of what is free is for drivers that want it in one piece (CMA), and
+    /// for pages that can move until they do.
     pub contiguous: bool,
     /// QEMU's name for the kind of hart, with its properties.
     ///

@@ -92,8 +92,10 @@ fn do_page_cache_ra(
     page_cache_ra_unbounded(k, file, index..end, end.checked_sub(lookahead_size));
 }
 
-/// What a disk reads at once, and by one request, at the least (`io_pages`).
-const AT_ONCE: u64 = 120;
+/// The pages in a row that are one request to a disk wherever they lie in memory: a segment each, of
+/// which QEMU's virtio-blk takes two fewer than its queue has places (256), as `virtblk_read_limits()`
+/// (`drivers/block/virtio_blk.c`) reads it. `BIO_MAX_VECS` and `io_pages` are more.
+const AT_ONCE: u64 = 254;
 
 /// `force_page_cache_ra()`
 pub fn force_page_cache_ra(k: &mut Kernel<'_>, file: FileId, index: u64, nr_to_read: u64) {

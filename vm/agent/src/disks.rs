@@ -33,31 +33,43 @@ pub fn file(on: Storage) -> Result<File> {
 /// What shows how much of each disk is being read or written, of those that there are files on.
 ///
 /// # Errors
-/// It cannot be opened.
+/// It cannot be opened, or the kernel does not let this process wait for interrupt handlers.
 pub fn inflight(files: &[MemoryFile]) -> Result<Vec<File>> {
     let used = |on: &Storage| files.iter().any(|file| file.on == *on);
     let used = [Storage::Ext4, Storage::Xfs].into_iter().filter(used);
     let disks = used.filter_map(|on| disk(on.name()));
-    disks
+    let opened = disks
         .map(|disk| {
             let path = disk.join("inflight");
             File::open(&path).with_context(|| format!("cannot open {}", path.display()))
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    if !opened.is_empty() {
+        membarrier().context("membarrier(2)")?;
+    }
+    Ok(opened)
 }
 
 /// Waits until nothing is being read or written any more. What a step has begun to read, and
 /// does not wait for, is there when the next one begins. A request that is counted no more may
 /// have its pages handed over still, by a hart's interrupt handler: when all harts have left
 /// theirs, which membarrier(2) waits for (`synchronize_rcu()`), that is over.
+///
+/// A disk that never comes to rest ends at the host's limit, as a step that does not end.
 pub fn settle(inflight: &[RawFd]) {
     for fd in inflight {
         while !is_idle(*fd) {}
     }
     if !inflight.is_empty() {
-        // SAFETY: only waits.
-        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        // It has worked before the first step; there is nobody to tell here.
+        let _ = membarrier();
     }
+}
+
+fn membarrier() -> nix::Result<()> {
+    // SAFETY: only waits.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    nix::errno::Errno::result(done).map(drop)
 }
 
 /// Of include/uapi/linux/membarrier.h.
@@ -80,6 +92,7 @@ fn mounted(on: Storage) -> Result<PathBuf> {
         return Ok(place);
     }
     let device = device(name).with_context(|| format!("there is no disk with {name}"))?;
+    end_where_begun(on)?;
     fs::create_dir(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let done = mount(
         Some(&device),
@@ -93,6 +106,15 @@ fn mounted(on: Storage) -> Result<PathBuf> {
     }
     done.with_context(|| format!("cannot mount {} at {}", device.display(), place.display()))?;
     Ok(place)
+}
+
+/// Has each hart end the requests that it made (`blk_mq_complete_need_ipi()`, block/blk-mq.c): in
+/// its interrupt handler, so that who waits for one page of a request goes on when all of its
+/// pages are there. Another hart would wake him at that page, with the rest still to come.
+fn end_where_begun(on: Storage) -> Result<()> {
+    let disk = disk(on.name()).with_context(|| format!("there is no disk with {}", on.name()))?;
+    let path = disk.join("queue/rq_affinity");
+    fs::write(&path, "2").with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Nothing is written but when somebody asks for it: a journal that is committed by a timer

@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use crate::{call, disks, files, harts, kvm, limits, nodes, populate, touch, tracer, uffd, uprobe};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_pdeathsig, set_thp_disable};
 use nix::sys::signal::Signal;
 use operations::{ActorKind, Course, Op, Plain, Program, StepResult};
 use protocol::message::Count;
@@ -110,6 +110,7 @@ fn read_play(region: Region) -> Result<Arc<Play>> {
 fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     // The end of the agent is this process's, which nobody else would end.
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
+    set_thp_disable(false).context("prctl")?;
     let play = read_play(region)?;
     play.attach(play.mm_of(actor, None))?;
     if play.program.runs_vm(actor) {

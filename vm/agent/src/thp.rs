@@ -9,7 +9,7 @@ use crate::system_file;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_pdeathsig, set_thp_disable};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
@@ -239,6 +239,7 @@ impl Drop for Registered {
 /// and shared, for which of them counts is the settings' business.
 fn register(agent: Pid) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
+    set_thp_disable(false)?;
     if getppid() != agent {
         bail!("the agent is gone");
     }

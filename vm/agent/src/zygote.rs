@@ -8,7 +8,7 @@ use crate::region::Region;
 use crate::{actor, cgroup, files, futex, harts, limits, populate, touch};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_pdeathsig, set_thp_disable};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
@@ -36,6 +36,9 @@ impl Zygotes {
     /// # Errors
     /// The memory that is shared with them cannot be had.
     pub fn new() -> Result<Zygotes> {
+        // khugepaged gets to know who has room for a huge page of its own while programs before
+        // want some, and then whoever is forked from that. Actors may have some again.
+        set_thp_disable(true).context("prctl")?;
         Ok(Zygotes {
             region: Region::make()?,
             pids: BTreeMap::new(),

@@ -79,6 +79,9 @@ pub struct Large {
     pub anon_exclusive: Vec<bool>,
     /// What each of them holds.
     pub contents: Vec<Content>,
+    /// Of a file on a disk, which of them writeback is to write (`struct iomap_folio_state`, or
+    /// `buffer_dirty()`).
+    pub dirty: Vec<bool>,
     /// `folio_test_partially_mapped()`
     pub partially_mapped: bool,
 }
@@ -91,7 +94,16 @@ impl Large {
             mapcounts: vec![0; 1 << order],
             anon_exclusive: vec![false; 1 << order],
             contents: vec![Content::ZEROES; 1 << order],
+            dirty: vec![false; 1 << order],
             partially_mapped: false,
+        }
+    }
+
+    /// Of a folio that nobody maps, by what its pages hold.
+    pub fn holding(contents: &[Content]) -> Large {
+        Large {
+            contents: contents.to_vec(),
+            ..Large::unmapped(contents.len().ilog2())
         }
     }
 
@@ -224,6 +236,23 @@ impl Folio {
         match &self.large {
             Some(large) => large.contents.get(nth).copied().unwrap_or_default(),
             None => self.content,
+        }
+    }
+
+    /// All of it is dirty, or clean.
+    pub fn set_dirty(&mut self, dirty: bool) {
+        self.dirty = dirty;
+        if let Some(large) = &mut self.large {
+            large.dirty.fill(dirty);
+        }
+    }
+
+    /// The folio becomes dirty, for the page at an address is.
+    pub fn set_page_dirty(&mut self, addr: u64) {
+        let page = self.page(addr);
+        self.dirty = true;
+        if let Some(large) = &mut self.large {
+            large.dirty[page] = true;
         }
     }
 

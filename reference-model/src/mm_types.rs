@@ -2,7 +2,7 @@
 //! `include/linux/mm_types.h` and what else the mirrored functions share: the
 //! mm, its vmas and page tables, folios, LRU lists.
 //!
-//! Folios are of order 0 but where a program's settings, or MADV_COLLAPSE, make larger ones.
+//! Folios are of order 0 but where a program's settings, MADV_COLLAPSE or readahead make larger ones.
 
 use crate::api::{MemoryFile, MmId, PAGE_SIZE};
 use crate::mm::mlock::Pending;

@@ -7,13 +7,17 @@ use crate::fs::ext4::inode::ext4_do_writepages;
 use crate::mm::huge_memory::do_set_pmd;
 use crate::mm::memory::fault::{Attempt, lies_as_a_whole, set_pte_range};
 use crate::mm::readahead::{
-    page_cache_async_ra, page_cache_ra_order, page_cache_sync_ra, ra_pages, read_pages,
+    mapping_large_folio_support, page_cache_async_ra, page_cache_ra_order, page_cache_sync_ra,
+    ra_pages, read_pages,
 };
 use crate::mm::swap;
 use crate::mm::swap::folio_add_lru;
+use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::truncate::invalidate_inode_pages2_range;
 use crate::mm::workingset::workingset_refault;
-use crate::mm_types::{CacheEntry, Content, FileId, Folio, FolioId, Inode, Pte, Vma, Written, vm};
+use crate::mm_types::{
+    CacheEntry, Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Inode, Large, Pte, Vma, Written, vm,
+};
 use crate::state::Kernel;
 use operations::Storage;
 use std::ops::Range;
@@ -27,23 +31,30 @@ pub fn filemap_map_pages(
     end_pgoff: u64,
 ) -> bool {
     let Some(file) = vma.file else { return false };
-    let looked_at = start_pgoff..=end_pgoff;
-    if k.files[file].in_flight.range(looked_at).next().is_some() {
+    if any_in_flight(k, file, start_pgoff, end_pgoff) {
         // next_uptodate_folio()
         k.unpredicted = Some("which pages have come from the disk already");
         return false;
     }
     let cached = cached_folios(k, file, start_pgoff, end_pgoff);
     if let Some(&(_, id)) = cached.first()
+        && may_map_whole(k, file, id)
         && filemap_map_pmd(k, vma, address, id)
     {
         return true;
     }
     let mut mapped = false;
-    for (start, end, id) in ranges_to_map(k, vma, &cached) {
+    for (start, end, id) in ranges_to_map(k, (vma, file), &cached) {
         mapped |= map_none_ptes(k, vma, address, (start, end), id);
     }
     mapped
+}
+
+/// Whether a folio with a page of `[first, last]` may be on its way.
+fn any_in_flight(k: &Kernel, file: FileId, first: u64, last: u64) -> bool {
+    let first = pages_of_folio(k, file, first).start;
+    let end = pages_of_folio(k, file, last).end.max(last + 1);
+    k.files[file].in_flight.range(first..end).next().is_some()
 }
 
 /// `filemap_map_pmd()`
@@ -56,9 +67,21 @@ fn filemap_map_pmd(k: &mut Kernel, vma: &Vma, address: u64, id: FolioId) -> bool
     true
 }
 
+/// What `filemap_map_pages()` and `filemap_map_folio_range()` ask of a large folio before all of it
+/// is mapped: the file has a page behind it.
+fn may_map_whole(k: &Kernel, file: FileId, id: FolioId) -> bool {
+    let first = k.folios[id].mapping.map_or(0, |at| at.1);
+    let next = first + k.folios[id].nr_pages();
+    k.storage(Some(file)) == Storage::Memory || next < k.files[file].pages
+}
+
 /// Which addresses are looked at for each folio: all of a large one where
 /// `filemap_map_folio_range()` says so.
-fn ranges_to_map(k: &Kernel, vma: &Vma, cached: &[(u64, FolioId)]) -> Vec<(u64, u64, FolioId)> {
+fn ranges_to_map(
+    k: &Kernel,
+    (vma, file): (&Vma, FileId),
+    cached: &[(u64, FolioId)],
+) -> Vec<(u64, u64, FolioId)> {
     let mut ranges: Vec<(u64, u64, FolioId)> = Vec::new();
     for &(index, id) in cached {
         let addr = vma.start + (index - vma.pgoff) * PAGE_SIZE;
@@ -67,7 +90,8 @@ fn ranges_to_map(k: &Kernel, vma: &Vma, cached: &[(u64, FolioId)]) -> Vec<(u64, 
             continue;
         }
         let whole = lies_as_a_whole(k, vma, id, addr);
-        let whole = whole.filter(|_| k.profile.maps_large_folios_of_files);
+        let may = k.profile.maps_large_folios_of_files && may_map_whole(k, file, id);
+        let whole = whole.filter(|_| may);
         let (start, end) = whole.unwrap_or((addr, addr + PAGE_SIZE));
         ranges.push((start, end, id));
     }
@@ -148,12 +172,11 @@ pub fn filemap_fault(
         }
     };
     if !k.files[file].cache.contains_key(&index) {
-        filemap_add_folio(k, file, index);
+        let id = filemap_add_folio(k, file, (index, 0));
         // filemap_read_folio()
-        read_pages(k, file, &[index]);
+        read_pages(k, file, &[id]);
     }
-    waits |= k.files[file].in_flight.contains_key(&index);
-    folio_lock(k, file, index);
+    waits |= folio_lock(k, file, index);
     if waits && attempt == Attempt::First {
         return FilemapFault::Retry;
     }
@@ -167,32 +190,65 @@ pub fn filemap_fault(
 /// `MMAP_LOTSAMISS`
 const MMAP_LOTSAMISS: u32 = 100;
 
-/// `do_sync_mmap_readahead()`: a page and those around it are read, or those behind it, or none.
+/// `do_sync_mmap_readahead()`: a page and those around it are read, or those behind it, or none, or
+/// two huge pages.
 fn do_sync_mmap_readahead(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) {
-    let executed = k.profile.readahead_keeps_order && vma.has(vm::EXEC);
-    if vma.has(vm::HUGEPAGE) || executed {
-        k.unpredicted = Some("pages that are read as large ones, or to be executed");
+    let later = k.profile.readahead_keeps_order;
+    let huge = vma.has(vm::HUGEPAGE) && (!later || mapping_large_folio_support(k, file));
+    let executed = later && vma.has(vm::EXEC);
+    if !huge && vma.has(vm::RAND_READ) && !executed {
         return;
     }
-    if vma.has(vm::RAND_READ) {
-        return;
-    }
-    if vma.has(vm::SEQ_READ) {
+    if !huge && vma.has(vm::SEQ_READ) {
         page_cache_sync_ra(k, file, index, ra_pages(k));
         return;
     }
-    let ra_pages = ra_pages(k);
-    let ra = &mut k.files[file].ra;
-    ra.mmap_miss += 1;
-    if ra.mmap_miss > MMAP_LOTSAMISS {
+    let counted = !later && !huge || later && !executed && !vma.has(vm::SEQ_READ);
+    if counted {
+        k.files[file].ra.mmap_miss += 1;
+    }
+    if counted && k.files[file].ra.mmap_miss > MMAP_LOTSAMISS {
         k.unpredicted = Some("readahead where most of it was in vain");
         return;
     }
+    let start = match huge {
+        true => huge_window(k, vma, file, index),
+        false if executed => executed_window(k, vma, file, index),
+        false => window_around(k, file, index),
+    };
+    page_cache_ra_order(k, file, start, PMD_ORDER * u32::from(huge));
+}
+
+/// Two huge pages, the second of which has PG_readahead; where the next one is to be looked for
+/// (`start`) is not set.
+fn huge_window(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) -> u64 {
+    let nr_pages = HPAGE_PMD_NR as u64;
+    let ra = &mut k.files[file].ra;
+    ra.size = match vma.has(vm::RAND_READ) {
+        true => nr_pages,
+        false => 2 * nr_pages,
+    };
+    ra.async_size = nr_pages;
+    ra.order = PMD_ORDER;
+    index & !(nr_pages - 1)
+}
+
+/// No further than the area goes; `exec_folio_order()` is 0.
+fn executed_window(k: &mut Kernel, vma: &Vma, file: FileId, index: u64) -> u64 {
+    let end = (index + ra_pages(k)).min(vma.pgoff + vma.pages());
+    let ra = &mut k.files[file].ra;
+    (ra.start, ra.size, ra.async_size, ra.order) = (index, end - index, 0, 0);
+    index
+}
+
+fn window_around(k: &mut Kernel, file: FileId, index: u64) -> u64 {
+    let ra_pages = ra_pages(k);
+    let ra = &mut k.files[file].ra;
     ra.start = index.saturating_sub(ra_pages / 2);
     ra.size = ra_pages;
     ra.async_size = ra_pages / 4;
     ra.order = 0;
-    page_cache_ra_order(k, file, 0);
+    ra.start
 }
 
 /// `do_async_mmap_readahead()`: whether mmap_lock is given up for it.
@@ -209,30 +265,74 @@ fn do_async_mmap_readahead(
     true
 }
 
-/// `filemap_add_folio()`, of a page as the disk has it; the page cache has the only reference.
-pub fn filemap_add_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
-    let held = k.files[file].blocks.get(&index);
+/// `filemap_add_folio()`, of a folio of an order, as the disk has it; the page cache has the only
+/// references.
+pub fn filemap_add_folio(k: &mut Kernel, file: FileId, (index, order): (u64, u32)) -> FolioId {
+    let pages = index..index + (1 << order);
+    let held = |at: u64| k.files[file].blocks.get(&at).map(|block| block.content);
+    let contents: Vec<Content> = pages
+        .clone()
+        .map(|at| held(at).unwrap_or_default())
+        .collect();
+    let large = (order > 0).then(|| Box::new(Large::holding(&contents)));
     let id = k.folios.alloc(Folio {
         mapping: Some((file, index)),
         charged: true,
-        content: held.map(|block| block.content).unwrap_or_default(),
+        content: contents[0],
+        large,
         ..Folio::default()
     });
-    if let Some(shadow) = k.files[file].shadows.remove(&index) {
+    k.folios[id].refcount = 1 << order;
+    // __filemap_add_folio() has the last one of those that it takes the place of.
+    let shadows = pages.filter_map(|at| k.files[file].shadows.remove(&at));
+    if let Some(shadow) = shadows.last() {
         workingset_refault(k, id, shadow);
     }
     folio_add_lru(k, id);
-    k.files[file].cache.insert(index, CacheEntry::Folio(id));
+    k.files[file].cache_folio(index, 1 << order, id);
     id
 }
 
-/// `folio_lock()` (`include/linux/pagemap.h`) of a page that may be on its way: when it is there,
-/// so is all that came with it.
-pub fn folio_lock(k: &mut Kernel, file: FileId, index: u64) {
-    let in_flight = &mut k.files[file].in_flight;
-    if let Some(request) = in_flight.remove(&index) {
-        in_flight.retain(|_, other| *other != request);
+/// `folio_lock()` (`include/linux/pagemap.h`) of what has a page that may be on its way: when it is
+/// there, so is all that came with it. Whether it may have been on its way.
+pub fn folio_lock(k: &mut Kernel, file: FileId, index: u64) -> bool {
+    let mut waits = false;
+    for index in pages_of_folio(k, file, index) {
+        let in_flight = &mut k.files[file].in_flight;
+        if let Some(request) = in_flight.remove(&index) {
+            in_flight.retain(|_, other| *other != request);
+            waits = true;
+        }
     }
+    waits
+}
+
+/// `filemap_release_folio()`: what the file system keeps with a folio goes, unless something is to
+/// be written.
+pub fn filemap_release_folio(k: &mut Kernel, id: FolioId) -> bool {
+    let of = k.folios[id].mapping.map(|at| at.0);
+    let storage = k.storage(of);
+    let folio = &mut k.folios[id];
+    match storage {
+        Storage::Memory => true,
+        // iomap_release_folio()
+        Storage::Xfs => !folio.dirty,
+        // try_to_free_buffers(), after which no bit says that it is dirty
+        Storage::Ext4 => {
+            let large = folio.large.as_ref();
+            folio.dirty &= large.is_some_and(|large| large.dirty.contains(&true));
+            !folio.dirty
+        }
+    }
+}
+
+/// Those that are in one folio with a page.
+fn pages_of_folio(k: &Kernel, file: FileId, index: u64) -> Range<u64> {
+    let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&index) else {
+        return index..index;
+    };
+    let first = k.folios[id].mapping.map_or(index, |at| at.1);
+    first..first + k.folios[id].nr_pages()
 }
 
 /// `page_cache_next_miss()`
@@ -322,7 +422,8 @@ pub fn generic_perform_write(
             return Ok(());
         }
         let id = write_begin_get_folio(k, file, index);
-        k.folios[id].dirty = true;
+        // Of a large folio only that page, as iomap_set_range_dirty() or its buffers have it.
+        k.folios[id].set_page_dirty(index * PAGE_SIZE);
         k.folios[id].write_page(index * PAGE_SIZE, Written::Page(value));
     }
     Ok(())
@@ -330,7 +431,7 @@ pub fn generic_perform_write(
 
 /// `write_begin_get_folio()` (`include/linux/pagemap.h`), before it was there
 /// `__filemap_get_folio()` with FGP_WRITEBEGIN: as all of a page is written, nothing is read for
-/// it.
+/// it. What is new is as large as what is written (`fgf_set_order()`), and so a page.
 fn write_begin_get_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
     if let Some(&CacheEntry::Folio(id)) = k.files[file].cache.get(&index) {
         folio_lock(k, file, index);
@@ -338,7 +439,7 @@ fn write_begin_get_folio(k: &mut Kernel, file: FileId, index: u64) -> FolioId {
     }
     // filemap_add_folio() with __GFP_WRITE is no refault.
     k.files[file].shadows.remove(&index);
-    filemap_add_folio(k, file, index)
+    filemap_add_folio(k, file, (index, 0))
 }
 
 /// `iomap_dio_rw()` (`fs/iomap/direct-io.c`) of a file on a disk, by a descriptor of its own: a call

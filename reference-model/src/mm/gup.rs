@@ -4,6 +4,7 @@
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::mm::memory::fault::{Retry, do_wp_page, handle_mm_fault};
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm::secretmem::vma_is_secretmem;
 use crate::mm::{huge_memory, swap};
 use crate::mm_types::{Folio, FolioId, HugePmd, Of, Pte, Vma, prot, vm};
@@ -352,7 +353,7 @@ fn follow_page_pte(k: &mut Kernel, vma: &Vma, addr: u64, gup: GupFlags) -> bool 
     }
     if let Some(id) = folio {
         if gup.write && !dirty {
-            k.folios[id].dirty = true;
+            folio_mark_dirty(k, id);
         }
         // Those of hugetlb are on no list.
         if k.folios[id].hugetlb.is_none() {

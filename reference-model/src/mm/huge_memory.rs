@@ -13,6 +13,7 @@ use crate::arch::riscv::mm::init::{prot_is_young, vm_get_page_prot};
 use crate::arch::riscv::mm::pgtable::pmdp_set_access_flags;
 use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::include::linux::mm_inline::{folio_lru_list, vma_has_recency};
+use crate::mm::filemap::filemap_release_folio;
 use crate::mm::memcontrol::folio_lruvec;
 use crate::mm::memory::copy::folio_needs_cow_for_dma;
 use crate::mm::memory::fault::{anon_vma_of, vmf_anon_prepare};
@@ -339,7 +340,9 @@ fn __split_huge_pmd_locked(k: &mut Kernel<'_>, vma: &Vma, haddr: u64, pmd: HugeP
         k.set_pmd(haddr, None);
         flush_pmd(k, haddr);
         let folio = &mut k.folios[pmd.folio];
-        folio.dirty |= pmd.dirty;
+        if !folio.dirty && pmd.dirty {
+            folio.set_dirty(true);
+        }
         folio.referenced |= pmd.young;
         folio_remove_rmap_pmd(k, pmd.folio, vma.flags);
         folio_put(k, pmd.folio);
@@ -554,7 +557,10 @@ fn folio_check_splittable(k: &Kernel<'_>, id: FolioId, new_order: u32) -> bool {
         0 => true,
         _ if folio.swap.is_some() => false,
         _ if folio.anon => new_order != 1,
-        _ => k.profile.splits_shmem_to_any_order,
+        _ => {
+            let of = folio.mapping.map(|at| at.0);
+            k.profile.splits_shmem_to_any_order || k.storage(of) != Storage::Memory
+        }
     }
 }
 
@@ -567,7 +573,8 @@ pub fn split_huge_page_to_list_to_order(
     list: Option<&mut Vec<FolioId>>,
     new_order: u32,
 ) -> bool {
-    if !folio_check_splittable(k, id, new_order) || !can_split_folio(k, id, 1) {
+    let splittable = folio_check_splittable(k, id, new_order) && filemap_release_folio(k, id);
+    if !splittable || !can_split_folio(k, id, 1) {
         return false;
     }
     if k.folios[id].mapping.is_some() {
@@ -832,11 +839,6 @@ fn split_folio_at(k: &mut Kernel<'_>, addr: u64, new_order: u64) {
     };
     let splits = k.huge_zero_folio != Some(id) && new_order < u64::from(k.folios[id].order());
     if !splits || !can_split_folio(k, id, 0) {
-        return;
-    }
-    let of = k.folios[id].mapping.map(|(file, _)| file);
-    if new_order != 0 && k.storage(of) != Storage::Memory {
-        k.unpredicted = Some("a split of a large folio on a disk to another order than 0");
         return;
     }
     k.folio_get(id);

@@ -10,6 +10,7 @@ pub mod zap;
 use crate::mm::gup::{GupFlags, get_user_pages_remote};
 use crate::mm::memory::fault::Retry;
 use crate::mm::mmap::expand_downwards;
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm_types::{Vma, Written};
 use crate::state::Kernel;
 
@@ -39,7 +40,7 @@ pub fn access_remote_vm(k: &mut Kernel, addr: u64, written: Written) -> Result<(
     // copy_to_user_page(), set_page_dirty_lock()
     if let Some(id) = folio {
         k.folios[id].write_page(addr, written);
-        k.folios[id].dirty = true;
+        folio_mark_dirty(k, id);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::state::Kernel;
 /// PG_readahead's, too.
 pub fn folio_mark_dirty(k: &mut Kernel<'_>, id: FolioId) {
     let folio = &mut k.folios[id];
-    folio.dirty = true;
+    folio.set_dirty(true);
     folio.reclaim &= folio.mapping.is_none();
 }
 

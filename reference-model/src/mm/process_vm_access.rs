@@ -5,6 +5,7 @@ use crate::errno;
 use crate::mm::gup::GupFlags;
 use crate::mm::gup::get_user_pages_remote;
 use crate::mm::memory::fault::Retry;
+use crate::mm::page_writeback::folio_mark_dirty;
 use crate::mm_types::Written;
 use crate::state::Kernel;
 
@@ -24,7 +25,7 @@ pub fn process_vm_rw_single_vec(k: &mut Kernel, addr: u64, write: Option<u8>) ->
     let folio = get_user_pages_remote(k, addr, gup).map_err(|_| errno::EFAULT)?;
     // unpin_user_pages_dirty_lock()
     if let (Some(id), Some(byte)) = (folio, write) {
-        k.folios[id].dirty = true;
+        folio_mark_dirty(k, id);
         k.folios[id].write_page(addr, Written::Byte(byte));
     }
     Ok(())

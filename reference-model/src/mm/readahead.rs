@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/readahead.c`: pages of a file are read from a disk, with those around them.
 //!
-//! Folios are of order 0: where they would be larger the model stops speaking. Pages are on their
-//! way until somebody waits for them, and all that is one request to the disk arrives at once.
+//! Pages are on their way until somebody waits for them, and all that is one request to the disk
+//! arrives at once. There is always memory for large folios.
 
 use crate::api::PAGE_SIZE;
 use crate::mm::filemap::{filemap_add_folio, page_cache_next_miss, page_cache_prev_miss};
+use crate::mm::swapfile::PMD_ORDER;
 use crate::mm_types::{FileId, FolioId};
 use crate::state::Kernel;
 use operations::Storage;
@@ -27,30 +28,36 @@ pub fn ra_pages(k: &Kernel<'_>) -> u64 {
 }
 
 /// `mapping_large_folio_support()` (`include/linux/pagemap.h`)
-fn mapping_large_folio_support(k: &Kernel<'_>, file: FileId) -> bool {
+pub fn mapping_large_folio_support(k: &Kernel<'_>, file: FileId) -> bool {
     k.storage(Some(file)) == Storage::Xfs || k.profile.ext4_has_large_folios
 }
 
-/// `read_pages()` of pages in a row: what lies in a row on the disk is one request, as far as one
-/// takes so much; of what is beyond nothing is known. Where nothing is there is nothing to wait for.
-pub fn read_pages(k: &mut Kernel<'_>, file: FileId, added: &[u64]) {
+/// `mapping_max_folio_order()` (`include/linux/pagemap.h`), of files that have large folios.
+const MAX_FOLIO_ORDER: u32 = PMD_ORDER;
+
+/// `read_pages()` of folios in a row: what lies in a row on the disk is one request, be there holes
+/// between in the file, as far as one takes so many pieces; of what is beyond nothing is known.
+/// Where nothing is there is nothing to wait for.
+pub fn read_pages(k: &mut Kernel<'_>, file: FileId, added: &[FolioId]) {
     let inode = &mut k.files[file];
     inode.last_request += 1;
-    let mut before: Option<(u64, u64)> = None;
-    for index in added {
-        let Some(number) = inode.blocks.get(index).map(|block| block.number) else {
-            before = None;
-            continue;
-        };
-        let in_a_row = match before {
-            Some((last, length)) if last + 1 == number => length + 1,
-            _ => 1,
-        };
-        if in_a_row == 1 || in_a_row > AT_ONCE {
-            inode.last_request += 1;
+    let (mut pieces, mut last) = (0, None);
+    for &id in added {
+        let first = k.folios[id].mapping.map_or(0, |at| at.1);
+        let pages = first..first + k.folios[id].nr_pages();
+        for index in pages {
+            let Some(number) = inode.blocks.get(&index).map(|block| block.number) else {
+                continue;
+            };
+            let in_a_row = last.is_some_and(|(_, last)| last + 1 == number);
+            pieces += u64::from(last.is_none_or(|(of, _)| of != id));
+            if !in_a_row || pieces > AT_ONCE {
+                pieces = 1;
+                inode.last_request += 1;
+            }
+            last = Some((id, number));
+            inode.in_flight.insert(index, inode.last_request);
         }
-        before = Some((number, in_a_row));
-        inode.in_flight.insert(*index, inode.last_request);
     }
 }
 
@@ -62,13 +69,23 @@ fn page_cache_ra_unbounded(k: &mut Kernel<'_>, file: FileId, range: Range<u64>, 
         if k.files[file].cache.contains_key(&index) {
             read_pages(k, file, &std::mem::take(&mut added));
         } else {
-            added.push(index);
-            let id = filemap_add_folio(k, file, index);
-            // PG_reclaim's bit
-            k.folios[id].reclaim = mark == Some(index);
+            added.push(add_marked_folio(k, file, (index, 0), mark));
         }
     }
     read_pages(k, file, &added);
+}
+
+/// A new folio of an order, with PG_readahead if it is the one at `mark`.
+fn add_marked_folio(
+    k: &mut Kernel<'_>,
+    file: FileId,
+    (index, order): (u64, u32),
+    mark: Option<u64>,
+) -> FolioId {
+    let id = filemap_add_folio(k, file, (index, order));
+    // PG_reclaim's bit
+    k.folios[id].reclaim = mark == Some(index);
+    id
 }
 
 /// `do_page_cache_ra()`
@@ -93,7 +110,7 @@ fn do_page_cache_ra(
 }
 
 /// The pages in a row that are one request to a disk wherever they lie in memory: a segment each, of
-/// which QEMU's virtio-blk takes two fewer than its queue has places (256), as `virtblk_read_limits()`
+/// which QEMU's virtio-blk takes two fewer than its queue has places (256), as its driver
 /// (`drivers/block/virtio_blk.c`) reads it. `BIO_MAX_VECS` and `io_pages` are more.
 const AT_ONCE: u64 = 254;
 
@@ -124,53 +141,54 @@ fn get_next_ra_size(size: u64, max: u64) -> u64 {
     }
 }
 
-/// `page_cache_ra_order()`, of the window that the file has; `new_order` counts where the window
-/// keeps none.
-pub fn page_cache_ra_order(k: &mut Kernel<'_>, file: FileId, new_order: u32) {
+/// `page_cache_ra_order()`, from a page on, of as many as the window that the file has;
+/// `new_order` counts where the window keeps none.
+pub fn page_cache_ra_order(k: &mut Kernel<'_>, file: FileId, start: u64, new_order: u32) {
     let (ra, keeps) = (k.files[file].ra, k.profile.readahead_keeps_order);
     if !mapping_large_folio_support(k, file) || !keeps && ra.size < 4 {
         k.files[file].ra.order = 0;
-        do_page_cache_ra(k, file, ra.start, (ra.size, ra.async_size));
+        do_page_cache_ra(k, file, start, (ra.size, ra.async_size));
         return;
     }
     let new_order = if keeps { ra.order } else { new_order + 2 };
-    let new_order = new_order.min(ra.size.max(1).ilog2());
+    let new_order = new_order.min(MAX_FOLIO_ORDER).min(ra.size.max(1).ilog2());
     k.files[file].ra.order = new_order;
-    let Some((index, all)) = small_folios(k, file, new_order) else {
-        k.unpredicted = Some("large folios of a disk");
-        return;
-    };
-    let end = ra.start + ra.size;
+    let end = start + ra.size;
     let marked = !keeps || end < k.files[file].pages;
-    let mark = marked.then_some(end - ra.async_size);
-    page_cache_ra_unbounded(k, file, ra.start..index, mark);
+    let mark = marked.then(|| end.wrapping_sub(ra.async_size));
+    let (index, all) = add_large_folios(k, file, start..end, (new_order, mark));
     if !all {
         let rest = if keeps { end - index } else { ra.size };
         do_page_cache_ra(k, file, index, (rest, ra.async_size));
     }
 }
 
-/// The loop of `page_cache_ra_order()`: where it ends, and whether it comes to the end of the
-/// window, or to a page that is there. None where it makes folios that are not small.
-fn small_folios(k: &Kernel<'_>, file: FileId, new_order: u32) -> Option<(u64, bool)> {
-    let inode = &k.files[file];
-    let end = inode.pages.min(inode.ra.start + inode.ra.size);
-    let mut index = inode.ra.start;
+/// The loop of `page_cache_ra_order()`, and `ra_alloc_folio()`: where it ends, and whether it comes
+/// to the end of the window, and not to a page that is there.
+fn add_large_folios(
+    k: &mut Kernel<'_>,
+    file: FileId,
+    window: Range<u64>,
+    (new_order, mark): (u32, Option<u64>),
+) -> (u64, bool) {
+    let end = window.end.min(k.files[file].pages);
+    let (mut index, mut added, mut all) = (window.start, Vec::new(), true);
     while index < end {
         let mut order = new_order.min(index.trailing_zeros());
         while order > 0 && index + (1 << order) > end {
             order -= 1;
         }
         let folio = index..index + (1 << order);
-        if inode.cache.range(folio).next().is_some() {
-            return Some((index, false));
+        if k.files[file].cache.range(folio).next().is_some() {
+            all = false;
+            break;
         }
-        if order > 0 {
-            return None;
-        }
-        index += 1;
+        let mark = mark.map(|mark| mark & !((1 << order) - 1));
+        added.push(add_marked_folio(k, file, (index, order), mark));
+        index += 1 << order;
     }
-    Some((index, true))
+    read_pages(k, file, &added);
+    (index, all)
 }
 
 /// `page_cache_sync_ra()`: a page is missing.
@@ -203,7 +221,7 @@ pub fn page_cache_sync_ra(k: &mut Kernel<'_>, file: FileId, index: u64, req_coun
         ra.async_size = 1;
     }
     k.files[file].ra.order = 0;
-    page_cache_ra_order(k, file, 0);
+    page_cache_ra_order(k, file, index, 0);
 }
 
 /// `page_cache_async_ra()`: a page with PG_readahead was reached.
@@ -241,5 +259,5 @@ pub fn page_cache_async_ra(
     }
     ra.async_size = ra.size;
     k.files[file].ra = ra;
-    page_cache_ra_order(k, file, nr_pages.ilog2());
+    page_cache_ra_order(k, file, ra.start, nr_pages.ilog2());
 }

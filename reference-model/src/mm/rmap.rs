@@ -468,13 +468,18 @@ fn migrated(k: &mut Kernel<'_>, id: FolioId, vma: &Vma) {
 /// `try_to_unmap()` with TTU_BATCH_FLUSH: the flushes are put off
 /// (`should_defer_flush()` is always true, for riscv's `arch_tlbbatch_should_defer()` is).
 pub fn try_to_unmap(k: &mut Kernel<'_>, id: FolioId) {
-    try_to_unmap_from(k, id, false);
+    try_to_unmap_with(k, id, TTU_BATCH_FLUSH);
 }
 
-/// The same, with TTU_IGNORE_MLOCK where locked areas are no obstacle.
-pub fn try_to_unmap_from(k: &mut Kernel<'_>, id: FolioId, ignore_mlock: bool) {
+/// `TTU_IGNORE_MLOCK` (`include/linux/rmap.h`): locked areas are no obstacle.
+pub const TTU_IGNORE_MLOCK: u32 = 0x20;
+/// `TTU_BATCH_FLUSH` (`include/linux/rmap.h`)
+pub const TTU_BATCH_FLUSH: u32 = 0x40;
+
+/// `try_to_unmap()` with other flags.
+pub fn try_to_unmap_with(k: &mut Kernel<'_>, id: FolioId, flags: u32) {
     rmap_walk(k, id, |k, vma, address| {
-        let walk = try_to_unmap_one(k, id, vma, address, ignore_mlock);
+        let walk = try_to_unmap_one(k, id, vma, address, flags);
         // folio_not_mapped()
         if k.folios[id].mapcount == 0 {
             return Walk::Break;
@@ -484,15 +489,9 @@ pub fn try_to_unmap_from(k: &mut Kernel<'_>, id: FolioId, ignore_mlock: bool) {
 }
 
 /// `try_to_unmap_one()`
-fn try_to_unmap_one(
-    k: &mut Kernel<'_>,
-    id: FolioId,
-    vma: &Vma,
-    address: u64,
-    ignore_mlock: bool,
-) -> Walk {
+fn try_to_unmap_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64, flags: u32) -> Walk {
     if let Some(pmd) = k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
-        if vma.has(vm::LOCKED) && !ignore_mlock {
+        if vma.has(vm::LOCKED) && flags & TTU_IGNORE_MLOCK == 0 {
             return Walk::Break;
         }
         let lazyfree = k.folios[id].anon && !k.folios[id].swapbacked;
@@ -510,7 +509,7 @@ fn try_to_unmap_one(
     let mut pages = pages_of(k, id, vma, address);
     while let Some(address) = pages.next() {
         let nr = folio_unmap_pte_batch(k, id, vma, address);
-        if try_to_unmap_ptes(k, id, vma, (address, nr), ignore_mlock) == Walk::Break {
+        if try_to_unmap_ptes(k, id, vma, (address, nr), flags) == Walk::Break {
             return Walk::Break;
         }
         if nr > 1 {
@@ -542,12 +541,12 @@ fn try_to_unmap_ptes(
     id: FolioId,
     vma: &Vma,
     (address, nr_pages): (u64, u64),
-    ignore_mlock: bool,
+    flags: u32,
 ) -> Walk {
     let Some(pteval) = page_vma_mapped_walk(k, id, address) else {
         return Walk::Continue;
     };
-    if vma.has(vm::LOCKED) && !ignore_mlock {
+    if vma.has(vm::LOCKED) && flags & TTU_IGNORE_MLOCK == 0 {
         if k.folios[id].large.is_none() {
             mlock_folio(k, id);
         }
@@ -559,7 +558,12 @@ fn try_to_unmap_ptes(
     for page in pages() {
         k.set_pte(page, Pte::None);
     }
-    set_tlb_ubc_flush_pending(k, pteval, address, nr_pages);
+    // should_defer_flush()
+    if flags & TTU_BATCH_FLUSH != 0 {
+        set_tlb_ubc_flush_pending(k, pteval, address, nr_pages);
+    } else {
+        flush_unmapped(k, pteval, address..end);
+    }
     if matches!(pteval, Pte::Present { dirty: true, .. }) {
         folio_mark_dirty(k, id);
     }
@@ -579,6 +583,22 @@ fn try_to_unmap_ptes(
         folio_put(k, id);
     }
     Walk::Continue
+}
+
+/// What `try_to_unmap_one()` flushes where that is not to wait: a page, later as many as it has
+/// unmapped at once.
+fn flush_unmapped(k: &mut Kernel<'_>, pteval: Pte, range: std::ops::Range<u64>) {
+    let (start, end) = (range.start, range.end);
+    match k.profile.unmaps_lazyfree_in_batches {
+        true => k.enter(Entry::FlushTlbRange {
+            start,
+            end,
+            huge_page_size: None,
+        }),
+        // ptep_clear_flush()
+        false if pte_accessible(k, pteval) => k.enter(Entry::FlushTlbPage { addr: start }),
+        false => {}
+    }
 }
 
 /// The anonymous part of `try_to_unmap_one()`; false where the PTE has to be
@@ -626,14 +646,36 @@ pub fn folio_mkclean(k: &mut Kernel<'_>, id: FolioId) {
     rmap_walk(k, id, |k, vma, address| {
         // invalid_mkclean_vma()
         if vma.has(vm::SHARED) {
-            page_vma_mkclean_one(k, id, address);
+            page_vma_mkclean_one(k, id, vma, address);
         }
         Walk::Continue
     });
 }
 
 /// `page_vma_mkclean_one()`
-fn page_vma_mkclean_one(k: &mut Kernel<'_>, id: FolioId, address: u64) {
+fn page_vma_mkclean_one(k: &mut Kernel<'_>, id: FolioId, vma: &Vma, address: u64) {
+    match k.mm.pgd.huge_pmd(address).filter(|pmd| pmd.folio == id) {
+        Some(pmd) if pmd.dirty || pmd.prot & prot::W != 0 => {
+            // pmdp_invalidate()
+            flush_pmd(k, haddr(address));
+            let clean = HugePmd {
+                prot: pmd.prot & !prot::W,
+                dirty: false,
+                ..pmd
+            };
+            k.set_pmd(haddr(address), Some(clean));
+        }
+        Some(_) => {}
+        None => {
+            for addr in pages_of(k, id, vma, address) {
+                pte_mkclean(k, id, addr);
+            }
+        }
+    }
+}
+
+/// The turn of `page_vma_mkclean_one()` for a PTE.
+fn pte_mkclean(k: &mut Kernel<'_>, id: FolioId, address: u64) {
     let Some(pte) = page_vma_mapped_walk(k, id, address) else {
         return;
     };

@@ -368,7 +368,7 @@ pub fn shmem_setattr(k: &mut Kernel, file: FileId, new: u64) -> Result<(), i32> 
 }
 
 /// `shmem_undo_range()`
-fn shmem_undo_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
+pub fn shmem_undo_range(k: &mut Kernel, file: FileId, first: u64, end: u64) {
     let mut removed = false;
     // find_lock_entries(): what lies in the range as a whole
     for at in huge::entries(k, file, first, end) {

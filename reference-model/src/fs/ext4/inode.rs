@@ -4,6 +4,7 @@
 
 use crate::errno;
 use crate::mm::page_writeback::folio_clear_dirty_for_io;
+use crate::mm::shmem::huge::entries;
 use crate::mm::truncate::{truncate_pagecache, truncate_pagecache_range};
 use crate::mm_types::{CacheEntry, Content, FileId, FolioId};
 use crate::state::Kernel;
@@ -36,14 +37,14 @@ pub fn ext4_punch_hole(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) -
 }
 
 /// `ext4_do_writepages()` with `mpage_prepare_extent_to_map()`: dirty folios of a range of
-/// pages in ascending order. All that the page cache has is mapped to blocks here, for what is
-/// a hole or was never read it has not.
+/// pages in ascending order.
 pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
     let mut written = Vec::new();
     for id in dirty_folios(k, file, first, end) {
         // mpage_submit_folio()
         folio_clear_dirty_for_io(k, id);
-        written.extend(held(k, id));
+        written.extend(held(k, file, id));
+        k.folios[id].set_dirty(false);
         // folio_end_writeback()
         k.folios[id].reclaim = false;
     }
@@ -52,25 +53,27 @@ pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64
     }
 }
 
-/// What each page of a folio of a file holds.
-fn held(k: &Kernel<'_>, id: FolioId) -> Vec<(u64, Content)> {
+/// What each page of a folio holds that is to be written, up to the file's end.
+fn held(k: &Kernel<'_>, file: FileId, id: FolioId) -> Vec<(u64, Content)> {
     let folio = &k.folios[id];
     let first = folio.mapping.map_or(0, |at| at.1);
-    let pages = first..first + folio.nr_pages();
+    let end = k.files[file].pages.min(first + folio.nr_pages());
+    let dirty = |nth: usize| folio.large.as_ref().is_none_or(|large| large.dirty[nth]);
+    let pages = (first..end).zip(0..).filter(|(_, nth)| dirty(*nth));
     pages
-        .zip((0..).map(|nth| folio.nth_page_content(nth)))
+        .map(|(index, nth)| (index, folio.nth_page_content(nth)))
         .collect()
 }
 
 /// The folios of a range that PAGECACHE_TAG_DIRTY is set for.
 fn dirty_folios(k: &Kernel<'_>, file: FileId, first: u64, end: u64) -> Vec<FolioId> {
-    let Some(inode) = k.files.get(file) else {
+    if file >= k.files.len() {
         return Vec::new();
-    };
-    let range = inode.cache.range(first..end.max(first));
-    let folios = range.filter_map(|(_, entry)| match entry {
-        CacheEntry::Folio(id) => Some(*id),
-        CacheEntry::Swap(_) => None,
+    }
+    let folios = entries(k, file, first, end).into_iter();
+    let folios = folios.filter_map(|(at, _)| match k.files[file].cache.get(&at) {
+        Some(CacheEntry::Folio(id)) => Some(*id),
+        _ => None,
     });
     folios.filter(|id| k.folios[*id].dirty).collect()
 }

@@ -3,9 +3,10 @@
 //! then, and come back by faults.
 
 use crate::include::linux::mm_inline::folio_lru_list;
+use crate::mm::filemap::filemap_release_folio;
 use crate::mm::huge_memory::can_split_folio;
 use crate::mm::memcontrol::folio_lruvec;
-use crate::mm::rmap::{try_to_unmap_flush, try_to_unmap_from};
+use crate::mm::rmap::{TTU_BATCH_FLUSH, TTU_IGNORE_MLOCK, try_to_unmap_flush, try_to_unmap_with};
 use crate::mm::swap::folio_put;
 use crate::mm_types::{CacheEntry, Folio, FolioId, Large};
 use crate::state::Kernel;
@@ -29,9 +30,9 @@ pub fn split_uniformly(
 
 /// `folio_split()`: the half that a page is in is split, and of that again, down to that page;
 /// until then all of it was split to single pages. The caller has a reference; false where
-/// others have one as well.
+/// others have one as well, or something of it is to be written to a disk.
 pub fn folio_split(k: &mut Kernel<'_>, id: FolioId, split_at: usize) -> bool {
-    if !can_split_folio(k, id, 1) {
+    if !filemap_release_folio(k, id) || !can_split_folio(k, id, 1) {
         return false;
     }
     if !k.profile.splits_files_by_halves {
@@ -61,7 +62,7 @@ fn split_into(
     mut list: Option<&mut Vec<FolioId>>,
 ) {
     // unmap_folio()
-    try_to_unmap_from(k, id, true);
+    try_to_unmap_with(k, id, TTU_IGNORE_MLOCK | TTU_BATCH_FLUSH);
     try_to_unmap_flush(k);
     let Some((file, first)) = k.folios[id].mapping else {
         return;

@@ -6,7 +6,9 @@ use crate::arch::riscv::mm::tlbflush::PMD_SIZE;
 use crate::mm::huge_memory::{do_set_pmd, pages, thp_vma_allowable_order};
 use crate::mm::interval_tree::vma_interval_tree;
 use crate::mm::khugepaged::{ScanResult, find_pmd_or_thp_or_none, is_refcount_suitable};
-use crate::mm::rmap::{folio_remove_rmap_pte, try_to_unmap_flush, try_to_unmap_from};
+use crate::mm::rmap::{
+    TTU_BATCH_FLUSH, TTU_IGNORE_MLOCK, folio_remove_rmap_pte, try_to_unmap_flush, try_to_unmap_with,
+};
 use crate::mm::shmem::huge::entries;
 use crate::mm::shmem::shmem_get_folio_noalloc;
 use crate::mm::swap::{folio_add_lru, folio_put, lru_add_drain};
@@ -127,7 +129,7 @@ fn isolate_all(
             return ScanResult::DelPageLru;
         }
         if k.folios[id].mapcount > 0 {
-            try_to_unmap_from(k, id, true);
+            try_to_unmap_with(k, id, TTU_IGNORE_MLOCK | TTU_BATCH_FLUSH);
         }
         // Ours, isolation's, and those of the page cache.
         if u64::from(k.folios[id].refcount) != 2 + nr_pages {

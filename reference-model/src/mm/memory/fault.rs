@@ -369,10 +369,12 @@ fn do_fault_around(k: &mut Kernel, vma: &Vma, addr: u64) -> bool {
 /// caller's reference becomes the mapping's.
 fn finish_fault(k: &mut Kernel, vma: &Vma, addr: u64, id: FolioId, write: bool) {
     let none = k.mm.pgd.pmds(addr, addr + PAGE_SIZE).is_empty();
-    if none && huge_memory::do_set_pmd(k, vma, addr, id, write) {
+    let of_disk = k.storage(vma.file) != Storage::Memory;
+    let behind_end = of_disk && shmem::huge::crosses_end(k, id);
+    if none && !behind_end && huge_memory::do_set_pmd(k, vma, addr, id, write) {
         return;
     }
-    let fits = lies_as_a_whole(k, vma, id, addr);
+    let fits = lies_as_a_whole(k, vma, id, addr).filter(|_| !behind_end);
     let of_any_file = k.profile.maps_large_folios_of_files || is_anon_shmem(k, vma);
     // userfaultfd_armed()
     let (start, end) = match fits.filter(|_| of_any_file && !vma.has(vm::UFFD)) {

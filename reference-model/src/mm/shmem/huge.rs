@@ -2,11 +2,11 @@
 //! `mm/shmem.c`, a part: large folios of shared memory.
 
 use crate::api::ShmemAllowed;
-use crate::mm::huge_memory::split_file::folio_split;
 use crate::mm::huge_memory::thp_vma_suitable_order;
 use crate::mm::swap;
 use crate::mm::swapfile::{PMD_ORDER, free_swap_and_cache_nr};
-use crate::mm_types::{CacheEntry, Content, FileId, FolioId, Vma, vm};
+use crate::mm::truncate::truncate_inode_partial_folio;
+use crate::mm_types::{CacheEntry, FileId, FolioId, Vma, vm};
 use crate::state::Kernel;
 
 /// The smallest order of large folios of files: `THP_ORDERS_ALL_FILE_DEFAULT`
@@ -172,7 +172,7 @@ pub fn truncate_partial_folios(k: &mut Kernel<'_>, file: FileId, first: u64, end
     for (at, nr_pages) in entries(k, file, first, end) {
         match k.files[file].cache.get(&at).copied() {
             Some(CacheEntry::Folio(id)) => {
-                truncate_inode_partial_folio(k, id, (at, nr_pages), (first, end));
+                truncate_inode_partial_folio(k, (file, id), (at, nr_pages), (first, end));
             }
             Some(CacheEntry::Swap(_)) => {
                 k.unpredicted = Some("a part of a large page of shared memory on swap that goes");
@@ -189,41 +189,5 @@ pub fn truncate_partial_folios(k: &mut Kernel<'_>, file: FileId, first: u64, end
     }
     if removed {
         swap::lru_add_drain(k);
-    }
-}
-
-/// `truncate_inode_partial_folio()` (`mm/truncate.c`): what of the folio is in the range becomes
-/// zeroes, and the folio is split where the range begins and where it ends.
-fn truncate_inode_partial_folio(
-    k: &mut Kernel<'_>,
-    id: FolioId,
-    (at, nr_pages): (u64, u64),
-    (first, end): (u64, u64),
-) {
-    let from = (first.max(at) - at) as usize;
-    let to = (end.min(at + nr_pages) - at) as usize;
-    k.folios[id].dirty = true;
-    if let Some(large) = &mut k.folios[id].large {
-        large.contents[from..to].fill(Content::ZEROES);
-    }
-    let file = k.folios[id].mapping.map_or(0, |at| at.0);
-    k.folio_get(id);
-    let split = folio_split(k, id, from);
-    swap::folio_put(k, id);
-    if !split {
-        k.unpredicted = Some("a large page of shared memory that cannot be split");
-        return;
-    }
-    if !k.profile.splits_files_by_halves || to == nr_pages as usize {
-        return;
-    }
-    let behind = at + to as u64;
-    if let Some(&CacheEntry::Folio(second)) = k.files[file].cache.get(&behind)
-        && k.folios[second].large.is_some()
-    {
-        let start = k.folios[second].mapping.map_or(behind, |at| at.1);
-        k.folio_get(second);
-        folio_split(k, second, (behind - start) as usize);
-        swap::folio_put(k, second);
     }
 }

@@ -111,7 +111,8 @@ fn __remove_mapping(k: &mut Kernel<'_>, id: FolioId, memcg: bool) -> bool {
         // What was never written to of shared memory is a hole again, and leaves no shadow.
         if folio_is_file_lru(k, id) {
             let shadow = workingset_eviction(k, id, memcg);
-            k.files[file].shadows.insert(index, shadow);
+            let pages = index..index + u64::from(nr_pages);
+            k.files[file].shadows.extend(pages.map(|at| (at, shadow)));
         }
         k.folios[id].mapping = None;
         k.files[file].uncache(index, u64::from(nr_pages));

@@ -40,7 +40,10 @@ fn main() {
                     report: tainted(),
                 },
             },
-            Request::Sabotage(_) | Request::Poweroff => return,
+            Request::Put { .. }
+            | Request::Observe { .. }
+            | Request::Sabotage(_)
+            | Request::Poweroff => return,
         };
         if frame::send(&mut output, &reply).is_err() {
             return;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Where observations come from.
 
-mod agent;
+pub(crate) mod agent;
 pub mod board;
 pub mod guest;
-mod kernel_log;
+pub(crate) mod kernel_log;
 pub mod recorded;
 
 use crate::callers::Callers;

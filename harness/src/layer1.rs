@@ -137,6 +137,11 @@ impl<'a> Layer1<'a> {
         effects
     }
 
+    /// What has differed since this was asked last, where a trace is too long to keep it all.
+    pub fn take_differences(&mut self) -> Vec<Layer1Difference> {
+        std::mem::take(&mut self.differences)
+    }
+
     /// The trace has ended.
     pub fn finish(self) -> Layer1Verdict {
         Layer1Verdict {

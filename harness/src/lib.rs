@@ -35,3 +35,4 @@ pub mod text;
 pub mod together;
 pub mod trace;
 pub mod verdict;
+pub mod workload;

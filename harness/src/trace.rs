@@ -200,6 +200,7 @@ pub fn entry(record: &Record) -> Option<Entry> {
         | Kind::IommuError
         | Kind::Chain
         | Kind::Symbol
+        | Kind::Task
         | Kind::SbiRfence => return None,
     })
 }

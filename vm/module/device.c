@@ -132,8 +132,6 @@ static long ioctl_attach(void)
 {
 	if (!current->mm)
 		return -EINVAL;
-	if (ring_has_mm(current->mm))
-		return -EEXIST;
 	return notifiers_attach(current->mm);
 }
 
@@ -248,6 +246,7 @@ static long ioctl_status(struct tlbdiff_status __user *user)
 
 	ring_status(&status, current->mm);
 	status.lost += hooks_missed() - session.missed_before;
+	status.unfollowed = follow_missed();
 	return copy_to_user(user, &status, sizeof(status)) ? -EFAULT : 0;
 }
 
@@ -280,6 +279,8 @@ static long tlbdiff_dispatch(struct file *file, unsigned int cmd,
 		return ioctl_watch(user);
 	case TLBDIFF_IOC_ZAP:
 		return ioctl_zap(file, user);
+	case TLBDIFF_IOC_FOLLOW:
+		return follow_begin();
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:
@@ -360,6 +361,7 @@ static int tlbdiff_release(struct inode *inode, struct file *file)
 {
 	ring_trace(false);
 	still_step(false);
+	follow_end();
 	notifiers_detach_all();
 	secondary_end();
 	count_unsubscribe_all();
@@ -410,6 +412,7 @@ static void __exit tlbdiff_exit(void)
 	still_remove();
 	hooks_remove();
 	frames_free();
+	follow_wait();
 	notifiers_wait();
 	vfree(ring_replace(NULL, 0));
 }

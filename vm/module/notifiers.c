@@ -5,13 +5,18 @@
  */
 #include <linux/atomic.h>
 #include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/wait_bit.h>
 
 #include "tlbdiff.h"
 
 static atomic_t allocated = ATOMIC_INIT(0);
 static u64 last_number;
+/* Over who attaches and detaches. */
+static DEFINE_MUTEX(attaching);
 
 static void notify_secondary_tlbs(struct mmu_notifier *mn, struct mm_struct *mm,
 				  unsigned long start, unsigned long end)
@@ -53,12 +58,24 @@ static void notify_range_end(struct mmu_notifier *mn,
 	notify_range(range, TLBDIFF_RANGE_END);
 }
 
+static void put_notifiers(struct tlbdiff_mm *tmm)
+{
+	if (!tmm->followed)
+		secondary_unbind(tmm->mm);
+	mmu_notifier_put(&tmm->ranges);
+	mmu_notifier_put(&tmm->secondary_tlbs);
+}
+
 static void notify_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct tlbdiff_record rec = { .kind = TLBDIFF_RELEASE };
+	struct tlbdiff_mm *tmm = container_of(mn, struct tlbdiff_mm, ranges);
 
 	ring_add(&rec, mm);
 	ring_mm_released(mm);
+	/* Whoever takes it out of the table puts it. */
+	if (tmm->followed && ring_remove_mm(mm))
+		put_notifiers(tmm);
 }
 
 /* Whatever the core may still call must be gone before the module is. */
@@ -103,16 +120,32 @@ static const struct mmu_notifier_ops ranges_ops = {
 	.free_notifier = free_ranges,
 };
 
+/* What the mm belongs to, into the ring. */
+static void note_task(struct mm_struct *mm)
+{
+	struct tlbdiff_record rec = { .kind = TLBDIFF_TASK };
+	char comm[TASK_COMM_LEN];
+
+	static_assert(sizeof(comm) == sizeof(rec.start) + sizeof(rec.end));
+	get_task_comm(comm, current);
+	memcpy(&rec.start, comm, sizeof(rec.start));
+	memcpy(&rec.end, comm + sizeof(rec.start), sizeof(rec.end));
+	ring_add(&rec, mm);
+}
+
 /* @mm is the current task's, and so stays while this runs. */
-int notifiers_attach(struct mm_struct *mm)
+static int attach(struct mm_struct *mm, bool followed)
 {
 	struct tlbdiff_mm *tmm;
 	int ret;
 
+	if (ring_has_mm(mm))
+		return -EEXIST;
 	tmm = kzalloc(sizeof(*tmm), GFP_KERNEL);
 	if (!tmm)
 		return -ENOMEM;
 	tmm->mm = mm;
+	tmm->followed = followed;
 	tmm->secondary_tlbs.ops = &secondary_tlbs_ops;
 	tmm->ranges.ops = &ranges_ops;
 	refcount_set(&tmm->notifiers, 2);
@@ -124,7 +157,8 @@ int notifiers_attach(struct mm_struct *mm)
 	if (ret)
 		goto unregister_secondary_tlbs;
 
-	ret = secondary_bind(mm, last_number + 1);
+	if (!followed)
+		ret = secondary_bind(mm, last_number + 1);
 	if (ret)
 		goto unregister_ranges;
 
@@ -142,11 +176,28 @@ free:
 	return ret;
 }
 
-static void put_notifiers(struct tlbdiff_mm *tmm)
+int notifiers_attach(struct mm_struct *mm)
 {
-	secondary_unbind(tmm->mm);
-	mmu_notifier_put(&tmm->ranges);
-	mmu_notifier_put(&tmm->secondary_tlbs);
+	int ret;
+
+	mutex_lock(&attaching);
+	ret = attach(mm, false);
+	mutex_unlock(&attaching);
+	return ret;
+}
+
+/* Of a process that is followed, as long as that is @wanted. */
+int notifiers_follow(struct mm_struct *mm, const bool *wanted)
+{
+	int ret = 0;
+
+	mutex_lock(&attaching);
+	if (READ_ONCE(*wanted))
+		ret = attach(mm, true);
+	mutex_unlock(&attaching);
+	if (!ret)
+		note_task(mm);
+	return ret == -EEXIST ? 0 : ret;
 }
 
 /*
@@ -158,9 +209,11 @@ void notifiers_detach_all(void)
 {
 	struct tlbdiff_mm *tmm;
 
+	mutex_lock(&attaching);
 	while ((tmm = ring_remove_mm(NULL)))
 		put_notifiers(tmm);
 	last_number = 0;
+	mutex_unlock(&attaching);
 }
 
 /* @mm only. */

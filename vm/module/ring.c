@@ -97,6 +97,7 @@ void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 {
 	struct tlbdiff_mm *tmm;
 	unsigned long flags;
+	bool slow;
 	u32 at;
 
 	rec->pid = task_pid_nr(current);
@@ -123,6 +124,11 @@ void __kprobes ring_add(struct tlbdiff_record *rec, struct mm_struct *mm)
 	if (at >= ring.capacity)
 		at -= ring.capacity;
 	ring.records[at] = *rec;
+	slow = ring.used > ring.capacity / 4 * 3;
+	ring_unlock(flags);
+	if (slow)
+		follow_slow_down();
+	return;
 unlock:
 	ring_unlock(flags);
 }
@@ -255,10 +261,15 @@ u32 ring_capacity(void)
 	return READ_ONCE(ring.capacity);
 }
 
-/* Without the lock: only the caller, one at a time, changes the table. */
-bool ring_has_mm(struct mm_struct *mm)
+bool __kprobes ring_has_mm(struct mm_struct *mm)
 {
-	return ring_find_mm(mm);
+	unsigned long flags;
+	bool has;
+
+	flags = ring_lock();
+	has = ring_find_mm(mm);
+	ring_unlock(flags);
+	return has;
 }
 
 void ring_add_mm(struct tlbdiff_mm *tmm)
@@ -271,7 +282,10 @@ void ring_add_mm(struct tlbdiff_mm *tmm)
 	ring_unlock(flags);
 }
 
-/* Of those that are not released; as above. */
+/*
+ * Of those that are not released. Without the lock: where mms are followed, and
+ * go by themselves, nothing is watched.
+ */
 void ring_record_tables(void)
 {
 	struct tlbdiff_mm *tmm;
@@ -283,22 +297,29 @@ void ring_record_tables(void)
 	}
 }
 
+static struct tlbdiff_mm *any_mm(void)
+{
+	struct tlbdiff_mm *tmm;
+	int bucket;
+
+	hash_for_each(ring.mms, bucket, tmm, node)
+		return tmm;
+	return NULL;
+}
+
 /* Takes @mm, or any one, out of the table; NULL when there is none. */
 struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm)
 {
 	struct tlbdiff_mm *tmm;
 	unsigned long flags;
-	int bucket;
 
-	hash_for_each(ring.mms, bucket, tmm, node) {
-		if (mm && tmm->mm != mm)
-			continue;
-		flags = ring_lock();
+	flags = ring_lock();
+	tmm = mm ? ring_find_mm(mm) : any_mm();
+	if (tmm) {
 		hash_del(&tmm->node);
 		if (!tmm->released)
 			ring.attached--;
-		ring_unlock(flags);
-		return tmm;
 	}
-	return NULL;
+	ring_unlock(flags);
+	return tmm;
 }

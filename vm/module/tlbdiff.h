@@ -6,6 +6,7 @@
  * count.c	what a step costs with so many subscribers
  * counters.c	the harts' counters
  * device.c	/dev/tlbdiff: system calls, loading, unloading
+ * follow.c	processes that are born of attached ones
  * frames.c	page frames that are given back, into the ring
  * hooks.c	entries of functions, into the ring
  * probe.c	how a function's entry is hooked
@@ -35,12 +36,16 @@
 #error "needs KPROBES"
 #endif
 
-/* An mm that attached. Stays, with its mm_struct, until the file is closed. */
+/*
+ * An mm that attached. Stays, with its mm_struct, until the file is closed, or,
+ * where it is followed, until it is released.
+ */
 struct tlbdiff_mm {
 	struct hlist_node node;
 	struct mm_struct *mm;
 	u64 number;
 	bool released;
+	bool followed;	/* goes at its release, which nobody waits for */
 	/* One ops with both kinds of callback is refused: so subscribe two. */
 	struct mmu_notifier secondary_tlbs;
 	struct mmu_notifier ranges;
@@ -52,6 +57,7 @@ bool ring_tracing(void);
 void ring_add(struct tlbdiff_record *rec, struct mm_struct *mm);
 void ring_fill_mm(struct tlbdiff_record *rec, struct mm_struct *mm);
 void ring_mm_released(struct mm_struct *mm);
+bool ring_has_mm(struct mm_struct *mm);
 
 /* From the open file's system calls, one at a time. */
 void ring_reset(void);
@@ -63,7 +69,6 @@ u32 ring_peek(const struct tlbdiff_record **records);
 void ring_consume(u32 count);
 u32 ring_capacity(void);
 void ring_await_room(long ticks);
-bool ring_has_mm(struct mm_struct *mm);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm);
 void ring_record_tables(void);
@@ -118,6 +123,12 @@ u64 callers_note(const struct tlbdiff_entry *entry);
 void callers_begin(void);
 void callers_end(void);
 
+int follow_begin(void);
+void follow_end(void);
+u64 follow_missed(void);
+void follow_slow_down(void);
+void follow_wait(void);
+
 int frames_install(void);
 void frames_remove(void);
 u64 frames_missed(void);
@@ -171,6 +182,7 @@ void still_step(bool under_way);
 int still_flush_stats(void);
 
 int notifiers_attach(struct mm_struct *mm);
+int notifiers_follow(struct mm_struct *mm, const bool *wanted);
 int notifiers_detach(struct mm_struct *mm);
 void notifiers_detach_all(void);
 void notifiers_wait(void);

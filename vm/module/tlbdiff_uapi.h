@@ -9,6 +9,9 @@
  * STOP may say DETACH before. Closing the last descriptor of the open file
  * undoes all.
  *
+ * Or whatever a program does is traced: open, HELLO, FOLLOW, START, its process
+ * says ATTACH and becomes the program, read() as records come, STOP, close.
+ *
  * Or steps are counted: open, HELLO, each process says SUBSCRIBE for its own
  * mm, COUNT on both sides of a step, close. From SUBSCRIBE to the next START
  * nothing is hooked.
@@ -19,7 +22,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	11
+#define TLBDIFF_ABI_VERSION	12
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -52,6 +55,8 @@ enum tlbdiff_kind {
 	TLBDIFF_TLBBATCH_ADD_PENDING		= 24,
 	TLBDIFF_TLBBATCH_FLUSH			= 25,
 	TLBDIFF_TLB_BATCHED_PENDING		= 26,
+
+	TLBDIFF_TASK				= 27,	/* who is followed */
 };
 
 #define TLBDIFF_F_ATTACHED	0x1u	/* this mm's notifications are traced */
@@ -91,6 +96,7 @@ enum tlbdiff_kind {
  *	(flags: how many of this chain are in records before it)
  * SYMBOL		40 bytes of the text `function+0xoffset/0xsize`, of the byte before
  *	(flags: how many bytes of this text are in records before it)
+ * TASK			16 bytes of its name	0		0		0
  * FLUSH_TLB_ALL	0	0		0		cpu_online_mask	0
  * FLUSH_TLB_MM		0	0		0		mm_cpumask	ASID
  * FLUSH_TLB_MM_RANGE	start	end		page_size	mm_cpumask	ASID
@@ -154,6 +160,7 @@ struct tlbdiff_status {
 	__u64 lost;
 	__u64 mm;		/* the caller's mm, as records name it */
 	__u64 attached;		/* mms attached now */
+	__u64 unfollowed;	/* mms that could not be followed */
 };
 
 /* Bytes, whole pages. Empty: nothing is watched. */
@@ -201,5 +208,7 @@ struct tlbdiff_count {
 #define TLBDIFF_IOC_WATCH	_IOW('t', 10, struct tlbdiff_watch)
 /* Takes pages that mmap() of the file has mapped from all who have them. */
 #define TLBDIFF_IOC_ZAP		_IOW('t', 11, struct tlbdiff_zap)
+/* Who is born of who attached attaches too, and anew at each exec. */
+#define TLBDIFF_IOC_FOLLOW	_IO('t', 12)
 
 #endif

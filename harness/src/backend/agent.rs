@@ -90,7 +90,7 @@ pub(super) fn subject(
         return skipped(missing.join("; "));
     }
     Ok(Subject {
-        machine: machine(system, scenario),
+        machine: machine(system, scenario.needs_swap()),
         kernel: system.release.clone(),
     })
 }
@@ -340,7 +340,8 @@ fn complaint(report: &Report, said: &Meaning, warnings: Warnings) -> Option<Find
     Some(Finding::kernel_crashed(what, said.complaints.clone()))
 }
 
-fn machine(system: &System, scenario: &Scenario) -> Machine {
+/// The machine as the model has it, with swap or without.
+pub fn machine(system: &System, swap: bool) -> Machine {
     let has = |name: &str| system.features.iter().any(|feature| feature == name);
     Machine {
         harts: system.harts,
@@ -357,7 +358,7 @@ fn machine(system: &System, scenario: &Scenario) -> Machine {
         svadu: has("svadu"),
         svvptc: has("svvptc"),
         fault_around_bytes: system.fault_around_bytes,
-        swap: scenario.needs_swap(),
+        swap,
         nodes: 1 + u32::from(has("numa")),
         gib_pages: has("hugetlb-1g"),
         movable_memory: has("memory-hotplug") || has("cma"),

@@ -226,6 +226,12 @@ pub(super) struct Meaning {
     pub memory: Option<String>,
 }
 
+/// Whether the kernel complains of itself, whatever a program did.
+pub(crate) fn complains(log: &[String]) -> bool {
+    let complaint = |line: &String| COMPLAINTS.iter().any(|pattern| fits(pattern, line));
+    log.iter().any(complaint)
+}
+
 /// Sorts warnings and worse.
 pub(super) fn meaning(log: &[String], asked: Asked) -> Meaning {
     let mut meaning = Meaning::default();

@@ -60,6 +60,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Say what notifications cost: steps with 0, 1, 4 and 16 subscribers
     Cost(CostArgs),
+    /// Run any command under the tracer, and check what the kernel does for it
+    Observe(ObserveArgs),
     /// Run scenarios, keep their results, and say what changed since earlier runs
     Nightly(NightlyArgs),
     /// Show the results that `nightly` has kept
@@ -252,6 +254,69 @@ pub struct CostArgs {
     )]
     pub guest: GuestArgs,
 }
+
+/// Options of `observe`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = OBSERVE_EXIT_CODES)]
+pub struct ObserveArgs {
+    /// The command and its arguments, as found on that machine; a file that is pushed comes first
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "replay")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kernel: KernelArgs,
+    /// Where: `guest` (default), a kernel in QEMU; `local`, this RISC-V machine, as root;
+    /// `ssh:[USER@]HOST[:PORT]`, another one
+    #[arg(long, value_name = "WHERE")]
+    pub backend: Option<BackendName>,
+    /// Configuration file for ssh, in place of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+    /// Put this file where the command begins, and where it is looked for; may be given several
+    /// times. A guest has no libraries: programs for it are linked statically
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub push: Vec<PathBuf>,
+    /// Keep the trace in this file (harness/OBSERVE.md)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "no_trace"])]
+    pub record: Option<PathBuf>,
+    /// Check the trace in this file again, without any kernel
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Compare with this profile of the model, not with the kernel's own
+    #[arg(long, value_name = "NAME")]
+    pub model_profile: Option<String>,
+    /// Run the command only: how long it takes without the tracer
+    #[arg(long)]
+    pub no_trace: bool,
+    /// Do not show what the command says, which comes to standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// For people, or JSON lines for programs (harness/OBSERVE.md)
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Longest that the command may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub timeout: u64,
+    /// Harts of the guest
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub harts: u32,
+    /// What the guest's harts have and have not, as of `run`
+    #[arg(long, value_name = "FEATURES")]
+    pub cpu: Option<CpuFeatures>,
+    /// Memory of the guest, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=65536))]
+    pub memory: u32,
+    /// Boot anew instead of restoring a saved guest
+    #[arg(long)]
+    pub boot: bool,
+}
+
+const OBSERVE_EXIT_CODES: &str = "Exit codes: 0 the kernel did what the model does, 1 something was found, \
+2 bad command line, 69 it could not be run, or the trace is not whole, 130 interrupted. How the command itself \
+ended is told, and decides nothing.";
 
 /// Options of `nightly`.
 #[derive(Clone, Debug, Args)]

@@ -570,11 +570,23 @@ pub fn make_own_ready_for(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// The same.
 pub fn make_own_ready(args: &KernelArgs, selection: &Selection) -> Result<(), Failure> {
-    let is_own = |choice: &&KernelChoice| !matches!(choice, KernelChoice::Named(_));
     let choices = choices(args)?;
     if !choices.iter().any(|choice| is_own(&choice)) || scenarios(selection).is_err() {
         return Ok(());
     }
+    make_own_ready_of(args)
+}
+
+fn is_own(choice: &&KernelChoice) -> bool {
+    !matches!(choice, KernelChoice::Named(_))
+}
+
+/// The same, whatever is to be run.
+///
+/// # Errors
+/// The same.
+pub fn make_own_ready_of(args: &KernelArgs) -> Result<(), Failure> {
+    let choices = choices(args)?;
     for choice in choices.iter().filter(is_own) {
         match make_ready(choice) {
             // The others can be run all the same.

@@ -10,6 +10,7 @@ pub mod failure;
 mod history;
 mod interrupt;
 mod manual;
+mod observe;
 mod paths;
 
 use args::{Cli, Command};
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) if args.restore => commands::restore(&args),
         Command::Doctor(_) => commands::doctor(),
         Command::Cost(args) => cost::cost(&args),
+        Command::Observe(args) => observe::observe(&args),
         Command::Nightly(args) => history::nightly(args),
         Command::History(args) => history::history(&args),
         Command::Man(args) => manual::man(&args),

@@ -50,6 +50,7 @@ mod uffd;
 mod undo;
 mod uprobe;
 mod vfork;
+mod workload;
 mod zygote;
 
 use anyhow::Result;

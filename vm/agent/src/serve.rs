@@ -8,10 +8,11 @@ use crate::kept::{self, Group, Kept};
 use crate::settings::Changed;
 use crate::shared::Shared;
 use crate::tracer::Tracer;
+use crate::workload::Meanwhile;
 use crate::zygote::Zygotes;
 use crate::{
     damon, disks, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system,
-    thp,
+    thp, workload,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -19,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, pipe2};
 use operations::{Plain, Program, StepResult, Thp};
 use protocol::message::{Count, Report, Sabotage};
+use protocol::workload::Workload;
 use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -147,6 +149,30 @@ pub fn serve(input: File, output: File, zygotes: Zygotes) -> Result<()> {
                 let reply = end.unwrap_or_else(|error| failed(id, &error));
                 frame::send(&mut port, &reply)?;
             }
+            Request::Put {
+                id,
+                name,
+                first,
+                bytes,
+            } => {
+                let put = workload::put(&name, first, &bytes);
+                let reply = match put {
+                    Ok(()) => Reply::Put { id },
+                    Err(error) => failed(id, &error),
+                };
+                frame::send(&mut port, &reply)?;
+            }
+            Request::Observe {
+                id,
+                workload,
+                timeout_ms,
+            } => {
+                let limit = Duration::from_millis(timeout_ms);
+                let reply = observe(&mut port, &mut kept, (id, &workload), limit);
+                workload::clear();
+                let reply = reply.unwrap_or_else(|error| failed(id, &error));
+                frame::send(&mut port, &reply)?;
+            }
             Request::Sabotage(Sabotage::KillSubject) => kill_subject = true,
             Request::Sabotage(Sabotage::StopIommu) => kept.stop_iommu = true,
             Request::Sabotage(Sabotage::Panic) => fs::write("/proc/sysrq-trigger", "c")?,
@@ -164,6 +190,21 @@ fn failed(id: u64, error: &anyhow::Error) -> Reply {
         id,
         why: format!("{error:#}"),
     }
+}
+
+/// A command, with its trace.
+fn observe(
+    port: &mut Port,
+    kept: &mut Kept,
+    (id, workload): (u64, &Workload),
+    limit: Duration,
+) -> Result<Reply> {
+    let mut tell = |meanwhile: Meanwhile| match meanwhile {
+        Meanwhile::Trace(tracer) => send_trace(port, id, tracer),
+        Meanwhile::Said(bytes) => Ok(frame::send(port, &Reply::Said { id, bytes })?),
+    };
+    let ran = workload::run(kept, (id, workload), limit, &mut tell)?;
+    Ok(Reply::Ran { id, ran })
 }
 
 /// One program with fresh actors.

@@ -24,6 +24,7 @@ mod ioctl {
     nix::ioctl_none_bad!(detach, uapi::IOC_DETACH);
     nix::ioctl_write_ptr_bad!(watch, uapi::IOC_WATCH, Watch);
     nix::ioctl_write_ptr_bad!(zap, uapi::IOC_ZAP, Zap);
+    nix::ioctl_none_bad!(follow, uapi::IOC_FOLLOW);
 }
 
 /// The open trace; closing it undoes all.
@@ -132,6 +133,16 @@ pub fn status(fd: RawFd) -> Result<Status> {
 pub fn attach(fd: RawFd) -> Result<()> {
     // SAFETY: takes no argument.
     unsafe { ioctl::attach(fd) }.map(drop).context("ATTACH")
+}
+
+/// From now on whoever is born of those that are watched is watched, too, and who becomes another
+/// program goes on being.
+///
+/// # Errors
+/// The device refuses it.
+pub fn follow(fd: RawFd) -> Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::follow(fd) }.map(drop).context("FOLLOW")
 }
 
 /// From now on the caller's mm is not watched any more. Allocates nothing.

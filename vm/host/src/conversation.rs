@@ -5,6 +5,7 @@ use protocol::{
     PROTOCOL_VERSION, Record, Reply, Request, Run,
     frame::{self, FrameError},
     message::{Report, System},
+    workload::{Ran, Workload},
 };
 use std::{
     io::{Read, Write},
@@ -59,11 +60,26 @@ pub(crate) enum Greeting {
     Failed(String),
 }
 
-/// What ends the answer to a program.
+/// What comes before the end of an answer.
+pub enum Meanwhile {
+    /// A record of the trace.
+    Record(Record),
+    /// A command says something.
+    Said(Vec<u8>),
+}
+
+/// How much of a file goes into one request, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// What ends the answer to a request.
 pub(crate) enum End {
-    /// It has been replayed.
+    /// A program has been replayed.
     Done(Report),
-    /// It could not be replayed.
+    /// A command has ended.
+    Ran(Ran),
+    /// A piece of a file is there.
+    Put,
+    /// It could not be done.
     Failed(String),
     /// A step does not return.
     Stuck {
@@ -128,10 +144,59 @@ pub(crate) fn run<P: Peer>(
         timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
     };
     send(peer, &request, deadline())?;
-    answer(peer, id, deadline, on_record)
+    answer(peer, id, deadline, &mut |meanwhile| match meanwhile {
+        Meanwhile::Record(record) => on_record(record),
+        Meanwhile::Said(_) => {}
+    })
 }
 
-/// Receives the answer to a program; records are handed on as they come.
+/// Puts a file where commands find it.
+pub(crate) fn put<P: Peer>(
+    peer: &mut P,
+    id: u64,
+    (name, bytes): (&str, &[u8]),
+    silence: Duration,
+) -> Result<End, Broken> {
+    let deadline = || Instant::now() + silence;
+    let mut pieces = bytes.chunks(PIECE);
+    let mut piece = pieces.next().unwrap_or_default();
+    let mut first = true;
+    loop {
+        let request = Request::Put {
+            id,
+            name: name.to_owned(),
+            first,
+            bytes: piece.to_vec(),
+        };
+        send(peer, &request, deadline())?;
+        let end = answer(peer, id, deadline, &mut |_| {})?;
+        first = false;
+        match (end, pieces.next()) {
+            (End::Put, Some(next)) => piece = next,
+            (end, _) => return Ok(end),
+        }
+    }
+}
+
+/// Has the agent run a command, as [`run`] does a program.
+pub(crate) fn observe<P: Peer>(
+    peer: &mut P,
+    id: u64,
+    workload: &Workload,
+    (timeout, silence): (Duration, Duration),
+    on: &mut dyn FnMut(Meanwhile),
+) -> Result<End, Broken> {
+    let deadline = || Instant::now() + silence;
+    let request = Request::Observe {
+        id,
+        workload: workload.clone(),
+        timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+    };
+    send(peer, &request, deadline())?;
+    answer(peer, id, deadline, on)
+}
+
+/// Receives the answer to a request; records are handed on as they come.
 ///
 /// `deadline` gives the end of the time that the agent may be silent, anew
 /// after each of its messages.
@@ -139,7 +204,7 @@ pub(crate) fn answer<P: Peer>(
     peer: &mut P,
     expected: u64,
     deadline: impl Fn() -> Instant,
-    on_record: &mut dyn FnMut(Record),
+    on: &mut dyn FnMut(Meanwhile),
 ) -> Result<End, Broken> {
     loop {
         let reply = receive(peer, deadline())?;
@@ -147,15 +212,21 @@ pub(crate) fn answer<P: Peer>(
             Reply::Trace { id, .. }
             | Reply::Done { id, .. }
             | Reply::Failed { id, .. }
+            | Reply::Put { id }
+            | Reply::Said { id, .. }
+            | Reply::Ran { id, .. }
             | Reply::Stuck { id, .. } => *id,
             Reply::Ready { .. } => return Err(unexpected("a program", &reply)),
         };
         if id != expected {
-            let why = format!("an answer to program {id}, while it replays {expected}");
+            let why = format!("an answer to request {id}, in answer to {expected}");
             return Err(Broken::Nonsense(why));
         }
         match reply {
-            Reply::Trace { records, .. } => hand_on(&records, on_record)?,
+            Reply::Trace { records, .. } => hand_on(&records, on)?,
+            Reply::Said { bytes, .. } => on(Meanwhile::Said(bytes)),
+            Reply::Put { .. } => return Ok(End::Put),
+            Reply::Ran { ran, .. } => return Ok(End::Ran(ran)),
             Reply::Done { report, .. } => return Ok(End::Done(report)),
             Reply::Failed { why, .. } => return Ok(End::Failed(why)),
             Reply::Stuck { step, why, .. } => return Ok(End::Stuck { step, why }),
@@ -164,10 +235,10 @@ pub(crate) fn answer<P: Peer>(
     }
 }
 
-fn hand_on(records: &[u8], on_record: &mut dyn FnMut(Record)) -> Result<(), Broken> {
+fn hand_on(records: &[u8], on: &mut dyn FnMut(Meanwhile)) -> Result<(), Broken> {
     for bytes in records.chunks(Record::SIZE) {
         let record = Record::from_bytes(bytes).map_err(|e| Broken::Nonsense(e.to_string()))?;
-        on_record(record);
+        on(Meanwhile::Record(record));
     }
     Ok(())
 }
@@ -176,7 +247,14 @@ fn unexpected(request: &str, reply: &Reply) -> Broken {
     let kind = match reply {
         Reply::Ready { .. } => "a greeting",
         Reply::Trace { .. } => "a trace",
+        Reply::Put { .. } => "a file's end",
+        Reply::Said { .. } | Reply::Ran { .. } => "a command's answer",
         Reply::Done { .. } | Reply::Failed { .. } | Reply::Stuck { .. } => "a program's end",
     };
+    nonsense(kind, request)
+}
+
+/// An answer that belongs to another request.
+pub(crate) fn nonsense(kind: &str, request: &str) -> Broken {
     Broken::Nonsense(format!("{kind} in answer to {request}"))
 }

@@ -25,6 +25,7 @@ pub mod provision;
 mod tree;
 
 pub use artifacts::{Artifacts, locate, source};
+pub use conversation::Meanwhile;
 pub use error::VmError;
 pub use kernels::{
     EVERY, GuestBoard, KernelChoice, KernelInfo, every, in_order, kernel_name, kernels,

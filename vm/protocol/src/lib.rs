@@ -8,10 +8,11 @@ pub mod message;
 pub mod record;
 pub mod run;
 pub mod uapi;
+pub mod workload;
 
 pub use message::{Reply, Request};
 pub use record::{Kind, Record};
 pub use run::{Policy, Run, Tracing};
 
 /// Changes whenever a message, an operation or the framing changes.
-pub const PROTOCOL_VERSION: u32 = 15;
+pub const PROTOCOL_VERSION: u32 = 16;

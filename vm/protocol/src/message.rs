@@ -2,6 +2,7 @@
 //! Messages over the agent's channel: the host asks, the agent answers in order.
 
 use crate::run::Run;
+use crate::workload::{Ran, Workload};
 use operations::StepResult;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,29 @@ pub enum Request {
         /// What to replay.
         run: Box<Run>,
         /// After this long the actors are killed and the run has failed.
+        timeout_ms: u64,
+    },
+    /// Put a piece of a file where commands find it; answered by [`Reply::Put`] or
+    /// [`Reply::Failed`].
+    Put {
+        /// Repeated in the answer.
+        id: u64,
+        /// The file's name, without a folder.
+        name: String,
+        /// The file is made anew by this piece.
+        first: bool,
+        /// The piece.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// Run a command; answered by any number of [`Reply::Trace`] and [`Reply::Said`], then one
+    /// [`Reply::Ran`] or [`Reply::Failed`].
+    Observe {
+        /// Repeated in the answers.
+        id: u64,
+        /// What to run.
+        workload: Workload,
+        /// After this long it is killed.
         timeout_ms: u64,
     },
     /// Break something on purpose: for the tests of the harness.
@@ -75,6 +99,26 @@ pub enum Reply {
         id: u64,
         /// What happened, where, in one line.
         why: String,
+    },
+    /// The piece of a file is there.
+    Put {
+        /// The request it answers.
+        id: u64,
+    },
+    /// A command says something.
+    Said {
+        /// The command it belongs to.
+        id: u64,
+        /// What.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// A command has ended.
+    Ran {
+        /// Which.
+        id: u64,
+        /// What came of it.
+        ran: Ran,
     },
     /// A step did not return in time and its actor cannot be killed, though
     /// the agent is well: the kernel hangs. This guest is of no more use.

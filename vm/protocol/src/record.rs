@@ -156,6 +156,8 @@ kinds! {
     TlbbatchFlush = 25, "arch_tlbbatch_flush";
     /// Entry of `arch_flush_tlb_batched_pending`.
     TlbBatchedPending = 26, "arch_flush_tlb_batched_pending";
+    /// Who is followed, by name.
+    Task = 27, "task";
 }
 
 /// Bytes that are no record.
@@ -177,6 +179,29 @@ pub enum RecordError {
 impl Record {
     /// Size of a record in bytes.
     pub const SIZE: usize = size_of::<RawRecord>();
+
+    /// As [`Record::from_bytes`] reads it.
+    pub fn to_bytes(&self) -> [u8; Record::SIZE] {
+        let mut bytes = [0; Record::SIZE];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(RawRecord, seq), &self.seq.to_le_bytes());
+        put(offset_of!(RawRecord, mm), &self.mm.to_le_bytes());
+        put(offset_of!(RawRecord, start), &self.start.to_le_bytes());
+        put(offset_of!(RawRecord, end), &self.end.to_le_bytes());
+        put(offset_of!(RawRecord, arg), &self.arg.to_le_bytes());
+        put(offset_of!(RawRecord, cpumask), &self.cpumask.to_le_bytes());
+        put(offset_of!(RawRecord, asid), &self.asid.to_le_bytes());
+        put(offset_of!(RawRecord, pid), &self.pid.to_le_bytes());
+        put(offset_of!(RawRecord, tgid), &self.tgid.to_le_bytes());
+        put(
+            offset_of!(RawRecord, kind),
+            &(self.kind as u16).to_le_bytes(),
+        );
+        put(offset_of!(RawRecord, hart), &self.hart.to_le_bytes());
+        put(offset_of!(RawRecord, flags), &self.flags.to_le_bytes());
+        put(offset_of!(RawRecord, chain), &self.chain.to_le_bytes());
+        bytes
+    }
 
     /// Reads one record from exactly [`Record::SIZE`] bytes.
     ///

@@ -6,7 +6,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -76,6 +76,8 @@ pub struct Status {
     pub mm: u64,
     /// How many mms are attached.
     pub attached: u64,
+    /// How many could not be followed.
+    pub unfollowed: u64,
 }
 
 /// `struct tlbdiff_watch`
@@ -191,6 +193,8 @@ pub const IOC_DMA: u32 = ioc(3, 32, size_of::<Dma>());
 pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
 /// `TLBDIFF_IOC_ZAP`
 pub const IOC_ZAP: u32 = ioc(1, 11, size_of::<Zap>());
+/// `TLBDIFF_IOC_FOLLOW`
+pub const IOC_FOLLOW: u32 = ioc(0, 12, 0);
 
 #[cfg(test)]
 mod tests {
@@ -245,7 +249,15 @@ mod tests {
         layout!("tlbdiff_mark", Mark, step, phase);
         layout!("tlbdiff_watch", Watch, start, end, flags);
         layout!("tlbdiff_zap", Zap, start, length);
-        layout!("tlbdiff_status", Status, recorded, lost, mm, attached);
+        layout!(
+            "tlbdiff_status",
+            Status,
+            recorded,
+            lost,
+            mm,
+            attached,
+            unfollowed
+        );
         layout!(
             "tlbdiff_count",
             Counted,
@@ -294,6 +306,7 @@ mod tests {
             ("IOC_DETACH", IOC_DETACH),
             ("IOC_WATCH", IOC_WATCH),
             ("IOC_ZAP", IOC_ZAP),
+            ("IOC_FOLLOW", IOC_FOLLOW),
             ("F_POOL", F_POOL),
             ("F_SAME_FRAME", F_SAME_FRAME),
             ("F_BEFORE", F_BEFORE),
@@ -337,6 +350,7 @@ mod tests {
             ("TLBBATCH_ADD_PENDING", Kind::TlbbatchAddPending),
             ("TLBBATCH_FLUSH", Kind::TlbbatchFlush),
             ("TLB_BATCHED_PENDING", Kind::TlbBatchedPending),
+            ("TASK", Kind::Task),
         ] {
             add(&format!("TLBDIFF_{name}"), u64::from(kind as u16));
         }

@@ -18,10 +18,11 @@ pub use event::BoardEvent;
 pub use place::Place;
 pub use setup::restore;
 
-use crate::conversation::{self, Broken, End, Greeting, Stop};
+use crate::conversation::{self, Broken, End, Greeting, Meanwhile, Stop};
 use crate::provision;
 use pipes::Pipes;
 use protocol::message::{Report, Sabotage, System};
+use protocol::workload::{Ran, Workload};
 use protocol::{Record, Request, Run};
 use setup::{AGENT, Facts, Folder};
 use std::time::{Duration, Instant};
@@ -151,13 +152,69 @@ impl Board {
             (timeout, silence),
             on_record,
         );
+        self.ended(end, ("a program was replayed", silence), |end| match end {
+            End::Done(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Puts a file where commands find it.
+    ///
+    /// # Errors
+    /// It could not be put there.
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), BoardError> {
+        self.check()?;
+        self.programs += 1;
+        let end = conversation::put(&mut self.pipes, self.programs, (name, bytes), GRACE);
+        self.ended(end, ("a file was put there", GRACE), |end| {
+            matches!(end, End::Put).then_some(())
+        })
+    }
+
+    /// Has the agent run a command, for at most `timeout`; the trace, and what it says, are
+    /// handed on as they come.
+    ///
+    /// # Errors
+    /// As of [`Board::run`].
+    pub fn observe(
+        &mut self,
+        workload: &Workload,
+        timeout: Duration,
+        on: &mut dyn FnMut(Meanwhile),
+    ) -> Result<Ran, BoardError> {
+        self.check()?;
+        self.programs += 1;
+        let silence = timeout + GRACE;
+        let end = conversation::observe(
+            &mut self.pipes,
+            self.programs,
+            workload,
+            (timeout, silence),
+            on,
+        );
+        self.ended(end, ("a command ran", silence), |end| match end {
+            End::Ran(ran) => Some(ran),
+            _ => None,
+        })
+    }
+
+    /// What a request came to, of which the end is to be of one kind.
+    fn ended<T>(
+        &mut self,
+        end: Result<End, Broken>,
+        (during, limit): (&'static str, Duration),
+        wanted: impl Fn(End) -> Option<T>,
+    ) -> Result<T, BoardError> {
         let result = match end {
-            Ok(End::Done(report)) => Ok(report),
             Ok(End::Failed(why)) => Err(BoardError::AgentFailed { why }),
             Ok(End::Stuck { step, why }) => Err(BoardError::KernelHung {
                 why: format!("step {step} does not return: {why}"),
             }),
-            Err(broken) => Err(self.explain(broken, "a program was replayed", silence)),
+            Ok(end) => wanted(end).ok_or_else(|| {
+                let broken = conversation::nonsense("another answer", during);
+                self.explain(broken, during, limit)
+            }),
+            Err(broken) => Err(self.explain(broken, during, limit)),
         };
         self.note(result)
     }

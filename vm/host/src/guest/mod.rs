@@ -30,9 +30,10 @@ pub use cpu::CpuFeatures;
 pub use error::{Fault, GuestError, OLDEST_QEMU};
 
 use crate::artifacts::Artifacts;
-use crate::conversation::{self, Broken, End};
+use crate::conversation::{self, Broken, End, Meanwhile};
 use diagnose::{Diagnosis, diagnose};
 use machine::QemuMachine;
+use protocol::workload::{Ran, Workload};
 use protocol::{
     Record, Request, Run,
     message::{Report, Sabotage, System},
@@ -248,9 +249,70 @@ impl Guest {
             on_record,
         );
         self.machine.turns.end();
-        let result = match end {
-            Ok(end) => self.judge(end),
-            Err(broken) => Err(self.explain(broken, "the agent's answer to a program", silence)),
+        let during = "the agent's answer to a program";
+        self.ended(end, (during, silence), |end| match end {
+            End::Done(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Puts a file where commands find it.
+    ///
+    /// # Errors
+    /// It could not be put there.
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), GuestError> {
+        self.check()?;
+        self.programs += 1;
+        let silence = self.timeouts.answer;
+        let end = conversation::put(&mut self.machine, self.programs, (name, bytes), silence);
+        let during = "the agent to take a file";
+        self.ended(end, (during, silence), |end| {
+            matches!(end, End::Put).then_some(())
+        })
+    }
+
+    /// Has the agent run a command, for at most `timeout`; the trace, and what it says, are
+    /// handed on as they come.
+    ///
+    /// # Errors
+    /// As of [`Guest::run`].
+    pub fn observe(
+        &mut self,
+        workload: &Workload,
+        timeout: Duration,
+        on: &mut dyn FnMut(Meanwhile),
+    ) -> Result<Ran, GuestError> {
+        self.check()?;
+        self.programs += 1;
+        let silence = timeout + self.timeouts.grace;
+        let end = conversation::observe(
+            &mut self.machine,
+            self.programs,
+            workload,
+            (timeout, silence),
+            on,
+        );
+        let during = "the agent's answer to a command";
+        self.ended(end, (during, silence), |end| match end {
+            End::Ran(ran) => Some(ran),
+            _ => None,
+        })
+    }
+
+    /// What a request came to, of which the end is to be of one kind.
+    fn ended<T>(
+        &mut self,
+        end: Result<End, Broken>,
+        (during, limit): (&'static str, Duration),
+        wanted: impl Fn(End) -> Option<T>,
+    ) -> Result<T, GuestError> {
+        let result = match end.map(|end| self.judge(end)) {
+            Ok(Ok(end)) => wanted(end).ok_or_else(|| {
+                let broken = conversation::nonsense("another answer", during);
+                self.explain(broken, during, limit)
+            }),
+            Ok(Err(error)) => Err(error),
+            Err(broken) => Err(self.explain(broken, during, limit)),
         };
         self.note(result)
     }
@@ -287,7 +349,7 @@ impl Guest {
         self.note(result)
     }
 
-    fn judge(&mut self, end: End) -> Result<Report, GuestError> {
+    fn judge(&mut self, end: End) -> Result<End, GuestError> {
         // The last of the console was written before the answer was.
         if self.machine.check().is_ok() && self.machine.console.seen().is_some() {
             let soon = Instant::now() + self.timeouts.grace;
@@ -307,9 +369,9 @@ impl Guest {
         }
     }
 
-    fn judge_end(end: End, console: String) -> Result<Report, GuestError> {
+    fn judge_end(end: End, console: String) -> Result<End, GuestError> {
         match end {
-            End::Done(report) => Ok(report),
+            End::Done(_) | End::Ran(_) | End::Put => Ok(end),
             End::Failed(why) => Err(GuestError::AgentFailed { why, console }),
             End::Stuck { step, why } => Err(GuestError::KernelHung {
                 evidence: format!("step {step} does not return: {why}"),

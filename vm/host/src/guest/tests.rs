@@ -226,7 +226,7 @@ fn cannot_be_restored_and_cannot_be_saved() {
 /// The agent's side of a conversation, played by this file.
 mod agent {
     use super::*;
-    use conversation::{Greeting, answer, greet};
+    use conversation::{Greeting, Meanwhile, answer, greet};
     use protocol::{Kind, Reply, frame, message::System};
     use std::os::unix::net::UnixStream;
 
@@ -273,7 +273,11 @@ mod agent {
             },
             |machine| {
                 let mut seen = Vec::new();
-                let end = answer(machine, 7, soon, &mut |record| seen.push(record.seq));
+                let end = answer(machine, 7, soon, &mut |meanwhile| {
+                    if let Meanwhile::Record(record) = meanwhile {
+                        seen.push(record.seq);
+                    }
+                });
                 assert!(matches!(end, Ok(End::Done(_))));
                 assert!(seen.iter().copied().eq(0..5001));
             },

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `observe`.
+
+use super::args::{BackendName, Format, ObserveArgs};
+use super::commands::listen;
+use super::config::{artifacts, choices, make_own_ready_of, profile, profile_of};
+use super::failure::Failure;
+use crate::backend::agent::machine;
+use crate::backend::kernel_log;
+use crate::judge::online;
+use crate::layer1::Layer1;
+use crate::outcome::{EXIT_INTERRUPTED, Outcome};
+use crate::run::Message;
+use crate::workload::file::{FileError, Header, Reader, Writer};
+use crate::workload::report::{self, Observed};
+use crate::workload::watch::{Watch, Watched};
+use protocol::message::System;
+use protocol::record::Record;
+use protocol::workload::{Exit, Ran, Workload};
+use reference_model::{Profile, tlbflush};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use vm::boards::Board;
+use vm::guest::{Fault, Guest, GuestConfig};
+use vm::{KernelChoice, Meanwhile};
+
+/// Records that the trace buffer holds: what one call into the kernel adds has room in a quarter.
+const BUFFER: u32 = 262_144;
+
+/// What the command runs on.
+enum On {
+    Guest(Guest),
+    Board(Board),
+}
+
+/// A failure of the machine, and whether it is the kernel's.
+struct Broken {
+    why: String,
+    kernel: bool,
+}
+
+/// Where a command is to run.
+struct Target {
+    kernel: String,
+    profile: &'static Profile,
+    place: Place,
+}
+
+enum Place {
+    Guest(Box<GuestConfig>),
+    Board(vm::boards::Place),
+}
+
+/// Runs a command on kernels, and checks its trace.
+pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
+    if let Some(path) = &args.replay {
+        return replay(args, path);
+    }
+    if args.command.is_empty() {
+        let message = "a command is wanted, behind `--`; or --replay FILE";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    make_own_ready_of(&args.kernel)?;
+    let pushed = pushed(args)?;
+    let targets = targets(args)?;
+    if args.record.is_some() && targets.len() > 1 {
+        let message = "--record takes the trace of one kernel";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let (sender, heard) = listen()?;
+    let (done, ended) = channel();
+    let theirs = args.clone();
+    thread::Builder::new()
+        .name("command".to_owned())
+        .spawn(move || {
+            let mut worst = Outcome::Agree;
+            let result = targets
+                .into_iter()
+                .try_for_each(|target| -> Result<(), Failure> {
+                    worst = worst.max(one(&theirs, target, &pushed)?);
+                    Ok(())
+                });
+            // Who was interrupted waits for nothing.
+            let _ = done.send(result.map(|()| worst));
+            let _ = sender.send(Message::Done);
+        })?;
+    if matches!(heard.recv(), Ok(Message::Interrupted)) {
+        // The guest ends with this process.
+        args.record.as_deref().map(Writer::forget);
+        return Ok(EXIT_INTERRUPTED);
+    }
+    let outcome = ended
+        .recv()
+        .map_err(|_| Failure::Cannot("the thread that runs the command is gone".to_owned()))??;
+    Ok(outcome.exit_code())
+}
+
+/// The files that the command wants.
+fn pushed(args: &ObserveArgs) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let read = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let usage = || Failure::Usage(format!("--push: {} has no name", path.display()));
+        let bytes = fs::read(path).map_err(|error| {
+            Failure::Usage(format!("--push: cannot read {}: {error}", path.display()))
+        })?;
+        Ok((name.ok_or_else(usage)?.to_owned(), bytes))
+    };
+    args.push.iter().map(read).collect()
+}
+
+fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
+    let name = args.backend.clone().unwrap_or(BackendName::Guest);
+    let named = args.model_profile.as_deref().map(profile).transpose()?;
+    if let Some(place) = name.place(args.ssh_config.as_deref()) {
+        let release = vm::boards::release(&place)
+            .map_err(|error| Failure::Cannot(format!("{error}; {}", error.advice())))?;
+        return Ok(vec![Target {
+            profile: named.unwrap_or(Profile::of_release(&release).0),
+            kernel: release,
+            place: Place::Board(place),
+        }]);
+    }
+    if name == BackendName::Recorded {
+        let message = "--backend: snapshots run no command; it is `guest`, `local` or `ssh:…`";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let guest = |choice: KernelChoice| {
+        let artifacts = artifacts(&choice)?;
+        let usual = GuestConfig::new(artifacts.clone());
+        let cpu = args.cpu.clone().unwrap_or_default().of(&usual.cpu);
+        Ok(Target {
+            kernel: format!("{} ({})", artifacts.kernel, artifacts.release),
+            profile: named
+                .or_else(|| profile_of(&choice, &artifacts))
+                .unwrap_or(&Profile::STABLE),
+            place: Place::Guest(Box::new(GuestConfig {
+                harts: args.harts,
+                memory_mib: args.memory,
+                cpu,
+                snapshot: !args.boot,
+                ..usual
+            })),
+        })
+    };
+    choices(&args.kernel)?.into_iter().map(guest).collect()
+}
+
+/// One kernel.
+fn one(
+    args: &ObserveArgs,
+    target: Target,
+    pushed: &[(String, Vec<u8>)],
+) -> Result<Outcome, Failure> {
+    let mut on = On::start(&target.place).map_err(|broken| Failure::Cannot(broken.why))?;
+    let system = on.system().clone();
+    let workload = Workload {
+        command: args.command.clone(),
+        traced: !args.no_trace,
+        buffer_records: BUFFER,
+    };
+    let header = Header::new(
+        target.kernel.clone(),
+        target.profile.name.to_owned(),
+        args.command.clone(),
+        system.clone(),
+    );
+    let mut writer = args
+        .record
+        .as_deref()
+        .map(|path| Writer::new(path, &header))
+        .transpose()
+        .map_err(cannot)?;
+    let mut unwritten: Option<FileError> = None;
+    let mut keep = |record: &Record| {
+        if let Some(Err(error)) = writer.as_mut().map(|writer| writer.push(record)) {
+            unwritten.get_or_insert(error);
+        }
+    };
+    let timeout = Duration::from_secs(args.timeout);
+    let quiet = args.quiet;
+    let (ran, watched) = watched(target.profile, &system, &mut |take| {
+        for (name, bytes) in pushed {
+            on.put(name, bytes)?;
+        }
+        on.observe(&workload, timeout, &mut |meanwhile| match meanwhile {
+            Meanwhile::Record(record) => {
+                keep(&record);
+                take(record);
+            }
+            Meanwhile::Said(_) if quiet => {}
+            // What cannot be shown is of no use to anybody.
+            Meanwhile::Said(bytes) => drop(io::stderr().write_all(&bytes)),
+        })
+    });
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(broken) => return tell_broken(args, &target.kernel, &broken),
+    };
+    if let Some(error) = unwritten {
+        return Err(cannot(error));
+    }
+    if let Some(writer) = writer {
+        writer.finish(&ran).map_err(cannot)?;
+    }
+    tell(args.format, &header, &ran, &watched)
+}
+
+/// Checks what was recorded.
+fn replay(args: &ObserveArgs, path: &Path) -> Result<u8, Failure> {
+    let reader = Reader::open(path).map_err(cannot)?;
+    let header = reader.header.clone();
+    let named = args.model_profile.as_deref().map(profile).transpose()?;
+    let profile = named.or_else(|| Profile::by_name(&header.profile));
+    let profile = profile.ok_or_else(|| {
+        let name = &header.profile;
+        Failure::Cannot(format!("{}: there is no profile `{name}`", path.display()))
+    })?;
+    let mut reader = Some(reader);
+    let (ran, watched) = watched(profile, &header.system, &mut |take| {
+        reader.take().map(|reader| reader.read(take)).transpose()
+    });
+    let ran = ran.map_err(cannot)?;
+    let ran = ran.ok_or_else(|| Failure::Cannot("nothing was read".to_owned()))?;
+    Ok(tell(args.format, &header, &ran, &watched)?.exit_code())
+}
+
+fn cannot(error: FileError) -> Failure {
+    Failure::Cannot(error.to_string())
+}
+
+/// Takes the records of a trace.
+type Take<'a> = dyn FnMut(Record) + 'a;
+
+/// A trace from wherever it comes, watched.
+fn watched<T, E>(
+    profile: &'static Profile,
+    system: &System,
+    from: &mut dyn FnMut(&mut Take<'_>) -> Result<T, E>,
+) -> (Result<T, E>, Watched) {
+    let machine = machine(system, true);
+    let replay = |entry: &_, context: &_| tlbflush::replay(profile, &machine, entry, context);
+    let mut watch = Watch::new(Layer1::new(&replay, online(&machine)));
+    let result = from(&mut |record| watch.push(record));
+    (result, watch.finish())
+}
+
+/// What all that is, and why.
+fn judge(ran: &Ran, watched: &Watched) -> (Outcome, Vec<String>) {
+    let tainted = ran.taint_after & !ran.taint_before;
+    let mut why = Vec::new();
+    if tainted != 0 {
+        why.push(format!("the kernel tainted itself: {tainted:#x}"));
+    }
+    if tainted != 0 || kernel_log::complains(&ran.kernel_warnings) {
+        why.extend(ran.kernel_warnings.iter().cloned());
+        return (Outcome::KernelCrashed, why);
+    }
+    if !watched.violations.is_empty() {
+        return (Outcome::Differs, why);
+    }
+    if ran.lost > 0 {
+        why.push(format!("{} records were lost", ran.lost));
+    }
+    if ran.unfollowed > 0 {
+        why.push(format!(
+            "{} address spaces were not followed",
+            ran.unfollowed
+        ));
+    }
+    if !watched.in_order || watched.taken != ran.recorded {
+        why.push(format!(
+            "the trace has gaps: {} records were made, {} arrived",
+            ran.recorded, watched.taken
+        ));
+    }
+    if ran.exit == Exit::TimedOut {
+        why.push("the command did not end in time (--timeout)".to_owned());
+    }
+    match why.is_empty() {
+        true => (Outcome::Agree, why),
+        false => (Outcome::CouldNotRun, why),
+    }
+}
+
+fn tell(format: Format, header: &Header, ran: &Ran, watched: &Watched) -> Result<Outcome, Failure> {
+    let (outcome, why) = judge(ran, watched);
+    let observed = Observed {
+        command: &header.command,
+        kernel: &header.kernel,
+        profile: &header.profile,
+        ran,
+        watched,
+        outcome,
+        why,
+    };
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Human => write!(out, "{}", report::human(&observed))?,
+        Format::Json => writeln!(out, "{}", report::json(&observed))?,
+    }
+    Ok(outcome)
+}
+
+/// A command that came to no end.
+fn tell_broken(args: &ObserveArgs, kernel: &str, broken: &Broken) -> Result<Outcome, Failure> {
+    let outcome = match broken.kernel {
+        true => Outcome::KernelCrashed,
+        false => Outcome::CouldNotRun,
+    };
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Human => writeln!(
+            out,
+            "{:<16} {}\n  {kernel}: {}",
+            outcome.name(),
+            args.command.join(" "),
+            broken.why
+        )?,
+        Format::Json => writeln!(
+            out,
+            "{}",
+            report::broken(&args.command, kernel, outcome, &broken.why)
+        )?,
+    }
+    Ok(outcome)
+}
+
+impl On {
+    fn start(place: &Place) -> Result<On, Broken> {
+        match place {
+            Place::Guest(config) => {
+                let guest = Guest::start(config, &mut |_| {});
+                guest.map(On::Guest).map_err(|error| of_guest(&error))
+            }
+            Place::Board(place) => {
+                let board = Board::start(place, &mut |_| {});
+                board.map(On::Board).map_err(|error| of_board(&error))
+            }
+        }
+    }
+
+    fn system(&self) -> &System {
+        match self {
+            On::Guest(guest) => guest.system(),
+            On::Board(board) => board.system(),
+        }
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), Broken> {
+        match self {
+            On::Guest(guest) => guest.put(name, bytes).map_err(|error| of_guest(&error)),
+            On::Board(board) => board.put(name, bytes).map_err(|error| of_board(&error)),
+        }
+    }
+
+    fn observe(
+        &mut self,
+        workload: &Workload,
+        timeout: Duration,
+        on: &mut dyn FnMut(Meanwhile),
+    ) -> Result<Ran, Broken> {
+        match self {
+            On::Guest(guest) => guest
+                .observe(workload, timeout, on)
+                .map_err(|error| of_guest(&error)),
+            On::Board(board) => board
+                .observe(workload, timeout, on)
+                .map_err(|error| of_board(&error)),
+        }
+    }
+}
+
+fn of_guest(error: &vm::guest::GuestError) -> Broken {
+    Broken {
+        why: error.to_string(),
+        kernel: error.fault() == Fault::Kernel,
+    }
+}
+
+fn of_board(error: &vm::boards::BoardError) -> Broken {
+    Broken {
+        why: error.to_string(),
+        kernel: error.fault() == Fault::Kernel,
+    }
+}

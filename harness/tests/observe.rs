@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Commands under the tracer, on the guest: what is followed, judged, kept and told. The agent's
+//! own program is the one that every guest has.
+
+mod common;
+
+use common::root;
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use tempfile::TempDir;
+
+fn observe(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
+        .arg("observe")
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("tlbdiff runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+fn json(out: &str) -> Value {
+    serde_json::from_str(out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+#[test]
+fn a_command_is_followed_and_its_trace_judged_again() {
+    let folder = TempDir::new().expect("a folder");
+    let trace = folder.path().join("trace");
+    let trace = trace.to_str().expect("UTF-8");
+    let arguments = ["--format", "json", "--record", trace, "--", "/init"];
+    let (code, out, err) = observe(&arguments);
+    assert_eq!(code, Some(0), "{out}{err}");
+    // What it says comes through, and how it ended decides nothing.
+    assert!(err.contains("started by tlbdiff, not by hand"), "{err}");
+    let told = json(&out);
+    assert_eq!(told["outcome"], "agree");
+    assert_eq!(told["exit_code"], 2);
+    assert_eq!(told["address_spaces"], 1);
+    assert_eq!((&told["lost"], &told["unfollowed"]), (&0.into(), &0.into()));
+    // The old mm goes, the new one's stack is moved, and it goes at the end.
+    assert!(told["entries"]["flush_tlb_mm"].as_u64() >= Some(2), "{out}");
+    assert!(out.contains("exit_mmap"), "{out}");
+    assert!(told["notified"].as_u64() > Some(0), "{out}");
+
+    let (code, again, err) = observe(&["--format", "json", "--replay", trace]);
+    assert_eq!((code, json(&again)), (Some(0), told), "{err}");
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+
+    let mut bytes = fs::read(trace).expect("a file");
+    bytes.truncate(bytes.len() - 20);
+    fs::write(trace, bytes).expect("a file");
+    let (code, _, err) = observe(&["--replay", trace]);
+    assert_eq!(code, Some(69), "{err}");
+    assert!(err.contains("it is damaged, or was not written"), "{err}");
+}
+
+#[test]
+fn a_kernel_that_notifies_nobody_is_found() {
+    let arguments = ["--kernel", "prepatch", "--model-profile", "stable"];
+    let (code, out, err) = observe(&[&arguments[..], &["--quiet", "--", "/init"]].concat());
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.starts_with("differs"), "{out}");
+    assert!(out.contains("- notified "), "{out}");
+    assert!(!out.contains("+ notified "), "{out}");
+    assert!(err.is_empty(), "{err}");
+}
+
+/// A program of one instruction, `j .`: an ELF header, one segment, and that.
+fn for_ever() -> Vec<u8> {
+    const AT: u64 = 0x10000;
+    const SIZE: u64 = 64 + 56 + 4;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    let words = |file: &mut Vec<u8>, words: &[u64]| {
+        words
+            .iter()
+            .for_each(|word| file.extend_from_slice(&word.to_le_bytes()));
+    };
+    // ET_EXEC, EM_RISCV, version 1
+    file.extend_from_slice(&[2, 0, 243, 0, 1, 0, 0, 0]);
+    words(&mut file, &[AT + SIZE - 4, 64, 0]);
+    // No flags, sizes of this header and the next, one of those, no sections.
+    file.extend_from_slice(&[0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    // PT_LOAD, to be read and executed.
+    file.extend_from_slice(&[1, 0, 0, 0, 5, 0, 0, 0]);
+    words(&mut file, &[0, AT, AT, SIZE, SIZE, 0x1000]);
+    file.extend_from_slice(&0x6fu32.to_le_bytes());
+    file
+}
+
+#[test]
+fn what_cannot_run_says_nothing_of_the_kernel() {
+    let (code, out, err) = observe(&["--", "nothing-of-that-name"]);
+    assert_eq!(code, Some(69), "{out}{err}");
+    assert!(out.contains("cannot run `nothing-of-that-name`"), "{out}");
+
+    let folder = TempDir::new().expect("a folder");
+    let program = folder.path().join("for-ever");
+    fs::write(&program, for_ever()).expect("a file");
+    let program = program.to_str().expect("UTF-8");
+    let (code, out, err) = observe(&["--timeout", "2", "--push", program, "--", "for-ever"]);
+    assert_eq!(code, Some(69), "{out}{err}");
+    assert!(out.contains("the command did not end in time"), "{out}");
+
+    let (code, _, err) = observe(&[]);
+    assert_eq!(code, Some(2), "{err}");
+}

@@ -70,6 +70,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("kernel/sched/core.rs", include_str!("kernel/sched/core.rs")),
     ("mm/damon/vaddr.rs", include_str!("mm/damon/vaddr.rs")),
     ("mm/filemap.rs", include_str!("mm/filemap.rs")),
+    ("mm/filemap/xarray.rs", include_str!("mm/filemap/xarray.rs")),
     ("mm/gup.rs", include_str!("mm/gup.rs")),
     ("mm/huge_memory.rs", include_str!("mm/huge_memory.rs")),
     (

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/filemap.c`: the page cache, faults in it, and its way to the disk.
 
+pub mod xarray;
+
 use crate::api::PAGE_SIZE;
 use crate::errno;
 use crate::fs::ext4::inode::ext4_do_writepages;
+use crate::mm::filemap::xarray::Xas;
 use crate::mm::huge_memory::do_set_pmd;
 use crate::mm::memory::fault::{Attempt, lies_as_a_whole, set_pte_range};
 use crate::mm::readahead::{
@@ -16,7 +19,7 @@ use crate::mm::swapfile::PMD_ORDER;
 use crate::mm::truncate::invalidate_inode_pages2_range;
 use crate::mm::workingset::workingset_refault;
 use crate::mm_types::{
-    CacheEntry, Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Inode, Large, Pte, Vma, Written, vm,
+    CacheEntry, Content, FileId, Folio, FolioId, HPAGE_PMD_NR, Large, Pte, Vma, Written, vm,
 };
 use crate::state::Kernel;
 use operations::Storage;
@@ -37,10 +40,15 @@ pub fn filemap_map_pages(
         return false;
     }
     let cached = cached_folios(k, file, start_pgoff, end_pgoff);
-    if let Some(&(_, id)) = cached.first()
-        && may_map_whole(k, file, id)
-        && filemap_map_pmd(k, vma, address, id)
-    {
+    let Some(&(_, first)) = cached.first() else {
+        return false;
+    };
+    if !may_map_whole(k, file, first) {
+        // Only filemap_map_pmd() has a new page table installed.
+        if !k.mm.pgd.pte_tables.contains_key(&(address >> 21)) {
+            return false;
+        }
+    } else if filemap_map_pmd(k, vma, address, first) {
         return true;
     }
     let mut mapped = false;
@@ -336,23 +344,25 @@ fn pages_of_folio(k: &Kernel, file: FileId, index: u64) -> Range<u64> {
 }
 
 /// `page_cache_next_miss()`
-pub fn page_cache_next_miss(inode: &Inode, index: u64, max_scan: u64) -> u64 {
-    let end = index + max_scan;
-    let mut scanned = index..end;
-    let miss = scanned.find(|index| !inode.cache.contains_key(index));
-    miss.unwrap_or(end)
+pub fn page_cache_next_miss(k: &Kernel, file: FileId, index: u64, max_scan: u64) -> u64 {
+    let mut xas = Xas::new(k, file, index);
+    for _ in 0..max_scan {
+        if !xas.step(1) {
+            return xas.index;
+        }
+    }
+    index + max_scan
 }
 
 /// `page_cache_prev_miss()`: `u64::MAX` where all is there from the first page on.
-pub fn page_cache_prev_miss(inode: &Inode, index: u64, max_scan: u64) -> u64 {
-    let mut at = index;
-    for _ in 1..max_scan {
-        if !inode.cache.contains_key(&at) {
-            return at;
+pub fn page_cache_prev_miss(k: &Kernel, file: FileId, index: u64, max_scan: u64) -> u64 {
+    let mut xas = Xas::new(k, file, index);
+    for _ in 0..max_scan {
+        if !xas.step(-1) || xas.index == u64::MAX {
+            break;
         }
-        at = at.wrapping_sub(1);
     }
-    at
+    xas.index
 }
 
 /// `filemap_read()` of a page within the file. Pages are used where it does not go on in one.

@@ -206,7 +206,7 @@ pub fn page_cache_sync_ra(k: &mut Kernel<'_>, file: FileId, index: u64, req_coun
             false => size / 2,
         };
     } else {
-        let miss = page_cache_prev_miss(inode, index - 1, max_pages);
+        let miss = page_cache_prev_miss(k, file, index - 1, max_pages);
         let mut contig_count = index.wrapping_sub(miss).wrapping_sub(1);
         if contig_count <= req_count {
             do_page_cache_ra(k, file, index, (req_count, 0));
@@ -241,7 +241,7 @@ pub fn page_cache_async_ra(
         ra.start += ra.size;
         ra.size = ra.size.max(get_next_ra_size(ra.size, max_pages));
     } else {
-        let start = page_cache_next_miss(inode, index + 1, max_pages);
+        let start = page_cache_next_miss(k, file, index + 1, max_pages);
         if start - index > max_pages {
             return;
         }

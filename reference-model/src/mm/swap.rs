@@ -27,6 +27,8 @@ pub const SWAP_CLUSTER_MAX: u64 = 32;
 enum Batch {
     /// `lru_add()`
     Add,
+    /// `lru_move_tail()`
+    MoveTail,
     /// `lru_deactivate_file()`
     DeactivateFile,
     /// `lru_deactivate()`
@@ -76,6 +78,16 @@ fn lru_add(k: &mut Kernel<'_>, id: FolioId) {
         folio.mlock_count = 0;
     }
     lruvec_add_folio(k, id);
+}
+
+/// `lru_move_tail()`
+fn lru_move_tail(k: &mut Kernel<'_>, id: FolioId) {
+    if k.folios[id].unevictable {
+        return;
+    }
+    lruvec_del_folio(k, id);
+    k.folios[id].active = false;
+    lruvec_add_folio_tail(k, id);
 }
 
 /// `lru_activate()`
@@ -145,6 +157,7 @@ fn folio_batch_move_lru(k: &mut Kernel<'_>, hart: usize, which: Batch) {
         }
         match which {
             Batch::Add => lru_add(k, id),
+            Batch::MoveTail => lru_move_tail(k, id),
             Batch::DeactivateFile => lru_deactivate_file(k, id),
             Batch::Deactivate => lru_deactivate(k, id),
             Batch::Lazyfree => lru_lazyfree(k, id),
@@ -166,6 +179,7 @@ fn batch<'k>(k: &'k mut Kernel<'_>, hart: usize, which: Batch) -> &'k mut Vec<Fo
     let fbatches = k.fbatches_of(hart);
     match which {
         Batch::Add => &mut fbatches.lru_add,
+        Batch::MoveTail => &mut fbatches.lru_move_tail,
         Batch::DeactivateFile => &mut fbatches.lru_deactivate_file,
         Batch::Deactivate => &mut fbatches.lru_deactivate,
         Batch::Lazyfree => &mut fbatches.lru_lazyfree,
@@ -244,6 +258,14 @@ fn in_this_harts_lru_add(k: &mut Kernel<'_>, id: FolioId) -> bool {
     batch(k, hart, Batch::Add).contains(&id)
 }
 
+/// `folio_rotate_reclaimable()`
+pub fn folio_rotate_reclaimable(k: &mut Kernel<'_>, id: FolioId) {
+    let folio = &k.folios[id];
+    if !folio.dirty && !folio.unevictable && folio.lru {
+        folio_batch_add_and_move(k, id, Batch::MoveTail);
+    }
+}
+
 /// `folio_add_lru()`
 pub fn folio_add_lru(k: &mut Kernel<'_>, id: FolioId) {
     folio_batch_add_and_move(k, id, Batch::Add);
@@ -291,10 +313,11 @@ pub fn lru_add_drain(k: &mut Kernel<'_>) {
     mlock_drain(k, hart);
 }
 
-/// `lru_add_drain_cpu()`. Nothing here fills `lru_move_tail`.
+/// `lru_add_drain_cpu()`
 pub fn lru_add_drain_cpu(k: &mut Kernel<'_>, hart: usize) {
     for which in [
         Batch::Add,
+        Batch::MoveTail,
         Batch::DeactivateFile,
         Batch::Deactivate,
         Batch::Lazyfree,

@@ -5,6 +5,7 @@
 use crate::errno;
 use crate::mm::page_writeback::folio_clear_dirty_for_io;
 use crate::mm::shmem::huge::entries;
+use crate::mm::swap::folio_rotate_reclaimable;
 use crate::mm::truncate::{truncate_pagecache, truncate_pagecache_range};
 use crate::mm_types::{CacheEntry, Content, FileId, FolioId};
 use crate::state::Kernel;
@@ -39,17 +40,33 @@ pub fn ext4_punch_hole(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) -
 /// `ext4_do_writepages()` with `mpage_prepare_extent_to_map()`: dirty folios of a range of
 /// pages in ascending order.
 pub fn ext4_do_writepages(k: &mut Kernel<'_>, file: FileId, first: u64, end: u64) {
-    let mut written = Vec::new();
+    let (mut written, mut ended) = (Vec::new(), Vec::new());
     for id in dirty_folios(k, file, first, end) {
         // mpage_submit_folio()
         folio_clear_dirty_for_io(k, id);
         written.extend(held(k, file, id));
         k.folios[id].set_dirty(false);
-        // folio_end_writeback()
-        k.folios[id].reclaim = false;
+        ended.push(id);
+    }
+    let blocks = k.files.get(file).map(|inode| &inode.blocks);
+    let new = |(at, _): &(u64, Content)| blocks.is_some_and(|blocks| !blocks.contains_key(at));
+    let anew = written.iter().any(new);
+    for id in ended {
+        folio_end_writeback(k, id, anew);
     }
     if let Some(inode) = k.files.get_mut(file) {
         inode.write_blocks(written);
+    }
+}
+
+/// `folio_end_writeback()` (`mm/filemap.c`), on the hart that has begun it; of blocks that are new
+/// (`anew`) some worker does it, wherever it is.
+fn folio_end_writeback(k: &mut Kernel<'_>, id: FolioId, anew: bool) {
+    if std::mem::take(&mut k.folios[id].reclaim) {
+        folio_rotate_reclaimable(k, id);
+        if anew {
+            k.unpredicted = Some("on which hart what is new on a disk has been written");
+        }
     }
 }
 

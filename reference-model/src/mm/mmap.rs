@@ -11,6 +11,7 @@ use crate::mm::memfd::memfd_check_seals_mmap;
 use crate::mm::memory::fault::vmf_anon_prepare;
 use crate::mm::memory::pfn::remap_pfn_range;
 use crate::mm::memory::zap::{ZapDetails, free_pgtables, unmap_single_vma};
+use crate::mm::mlock::VM_LOCKED_MASK;
 use crate::mm::mmu_gather::{tlb_finish_mmu, tlb_gather_mmu};
 use crate::mm::rmap::anon_vma::unlink_anon_vmas;
 use crate::mm::shmem::{F_SEAL_WRITE, shmem_zero_setup};
@@ -300,9 +301,20 @@ fn mmap_region(
         khugepaged_enter_new_vma(k, &vma, mapped);
     }
     if locked {
-        k.mm.locked_vm += pglen;
+        lock_new_vma(k, merged, pglen);
     }
     Ok(())
+}
+
+/// The end of `mmap_region()`, later `__mmap_complete()`, of a vma with VM_LOCKED: what
+/// `vma_supports_mlock()` passes over is not locked, though it is populated (`do_mmap()`).
+fn lock_new_vma(k: &mut Kernel, at: u64, pages: u64) {
+    match k.mm.vmas.get_mut(&at) {
+        Some(vma) if vma.has(vm::HUGETLB | vm::DONTEXPAND | vm::PFNMAP) => {
+            vma.flags &= !VM_LOCKED_MASK;
+        }
+        _ => k.mm.locked_vm += pages,
+    }
 }
 
 /// `vms->nr_accounted` of what the range would replace.

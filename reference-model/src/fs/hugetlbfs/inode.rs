@@ -54,8 +54,6 @@ pub fn fill(k: &mut Kernel<'_>, file: FileId, size: HugePages) {
 /// EINVAL where it begins inside a page of the file, ENOMEM where the pool is used up.
 pub fn hugetlbfs_file_mmap(k: &mut Kernel<'_>, vma: &mut Vma) -> Result<(), i32> {
     vma.flags |= vm::HUGETLB | vm::DONTEXPAND;
-    // What cannot be locked is not locked (VM_LOCKED_MASK).
-    vma.flags &= !vm::LOCKED;
     let size = hstate_vma(k, vma);
     if !vma.pgoff.is_multiple_of(size.pages()) {
         return Err(errno::EINVAL);

@@ -110,7 +110,6 @@ fn read_play(region: Region) -> Result<Arc<Play>> {
 fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     // The end of the agent is this process's, which nobody else would end.
     set_pdeathsig(Signal::SIGKILL).context("prctl")?;
-    set_thp_disable(false).context("prctl")?;
     let play = read_play(region)?;
     play.attach(play.mm_of(actor, None))?;
     if play.program.runs_vm(actor) {
@@ -134,6 +133,8 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     if let Some(areas) = play.program.max_map_count {
         limits::allow_areas(areas)?;
     }
+    // What the program itself has is small pages, which the kernel has no reason to take.
+    set_thp_disable(false).context("prctl")?;
     // The last thing before the steps: only what they fault in is charged here.
     play.enter_cgroup()?;
     // What the preparations faulted in must not share a batch with the steps' pages.

@@ -63,6 +63,19 @@ fn a_command_is_followed_and_its_trace_judged_again() {
 }
 
 #[test]
+fn programs_of_debian_are_followed_through_forks_and_execs() {
+    let script =
+        "for i in 1 2 3; do (true | cat); done; uname -m; exec sqlite3 :memory: 'select 6*7'";
+    let (code, out, err) = observe(&["--programs", "--format", "json", "--", "sh", "-c", script]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(err, "riscv64\n42\n");
+    let told = json(&out);
+    // sh and its first two names; for each turn a subshell, its two halves and cat; uname.
+    assert!(told["address_spaces"].as_u64() >= Some(12), "{out}");
+    assert_eq!((&told["lost"], &told["unfollowed"]), (&0.into(), &0.into()));
+}
+
+#[test]
 fn a_kernel_that_notifies_nobody_is_found() {
     let arguments = ["--kernel", "prepatch", "--model-profile", "stable"];
     let (code, out, err) = observe(&[&arguments[..], &["--quiet", "--", "/init"]].concat());

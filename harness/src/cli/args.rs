@@ -276,9 +276,13 @@ pub struct ObserveArgs {
     #[arg(long, value_name = "FILE")]
     pub ssh_config: Option<PathBuf>,
     /// Put this file where the command begins, and where it is looked for; may be given several
-    /// times. A guest has no libraries: programs for it are linked statically
+    /// times. A guest has no libraries without --programs: what runs there is linked statically
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub push: Vec<PathBuf>,
+    /// Give the guest a disk with everyday programs, and run the command there (`vm/provision
+    /// --programs` makes it)
+    #[arg(long, conflicts_with_all = ["replay", "backend"])]
+    pub programs: bool,
     /// Keep the trace in this file (harness/OBSERVE.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "no_trace"])]
     pub record: Option<PathBuf>,

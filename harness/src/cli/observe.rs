@@ -128,6 +128,8 @@ fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
         let message = "--backend: snapshots run no command; it is `guest`, `local` or `ssh:…`";
         return Err(Failure::Usage(message.to_owned()));
     }
+    let programs = args.programs.then(vm::programs::disk).transpose();
+    let programs = programs.map_err(|error| Failure::Cannot(error.to_string()))?;
     let guest = |choice: KernelChoice| {
         let artifacts = artifacts(&choice)?;
         let usual = GuestConfig::new(artifacts.clone());
@@ -138,6 +140,7 @@ fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
                 .or_else(|| profile_of(&choice, &artifacts))
                 .unwrap_or(&Profile::STABLE),
             place: Place::Guest(Box::new(GuestConfig {
+                programs: programs.clone(),
                 harts: args.harts,
                 memory_mib: args.memory,
                 cpu,
@@ -159,6 +162,7 @@ fn one(
     let system = on.system().clone();
     let workload = Workload {
         command: args.command.clone(),
+        programs: args.programs,
         traced: !args.no_trace,
         buffer_records: BUFFER,
     };

@@ -108,6 +108,32 @@ fn mounted(on: Storage) -> Result<PathBuf> {
     Ok(place)
 }
 
+/// Where the disk with programs is mounted, by now.
+///
+/// # Errors
+/// There is none, or the kernel refuses it.
+pub fn programs() -> Result<PathBuf> {
+    let place = PathBuf::from("/programs");
+    if place.exists() {
+        return Ok(place);
+    }
+    let device = device("programs").context("this machine has no disk with programs")?;
+    fs::create_dir(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let none: Option<&str> = None;
+    let done = mount(
+        Some(&device),
+        &place,
+        Some("ext4"),
+        MsFlags::MS_NOATIME,
+        none,
+    );
+    if done.is_err() {
+        let _ = fs::remove_dir(&place);
+    }
+    done.with_context(|| format!("cannot mount {}", device.display()))?;
+    Ok(place)
+}
+
 /// Has each hart end the requests that it made (`blk_mq_complete_need_ipi()`, block/blk-mq.c): in
 /// its interrupt handler, so that who waits for one page of a request goes on when all of its
 /// pages are there. Another hart would wake him at that page, with the rest still to come.

@@ -5,16 +5,17 @@
 use crate::cgroup::Cgroup;
 use crate::kept::{self, Kept};
 use crate::tracer::{self, Tracer};
-use crate::{harts, swap};
+use crate::{disks, harts, swap};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::personality::{self, Persona};
 use nix::sys::prctl::set_thp_disable;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, execvpe, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, chroot, execvpe, fork, pipe2, setsid};
 use operations::{Allowed, PMD_ORDER, Program, Thp};
 use protocol::Run;
 use protocol::workload::{Exit, Ran, Workload};
@@ -70,9 +71,12 @@ pub fn put(name: &str, first: bool, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes what was put there.
+/// Removes what was put there. The folder itself may be shown elsewhere.
 pub fn clear() {
-    let _ = fs::remove_dir_all(FOLDER);
+    for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+    }
 }
 
 /// Runs a command to its end, for as long as it may take.
@@ -150,9 +154,11 @@ impl Running {
     fn begin(workload: &Workload, cgroup: &Cgroup, tracer: Option<&Tracer>) -> Result<Running> {
         let name = workload.command.first().context("no command")?;
         fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
+        let root = workload.programs.then(programs).transpose()?;
         let (said, says) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         let (failed, fails) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
         let begin = Begin {
+            root,
             program: c_string(program(name))?,
             arguments: workload
                 .command
@@ -279,6 +285,7 @@ impl Running {
 
 /// What a command is begun with.
 struct Begin {
+    root: Option<PathBuf>,
     program: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
@@ -297,6 +304,9 @@ impl Begin {
         let now = personality::get().context("personality")?;
         personality::set(now & !Persona::ADDR_NO_RANDOMIZE).context("personality")?;
         set_thp_disable(false).context("prctl")?;
+        if let Some(root) = &self.root {
+            chroot(root).context("chroot")?;
+        }
         std::env::set_current_dir(FOLDER).context(FOLDER)?;
         let nothing = File::open("/dev/null").context("/dev/null")?;
         let standard = [(nothing.as_raw_fd(), 0), (self.says, 1), (self.says, 2)];
@@ -313,6 +323,32 @@ impl Begin {
 
 fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
     CString::new(text.as_ref().as_bytes()).context("a zero byte")
+}
+
+/// What programs find below their root as it is here.
+const SHARED: &[&str] = &["/proc", "/sys", "/dev", FOLDER];
+
+/// The root of the disk with programs.
+fn programs() -> Result<PathBuf> {
+    let root = disks::programs()?;
+    for folder in SHARED {
+        let there = root.join(&folder[1..]);
+        fs::create_dir_all(&there).with_context(|| format!("cannot make {}", there.display()))?;
+        if is_mounted(&there)? {
+            continue;
+        }
+        let none: Option<&str> = None;
+        mount(Some(*folder), &there, none, MsFlags::MS_BIND, none)
+            .with_context(|| format!("cannot show {folder} at {}", there.display()))?;
+    }
+    Ok(root)
+}
+
+/// Whether something is mounted at a folder.
+fn is_mounted(folder: &Path) -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
+    let mut places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    Ok(places.any(|place| Path::new(place) == folder))
 }
 
 /// What was put there comes first.

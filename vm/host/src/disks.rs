@@ -73,14 +73,16 @@ pub(crate) fn key() -> String {
 /// QEMU's arguments for the disks in a folder. What is written goes to a file that QEMU
 /// removes at its end.
 pub(crate) fn arguments(folder: &Path) -> Vec<OsString> {
-    let one = |disk: &Disk| {
-        let name = disk.name;
-        let mut drive = OsString::from(format!("if=none,id={name},format=raw,snapshot=on,file="));
-        drive.push(folder.join(disk.file()));
-        let device = format!("virtio-blk-device,drive={name},serial={name}");
-        ["-drive".into(), drive, "-device".into(), device.into()]
-    };
+    let one = |disk: &Disk| drive(disk.name, &folder.join(disk.file()));
     DISKS.iter().flat_map(one).collect()
+}
+
+/// QEMU's arguments for a disk in a file.
+pub(crate) fn drive(name: &str, file: &Path) -> [OsString; 4] {
+    let mut drive = OsString::from(format!("if=none,id={name},format=raw,snapshot=on,file="));
+    drive.push(file);
+    let device = format!("virtio-blk-device,drive={name},serial={name}");
+    ["-drive".into(), drive, "-device".into(), device.into()]
 }
 
 #[cfg(test)]

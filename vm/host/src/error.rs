@@ -91,6 +91,12 @@ pub enum VmError {
         /// The command that makes it.
         remedy: String,
     },
+    /// The disk with programs has not been made.
+    #[error("there is no disk with programs: run {remedy}")]
+    NoPrograms {
+        /// The command that makes it.
+        remedy: String,
+    },
     /// No suite has a kernel's source any more, and none was kept.
     #[error(
         "{kernel}: {suites} have no {package} any more, and it was never fetched here\n  what to \

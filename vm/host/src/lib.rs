@@ -21,6 +21,7 @@ mod keys;
 mod manifest;
 mod near;
 mod own_image;
+pub mod programs;
 pub mod provision;
 mod tree;
 

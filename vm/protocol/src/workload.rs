@@ -9,6 +9,8 @@ pub struct Workload {
     /// The program and its arguments. One without a slash is looked for among what was put there,
     /// and then in the usual folders.
     pub command: Vec<String>,
+    /// It is one of the programs on the machine's disk with programs, below which it runs.
+    pub programs: bool,
     /// Trace at all; else it only runs (for measuring the tracer's cost).
     pub traced: bool,
     /// Records that the trace buffer holds; 0 for the module's default.

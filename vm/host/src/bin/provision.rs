@@ -35,6 +35,9 @@ struct Arguments {
     /// The directory that it was built in; nothing is written there
     #[arg(long, value_name = "DIR", requires = "kernel_image")]
     kernel_build: Vec<PathBuf>,
+    /// Also make the disk with everyday programs for `tlbdiff observe --programs`
+    #[arg(long)]
+    programs: bool,
     /// Look for newer versions of Debian's packages
     #[arg(long)]
     update: bool,
@@ -119,6 +122,9 @@ fn provision_all(arguments: &Arguments) -> Result<ExitCode, VmError> {
             failed.push(kernel.to_string());
             code = ExitCode::from(exit_code(&error));
         }
+    }
+    if arguments.programs {
+        provision::programs(arguments.update)?;
     }
     if kernels.len() > 1 && !failed.is_empty() {
         let (not_made, all) = (failed.len(), kernels.len());

@@ -2,7 +2,7 @@
 //! QEMU's command line, part by part.
 
 use super::GuestConfig;
-use crate::disks;
+use crate::{disks, programs};
 use std::borrow::Cow;
 use std::ffi::OsString;
 
@@ -60,6 +60,7 @@ pub(super) fn machine(config: &GuestConfig) -> Vec<OsString> {
         agent_device(),
         iommu_devices(config),
         disks::arguments(&config.artifacts.disks),
+        programs_disk(config),
         kernel(config),
     ]
     .concat()
@@ -129,6 +130,13 @@ fn memory(config: &GuestConfig) -> Vec<OsString> {
         ]));
     }
     arguments
+}
+
+/// A disk with programs, written to in a copy of its own.
+fn programs_disk(config: &GuestConfig) -> Vec<OsString> {
+    let disk = config.programs.iter();
+    disk.flat_map(|file| disks::drive(programs::NAME, file))
+        .collect()
 }
 
 /// The agent finds its port by the name, in /sys/class/virtio-ports.

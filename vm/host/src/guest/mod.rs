@@ -75,6 +75,8 @@ pub struct GuestConfig {
     /// Its clock counts instructions, whatever the host does meanwhile: what a step costs
     /// is the same on every machine.
     pub counted: bool,
+    /// It has a disk with programs, whose file this is.
+    pub programs: Option<PathBuf>,
     /// It has an IOMMU with devices behind it, as `vm/module/iommu` drives them.
     pub iommu: bool,
 }
@@ -95,6 +97,7 @@ impl GuestConfig {
             timeouts: Timeouts::default(),
             snapshot: true,
             counted: false,
+            programs: None,
             iommu: false,
         }
     }

@@ -34,6 +34,8 @@ pub(super) enum Architectures {
     Native,
     /// The host's, and the guest's.
     WithGuest,
+    /// The guest's, as if it were the host's: for what is to run there alone.
+    Guest,
 }
 
 /// The private apt of one suite.
@@ -52,6 +54,7 @@ impl Apt {
         let dir = cache.dir(match architectures {
             Architectures::Native => format!("apt/{suite}"),
             Architectures::WithGuest => format!("apt/{suite}-riscv64"),
+            Architectures::Guest => format!("apt/{suite}-guest"),
         })?;
         for part in ["state/lists/partial", "cache/archives/partial"] {
             cache.dir(dir.join(part))?;
@@ -125,14 +128,25 @@ impl Apt {
                 DOWNLOAD_LIMIT,
             )
         })?;
-        let debs = crate::cache::list(into)?
-            .into_iter()
-            .map(|entry| entry.path());
-        let mut debs: Vec<PathBuf> = debs
-            .filter(|path| path.extension().is_some_and(|e| e == "deb"))
-            .collect();
-        debs.sort();
-        Ok(debs)
+        debs_in(into)
+    }
+
+    /// Downloads packages with all that they depend on, verified, into a folder; gives their files.
+    pub(super) fn download_all(
+        &self,
+        packages: &[&str],
+        into: &Path,
+        stage: &mut Stage,
+    ) -> Result<Vec<PathBuf>, VmError> {
+        let partial = into.join("partial");
+        fs::create_dir_all(&partial).map_err(VmError::io("make", &partial))?;
+        let archives = format!("Dir::Cache::archives={}", into.display());
+        retry(stage, |stage| {
+            let mut command = self.apt_get("install");
+            command.args(["--download-only", "--no-install-recommends", "-y", "-o"]);
+            stage.run(command.arg(&archives).args(packages), DOWNLOAD_LIMIT)
+        })?;
+        debs_in(into)
     }
 
     fn apt_get(&self, what: &str) -> Command {
@@ -151,6 +165,17 @@ impl Apt {
             .args(["-q", what]);
         command
     }
+}
+
+/// The packages in a folder, by name.
+fn debs_in(folder: &Path) -> Result<Vec<PathBuf>, VmError> {
+    let files = crate::cache::list(folder)?.into_iter();
+    let mut debs: Vec<PathBuf> = files
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+        .collect();
+    debs.sort();
+    Ok(debs)
 }
 
 fn retry(
@@ -216,10 +241,14 @@ fn config(dir: &Path, architectures: Architectures, host: &str) -> String {
         .map(|line| format!("{line}\n"))
         .collect();
     let dir = dir.display();
-    let native = debian_architecture();
+    let native = match architectures {
+        Architectures::Guest => "riscv64",
+        _ => debian_architecture(),
+    };
     let architectures = match architectures {
         Architectures::Native => format!(r#""{native}";"#),
         Architectures::WithGuest => format!(r#""{native}"; "riscv64";"#),
+        Architectures::Guest => r#""riscv64";"#.to_owned(),
     };
     format!(
         r#"{network}
@@ -232,6 +261,7 @@ Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "{native}";
 APT::Architectures {{ {architectures} }};
 APT::Get::AllowUnauthenticated "false";
 APT::Sandbox::User "root";

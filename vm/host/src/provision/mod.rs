@@ -13,6 +13,7 @@ mod module;
 mod options;
 mod own_image;
 mod own_tree;
+mod programs;
 mod rust;
 mod source;
 mod stage;
@@ -99,6 +100,24 @@ pub fn provision_again(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
         }
     }
     provision(kernel, &wishes)
+}
+
+/// Makes the disk with programs for `tlbdiff observe`.
+///
+/// # Errors
+/// Debian's packages cannot be had, or the disk cannot be made.
+pub fn programs(update: bool) -> Result<(), VmError> {
+    let name = || crate::programs::NAME.to_owned();
+    let kernel = KernelChoice::Named(name());
+    let mut provision = Provision::begin(Cache::from_env()?, home()?, &kernel, name(), false)?;
+    programs::ensure(&mut provision, update)?;
+    let state = if provision.stages == 0 {
+        "up to date"
+    } else {
+        "ready"
+    };
+    eprintln!("programs: they are {state}");
+    Ok(())
 }
 
 /// The agent's program, installed or built if need be: for boards, which bring their own

@@ -128,6 +128,7 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     }
     play.start_threads(actor)?;
     if let Some((from, to)) = play.program.migrates() {
+        populate::populate_text()?;
         nodes::make_way(from, to)?;
     }
     if let Some(areas) = play.program.max_map_count {

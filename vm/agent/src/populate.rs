@@ -38,6 +38,17 @@ pub fn populate_forked() {
     unsafe { libc::__errno_location().write_volatile(0) };
 }
 
+/// Maps all of the program's text, which a fork leaves out: what is mapped later, by a wait that took
+/// longer than others, would be where it is not expected to be.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn populate_text() -> Result<()> {
+    let areas = areas()?;
+    let mut text = areas.iter().filter(|area| !area.write && !area.in_arena());
+    text.try_for_each(Area::populate)
+}
+
 /// Copies all of the program's data and heap that is still its zygote's as well.
 ///
 /// # Errors

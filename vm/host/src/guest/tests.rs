@@ -341,7 +341,7 @@ mod agent {
         let other = Reply::Done { id: 2, report };
         for (reply, expected) in [
             (half, "50 bytes instead of 80"),
-            (other, "an answer to program 2, while it replays 1"),
+            (other, "an answer to request 2, in answer to 1"),
         ] {
             with_agent(
                 move |agent| frame::send(agent, &reply).unwrap(),

@@ -51,6 +51,7 @@ const KEPT: &[(&str, usize)] = &[
     ("disks", 1),
     ("initramfs", 8),
     ("modules", 8),
+    ("programs", 1),
     ("sources", 1),
     ("states", 2),
 ];
@@ -336,7 +337,7 @@ fn guest(
 
 /// Removes what no kernel uses any more, but for the newest of each kind.
 fn prune(cache: &Cache) -> Result<(), VmError> {
-    let mut in_use = vec![crate::disks::key()];
+    let mut in_use = vec![crate::disks::key(), crate::programs::key()];
     let mut kinds = Vec::new();
     for manifest in Manifest::all(cache)? {
         let Keys {

@@ -73,6 +73,11 @@ fn programs_of_debian_are_followed_through_forks_and_execs() {
     // sh and its first two names; for each turn a subshell, its two halves and cat; uname.
     assert!(told["address_spaces"].as_u64() >= Some(12), "{out}");
     assert_eq!((&told["lost"], &told["unfollowed"]), (&0.into(), &0.into()));
+
+    // All that it says comes, also what is still in the pipe at its end.
+    let (code, out, err) = observe(&["--programs", "--", "seq", "12000"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(err.ends_with("\n12000\n"), "{}", err.len());
 }
 
 #[test]

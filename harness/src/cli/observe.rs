@@ -21,7 +21,7 @@ use reference_model::{Profile, tlbflush};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 use vm::boards::Board;
@@ -77,6 +77,7 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
     thread::Builder::new()
         .name("command".to_owned())
         .spawn(move || {
+            let _ended = Ended(sender);
             let mut worst = Outcome::Agree;
             let result = targets
                 .into_iter()
@@ -86,7 +87,6 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
                 });
             // Who was interrupted waits for nothing.
             let _ = done.send(result.map(|()| worst));
-            let _ = sender.send(Message::Done);
         })?;
     if matches!(heard.recv(), Ok(Message::Interrupted)) {
         // The guest ends with this process.
@@ -97,6 +97,16 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
         .recv()
         .map_err(|_| Failure::Cannot("the thread that runs the command is gone".to_owned()))??;
     Ok(outcome.exit_code())
+}
+
+/// Says so when the thread that runs the command is over, be it by a panic.
+struct Ended(Sender<Message>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Nobody listens any more after Ctrl-C.
+        let _ = self.0.send(Message::Done);
+    }
 }
 
 /// The files that the command wants.
@@ -263,22 +273,23 @@ fn judge(ran: &Ran, watched: &Watched) -> (Outcome, Vec<String>) {
         why.extend(ran.kernel_warnings.iter().cloned());
         return (Outcome::KernelCrashed, why);
     }
-    if !watched.violations.is_empty() {
-        return (Outcome::Differs, why);
-    }
+    // What is missing looks like a kernel that did nothing.
     if ran.lost > 0 {
         why.push(format!("{} records were lost", ran.lost));
-    }
-    if ran.unfollowed > 0 {
-        why.push(format!(
-            "{} address spaces were not followed",
-            ran.unfollowed
-        ));
     }
     if !watched.in_order || watched.taken != ran.recorded {
         why.push(format!(
             "the trace has gaps: {} records were made, {} arrived",
             ran.recorded, watched.taken
+        ));
+    }
+    if why.is_empty() && !watched.violations.is_empty() {
+        return (Outcome::Differs, why);
+    }
+    if ran.unfollowed > 0 {
+        why.push(format!(
+            "{} address spaces were not followed",
+            ran.unfollowed
         ));
     }
     if ran.exit == Exit::TimedOut {
@@ -389,5 +400,70 @@ fn of_board(error: &vm::boards::BoardError) -> Broken {
     Broken {
         why: error.to_string(),
         kernel: error.fault() == Fault::Kernel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer1::Layer1Difference;
+    use crate::workload::watch::Violation;
+    use protocol::record::Kind;
+
+    fn ran(lost: u64) -> Ran {
+        Ran {
+            exit: Exit::Code(1),
+            took_ns: 1,
+            recorded: 0,
+            lost,
+            unfollowed: 0,
+            taint_before: 0,
+            taint_after: 0,
+            kernel_warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_trace_with_losses_says_nothing_of_the_kernel() {
+        let record = Record {
+            seq: 0,
+            mm: 1,
+            start: 0,
+            end: 0,
+            arg: 0,
+            cpumask: 1,
+            asid: 1,
+            pid: 2,
+            tgid: 2,
+            kind: Kind::FlushTlbMm,
+            hart: 0,
+            flags: 0,
+            chain: 0,
+        };
+        let first = Layer1Difference {
+            record,
+            step: None,
+            entry: None,
+            expected: Vec::new(),
+            followed: Vec::new(),
+        };
+        let watched = Watched {
+            in_order: true,
+            violations: vec![Violation {
+                times: 1,
+                first,
+                process: None,
+                near: Vec::new(),
+                callers: Vec::new(),
+            }],
+            ..Watched::default()
+        };
+        assert_eq!(judge(&ran(0), &watched).0, Outcome::Differs);
+        assert_eq!(judge(&ran(1), &watched).0, Outcome::CouldNotRun);
+        let gap = Watched {
+            taken: 1,
+            ..watched
+        };
+        assert_eq!(judge(&ran(0), &gap).0, Outcome::CouldNotRun);
     }
 }

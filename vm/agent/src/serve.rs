@@ -200,7 +200,9 @@ fn observe(
     limit: Duration,
 ) -> Result<Reply> {
     let mut tell = |meanwhile: Meanwhile| match meanwhile {
-        Meanwhile::Trace(tracer) => send_trace(port, id, tracer),
+        // The next look at the clock does not wait for a program that is never done.
+        Meanwhile::Trace(tracer) => send_piece(port, id, tracer).map(drop),
+        Meanwhile::Rest(tracer) => send_trace(port, id, tracer),
         Meanwhile::Said(bytes) => Ok(frame::send(port, &Reply::Said { id, bytes })?),
     };
     let ran = workload::run(kept, (id, workload), limit, &mut tell)?;
@@ -376,14 +378,19 @@ fn killed_for_memory(said: &[String]) -> bool {
 
 /// Sends what is waiting in the trace.
 fn send_trace(port: &mut Port, id: u64, tracer: &mut Tracer) -> Result<()> {
-    loop {
-        let mut records = Vec::new();
-        while records.len() < CHUNK && tracer.read(&mut records)? {}
-        if records.is_empty() {
-            return Ok(());
-        }
-        frame::send(port, &Reply::Trace { id, records })?;
+    while send_piece(port, id, tracer)? {}
+    Ok(())
+}
+
+/// Sends as much of it as goes into one message; false where there is nothing.
+fn send_piece(port: &mut Port, id: u64, tracer: &mut Tracer) -> Result<bool> {
+    let mut records = Vec::new();
+    while records.len() < CHUNK && tracer.read(&mut records)? {}
+    if records.is_empty() {
+        return Ok(false);
     }
+    frame::send(port, &Reply::Trace { id, records })?;
+    Ok(true)
 }
 
 /// What a program's actors have beside what is kept, open in the agent until they are gone.

@@ -43,8 +43,10 @@ const PATHS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 /// What is handed on while a command runs.
 pub enum Meanwhile<'a> {
-    /// The trace has more.
+    /// The trace may have more.
     Trace(&'a mut Tracer),
+    /// What there is of the trace is all that comes.
+    Rest(&'a mut Tracer),
     /// The command says something.
     Said(Vec<u8>),
 }
@@ -110,9 +112,9 @@ pub fn run(
     let took = begun.elapsed();
     running.await_end(&cgroup, &mut tracer, tell)?;
     if let Some(tracer) = &mut tracer {
-        tell(Meanwhile::Trace(tracer))?;
+        tell(Meanwhile::Rest(tracer))?;
         tracer::stop(tracer.fd())?;
-        tell(Meanwhile::Trace(tracer))?;
+        tell(Meanwhile::Rest(tracer))?;
     }
     let status = tracer.as_ref().map(Tracer::status).transpose()?;
     let status = status.unwrap_or_default();
@@ -234,7 +236,7 @@ impl Running {
         }
     }
 
-    /// Until nobody is left in the cgroup.
+    /// Until nobody is left in the cgroup, and all that was said is handed on.
     fn await_end(
         &mut self,
         cgroup: &Cgroup,
@@ -246,7 +248,7 @@ impl Running {
             self.fetch(tracer, tell)?;
             self.reap();
             let left = fs::read_to_string(cgroup.file("cgroup.events")).context("cgroup.events")?;
-            if left.contains("populated 0") {
+            if left.contains("populated 0") && self.said.is_none() {
                 return Ok(());
             }
             if Instant::now() > end {

@@ -107,7 +107,8 @@ pub struct Foreseen {
     pub reached: Vec<Reached>,
 }
 
-fn bytes(pages: std::ops::Range<u64>) -> Range {
+/// From numbers of pages to addresses.
+pub(crate) fn bytes(pages: std::ops::Range<u64>) -> Range {
     Range {
         start: pages.start << PAGE_SHIFT,
         end: pages.end << PAGE_SHIFT,
@@ -321,7 +322,7 @@ fn of_arena(start: u64, end: u64) -> Option<(u64, u64)> {
 }
 
 /// What a record tells of page tables.
-fn add(tables: &mut PageTables, record: &Record) {
+pub(crate) fn add(tables: &mut PageTables, record: &Record) {
     match record.kind {
         RecordKind::Table => tables.tables.push(Table {
             page: record.start >> PAGE_SHIFT,

@@ -292,10 +292,8 @@ fn held(scenario: &Scenario, held: &Held) -> String {
     format!("{whose}{pages} {rights}{dirty}{of}")
 }
 
-/// What a device could reach that it must not, in a line.
-pub fn reached(scenario: &Scenario, reached: &Reached) -> String {
-    let Reached { kind, kept, .. } = reached;
-    let (pages, frame) = (range(reached.range), reached.frame);
+/// In which way what is kept of pages is wrong.
+pub fn wrong((kind, kept): (Kind, Kept), pages: &str, frame: u64) -> String {
     let what = match (kind, kept) {
         (Kind::Freed, _) => {
             format!("pages {pages} are mapped to frames from {frame:#x}, which were given back")
@@ -315,6 +313,15 @@ pub fn reached(scenario: &Scenario, reached: &Reached) -> String {
         (Kind::Right | Kind::Narrow, Kept::Table { .. }) => format!("pages {pages}"),
         (Kind::Dirty, _) => format!("pages {pages} are dirty, which the page tables have clean"),
     };
+    match kept {
+        Kept::Leaf { of, .. } if of > 1 => format!("{what}, of a leaf of {of} pages"),
+        Kept::Leaf { .. } | Kept::Table { .. } => what,
+    }
+}
+
+/// What a device could reach that it must not, in a line.
+pub fn reached(scenario: &Scenario, reached: &Reached) -> String {
+    let Reached { kind, kept, .. } = *reached;
     let near = match reached.near {
         Some(near) => {
             let notified = range(Range {
@@ -328,14 +335,11 @@ pub fn reached(scenario: &Scenario, reached: &Reached) -> String {
         }
         None => "no notification came near".to_owned(),
     };
-    let leaf = match kept {
-        Kept::Leaf { of, .. } if *of > 1 => format!(", of a leaf of {of} pages"),
-        Kept::Leaf { .. } | Kept::Table { .. } => String::new(),
-    };
     format!(
-        "{}{}: {what}{leaf}: kept since step {}, wrong in step {}; {near}",
+        "{}{}: {}: kept since step {}, wrong in step {}; {near}",
         whose(scenario, Some(reached.mm)),
         kind.name(),
+        wrong((kind, kept), &range(reached.range), reached.frame),
         reached.since + 1,
         title(scenario, reached.step),
     )

@@ -34,6 +34,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <asm/pgtable.h>
@@ -219,16 +220,45 @@ static long ioctl_mark(const struct tlbdiff_mark __user *user)
 /* From the caller's mm on, all that attach are watched there. */
 static long ioctl_watch(const struct tlbdiff_watch __user *user)
 {
+	const u64 known = TLBDIFF_WATCH_EAGER | TLBDIFF_WATCH_RUNNING;
 	struct tlbdiff_watch watch;
 
 	if (copy_from_user(&watch, user, sizeof(watch)))
 		return -EFAULT;
+	/* All of it, whatever the levels of page tables are. */
+	if (watch.end == ULONG_MAX)
+		watch.end = TASK_SIZE;
 	if (watch.start > watch.end || watch.end > TASK_SIZE ||
 	    !PAGE_ALIGNED(watch.start) || !PAGE_ALIGNED(watch.end) ||
-	    watch.flags & ~(__u64)TLBDIFF_WATCH_EAGER)
+	    watch.flags & ~known)
 		return -EINVAL;
-	tables_watch(watch.start, watch.end, watch.flags & TLBDIFF_WATCH_EAGER);
+	tables_watch(watch.start, watch.end, watch.flags);
 	return 0;
+}
+
+/* The mm may be ended here, where its program has ended meanwhile: by another. */
+static long ioctl_walk(struct tlbdiff_walk __user *user)
+{
+	struct tlbdiff_walk walk;
+	struct mm_struct *mm;
+	u64 number;
+
+	if (copy_from_user(&walk, user, sizeof(walk)))
+		return -EFAULT;
+	number = walk.mm;
+	mm = ring_get_mm(&number);
+	if (number != walk.mm)
+		walk.start = 0;
+	walk.mm = number;
+	if (mm) {
+		walk.start = tables_record_part(mm, walk.start, TASK_SIZE);
+		mmput_async(mm);
+	}
+	if (number && (!mm || walk.start == TASK_SIZE)) {
+		walk.mm++;
+		walk.start = 0;
+	}
+	return copy_to_user(user, &walk, sizeof(walk)) ? -EFAULT : 0;
 }
 
 static long ioctl_zap(struct file *file, const struct tlbdiff_zap __user *user)
@@ -281,6 +311,8 @@ static long tlbdiff_dispatch(struct file *file, unsigned int cmd,
 		return ioctl_zap(file, user);
 	case TLBDIFF_IOC_FOLLOW:
 		return follow_begin();
+	case TLBDIFF_IOC_WALK:
+		return ioctl_walk(user);
 	case TLBDIFF_IOC_FLUSH_STATS:
 		return still_flush_stats();
 	default:
@@ -349,7 +381,7 @@ static int tlbdiff_open(struct inode *inode, struct file *file)
 		return -EBUSY;
 
 	session.greeted = false;
-	tables_watch(0, 0, false);
+	tables_watch(0, 0, 0);
 	session.missed_before = hooks_missed();
 	ring_reset();
 	secondary_begin();

@@ -5,7 +5,9 @@
  * may sleep and has not run yet.
  *
  * There too it waits where the ring is nearly full: what one call into the
- * kernel can add has room, and who is followed cannot outrun the reader.
+ * kernel can add has room, and who is followed cannot outrun the reader. And what
+ * the call that is over has left of the ranges that it was to take something of,
+ * is looked at there.
  */
 #include <linux/atomic.h>
 #include <linux/bitmap.h>
@@ -23,7 +25,17 @@
 /* How long somebody waits for the trace to be read. Nobody may be reading. */
 #define AWAIT_ROOM	(10 * HZ)
 
-static struct callback_head works[WORKS];
+/* What is to be done by a task before it is in user space again. */
+struct work {
+	struct callback_head head;
+	const struct task_struct *task;
+	/* A range to look at; NULL where it is something else. */
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+};
+
+static struct work works[WORKS];
 static DECLARE_BITMAP(taken, WORKS);
 static atomic_t under_way = ATOMIC_INIT(0);
 
@@ -32,7 +44,7 @@ static bool ever;
 /* Births that found no room in the table of works. */
 static atomic64_t missed = ATOMIC64_INIT(0);
 
-static struct callback_head *__kprobes take_work(task_work_func_t func)
+static struct work *__kprobes take_work(task_work_func_t func)
 {
 	unsigned int i;
 
@@ -40,14 +52,18 @@ static struct callback_head *__kprobes take_work(task_work_func_t func)
 		if (test_bit(i, taken) || test_and_set_bit(i, taken))
 			continue;
 		atomic_inc(&under_way);
-		init_task_work(&works[i], func);
+		init_task_work(&works[i].head, func);
+		works[i].mm = NULL;
 		return &works[i];
 	}
 	return NULL;
 }
 
-static void __kprobes put_work(struct callback_head *work)
+static void __kprobes put_work(struct callback_head *head)
 {
+	struct work *work = container_of(head, struct work, head);
+
+	WRITE_ONCE(work->task, NULL);
 	clear_bit(work - works, taken);
 	if (atomic_dec_and_test(&under_way))
 		wake_up_var(&under_way);
@@ -56,12 +72,12 @@ static void __kprobes put_work(struct callback_head *work)
 /* Whether @task runs @func before it is in user space again, or ends. */
 static bool __kprobes will_do(struct task_struct *task, task_work_func_t func)
 {
-	struct callback_head *work = take_work(func);
+	struct work *work = take_work(func);
 
 	if (!work)
 		return false;
-	if (task_work_add(task, work, TWA_RESUME))
-		put_work(work);
+	if (task_work_add(task, &work->head, TWA_RESUME))
+		put_work(&work->head);
 	return true;
 }
 
@@ -79,6 +95,60 @@ static void wait_now(struct callback_head *work)
 {
 	ring_await_room(AWAIT_ROOM);
 	put_work(work);
+}
+
+static void look_now(struct callback_head *head)
+{
+	struct work *work = container_of(head, struct work, head);
+	unsigned long start = work->start, end = work->end;
+
+	/* Who ends, or has become another program, has another, or none. */
+	while (current->mm == work->mm && start < end) {
+		ring_await_room(AWAIT_ROOM);
+		start = tables_record_part(work->mm, start, end);
+	}
+	put_work(head);
+}
+
+/* What the current task has to look at already. */
+static struct work *my_range(void)
+{
+	unsigned int i;
+
+	for_each_set_bit(i, taken, WORKS) {
+		if (READ_ONCE(works[i].task) == current)
+			return &works[i];
+	}
+	return NULL;
+}
+
+/*
+ * The current task is about to take something of a range. Of its own mm it looks
+ * at what there is when its call is over: at all between the first and the last of
+ * its ranges. Where there is no room for that, nothing is missed but this look.
+ */
+void follow_range(const struct mmu_notifier_range *range)
+{
+	struct work *work;
+
+	if (!tables_running() || current->mm != range->mm ||
+	    current->flags & (PF_KTHREAD | PF_USER_WORKER | PF_EXITING))
+		return;
+	work = my_range();
+	if (work) {
+		work->start = min(work->start, range->start);
+		work->end = max(work->end, range->end);
+		return;
+	}
+	work = take_work(look_now);
+	if (!work)
+		return;
+	work->mm = range->mm;
+	work->start = range->start;
+	work->end = range->end;
+	WRITE_ONCE(work->task, current);
+	if (task_work_add(current, &work->head, TWA_RESUME))
+		put_work(&work->head);
 }
 
 static bool __kprobes is_followed(void)

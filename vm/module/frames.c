@@ -62,7 +62,8 @@ void frames_note(unsigned long pfn, unsigned long count)
 	}
 }
 
-static void __kprobes record(unsigned long pfn, unsigned long end, bool pool)
+static void __kprobes record(unsigned long pfn, unsigned long end, bool pool,
+			     const struct tlbdiff_entry *entry)
 {
 	struct tlbdiff_record rec = {
 		.kind = TLBDIFF_FREED,
@@ -71,11 +72,14 @@ static void __kprobes record(unsigned long pfn, unsigned long end, bool pool)
 		.flags = pool ? TLBDIFF_F_POOL : 0,
 	};
 
+	if (tables_running())
+		rec.chain = callers_note(entry);
 	ring_add(&rec, NULL);
 }
 
+/* At @entry of what takes them. */
 static void __kprobes given_back(unsigned long pfn, unsigned long count,
-				 bool pool)
+				 bool pool, const struct tlbdiff_entry *entry)
 {
 	unsigned long *chunk, end = pfn + count, first = 0;
 	bool seen, run = false;
@@ -88,11 +92,11 @@ static void __kprobes given_back(unsigned long pfn, unsigned long count,
 		if (seen && !run)
 			first = pfn;
 		else if (!seen && run)
-			record(first, pfn, pool);
+			record(first, pfn, pool, entry);
 		run = seen;
 	}
 	if (run)
-		record(first, end, pool);
+		record(first, end, pool, entry);
 }
 
 /* Also __free_frozen_pages(), which takes the same, and more. */
@@ -101,7 +105,7 @@ static bool __kprobes on_free_unref_page(struct tlbdiff_probe *probe,
 {
 	if (ring_tracing())
 		given_back(page_to_pfn((struct page *)entry->args[0]), 1UL << entry->args[1],
-			   false);
+			   false, entry);
 	return false;
 }
 
@@ -115,7 +119,7 @@ static bool __kprobes on_free_unref_folios(struct tlbdiff_probe *probe,
 		return false;
 	for (i = 0; i < folio_batch_count(folios); i++)
 		given_back(folio_pfn(folios->folios[i]),
-			   folio_nr_pages(folios->folios[i]), false);
+			   folio_nr_pages(folios->folios[i]), false, entry);
 	return false;
 }
 
@@ -125,7 +129,7 @@ static bool __kprobes on_free_huge_folio(struct tlbdiff_probe *probe,
 	struct folio *folio = (struct folio *)entry->args[0];
 
 	if (ring_tracing())
-		given_back(folio_pfn(folio), folio_nr_pages(folio), true);
+		given_back(folio_pfn(folio), folio_nr_pages(folio), true, entry);
 	return false;
 }
 

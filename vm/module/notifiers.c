@@ -31,13 +31,15 @@ static void notify_secondary_tlbs(struct mmu_notifier *mn, struct mm_struct *mm,
 	ring_add(&rec, mm);
 }
 
-static void notify_range(const struct mmu_notifier_range *range, u16 kind)
+static void notify_range(const struct mmu_notifier_range *range, u16 kind,
+			 u64 chain)
 {
 	struct tlbdiff_record rec = {
 		.kind = kind,
 		.start = range->start,
 		.end = range->end,
 		.arg = range->event,
+		.chain = chain,
 	};
 
 	ring_fill_mm(&rec, range->mm);
@@ -47,15 +49,22 @@ static void notify_range(const struct mmu_notifier_range *range, u16 kind)
 static int notify_range_start(struct mmu_notifier *mn,
 			      const struct mmu_notifier_range *range)
 {
-	notify_range(range, TLBDIFF_RANGE_START);
+	struct tlbdiff_entry here = {
+		.ra = (unsigned long)__builtin_return_address(0),
+		.sp = (unsigned long)__builtin_frame_address(0),
+	};
+
+	notify_range(range, TLBDIFF_RANGE_START,
+		     tables_running() ? callers_note(&here) : 0);
 	tables_record_before(range->mm, range->start, range->end);
+	follow_range(range);
 	return 0;
 }
 
 static void notify_range_end(struct mmu_notifier *mn,
 			     const struct mmu_notifier_range *range)
 {
-	notify_range(range, TLBDIFF_RANGE_END);
+	notify_range(range, TLBDIFF_RANGE_END, 0);
 }
 
 static void put_notifiers(struct tlbdiff_mm *tmm)

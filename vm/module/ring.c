@@ -11,6 +11,7 @@
 #include <linux/kprobes.h>
 #include <linux/random.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/siphash.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
@@ -295,6 +296,31 @@ void ring_record_tables(void)
 		if (!READ_ONCE(tmm->released))
 			tables_record_mm(tmm->mm);
 	}
+}
+
+/*
+ * A reference to the mm of the lowest number from @number on, and that number;
+ * NULL and 0 where there is none. It stays in the table until it is released.
+ */
+struct mm_struct *ring_get_mm(u64 *number)
+{
+	struct tlbdiff_mm *tmm, *best = NULL;
+	struct mm_struct *mm = NULL;
+	unsigned long flags;
+	int bucket;
+
+	flags = ring_lock();
+	hash_for_each(ring.mms, bucket, tmm, node) {
+		if (tmm->number >= *number && !tmm->released &&
+		    (!best || tmm->number < best->number) &&
+		    atomic_read(&tmm->mm->mm_users))
+			best = tmm;
+	}
+	*number = best ? best->number : 0;
+	if (best && mmget_not_zero(best->mm))
+		mm = best->mm;
+	ring_unlock(flags);
+	return mm;
 }
 
 static struct tlbdiff_mm *any_mm(void)

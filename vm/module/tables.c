@@ -8,6 +8,7 @@
  */
 #include <linux/export.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/mmap_lock.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
@@ -18,6 +19,7 @@
 
 #define ENTRIES		512
 #define ENTRY_BITS	9
+#define LEVELS		5
 
 /* What entries of a run have in common: all but the frame, and what is software's. */
 #define SAME_BITS	(~(_PAGE_PFN_MASK | _PAGE_SOFT | _PAGE_ACCESSED))
@@ -37,6 +39,10 @@ struct walk {
 	unsigned long start;
 	unsigned long end;
 	bool before;		/* in a step */
+	u32 room;		/* records that it may still make, about */
+	bool stopped;		/* it made them all ... */
+	unsigned long reached;	/* ... and came this far */
+	unsigned long told[LEVELS];	/* of each level, the last recorded */
 	struct run run;
 };
 
@@ -46,9 +52,19 @@ static unsigned long watched_start, watched_end;
 /* In a step as well, before anything is taken. */
 static bool watched_before;
 
+/* Others change what is looked at. */
+static bool watched_running;
+
 static unsigned long frame_of(unsigned long entry)
 {
 	return (entry & _PAGE_PFN_MASK) >> _PAGE_PFN_SHIFT;
+}
+
+static void add_record(struct walk *walk, struct tlbdiff_record *rec)
+{
+	ring_add(rec, walk->mm);
+	if (walk->room)
+		walk->room--;
 }
 
 static void end_run(struct walk *walk)
@@ -67,7 +83,7 @@ static void end_run(struct walk *walk)
 		rec.flags |= TLBDIFF_F_BEFORE;
 
 	if (run->end)
-		ring_add(&rec, walk->mm);
+		add_record(walk, &rec);
 	run->end = 0;
 }
 
@@ -94,6 +110,9 @@ static void add_leaf(struct walk *walk, unsigned long addr, unsigned long size,
 
 	/* One translation in several entries, which say so by their frame. */
 	if (entry & _PAGE_NAPOT) {
+		/* Those are hugetlb's, and have another lock. */
+		if (watched_running)
+			return;
 		size <<= __ffs(frame) + 1;
 		if (addr & (size - 1))
 			return;
@@ -128,7 +147,18 @@ static void add_table(struct walk *walk, unsigned long addr, unsigned long size,
 	};
 
 	frames_note(frame_of(entry), 1);
-	ring_add(&rec, walk->mm);
+	add_record(walk, &rec);
+}
+
+/* One above the last tables, once for all areas that it translates. */
+static void add_upper_table(struct walk *walk, unsigned int level,
+			    unsigned long addr, unsigned long size,
+			    unsigned long entry)
+{
+	if (walk->told[level] == frame_of(entry))
+		return;
+	walk->told[level] = frame_of(entry);
+	add_table(walk, addr, size, entry);
 }
 
 static const unsigned long *table_of(unsigned long entry)
@@ -151,6 +181,7 @@ static void walk_last(struct walk *walk, const unsigned long *above,
 	lock = pte_lockptr(walk->mm, &pmd);
 	spin_lock(lock);
 	if (READ_ONCE(*above) == entry) {
+		add_table(walk, base, ENTRIES * PAGE_SIZE, entry);
 		for (i = 0; i < ENTRIES; i++) {
 			pte = READ_ONCE(table[i]);
 			addr = base + i * PAGE_SIZE;
@@ -201,10 +232,15 @@ static void walk_table(struct walk *walk, const unsigned long *table,
 
 	for (i = 0; i < ENTRIES; i++) {
 		addr = base + ((unsigned long)i << shift);
-		if (addr >= walk->end)
+		if (addr >= walk->end || walk->stopped)
 			break;
 		if (addr + size <= walk->start)
 			continue;
+		if (!walk->room) {
+			walk->reached = max(addr, walk->start);
+			walk->stopped = true;
+			break;
+		}
 		entry = READ_ONCE(table[i]);
 		if (!(entry & _PAGE_PRESENT))
 			continue;
@@ -212,29 +248,32 @@ static void walk_table(struct walk *walk, const unsigned long *table,
 			walk_leaf(walk, &table[i], level, addr, size);
 			continue;
 		}
-		add_table(walk, addr, size, entry);
-		if (level == 1)
+		if (level == 1) {
 			walk_last(walk, &table[i], entry, addr);
-		else
+		} else {
+			add_upper_table(walk, level, addr, size, entry);
 			walk_table(walk, table_of(entry), level - 1, addr);
+		}
 	}
 }
 
-static void add_bound(struct mm_struct *mm, bool end)
+static void add_bound(const struct walk *walk, bool end, u32 flags)
 {
 	struct tlbdiff_record rec = {
 		.kind = TLBDIFF_TABLES,
-		.start = watched_start,
-		.end = watched_end,
+		.start = walk->start,
+		.end = walk->stopped ? walk->reached : walk->end,
 		.arg = end,
+		.flags = flags,
 	};
 
-	ring_add(&rec, mm);
+	ring_add(&rec, walk->mm);
 }
 
 static void walk_all(struct walk *walk)
 {
-	unsigned int levels = pgtable_l5_enabled ? 5 : pgtable_l4_enabled ? 4 : 3;
+	unsigned int levels = pgtable_l5_enabled ? LEVELS :
+			      pgtable_l4_enabled ? 4 : 3;
 
 	walk_table(walk, (const unsigned long *)walk->mm->pgd, levels - 1, 0);
 	end_run(walk);
@@ -247,15 +286,16 @@ void tables_record_mm(struct mm_struct *mm)
 		.mm = mm,
 		.start = watched_start,
 		.end = watched_end,
+		.room = U32_MAX,
 	};
 
 	/* It is on its way out: secondary MMUs have dropped all of it. */
 	if (!mmget_not_zero(mm))
 		return;
 	mmap_read_lock(mm);
-	add_bound(mm, false);
+	add_bound(&walk, false, 0);
 	walk_all(&walk);
-	add_bound(mm, true);
+	add_bound(&walk, true, 0);
 	mmap_read_unlock(mm);
 	secondary_step_ended(mm);
 	mmput(mm);
@@ -316,6 +356,7 @@ void tables_record_before(struct mm_struct *mm, unsigned long start,
 		.start = max(start, watched_start),
 		.end = min(end, watched_end),
 		.before = true,
+		.room = ring_capacity() / 4,
 	};
 	bool locked;
 
@@ -329,12 +370,73 @@ void tables_record_before(struct mm_struct *mm, unsigned long start,
 		mmap_read_unlock(mm);
 }
 
-/* From now on, what is in this range is recorded. */
-void tables_watch(unsigned long start, unsigned long end, bool before)
+/* Whether programs run while it is recorded what page tables hold. */
+bool __kprobes tables_running(void)
+{
+	return READ_ONCE(watched_running) && ring_tracing();
+}
+
+/*
+ * Area by area: where there is one, nobody frees tables while the mm's lock is
+ * held. Others may be at that, as munmap() is once it has let go of the areas.
+ */
+static void walk_areas(struct walk *walk)
+{
+	VMA_ITERATOR(vmi, walk->mm, walk->start);
+	unsigned long end = walk->end;
+	struct vm_area_struct *vma;
+
+	for_each_vma_range(vmi, vma, end) {
+		walk->start = max(walk->start, vma->vm_start);
+		walk->end = min(end, vma->vm_end);
+		walk_all(walk);
+		if (walk->stopped)
+			break;
+	}
+	walk->end = end;
+}
+
+/*
+ * What a part of @mm holds, beginning at @start, while its program runs: each
+ * table under its lock. Returns where that part ends. May sleep.
+ *
+ * Who has taken something by then has notified of it as well, but for whom the end
+ * says FLUSHING, and whose range (invalidate_range_start) has not ended: all else
+ * that takes something notifies before it lets go of the table's lock, or has the
+ * mm's lock for writing (fork, mremap).
+ */
+unsigned long tables_record_part(struct mm_struct *mm, unsigned long start,
+				 unsigned long end)
+{
+	struct walk walk = {
+		.mm = mm,
+		.start = max(start, watched_start),
+		.end = min(end, watched_end),
+		.before = true,
+		.room = ring_capacity() / 8,
+	};
+	u32 flags = TLBDIFF_F_RUNNING;
+
+	if (!tables_running() || walk.start >= walk.end)
+		return end;
+	mmap_read_lock(mm);
+	add_bound(&walk, false, flags);
+	walk_areas(&walk);
+	walk.start = start;
+	if (mm_tlb_flush_pending(mm))
+		flags |= TLBDIFF_F_FLUSHING;
+	add_bound(&walk, true, flags);
+	mmap_read_unlock(mm);
+	return walk.stopped ? walk.reached : end;
+}
+
+/* From now on, what is in this range is recorded; @flags are TLBDIFF_WATCH_*. */
+void tables_watch(unsigned long start, unsigned long end, u64 flags)
 {
 	watched_start = start;
 	watched_end = end;
-	watched_before = before;
+	watched_before = flags & TLBDIFF_WATCH_EAGER;
+	WRITE_ONCE(watched_running, flags & TLBDIFF_WATCH_RUNNING);
 	frames_forget();
 }
 

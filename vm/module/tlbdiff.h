@@ -71,6 +71,7 @@ u32 ring_capacity(void);
 void ring_await_room(long ticks);
 void ring_add_mm(struct tlbdiff_mm *tmm);
 struct tlbdiff_mm *ring_remove_mm(struct mm_struct *mm);
+struct mm_struct *ring_get_mm(u64 *number);
 void ring_record_tables(void);
 
 /* A callback of the function tracer has the function's arguments. */
@@ -127,6 +128,7 @@ int follow_begin(void);
 void follow_end(void);
 u64 follow_missed(void);
 void follow_slow_down(void);
+void follow_range(const struct mmu_notifier_range *range);
 void follow_wait(void);
 
 int frames_install(void);
@@ -136,11 +138,14 @@ void frames_note(unsigned long pfn, unsigned long count);
 void frames_forget(void);
 void frames_free(void);
 
-void tables_watch(unsigned long start, unsigned long end, bool before);
+void tables_watch(unsigned long start, unsigned long end, u64 flags);
 void tables_record(void);
 void tables_record_before(struct mm_struct *mm, unsigned long start,
 			  unsigned long end);
 void tables_record_mm(struct mm_struct *mm);
+unsigned long tables_record_part(struct mm_struct *mm, unsigned long start,
+				 unsigned long end);
+bool tables_running(void);
 
 /* The entry that translates @addr in @mm, and how much it does; 0 for none. */
 unsigned long tlbdiff_tables_find(struct mm_struct *mm, unsigned long addr,

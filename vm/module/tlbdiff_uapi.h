@@ -10,7 +10,8 @@
  * undoes all.
  *
  * Or whatever a program does is traced: open, HELLO, FOLLOW, START, its process
- * says ATTACH and becomes the program, read() as records come, STOP, close.
+ * says ATTACH and becomes the program, read() as records come, STOP, close. With
+ * WATCH before START, and WALK now and then, it is recorded what page tables hold.
  *
  * Or steps are counted: open, HELLO, each process says SUBSCRIBE for its own
  * mm, COUNT on both sides of a step, close. From SUBSCRIBE to the next START
@@ -22,7 +23,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TLBDIFF_ABI_VERSION	12
+#define TLBDIFF_ABI_VERSION	13
 #define TLBDIFF_DEVICE		"tlbdiff"
 
 /* What a record is about. Numbers are never reused. */
@@ -65,6 +66,8 @@ enum tlbdiff_kind {
 #define TLBDIFF_F_POOL		0x10u	/* FREED: to hugetlb's pool */
 #define TLBDIFF_F_SAME_FRAME	0x20u	/* LEAVES: all have the frame of the first */
 #define TLBDIFF_F_BEFORE	0x40u	/* TABLE, LEAVES: in a step, outside TABLES */
+#define TLBDIFF_F_RUNNING	0x80u	/* TABLES: programs run meanwhile */
+#define TLBDIFF_F_FLUSHING	0x100u	/* ... a flush was due when it ended */
 
 /* What an IOMMU failed at. */
 #define TLBDIFF_FAILED_COMMANDS	1	/* its command queue stopped: cqcsr */
@@ -84,6 +87,8 @@ enum tlbdiff_kind {
  * FREED		start	end		0		0		0
  *	(physical addresses)
  * TABLES		start	end		0 begin, 1 end	0		0
+ *	(RUNNING: until the end comes, what this task records is of it; it may
+ *	end before where it was to)
  * TABLE		start	end		the entry	0		0
  *	(of what it translates)
  * LEAVES		start	end		the first entry	bytes of each	0
@@ -116,8 +121,9 @@ enum tlbdiff_kind {
  * the mm's context at entry. cpumask holds harts 0 to 63 by Linux's number.
  *
  * chain is, of an entry into tlbflush.c and of CHAIN, the number of the chain of
- * its callers, which comes before it; 0 where they are not known. Of SYMBOL it
- * is the return address, and these come when the trace is stopped.
+ * its callers, which comes before it; 0 where they are not known. With
+ * TLBDIFF_WATCH_RUNNING also of RANGE_START and FREED. Of SYMBOL it is the return
+ * address, and these come when the trace is stopped.
  */
 struct tlbdiff_record {
 	__u64 seq;		/* global order, from 0, without gaps */
@@ -172,6 +178,20 @@ struct tlbdiff_watch {
 
 /* Also of each range, before anything is taken from it (invalidate_range_start). */
 #define TLBDIFF_WATCH_EAGER	0x1u
+/*
+ * Programs run meanwhile: what the range of invalidate_range_start holds, once the
+ * system call or fault is over that it was a part of; and what WALK asks for.
+ */
+#define TLBDIFF_WATCH_RUNNING	0x2u
+
+/*
+ * WALK: a part of what one of the followed mms holds. Begin with zeros, and give
+ * back what comes; mm is 0 when all of them have been looked at.
+ */
+struct tlbdiff_walk {
+	__u64 mm;
+	__u64 start;
+};
 
 /* Bytes of the file, whole pages. */
 struct tlbdiff_zap {
@@ -210,5 +230,6 @@ struct tlbdiff_count {
 #define TLBDIFF_IOC_ZAP		_IOW('t', 11, struct tlbdiff_zap)
 /* Who is born of who attached attaches too, and anew at each exec. */
 #define TLBDIFF_IOC_FOLLOW	_IO('t', 12)
+#define TLBDIFF_IOC_WALK	_IOWR('t', 13, struct tlbdiff_walk)
 
 #endif

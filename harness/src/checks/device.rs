@@ -37,7 +37,7 @@ fn judge(case: &Case<'_>) -> Option<Vec<Finding>> {
     }
     let mut findings = documented_pages(CHECK.name, findings);
     for outcome in [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck] {
-        let of_it = |one: &&Reached| outcome_of(one) == outcome;
+        let of_it = |one: &&Reached| outcome_of(one.reading, one.kind) == outcome;
         let reached: Vec<Reached> = unknown.iter().filter(of_it).cloned().collect();
         findings.extend(finding(case, outcome, reached));
     }
@@ -62,8 +62,9 @@ pub(super) fn documented_pages(
     by_page.into_iter().map(finding).collect()
 }
 
-pub(super) fn outcome_of(reached: &Reached) -> Outcome {
-    match (reached.reading, reached.kind) {
+/// What it is that a device reaches what it must not.
+pub(crate) fn outcome_of(reading: Reading, kind: Kind) -> Outcome {
+    match (reading, kind) {
         (Reading::ByPiece, _) => Outcome::UnsafeByPieces,
         (Reading::ByLeaf, Kind::Narrow) => Outcome::Stuck,
         (Reading::ByLeaf, _) => Outcome::Unsafe,

@@ -47,7 +47,7 @@ fn held(case: &Case<'_>, seen: &Seen) -> Vec<Finding> {
     let mut findings = documented_pages(CHECK.name, pages);
     findings.extend(as_qemu_deviates(seen, deviating));
     for outcome in [Outcome::Unsafe, Outcome::UnsafeByPieces, Outcome::Stuck] {
-        let of_it = |one: &&Reached| outcome_of(one) == outcome;
+        let of_it = |one: &&Reached| outcome_of(one.reading, one.kind) == outcome;
         let reached: Vec<Reached> = unknown.iter().filter(of_it).cloned().collect();
         findings.extend(finding(case, seen, outcome, reached));
     }

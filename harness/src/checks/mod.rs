@@ -5,7 +5,7 @@
 pub mod case;
 mod coverage;
 mod data;
-mod device;
+pub(crate) mod device;
 mod documented;
 mod iommu;
 mod kernel;

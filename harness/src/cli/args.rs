@@ -295,6 +295,9 @@ pub struct ObserveArgs {
     /// Run the command only: how long it takes without the tracer
     #[arg(long)]
     pub no_trace: bool,
+    /// Do not look at page tables: what devices could reach is not checked, and less is recorded
+    #[arg(long)]
+    pub no_device: bool,
     /// Do not show what the command says, which comes to standard error
     #[arg(short, long)]
     pub quiet: bool,

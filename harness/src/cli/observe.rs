@@ -7,6 +7,7 @@ use super::config::{artifacts, choices, make_own_ready_of, profile, profile_of};
 use super::failure::Failure;
 use crate::backend::agent::machine;
 use crate::backend::kernel_log;
+use crate::checks::device::outcome_of;
 use crate::judge::online;
 use crate::layer1::Layer1;
 use crate::outcome::{EXIT_INTERRUPTED, Outcome};
@@ -174,12 +175,13 @@ fn one(
         command: args.command.clone(),
         programs: args.programs,
         traced: !args.no_trace,
+        device: !args.no_device && !args.no_trace,
         buffer_records: BUFFER,
     };
     let header = Header::new(
         target.kernel.clone(),
         target.profile.name.to_owned(),
-        args.command.clone(),
+        (args.command.clone(), workload.device),
         system.clone(),
     );
     let mut writer = args
@@ -196,7 +198,7 @@ fn one(
     };
     let timeout = Duration::from_secs(args.timeout);
     let quiet = args.quiet;
-    let (ran, watched) = watched(target.profile, &system, &mut |take| {
+    let (ran, watched) = watched(target.profile, &header, &mut |take| {
         for (name, bytes) in pushed {
             on.put(name, bytes)?;
         }
@@ -234,7 +236,7 @@ fn replay(args: &ObserveArgs, path: &Path) -> Result<u8, Failure> {
         Failure::Cannot(format!("{}: there is no profile `{name}`", path.display()))
     })?;
     let mut reader = Some(reader);
-    let (ran, watched) = watched(profile, &header.system, &mut |take| {
+    let (ran, watched) = watched(profile, &header, &mut |take| {
         reader.take().map(|reader| reader.read(take)).transpose()
     });
     let ran = ran.map_err(cannot)?;
@@ -252,14 +254,24 @@ type Take<'a> = dyn FnMut(Record) + 'a;
 /// A trace from wherever it comes, watched.
 fn watched<T, E>(
     profile: &'static Profile,
-    system: &System,
+    header: &Header,
     from: &mut dyn FnMut(&mut Take<'_>) -> Result<T, E>,
 ) -> (Result<T, E>, Watched) {
-    let machine = machine(system, true);
+    let machine = machine(&header.system, true);
     let replay = |entry: &_, context: &_| tlbflush::replay(profile, &machine, entry, context);
-    let mut watch = Watch::new(Layer1::new(&replay, online(&machine)));
+    // A kernel without the patch promises nothing: there is no promise to break.
+    let device = header.device && profile.notifies_secondary;
+    let mut watch = Watch::new(Layer1::new(&replay, online(&machine)), device);
     let result = from(&mut |record| watch.push(record));
     (result, watch.finish())
+}
+
+/// What was found, if it says something of the kernel.
+fn found(watched: &Watched) -> Outcome {
+    let reached = watched.reachable.iter().flat_map(|device| &device.faults);
+    let reached = reached.map(|fault| outcome_of(fault.reading, fault.kind));
+    let differs = (!watched.violations.is_empty()).then_some(Outcome::Differs);
+    reached.chain(differs).max().unwrap_or(Outcome::Agree)
 }
 
 /// What all that is, and why.
@@ -283,8 +295,9 @@ fn judge(ran: &Ran, watched: &Watched) -> (Outcome, Vec<String>) {
             ran.recorded, watched.taken
         ));
     }
-    if why.is_empty() && !watched.violations.is_empty() {
-        return (Outcome::Differs, why);
+    let found = found(watched);
+    if why.is_empty() && found > Outcome::Agree {
+        return (found, why);
     }
     if ran.unfollowed > 0 {
         why.push(format!(

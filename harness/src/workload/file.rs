@@ -36,19 +36,28 @@ pub struct Header {
     pub profile: String,
     /// The command.
     pub command: Vec<String>,
+    /// Page tables were looked at.
+    #[serde(default)]
+    pub device: bool,
     /// The machine.
     pub system: System,
 }
 
 impl Header {
-    /// Of this version.
-    pub fn new(kernel: String, profile: String, command: Vec<String>, system: System) -> Header {
+    /// Of this version; with `device`, page tables are looked at.
+    pub fn new(
+        kernel: String,
+        profile: String,
+        (command, device): (Vec<String>, bool),
+        system: System,
+    ) -> Header {
         Header {
             format: FORMAT.to_owned(),
             version: VERSION,
             kernel,
             profile,
             command,
+            device,
             system,
         }
     }
@@ -309,7 +318,12 @@ mod tests {
 
     fn write(path: &Path) {
         let command = vec!["ls".to_owned()];
-        let header = Header::new("k".into(), "stable".into(), command, System::default());
+        let header = Header::new(
+            "k".into(),
+            "stable".into(),
+            (command, true),
+            System::default(),
+        );
         let mut writer = Writer::new(path, &header).unwrap();
         for seq in 0..10_000 {
             writer.push(&record(seq)).unwrap();

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a workload came to, for people and for programs (harness/OBSERVE.md).
 
+use super::device::{Counts, Fault, Reachable};
 use super::tally::Tally;
 use super::watch::{Violation, Watched};
 use crate::callers::{Caller, Callers};
 use crate::outcome::Outcome;
+use crate::text;
 use protocol::workload::{Exit, Ran};
 use reference_model::{Effect, Fence, Range, Whose};
+use secondary_mmu::{Kept, Reading};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -79,8 +82,14 @@ pub fn human(observed: &Observed<'_>) -> String {
         tally.notified,
         tally.fences
     ));
+    if let Some(Reachable { counts, .. }) = &watched.reachable {
+        line(looked(counts));
+    }
     for why in &observed.why {
         line(format!("  {why}"));
+    }
+    for fault in watched.reachable.iter().flat_map(|device| &device.faults) {
+        line(reached(fault));
     }
     for violation in &watched.violations {
         line(told(violation));
@@ -92,6 +101,70 @@ pub fn human(observed: &Observed<'_>) -> String {
         ));
     }
     text.push_str(&tables(tally, &watched.callers));
+    text
+}
+
+fn looked(counts: &Counts) -> String {
+    let Counts {
+        looks,
+        judged,
+        loaded,
+        others,
+    } = counts;
+    let beyond = match others {
+        0 => String::new(),
+        others => format!("; {others} wrong for further causes"),
+    };
+    format!(
+        "  a device loaded {loaded} leaf entries; page tables looked at {looks} times, {judged} of \
+         them compared with what it has{beyond}"
+    )
+}
+
+fn reached(fault: &Fault) -> String {
+    let reading = match fault.reading {
+        Reading::ByLeaf => "",
+        Reading::ByPiece => " by devices that keep parts of larger pages",
+    };
+    let pages = format!("{:#x}-{:#x}", fault.range.start, fault.range.end);
+    let mut text = format!(
+        "  {}, {}: {}{reading}: {}\n",
+        counted(fault.times, "time", "times"),
+        counted(fault.pages, "page", "pages"),
+        fault.kind.name(),
+        text::wrong((fault.kind, fault.kept), &pages, fault.frame),
+    );
+    match &fault.by {
+        Some(by) => {
+            let _ = writeln!(
+                text,
+                "    {} of `{}` (process {}, hart {}, record {}), in {}",
+                by.kind.name(),
+                fault.process.as_deref().unwrap_or("?"),
+                by.tgid,
+                by.hart,
+                by.seq,
+                began(&fault.callers).unwrap_or("an unnamed call")
+            );
+            let _ = writeln!(text, "    {}", path(by.kind.name(), &fault.callers));
+        }
+        None => text.push_str("    nobody said that something would be taken there\n"),
+    }
+    let near = fault
+        .near
+        .map_or("no notification came near".to_owned(), |near| {
+            let (start, end) = (near.start, near.end);
+            let range = range_text(Range { start, end });
+            format!(
+                "the last notification near was {range}, record {}",
+                near.step
+            )
+        });
+    let _ = write!(
+        text,
+        "    loaded by record {}, wrong by record {}; {near}",
+        fault.since, fault.seq
+    );
     text
 }
 
@@ -259,6 +332,52 @@ pub fn json(observed: &Observed<'_>) -> Value {
         "fences": tally.fences,
         "violations": watched.violations.iter().map(violation).collect::<Vec<_>>(),
         "violations_of_further_causes": watched.others,
+        "device": watched.reachable.as_ref().map(device),
+    })
+}
+
+fn device(reachable: &Reachable) -> Value {
+    let Counts {
+        looks,
+        judged,
+        loaded,
+        others,
+    } = reachable.counts;
+    json!({
+        "looks": looks,
+        "looks_compared": judged,
+        "loaded": loaded,
+        "reached": reachable.faults.iter().map(fault).collect::<Vec<_>>(),
+        "reached_for_further_causes": others,
+    })
+}
+
+fn fault(fault: &Fault) -> Value {
+    let rights = match fault.kept {
+        Kept::Leaf { rights, .. } => Some(rights.to_string()),
+        Kept::Table { .. } => None,
+    };
+    json!({
+        "kind": fault.kind.name(),
+        "by_piece": fault.reading == Reading::ByPiece,
+        "times": fault.times,
+        "pages": fault.pages,
+        "mm": fault.mm,
+        "start": fault.range.start,
+        "end": fault.range.end,
+        "frame": fault.frame,
+        "rights": rights,
+        "since": fault.since,
+        "seq": fault.seq,
+        "by": fault.by.map(|by| by.kind.name()),
+        "by_seq": fault.by.map(|by| by.seq),
+        "began_with": began(&fault.callers),
+        "callers": fault.callers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "process": fault.process,
+        "pid": fault.by.map(|by| by.tgid),
+        "near": fault.near.map(|near| {
+            json!({ "seq": near.step, "start": near.start, "end": near.end })
+        }),
     })
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A trace as it comes: judged by layer 1, counted, and what differs grouped by its cause.
 
+use super::device::{Device, Reachable};
 use super::tally::{Tally, is_context};
 use crate::callers::{Caller, Callers};
 use crate::layer1::{Layer1, Layer1Difference};
@@ -21,6 +22,8 @@ pub struct Watch<'a> {
     calls: Calls,
     layer1: Layer1<'a>,
     callers: Callers,
+    /// None where no secondary MMU is asked.
+    device: Option<Device>,
     tally: Tally,
     /// The last notifications.
     last: VecDeque<Record>,
@@ -77,17 +80,20 @@ pub struct Watched {
     pub violations: Vec<Violation>,
     /// Calls that differ for further causes.
     pub others: u64,
+    /// What a secondary MMU could reach and must not.
+    pub reachable: Option<Reachable>,
     /// Who called.
     pub callers: Callers,
 }
 
 impl<'a> Watch<'a> {
-    /// Nothing taken yet.
-    pub fn new(layer1: Layer1<'a>) -> Watch<'a> {
+    /// Nothing taken yet. With `device`, a secondary MMU is asked as well.
+    pub fn new(layer1: Layer1<'a>, device: bool) -> Watch<'a> {
         Watch {
             calls: Calls::default(),
             layer1,
             callers: Callers::default(),
+            device: device.then(Device::default),
             tally: Tally::default(),
             last: VecDeque::with_capacity(REMEMBERED),
             names: HashMap::new(),
@@ -106,6 +112,9 @@ impl<'a> Watch<'a> {
         if record.kind == Kind::Task {
             self.followed += 1;
             self.names.insert(record.tgid, name(&record));
+        }
+        if let Some(device) = &mut self.device {
+            device.push(&record);
         }
         if self.callers.push(&record) || is_context(record.kind) {
             return;
@@ -132,7 +141,9 @@ impl<'a> Watch<'a> {
             violation.callers = self.callers.chain(violation.first.record.chain);
         }
         violations.sort_by_key(|violation| std::cmp::Reverse(violation.times));
+        let device = self.device;
         Watched {
+            reachable: device.map(|device| device.finish(&self.callers, &self.names)),
             tally: self.tally,
             checked: self.layer1.finish().checked,
             followed: self.followed,
@@ -249,7 +260,7 @@ mod tests {
     }
 
     fn watched(records: &[Record]) -> Watched {
-        let mut watch = Watch::new(Layer1::new(&page, 1));
+        let mut watch = Watch::new(Layer1::new(&page, 1), false);
         records.iter().for_each(|record| watch.push(*record));
         watch.finish()
     }

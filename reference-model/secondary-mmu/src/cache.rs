@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is cached of one mm.
 
-use crate::facts::{Leaf, Mm, PAGE_SIZE, PageTables, Rights};
+use crate::facts::{Leaf, Mm, PAGE_SIZE, PageTables, Part, Rights};
 use crate::verdict::{Kept, Kind, Near, Reading, Verdict, contradiction};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -218,10 +218,17 @@ impl Cache {
     }
 
     /// Compares what is cached with what the page tables hold now.
-    pub(crate) fn compare(&mut self, now: &PageTables, step: usize, verdicts: &mut Vec<Verdict>) {
+    pub(crate) fn compare(
+        &mut self,
+        now: &PageTables,
+        part: &Part,
+        step: usize,
+        verdicts: &mut Vec<Verdict>,
+    ) {
         let (mm, notified) = (self.mm, &self.notified);
-        for (page, pieces) in &mut self.pieces {
-            for piece in pieces.iter_mut() {
+        let pages = self.pieces.range_mut(part.pages.clone());
+        for (page, pieces) in pages.filter(|(page, _)| part.has(**page)) {
+            for piece in pieces.iter_mut().filter(|piece| piece.since < part.before) {
                 let Some(kind) = piece.contradicts(*page, now) else {
                     continue;
                 };
@@ -238,7 +245,10 @@ impl Cache {
             .collect();
         for (key, walks) in &mut self.tables {
             let frame = there.get(key);
-            for walk in walks.iter_mut() {
+            if frame.is_none() && !part.tables {
+                continue;
+            }
+            for walk in walks.iter_mut().filter(|walk| walk.since < part.before) {
                 if frame != Some(&walk.frame) && !walk.named {
                     let range = key.1..key.1 + key.0;
                     verdicts.push(of_walk(mm, range, walk, step, notified));

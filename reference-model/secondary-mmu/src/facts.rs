@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is known of page tables. Pages and frames are of 4 KiB, by their numbers.
 
+use std::ops::Range;
+
 /// A number for each mm, by whoever tells the facts.
 pub type Mm = u64;
 
@@ -98,5 +100,33 @@ impl PageTables {
         let after = self.leaves.partition_point(|leaf| leaf.page <= page);
         let leaf = self.leaves.get(after.checked_sub(1)?)?;
         (page < leaf.page + leaf.pages).then_some(leaf)
+    }
+}
+
+/// The part of an address space that page tables are compared in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which pages.
+    pub pages: Range<u64>,
+    /// But for these, of which something else may have been true a moment before.
+    pub apart: Vec<Range<u64>>,
+    /// What was cached before this step.
+    pub before: usize,
+    /// An entry that refers to a table is wrong, too, where there is none any more; and not only
+    /// where there is another one.
+    pub tables: bool,
+}
+
+impl Part {
+    /// All of it.
+    pub const ALL: Part = Part {
+        pages: 0..u64::MAX,
+        apart: Vec::new(),
+        before: usize::MAX,
+        tables: true,
+    };
+
+    pub(crate) fn has(&self, page: u64) -> bool {
+        !self.apart.iter().any(|apart| apart.contains(&page))
     }
 }

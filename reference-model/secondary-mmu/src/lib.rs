@@ -33,7 +33,7 @@ mod facts;
 mod spent;
 mod verdict;
 
-pub use facts::{Leaf, Mm, PageTables, Rights, Table, WHOLE_MM};
+pub use facts::{Leaf, Mm, PageTables, Part, Rights, Table, WHOLE_MM};
 pub use spent::Spent;
 pub use verdict::{Kept, Kind, Near, Reading, Verdict, contradiction, merged};
 
@@ -48,11 +48,21 @@ pub struct SecondaryMmu {
     references: References,
     step: usize,
     verdicts: Vec<Verdict>,
+    /// What is notified is not counted.
+    unmetered: bool,
     ledgers: BTreeMap<Mm, Ledger>,
     spent: Vec<Spent>,
 }
 
 impl SecondaryMmu {
+    /// One that counts nothing of what is notified, and so needs no more room than what it holds.
+    pub fn unmetered() -> SecondaryMmu {
+        SecondaryMmu {
+            unmetered: true,
+            ..SecondaryMmu::default()
+        }
+    }
+
     /// Step `step`, from 0, begins.
     pub fn begin(&mut self, step: usize) {
         self.step = step;
@@ -61,7 +71,9 @@ impl SecondaryMmu {
     /// The bytes `[start, end)` of an mm are to be dropped; [`WHOLE_MM`] is all of it.
     pub fn notify(&mut self, mm: Mm, start: u64, end: u64) {
         let step = self.step;
-        self.ledgers.entry(mm).or_default().note(start, end);
+        if !self.unmetered {
+            self.ledgers.entry(mm).or_default().note(start, end);
+        }
         let Some(cache) = self.caches.get_mut(&mm) else {
             return;
         };
@@ -97,7 +109,7 @@ impl SecondaryMmu {
     /// compared with it, and then all of it is cached.
     pub fn walked(&mut self, mm: Mm, tables: &PageTables) {
         let cache = self.caches.entry(mm).or_insert_with(|| Cache::of(mm));
-        cache.compare(tables, self.step, &mut self.verdicts);
+        cache.compare(tables, &Part::ALL, self.step, &mut self.verdicts);
         cache.load(tables, self.step, &mut self.references);
         let ledger = self.ledgers.entry(mm).or_default();
         self.spent.extend(ledger.close(self.step, mm, tables));
@@ -108,6 +120,18 @@ impl SecondaryMmu {
     pub fn loaded(&mut self, mm: Mm, tables: &PageTables) {
         let cache = self.caches.entry(mm).or_insert_with(|| Cache::of(mm));
         cache.load(tables, self.step, &mut self.references);
+    }
+
+    /// Compares what is cached of a part of an mm with what the page tables hold there now.
+    pub fn compared(&mut self, mm: Mm, tables: &PageTables, part: &Part) {
+        if let Some(cache) = self.caches.get_mut(&mm) {
+            cache.compare(tables, part, self.step, &mut self.verdicts);
+        }
+    }
+
+    /// What was wrong since this was asked last, with pages that follow each other told as one.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        verdict::merged(std::mem::take(&mut self.verdicts))
     }
 
     /// What it holds of an mm: runs of pages, each with what is kept of it.

@@ -37,6 +37,7 @@ mod pins;
 mod plain;
 mod populate;
 mod region;
+mod room;
 mod serve;
 mod settings;
 mod shared;

@@ -11,8 +11,8 @@ use crate::tracer::Tracer;
 use crate::workload::Meanwhile;
 use crate::zygote::Zygotes;
 use crate::{
-    damon, disks, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, swap, system,
-    thp, workload,
+    damon, disks, files, harts, iommu, kswapd, limits, lru_gen, memory_block, notes, room, swap,
+    system, thp, workload,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -222,6 +222,9 @@ fn run(
     }
     if notes::is_kept() && run.program.does(Plain::SPOILS) {
         bail!("a step would change what others on this machine have");
+    }
+    if !notes::is_kept() {
+        room::make()?;
     }
     let pools = run.program.huge_pages().into_iter().map(Pool::fill);
     let _pools = pools.collect::<Result<Vec<Pool>>>()?;

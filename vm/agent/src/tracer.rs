@@ -5,13 +5,15 @@ use anyhow::{Context, Result, bail};
 use operations::{ARENA_PAGES, address};
 use protocol::message::Count;
 use protocol::record::Record;
-use protocol::uapi::{ABI_VERSION, Counted, Hello, Mark, Status, WATCH_EAGER, Watch, Zap};
+use protocol::uapi::{
+    ABI_VERSION, Counted, Hello, Mark, Status, WATCH_EAGER, WATCH_RUNNING, Walk, Watch, Zap,
+};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
 
 mod ioctl {
-    use protocol::uapi::{self, Counted, Hello, Mark, Status, Watch, Zap};
+    use protocol::uapi::{self, Counted, Hello, Mark, Status, Walk, Watch, Zap};
     nix::ioctl_readwrite_bad!(hello, uapi::IOC_HELLO, Hello);
     nix::ioctl_none_bad!(attach, uapi::IOC_ATTACH);
     nix::ioctl_none_bad!(start, uapi::IOC_START);
@@ -25,6 +27,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(watch, uapi::IOC_WATCH, Watch);
     nix::ioctl_write_ptr_bad!(zap, uapi::IOC_ZAP, Zap);
     nix::ioctl_none_bad!(follow, uapi::IOC_FOLLOW);
+    nix::ioctl_readwrite_bad!(walk, uapi::IOC_WALK, Walk);
 }
 
 /// The open trace; closing it undoes all.
@@ -76,10 +79,39 @@ impl Tracer {
             start: address(0),
             end: address(ARENA_PAGES),
         };
+        self.watch(&watch)
+    }
+
+    /// From now on it is recorded what page tables hold while programs run: of each range, before
+    /// something is taken from it, and after the call that did; and with each
+    /// [`walk()`](Tracer::walk).
+    ///
+    /// # Errors
+    /// The device refuses it.
+    pub fn watch_running(&self) -> Result<()> {
+        self.watch(&Watch {
+            flags: WATCH_EAGER | WATCH_RUNNING,
+            start: 0,
+            end: u64::MAX,
+        })
+    }
+
+    fn watch(&self, watch: &Watch) -> Result<()> {
         // SAFETY: watch is a valid struct tlbdiff_watch.
-        unsafe { ioctl::watch(self.fd(), &watch) }
+        unsafe { ioctl::watch(self.fd(), watch) }
             .map(drop)
             .context("WATCH")
+    }
+
+    /// The next part of what the mms hold that are followed. Begins behind `walk`, which it moves
+    /// on; false when all have been looked at.
+    ///
+    /// # Errors
+    /// The device refuses it.
+    pub fn walk(&self, walk: &mut Walk) -> Result<bool> {
+        // SAFETY: walk is a valid struct tlbdiff_walk.
+        unsafe { ioctl::walk(self.fd(), walk) }.context("WALK")?;
+        Ok(walk.mm != 0)
     }
 
     /// What the module says of itself and of its kernel: bits of [`protocol::record::fact`].

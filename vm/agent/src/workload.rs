@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chroot, execvpe, fork, pipe2, setsid};
 use operations::{Allowed, PMD_ORDER, Program, Thp};
 use protocol::Run;
+use protocol::uapi::Walk;
 use protocol::workload::{Exit, Ran, Workload};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -34,6 +35,9 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "/run/tlbdiff-workload";
 /// How often the trace is fetched, in milliseconds.
 const FETCH: u16 = 2;
+/// How long page tables are let alone between two looks at all of them, at the least; and how many
+/// times as long as a look took.
+const LOOK: (Duration, u32) = (Duration::from_millis(50), 9);
 /// How much of what a program says is handed on at once.
 const SAID: usize = 16 << 10;
 /// How long what was killed may take to be gone.
@@ -100,6 +104,9 @@ pub fn run(
         false => None,
     };
     if let Some(tracer) = &tracer {
+        if workload.device {
+            tracer.watch_running()?;
+        }
         tracer::follow(tracer.fd())?;
         tracer::start(tracer.fd())?;
     }
@@ -149,6 +156,40 @@ struct Running {
     pid: Pid,
     exit: Option<Exit>,
     said: Option<File>,
+    looks: Option<Looks>,
+}
+
+/// Looks at the page tables of all processes, part by part.
+struct Looks {
+    walk: Walk,
+    took: Duration,
+    next: Instant,
+}
+
+impl Looks {
+    fn soon() -> Looks {
+        Looks {
+            walk: Walk::default(),
+            took: Duration::ZERO,
+            next: Instant::now(),
+        }
+    }
+
+    /// The next part, if it is time for one.
+    fn look(&mut self, tracer: &Tracer) -> Result<()> {
+        let begun = Instant::now();
+        if begun < self.next {
+            return Ok(());
+        }
+        let more = tracer.walk(&mut self.walk)?;
+        self.took += begun.elapsed();
+        if !more {
+            let (least, times) = LOOK;
+            let took = std::mem::take(&mut self.took);
+            self.next = Instant::now() + least.max(took * times);
+        }
+        Ok(())
+    }
 }
 
 impl Running {
@@ -197,6 +238,7 @@ impl Running {
             pid,
             exit: None,
             said: Some(said.into()),
+            looks: workload.device.then(Looks::soon),
         })
     }
 
@@ -264,6 +306,9 @@ impl Running {
         tell: &mut dyn FnMut(Meanwhile) -> Result<()>,
     ) -> Result<()> {
         if let Some(tracer) = tracer {
+            if let Some(looks) = &mut self.looks {
+                looks.look(tracer)?;
+            }
             tell(Meanwhile::Trace(tracer))?;
         }
         let Some(said) = self.said.as_mut() else {

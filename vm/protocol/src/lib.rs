@@ -15,4 +15,4 @@ pub use record::{Kind, Record};
 pub use run::{Policy, Run, Tracing};
 
 /// Changes whenever a message, an operation or the framing changes.
-pub const PROTOCOL_VERSION: u32 = 17;
+pub const PROTOCOL_VERSION: u32 = 18;

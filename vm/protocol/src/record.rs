@@ -81,6 +81,10 @@ pub const F_POOL: u32 = 1 << 4;
 pub const F_SAME_FRAME: u32 = 1 << 5;
 /// In a step, before something is taken (`TLBDIFF_F_BEFORE`).
 pub const F_BEFORE: u32 = 1 << 6;
+/// Programs run while page tables are looked at (`TLBDIFF_F_RUNNING`).
+pub const F_RUNNING: u32 = 1 << 7;
+/// A flush of that mm was due when the look ended (`TLBDIFF_F_FLUSHING`).
+pub const F_FLUSHING: u32 = 1 << 8;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {

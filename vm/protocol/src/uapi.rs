@@ -6,7 +6,7 @@
 use std::mem::size_of;
 
 /// `TLBDIFF_ABI_VERSION`
-pub const ABI_VERSION: u32 = 12;
+pub const ABI_VERSION: u32 = 13;
 
 /// `struct tlbdiff_record`, as it lies in the trace.
 #[repr(C)]
@@ -94,6 +94,18 @@ pub struct Watch {
 
 /// Also of each range, before anything is taken from it (`TLBDIFF_WATCH_EAGER`).
 pub const WATCH_EAGER: u64 = 1;
+/// Programs run meanwhile (`TLBDIFF_WATCH_RUNNING`).
+pub const WATCH_RUNNING: u64 = 2;
+
+/// `struct tlbdiff_walk`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// Which mm is next; 0 before the first and after the last.
+    pub mm: u64,
+    /// Where in it.
+    pub start: u64,
+}
 
 /// `struct tlbdiff_zap`
 #[repr(C)]
@@ -195,13 +207,15 @@ pub const IOC_WATCH: u32 = ioc(1, 10, size_of::<Watch>());
 pub const IOC_ZAP: u32 = ioc(1, 11, size_of::<Zap>());
 /// `TLBDIFF_IOC_FOLLOW`
 pub const IOC_FOLLOW: u32 = ioc(0, 12, 0);
+/// `TLBDIFF_IOC_WALK`
+pub const IOC_WALK: u32 = ioc(3, 13, size_of::<Walk>());
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::{
-        F_ALL_HARTS, F_ATTACHED, F_BEFORE, F_HUGETLB, F_POOL, F_SAME_FRAME, Kind, Record, fact,
-        failed,
+        F_ALL_HARTS, F_ATTACHED, F_BEFORE, F_FLUSHING, F_HUGETLB, F_POOL, F_RUNNING, F_SAME_FRAME,
+        Kind, Record, fact, failed,
     };
     use std::fmt::Write as _;
     use std::mem::offset_of;
@@ -249,6 +263,7 @@ mod tests {
         layout!("tlbdiff_mark", Mark, step, phase);
         layout!("tlbdiff_watch", Watch, start, end, flags);
         layout!("tlbdiff_zap", Zap, start, length);
+        layout!("tlbdiff_walk", Walk, mm, start);
         layout!(
             "tlbdiff_status",
             Status,
@@ -307,10 +322,14 @@ mod tests {
             ("IOC_WATCH", IOC_WATCH),
             ("IOC_ZAP", IOC_ZAP),
             ("IOC_FOLLOW", IOC_FOLLOW),
+            ("IOC_WALK", IOC_WALK),
             ("F_POOL", F_POOL),
             ("F_SAME_FRAME", F_SAME_FRAME),
             ("F_BEFORE", F_BEFORE),
+            ("F_RUNNING", F_RUNNING),
+            ("F_FLUSHING", F_FLUSHING),
             ("WATCH_EAGER", WATCH_EAGER as u32),
+            ("WATCH_RUNNING", WATCH_RUNNING as u32),
             ("F_ATTACHED", F_ATTACHED),
             ("F_HUGETLB", F_HUGETLB),
             ("F_ALL_HARTS", F_ALL_HARTS),

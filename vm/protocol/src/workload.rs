@@ -13,6 +13,8 @@ pub struct Workload {
     pub programs: bool,
     /// Trace at all; else it only runs (for measuring the tracer's cost).
     pub traced: bool,
+    /// Look at page tables as well, for what a secondary MMU could reach.
+    pub device: bool,
     /// Records that the trace buffer holds; 0 for the module's default.
     pub buffer_records: u32,
 }

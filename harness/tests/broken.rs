@@ -246,3 +246,79 @@ fn what_only_a_race_shows_is_found_where_steps_begin_together() {
     let raced = device("together/protnone-and-reclaim", &["--repeat", "20"]);
     assert_eq!(raced, BTreeSet::from(["freed".to_owned()]));
 }
+
+/// Pages that are written and freed, forked and copied, protected, freed lazily and moved, and page
+/// tables that are freed.
+const PROGRAM: &str = "\
+import mmap, os
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+def area(pages):
+    made = mmap.mmap(-1, pages * 4096, flags=flags)
+    for page in range(pages):
+        made[page * 4096] = 1
+    return made
+above, moves, lazy = area(16), area(16), area(64)
+lazy.madvise(mmap.MADV_FREE)
+if os.fork() == 0:
+    above[0] = 2
+    os._exit(0)
+os.wait()
+above[4096] = 3
+moves.resize(64 * 4096)
+moves[0] = 4
+moves.close()
+above.close()
+tables = mmap.mmap(-1, 6 << 20, flags=flags)
+tables.madvise(mmap.MADV_NOHUGEPAGE)
+tables[3 << 20] = 1
+tables.close()
+";
+
+/// A kernel, and kinds of what a device reaches there; others may come with them.
+const BY_PROGRAMS: &[(&str, &[&str])] = &[
+    ("stable", &[]),
+    ("broken-free-first", &["freed"]),
+    ("broken-table-at-once", &["walk"]),
+    ("broken-fork", &["right"]),
+    ("broken-cow", &["stale"]),
+    ("broken-mprotect", &["right"]),
+    ("broken-lazyfree", &["dirty"]),
+    ("broken-move-ptes", &["stale"]),
+];
+
+#[test]
+fn a_program_that_nobody_described_shows_what_a_device_reaches() {
+    for (kernel, kinds) in BY_PROGRAMS {
+        let choice = KernelChoice::Named((*kernel).to_owned());
+        provision(&choice, &Wishes::default()).unwrap_or_else(|error| panic!("{kernel}: {error}"));
+        let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
+            .args(["observe", "--programs", "--quiet", "--format", "json"])
+            .args(["--kernel", kernel, "--", "python3", "-c", PROGRAM])
+            .output()
+            .expect("it can be started");
+        let out = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told: Value =
+            serde_json::from_str(&out).unwrap_or_else(|_| panic!("{kernel}: {out}{said}"));
+        assert_eq!(told["exit_code"], 0, "{kernel}: {out}");
+        let device = &told["device"];
+        let reached = device["reached"].as_array().expect("a list");
+        let found: BTreeSet<&str> = reached
+            .iter()
+            .filter_map(|one| one["kind"].as_str())
+            .collect();
+        let compared = device["looks_compared"].as_u64().unwrap_or_default();
+        assert!(compared > 20, "{kernel}: {device}");
+        match kinds {
+            [] => assert_eq!(
+                (&told["outcome"], found),
+                (&"agree".into(), BTreeSet::new())
+            ),
+            kinds => {
+                assert_eq!(told["outcome"], "unsafe", "{kernel}: {out}");
+                let all = kinds.iter().all(|kind| found.contains(kind));
+                assert!(all, "{kernel}: {found:?}");
+            }
+        }
+    }
+}

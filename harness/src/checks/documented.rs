@@ -3,6 +3,7 @@
 
 use super::case::Case;
 use super::lost::model_told;
+use crate::callers::Caller;
 use crate::device::Reached;
 use crate::finding::{Side, Uncovered};
 use crate::scenario::describe::operation;
@@ -32,34 +33,40 @@ struct Known {
     operations: Vec<String>,
 }
 
-impl Known {
-    fn path(&self) -> PathBuf {
-        PathBuf::from("scenarios/findings").join(&self.page)
-    }
+fn path(page: &str) -> PathBuf {
+    PathBuf::from("scenarios/findings").join(page)
 }
 
+/// One thing that is known where programs run, of which no steps are known.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Observed {
+    page: String,
+    kind: String,
+    by_piece: bool,
+    svvptc: Option<bool>,
+    calls: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     known: Vec<Known>,
+    observed: Vec<Observed>,
 }
 
 /// As the program was built with: it says which kinds there are.
 const TEXT: &str = include_str!("../../../scenarios/findings/known.toml");
 
 /// A test reads it.
-static TABLE: LazyLock<Vec<Known>> = LazyLock::new(|| parse(TEXT).unwrap_or_default());
-
-fn parse(text: &str) -> Result<Vec<Known>, toml::de::Error> {
-    toml::from_str::<Table>(text).map(|table| table.known)
-}
+static TABLE: LazyLock<Table> = LazyLock::new(|| toml::from_str(TEXT).unwrap_or_default());
 
 /// The page that documents what a device reaches, if one does.
 pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
     let step = case.scenario.program.steps.get(reached.step)?;
     let operation = operation(case.scenario, &step.op);
     let svvptc = case.subject.machine.svvptc;
-    let known = TABLE.iter().find(|known| {
+    let known = TABLE.known.iter().find(|known| {
         known.kind == reached.kind.name()
             && known.by_piece == (reached.reading == Reading::ByPiece)
             && known.svvptc.is_none_or(|wanted| wanted == svvptc)
@@ -72,7 +79,27 @@ pub(super) fn page_of(case: &Case<'_>, reached: &Reached) -> Option<PathBuf> {
                 .is_none_or(|kind| follows(case, reached, kind))
             && known.operations.contains(&operation)
     });
-    known.map(Known::path)
+    known.map(|known| path(&known.page))
+}
+
+/// The page that documents what a device reaches where programs run, if one does: on harts with or
+/// without Svvptc, by who called whoever freed it or was about to take something there.
+pub(crate) fn page_of_observed(
+    svvptc: bool,
+    (kind, reading): (Kind, Reading),
+    callers: &[Caller],
+) -> Option<PathBuf> {
+    let called = |name: &String| callers.iter().any(|caller| caller.function == *name);
+    let known = TABLE.observed.iter().find(|known| {
+        known.kind == kind.name()
+            && known.by_piece == (reading == Reading::ByPiece)
+            && known.svvptc.is_none_or(|wanted| wanted == svvptc)
+            && known
+                .calls
+                .as_ref()
+                .is_none_or(|names| names.iter().any(called))
+    });
+    known.map(|known| path(&known.page))
 }
 
 /// The page that documents why pages that were lost were not notified, if one does: the rest of
@@ -96,14 +123,14 @@ pub(super) fn page_of_lost(case: &Case<'_>, lost: &Uncovered) -> Option<PathBuf>
     if !rest || !told.contains(&(Some(lost.mm), one)) {
         return None;
     }
-    let known = TABLE.iter().find(|known| {
+    let known = TABLE.known.iter().find(|known| {
         known.kind == Kind::Stale.name()
             && known.by_piece
             && known.hugetlb
             && known.operations.contains(&operation)
             && is_hugetlb(case, lost.step, lost.pages)
     });
-    known.map(Known::path)
+    known.map(|known| path(&known.page))
 }
 
 /// Whether pages of hugetlb were mapped there, or moved there, by that step or before.
@@ -186,19 +213,21 @@ fn is_shared(case: &Case<'_>, reached: &Reached) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{TEXT, parse};
+    use super::{TEXT, Table};
     use secondary_mmu::Kind;
     use std::path::Path;
 
     #[test]
     fn each_has_a_page_and_a_kind() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/findings");
-        let table = parse(TEXT).expect("a table");
-        assert!(!table.is_empty());
-        for known in table {
-            assert!(folder.join(&known.page).is_file(), "{}", known.page);
-            let kind = Kind::ALL.iter().any(|kind| kind.name() == known.kind);
-            assert!(kind, "{}", known.kind);
+        let Table { known, observed } = toml::from_str(TEXT).expect("a table");
+        assert!(!known.is_empty() && !observed.is_empty());
+        let known = known.iter().map(|known| (&known.page, &known.kind));
+        let observed = observed.iter().map(|known| (&known.page, &known.kind));
+        for (page, of) in known.chain(observed) {
+            assert!(folder.join(page).is_file(), "{page}");
+            let kind = Kind::ALL.iter().any(|kind| kind.name() == of);
+            assert!(kind, "{of}");
         }
     }
 }

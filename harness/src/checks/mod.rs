@@ -6,7 +6,7 @@ pub mod case;
 mod coverage;
 mod data;
 pub(crate) mod device;
-mod documented;
+pub(crate) mod documented;
 mod iommu;
 mod kernel;
 mod known;

@@ -12,6 +12,7 @@ use crate::judge::online;
 use crate::layer1::Layer1;
 use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::run::Message;
+use crate::workload::device::Device;
 use crate::workload::file::{FileError, Header, Reader, Writer};
 use crate::workload::report::{self, Observed};
 use crate::workload::watch::{Watch, Watched};
@@ -261,6 +262,7 @@ fn watched<T, E>(
     let replay = |entry: &_, context: &_| tlbflush::replay(profile, &machine, entry, context);
     // A kernel without the patch promises nothing: there is no promise to break.
     let device = header.device && profile.notifies_secondary;
+    let device = device.then(|| Device::new(machine.svvptc));
     let mut watch = Watch::new(Layer1::new(&replay, online(&machine)), device);
     let result = from(&mut |record| watch.push(record));
     (result, watch.finish())
@@ -269,7 +271,10 @@ fn watched<T, E>(
 /// What was found, if it says something of the kernel.
 fn found(watched: &Watched) -> Outcome {
     let reached = watched.reachable.iter().flat_map(|device| &device.faults);
-    let reached = reached.map(|fault| outcome_of(fault.reading, fault.kind));
+    let reached = reached.map(|fault| match fault.page {
+        Some(_) => Outcome::Known,
+        None => outcome_of(fault.reading, fault.kind),
+    });
     let differs = (!watched.violations.is_empty()).then_some(Outcome::Differs);
     reached.chain(differs).max().unwrap_or(Outcome::Agree)
 }

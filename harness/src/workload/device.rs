@@ -7,11 +7,13 @@
 //! of, but by whom [`Look::judged`] names.
 
 use crate::callers::{Caller, Callers};
+use crate::checks::documented::page_of_observed;
 use crate::device::{add, bytes};
 use protocol::record::{F_BEFORE, F_FLUSHING, F_RUNNING, Kind as RecordKind, Record};
 use reference_model::Range;
 use secondary_mmu::{Kept, Kind, Near, PageTables, Part, Reading, SecondaryMmu, Verdict};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 
 const PAGE_SHIFT: u32 = operations::PAGE_SIZE.trailing_zeros();
 /// So many ranges that something was about to be taken from are remembered of each mm.
@@ -22,6 +24,8 @@ const CAUSES: usize = 256;
 /// The secondary MMU, and the looks at page tables that are under way.
 #[derive(Debug)]
 pub struct Device {
+    /// Harts have it.
+    svvptc: bool,
     mmu: SecondaryMmu,
     /// By the task that looks.
     looks: HashMap<i32, Look>,
@@ -105,6 +109,8 @@ pub struct Fault {
     pub process: Option<String>,
     /// Who called.
     pub callers: Vec<Caller>,
+    /// The page that documents it, if one does.
+    pub page: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -116,9 +122,11 @@ pub struct Reachable {
     pub faults: Vec<Fault>,
 }
 
-impl Default for Device {
-    fn default() -> Device {
+impl Device {
+    /// Nothing is held yet. What pages document is known by whether harts have Svvptc.
+    pub fn new(svvptc: bool) -> Device {
         Device {
+            svvptc,
             mmu: SecondaryMmu::unmetered(),
             looks: HashMap::new(),
             mms: HashMap::new(),
@@ -127,9 +135,7 @@ impl Default for Device {
             counts: Counts::default(),
         }
     }
-}
 
-impl Device {
     /// Takes the next record.
     pub fn push(&mut self, record: &Record) {
         let (mm, start, end) = (record.mm, record.start, record.end);
@@ -259,11 +265,12 @@ impl Device {
     pub fn finish(self, callers: &Callers, names: &HashMap<i32, String>) -> Reachable {
         let mut faults: Vec<Fault> = self.faults.into_values().collect();
         for fault in &mut faults {
-            let Some(by) = &fault.by else {
-                continue;
-            };
-            fault.callers = callers.chain(by.chain);
-            fault.process = names.get(&by.tgid).cloned();
+            if let Some(by) = &fault.by {
+                fault.callers = callers.chain(by.chain);
+                fault.process = names.get(&by.tgid).cloned();
+            }
+            let of = (fault.kind, fault.reading);
+            fault.page = page_of_observed(self.svvptc, of, &fault.callers);
         }
         faults.sort_by_key(|fault| std::cmp::Reverse((fault.reading, fault.kind, fault.times)));
         Reachable {
@@ -321,6 +328,7 @@ impl Fault {
             near: verdict.near,
             process: None,
             callers: Vec::new(),
+            page: None,
         }
     }
 }
@@ -380,7 +388,7 @@ mod tests {
 
     /// What is wrong by the end of a trace: kind, pages and chain of who did it.
     fn wrong(records: &[Record]) -> Vec<(Kind, (u64, u64), u64)> {
-        let mut device = Device::default();
+        let mut device = Device::new(true);
         for record in records {
             device.push(record);
         }
@@ -486,7 +494,7 @@ mod tests {
     #[test]
     fn one_cause_is_told_once() {
         let [begun, loaded] = taken();
-        let mut device = Device::default();
+        let mut device = Device::new(true);
         let again = leaves(6, (12, 13), 0x300);
         let freed = |seq, frames| record(seq, RecordKind::Freed, frames);
         let trace = [

@@ -160,6 +160,9 @@ fn reached(fault: &Fault) -> String {
                 near.step
             )
         });
+    if let Some(page) = &fault.page {
+        let _ = writeln!(text, "    known: {}", page.display());
+    }
     let _ = write!(
         text,
         "    loaded by record {}, wrong by record {}; {near}",
@@ -369,6 +372,7 @@ fn fault(fault: &Fault) -> Value {
         "rights": rights,
         "since": fault.since,
         "seq": fault.seq,
+        "page": fault.page.as_ref().map(|page| page.display().to_string()),
         "by": fault.by.map(|by| by.kind.name()),
         "by_seq": fault.by.map(|by| by.seq),
         "began_with": began(&fault.callers),

@@ -88,12 +88,12 @@ pub struct Watched {
 
 impl<'a> Watch<'a> {
     /// Nothing taken yet. With `device`, a secondary MMU is asked as well.
-    pub fn new(layer1: Layer1<'a>, device: bool) -> Watch<'a> {
+    pub fn new(layer1: Layer1<'a>, device: Option<Device>) -> Watch<'a> {
         Watch {
             calls: Calls::default(),
             layer1,
             callers: Callers::default(),
-            device: device.then(Device::default),
+            device,
             tally: Tally::default(),
             last: VecDeque::with_capacity(REMEMBERED),
             names: HashMap::new(),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn watched(records: &[Record]) -> Watched {
-        let mut watch = Watch::new(Layer1::new(&page, 1), false);
+        let mut watch = Watch::new(Layer1::new(&page, 1), None);
         records.iter().for_each(|record| watch.push(*record));
         watch.finish()
     }

@@ -229,7 +229,8 @@ fn one(
 /// Checks what was recorded.
 fn replay(args: &ObserveArgs, path: &Path) -> Result<u8, Failure> {
     let reader = Reader::open(path).map_err(cannot)?;
-    let header = reader.header.clone();
+    let mut header = reader.header.clone();
+    header.device &= !args.no_device;
     let named = args.model_profile.as_deref().map(profile).transpose()?;
     let profile = named.or_else(|| Profile::by_name(&header.profile));
     let profile = profile.ok_or_else(|| {

@@ -13,6 +13,7 @@
 //! agents/<key>/init
 //! initramfs/<key>/initramfs.cpio
 //! disks/<key>/               disks with empty file systems
+//! programs/<key>/            the disk with programs
 //! states/<key>/              saved guests
 //! current/<kernel>.json      what a kernel was last provisioned from
 //! logs/                      the full log of each stage

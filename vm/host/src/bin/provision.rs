@@ -35,7 +35,8 @@ struct Arguments {
     /// The directory that it was built in; nothing is written there
     #[arg(long, value_name = "DIR", requires = "kernel_image")]
     kernel_build: Vec<PathBuf>,
-    /// Also make the disk with everyday programs for `tlbdiff observe --programs`
+    /// Also make the disk for `tlbdiff observe --programs` and `--suite`: everyday programs, and
+    /// the mm selftests of `stable`, which is provisioned as well
     #[arg(long)]
     programs: bool,
     /// Look for newer versions of Debian's packages
@@ -71,9 +72,12 @@ impl Arguments {
             .cloned()
             .zip(self.kernel_build.iter().cloned());
         let images = images.map(|(image, build)| KernelChoice::Image { image, build });
-        let all: Vec<KernelChoice> = named.chain(trees).chain(images).collect();
-        if all.is_empty() {
-            return vec![KernelChoice::Named("stable".to_owned())];
+        let mut all: Vec<KernelChoice> = named.chain(trees).chain(images).collect();
+        let stable = KernelChoice::Named("stable".to_owned());
+        let every = KernelChoice::Named(EVERY.to_owned());
+        let wanted = all.is_empty() || self.programs && !all.contains(&every);
+        if wanted && !all.contains(&stable) {
+            all.push(stable);
         }
         all
     }
@@ -230,6 +234,18 @@ mod tests {
         };
         let kernels = parse(line).unwrap().kernels();
         assert_eq!(kernels, [stable, tree("/a"), tree("/b"), image]);
+    }
+
+    #[test]
+    fn with_programs_comes_the_kernel_whose_tests_they_are() {
+        let kernels = |line| {
+            let kernels = parse(line).unwrap().kernels();
+            kernels.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(kernels("--programs"), ["stable"]);
+        assert_eq!(kernels("--programs next"), ["next", "stable"]);
+        assert_eq!(kernels("--programs stable next"), ["stable", "next"]);
+        assert_eq!(kernels("--programs all"), ["all"]);
     }
 
     #[test]

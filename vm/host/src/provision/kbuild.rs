@@ -47,19 +47,7 @@ impl<'a> Kbuild<'a> {
             .env("KBUILD_BUILD_USER", "tlbdiff")
             .env("KBUILD_BUILD_HOST", "localhost")
             .env("KBUILD_BUILD_VERSION", "1");
-        // A make above this one would share its job slots and flags. Compilers are told by
-        // arguments, or not at all.
-        for name in [
-            "MAKEFLAGS",
-            "MAKELEVEL",
-            "MFLAGS",
-            "KBUILD_OUTPUT",
-            "KCFLAGS",
-            "LLVM",
-            "LLVM_IAS",
-        ] {
-            make.env_remove(name);
-        }
+        alone(&mut make);
         stage.run(&mut make, BUILD_LIMIT)
     }
 
@@ -106,6 +94,22 @@ impl<'a> Kbuild<'a> {
     /// The built image.
     pub(super) fn image(&self) -> PathBuf {
         image(&self.build)
+    }
+}
+
+/// A make above this one would share its job slots and flags. Compilers are told by arguments,
+/// or not at all.
+pub(super) fn alone(make: &mut Command) {
+    for name in [
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "KBUILD_OUTPUT",
+        "KCFLAGS",
+        "LLVM",
+        "LLVM_IAS",
+    ] {
+        make.env_remove(name);
     }
 }
 

@@ -15,6 +15,7 @@ mod own_image;
 mod own_tree;
 mod programs;
 mod rust;
+mod selftests;
 mod source;
 mod stage;
 mod toolchain;
@@ -103,7 +104,8 @@ pub fn provision_again(kernel: &KernelChoice) -> Result<Artifacts, VmError> {
     provision(kernel, &wishes)
 }
 
-/// Makes the disk with programs for `tlbdiff observe`.
+/// Makes the disk with programs for `tlbdiff observe`. The kernel whose tests are there has to be
+/// provisioned before.
 ///
 /// # Errors
 /// Debian's packages cannot be had, or the disk cannot be made.
@@ -337,7 +339,8 @@ fn guest(
 
 /// Removes what no kernel uses any more, but for the newest of each kind.
 fn prune(cache: &Cache) -> Result<(), VmError> {
-    let mut in_use = vec![crate::disks::key(), crate::programs::key()];
+    let mut in_use = vec![crate::disks::key()];
+    in_use.extend(crate::programs::facts(cache)?.map(|facts| crate::programs::key(&facts)));
     let mut kinds = Vec::new();
     for manifest in Manifest::all(cache)? {
         let Keys {

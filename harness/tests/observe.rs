@@ -6,6 +6,7 @@ mod common;
 
 use common::root;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
@@ -130,4 +131,76 @@ fn what_cannot_run_says_nothing_of_the_kernel() {
 
     let (code, _, err) = observe(&[]);
     assert_eq!(code, Some(2), "{err}");
+}
+
+#[test]
+fn a_suite_is_a_line_for_each_workload_and_one_for_the_kernel() {
+    let (code, out, err) = observe(&["--suite", "everyday", "--filter", "/gcc"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let lines: Vec<Vec<&str>> = out
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let [workload, kernel] = &lines[..] else {
+        panic!("{out}{err}");
+    };
+    assert_eq!(workload[..2], ["agree", "everyday/gcc"]);
+    assert!(workload[2].parse::<u64>().expect("a number") > 20, "{out}");
+    assert_eq!(workload[3..6], ["entries", "0", "violations"]);
+    assert_eq!(kernel[0], "stable");
+    assert!(out.contains(": 1 agree; "), "{out}");
+    assert!(err.is_empty(), "{err}");
+
+    let arguments = ["--suite", "mm-selftests", "--filter", "/mremap_dontunmap"];
+    let (code, out, err) = observe(&[&arguments[..], &["--format", "json"]].concat());
+    assert_eq!(code, Some(0), "{out}{err}");
+    let told = json(&out);
+    assert_eq!(
+        (&told["suite"], &told["type"]),
+        (&"mm-selftests".into(), &"observed".into())
+    );
+    assert_eq!(
+        (&told["workload"], &told["exit_code"]),
+        (&"mremap_dontunmap".into(), &0.into())
+    );
+    assert!(told["entries"].to_string().contains("flush_tlb_"), "{out}");
+}
+
+#[test]
+fn a_suite_that_is_none_is_told_before_anything_runs() {
+    let (code, out, err) = observe(&["--suite", "stres"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    assert!(err.contains("no suite is called `stres`"), "{err}");
+    assert!(err.contains("did you mean `stress`?"), "{err}");
+    for arguments in [
+        &["--suite", "stress", "--filter", "no-such-stressor"][..],
+        &["--suite", "stress", "--replay", "file"],
+        &["--suite", "stress", "--", "true"],
+        &["--filter", "x", "--", "true"],
+    ] {
+        let (code, out, err) = observe(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
+    }
+}
+
+/// What is in the folder of the kernel's tests is a workload, or left out with a reason.
+#[test]
+fn no_selftest_is_forgotten() {
+    let text = fs::read_to_string(root().join("harness/workloads.toml")).expect("a file");
+    let file: toml::Table = text.parse().expect("TOML");
+    let workloads = file["suite"]["mm-selftests"]["workload"].as_array();
+    let run = workloads.into_iter().flatten().flat_map(|workload| {
+        let command = workload["command"].as_array().into_iter().flatten();
+        command.filter_map(|word| word.as_str()?.strip_prefix("./").map(str::to_owned))
+    });
+    let left_out = file["left-out"]
+        .as_table()
+        .expect("a table")
+        .keys()
+        .cloned();
+    let named: BTreeSet<String> = run.chain(left_out).collect();
+    let (code, out, err) = observe(&["--programs", "--", "ls", "/usr/lib/mm-selftests"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let there: BTreeSet<String> = err.lines().map(str::to_owned).collect();
+    assert_eq!(there, named);
 }

@@ -275,6 +275,14 @@ pub struct ObserveArgs {
     /// Configuration file for ssh, in place of the user's own
     #[arg(long, value_name = "FILE")]
     pub ssh_config: Option<PathBuf>,
+    /// Run a suite of workloads (harness/workloads.toml) in place of a COMMAND, each in a guest of
+    /// its own, and print a line for each: mm-selftests, stress, everyday, or `all`; may be given
+    /// several times. They want the disk that `vm/provision --programs` makes
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["command", "push", "programs", "record", "replay", "quiet", "timeout"])]
+    pub suite: Vec<String>,
+    /// Only workloads whose SUITE/NAME contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
     /// Put this file where the command begins, and where it is looked for; may be given several
     /// times. A guest has no libraries without --programs: what runs there is linked statically
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]

@@ -5,6 +5,7 @@ use super::args::{BackendName, Format, ObserveArgs};
 use super::commands::listen;
 use super::config::{artifacts, choices, make_own_ready_of, profile, profile_of};
 use super::failure::Failure;
+use super::suite;
 use crate::backend::agent::machine;
 use crate::backend::kernel_log;
 use crate::checks::device::outcome_of;
@@ -34,25 +35,25 @@ use vm::{KernelChoice, Meanwhile};
 const BUFFER: u32 = 262_144;
 
 /// What the command runs on.
-enum On {
+pub(super) enum On {
     Guest(Guest),
     Board(Board),
 }
 
 /// A failure of the machine, and whether it is the kernel's.
-struct Broken {
-    why: String,
+pub(super) struct Broken {
+    pub(super) why: String,
     kernel: bool,
 }
 
 /// Where a command is to run.
-struct Target {
-    kernel: String,
-    profile: &'static Profile,
-    place: Place,
+pub(super) struct Target {
+    pub(super) kernel: String,
+    pub(super) profile: &'static Profile,
+    pub(super) place: Place,
 }
 
-enum Place {
+pub(super) enum Place {
     Guest(Box<GuestConfig>),
     Board(vm::boards::Place),
 }
@@ -62,8 +63,11 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
     if let Some(path) = &args.replay {
         return replay(args, path);
     }
+    if !args.suite.is_empty() || args.filter.is_some() {
+        return suite::suites(args);
+    }
     if args.command.is_empty() {
-        let message = "a command is wanted, behind `--`; or --replay FILE";
+        let message = "a command is wanted, behind `--`; or --suite NAME, or --replay FILE";
         return Err(Failure::Usage(message.to_owned()));
     }
     make_own_ready_of(&args.kernel)?;
@@ -73,26 +77,36 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
         let message = "--record takes the trace of one kernel";
         return Err(Failure::Usage(message.to_owned()));
     }
+    let theirs = args.clone();
+    let run = move || {
+        let mut targets = targets.into_iter();
+        targets.try_fold(Outcome::Agree, |worst, target| {
+            Ok(worst.max(one(&theirs, target, &pushed)?))
+        })
+    };
+    let interrupted = || {
+        args.record.as_deref().map(Writer::forget);
+    };
+    until_interrupted(run, interrupted)
+}
+
+/// Runs something to its end, or until Ctrl-C.
+pub(super) fn until_interrupted(
+    run: impl FnOnce() -> Result<Outcome, Failure> + Send + 'static,
+    interrupted: impl FnOnce(),
+) -> Result<u8, Failure> {
     let (sender, heard) = listen()?;
     let (done, ended) = channel();
-    let theirs = args.clone();
     thread::Builder::new()
         .name("command".to_owned())
         .spawn(move || {
             let _ended = Ended(sender);
-            let mut worst = Outcome::Agree;
-            let result = targets
-                .into_iter()
-                .try_for_each(|target| -> Result<(), Failure> {
-                    worst = worst.max(one(&theirs, target, &pushed)?);
-                    Ok(())
-                });
             // Who was interrupted waits for nothing.
-            let _ = done.send(result.map(|()| worst));
+            let _ = done.send(run());
         })?;
     if matches!(heard.recv(), Ok(Message::Interrupted)) {
         // The guest ends with this process.
-        args.record.as_deref().map(Writer::forget);
+        interrupted();
         return Ok(EXIT_INTERRUPTED);
     }
     let outcome = ended
@@ -124,7 +138,7 @@ fn pushed(args: &ObserveArgs) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     args.push.iter().map(read).collect()
 }
 
-fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
+pub(super) fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
     let name = args.backend.clone().unwrap_or(BackendName::Guest);
     let named = args.model_profile.as_deref().map(profile).transpose()?;
     if let Some(place) = name.place(args.ssh_config.as_deref()) {
@@ -171,20 +185,7 @@ fn one(
     pushed: &[(String, Vec<u8>)],
 ) -> Result<Outcome, Failure> {
     let mut on = On::start(&target.place).map_err(|broken| Failure::Cannot(broken.why))?;
-    let system = on.system().clone();
-    let workload = Workload {
-        command: args.command.clone(),
-        programs: args.programs,
-        traced: !args.no_trace,
-        device: !args.no_device && !args.no_trace,
-        buffer_records: BUFFER,
-    };
-    let header = Header::new(
-        target.kernel.clone(),
-        target.profile.name.to_owned(),
-        (args.command.clone(), workload.device),
-        system.clone(),
-    );
+    let (workload, header) = wanted(args, &target, &args.command, on.system());
     let mut writer = args
         .record
         .as_deref()
@@ -199,20 +200,27 @@ fn one(
     };
     let timeout = Duration::from_secs(args.timeout);
     let quiet = args.quiet;
-    let (ran, watched) = watched(target.profile, &header, &mut |take| {
-        for (name, bytes) in pushed {
-            on.put(name, bytes)?;
-        }
-        on.observe(&workload, timeout, &mut |meanwhile| match meanwhile {
-            Meanwhile::Record(record) => {
-                keep(&record);
-                take(record);
-            }
-            Meanwhile::Said(_) if quiet => {}
-            // What cannot be shown is of no use to anybody.
-            Meanwhile::Said(bytes) => drop(io::stderr().write_all(&bytes)),
-        })
-    });
+    let mut put = || {
+        pushed
+            .iter()
+            .try_for_each(|(name, bytes)| on.put(name, bytes))
+    };
+    let (ran, watched) = match put() {
+        Err(broken) => (Err(broken), Watched::default()),
+        Ok(()) => traced(
+            &mut on,
+            &target,
+            (&workload, &header, timeout),
+            &mut |heard| {
+                match heard {
+                    Meanwhile::Record(record) => keep(record),
+                    Meanwhile::Said(_) if quiet => {}
+                    // What cannot be shown is of no use to anybody.
+                    Meanwhile::Said(bytes) => drop(io::stderr().write_all(bytes)),
+                }
+            },
+        ),
+    };
     let ran = match ran {
         Ok(ran) => ran,
         Err(broken) => return tell_broken(args, &target.kernel, &broken),
@@ -224,6 +232,46 @@ fn one(
         writer.finish(&ran).map_err(cannot)?;
     }
     tell(args.format, &header, &ran, &watched)
+}
+
+/// A command as an agent is told of it, and what is known of its trace before.
+pub(super) fn wanted(
+    args: &ObserveArgs,
+    target: &Target,
+    command: &[String],
+    system: &System,
+) -> (Workload, Header) {
+    let workload = Workload {
+        command: command.to_vec(),
+        programs: args.programs,
+        traced: !args.no_trace,
+        device: !args.no_device && !args.no_trace,
+        buffer_records: BUFFER,
+    };
+    let header = Header::new(
+        target.kernel.clone(),
+        target.profile.name.to_owned(),
+        (command.to_vec(), workload.device),
+        system.clone(),
+    );
+    (workload, header)
+}
+
+/// Runs a command and watches its trace.
+pub(super) fn traced(
+    on: &mut On,
+    target: &Target,
+    (workload, header, timeout): (&Workload, &Header, Duration),
+    hear: &mut dyn FnMut(&Meanwhile),
+) -> (Result<Ran, Broken>, Watched) {
+    watched(target.profile, header, &mut |take| {
+        on.observe(workload, timeout, &mut |meanwhile| {
+            hear(&meanwhile);
+            if let Meanwhile::Record(record) = meanwhile {
+                take(record);
+            }
+        })
+    })
 }
 
 /// Checks what was recorded.
@@ -281,7 +329,7 @@ fn found(watched: &Watched) -> Outcome {
 }
 
 /// What all that is, and why.
-fn judge(ran: &Ran, watched: &Watched) -> (Outcome, Vec<String>) {
+pub(super) fn judge(ran: &Ran, watched: &Watched) -> (Outcome, Vec<String>) {
     let tainted = ran.taint_after & !ran.taint_before;
     let mut why = Vec::new();
     if tainted != 0 {
@@ -341,10 +389,7 @@ fn tell(format: Format, header: &Header, ran: &Ran, watched: &Watched) -> Result
 
 /// A command that came to no end.
 fn tell_broken(args: &ObserveArgs, kernel: &str, broken: &Broken) -> Result<Outcome, Failure> {
-    let outcome = match broken.kernel {
-        true => Outcome::KernelCrashed,
-        false => Outcome::CouldNotRun,
-    };
+    let outcome = broken.outcome();
     let mut out = io::stdout().lock();
     match args.format {
         Format::Human => writeln!(
@@ -363,8 +408,17 @@ fn tell_broken(args: &ObserveArgs, kernel: &str, broken: &Broken) -> Result<Outc
     Ok(outcome)
 }
 
+impl Broken {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.kernel {
+            true => Outcome::KernelCrashed,
+            false => Outcome::CouldNotRun,
+        }
+    }
+}
+
 impl On {
-    fn start(place: &Place) -> Result<On, Broken> {
+    pub(super) fn start(place: &Place) -> Result<On, Broken> {
         match place {
             Place::Guest(config) => {
                 let guest = Guest::start(config, &mut |_| {});
@@ -377,7 +431,7 @@ impl On {
         }
     }
 
-    fn system(&self) -> &System {
+    pub(super) fn system(&self) -> &System {
         match self {
             On::Guest(guest) => guest.system(),
             On::Board(board) => board.system(),

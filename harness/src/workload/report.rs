@@ -39,8 +39,25 @@ pub struct Observed<'a> {
     pub why: Vec<String>,
 }
 
+impl Observed<'_> {
+    /// Calls that differ, and what a device reached.
+    pub fn violations(&self) -> u64 {
+        let Watched {
+            violations,
+            others,
+            reachable,
+            ..
+        } = self.watched;
+        let calls = violations.iter().map(|violation| violation.times);
+        let faults = reachable.iter().flat_map(|device| &device.faults);
+        let further = reachable.iter().map(|device| device.counts.others);
+        let reached = faults.map(|fault| fault.times).chain(further);
+        calls.chain(reached).sum::<u64>() + others
+    }
+}
+
 /// How many a second.
-fn rate(number: u64, nanoseconds: u64) -> u64 {
+pub fn rate(number: u64, nanoseconds: u64) -> u64 {
     let per = u128::from(number) * 1_000_000_000 / u128::from(nanoseconds.max(1));
     u64::try_from(per).unwrap_or(u64::MAX)
 }

@@ -33,6 +33,7 @@ pub(crate) const PACKAGES: &[&str] = &[
     "liburing2",
     "make",
     "mawk",
+    "mount",
     "procps",
     "python3",
     "sed",

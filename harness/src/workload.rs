@@ -9,6 +9,7 @@
 pub mod device;
 pub mod file;
 pub mod lines;
+pub mod reduce;
 pub mod report;
 pub mod suite;
 pub mod tally;

@@ -300,6 +300,13 @@ pub struct ObserveArgs {
     /// Compare with this profile of the model, not with the kernel's own
     #[arg(long, value_name = "NAME")]
     pub model_profile: Option<String>,
+    /// What `{ops}` stands for in the command: how many operations it does
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub ops: Option<u64>,
+    /// Where something is found, run the command again with fewer operations, and tell of the
+    /// smallest number with which the same is found
+    #[arg(long, requires = "ops", conflicts_with_all = ["record", "replay", "suite", "no_trace"])]
+    pub reduce: bool,
     /// Run the command only: how long it takes without the tracer
     #[arg(long)]
     pub no_trace: bool,

@@ -15,12 +15,14 @@ use crate::outcome::{EXIT_INTERRUPTED, Outcome};
 use crate::run::Message;
 use crate::workload::device::Device;
 use crate::workload::file::{FileError, Header, Reader, Writer};
+use crate::workload::reduce;
 use crate::workload::report::{self, Observed};
 use crate::workload::watch::{Watch, Watched};
 use protocol::message::System;
 use protocol::record::Record;
 use protocol::workload::{Exit, Ran, Workload};
 use reference_model::{Profile, tlbflush};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -68,6 +70,10 @@ pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
     }
     if args.command.is_empty() {
         let message = "a command is wanted, behind `--`; or --suite NAME, or --replay FILE";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if args.ops.is_some() != args.command.iter().any(|word| word.contains(OPS)) {
+        let message = "--ops N gives a number for `{ops}` in the command: both are wanted, or none";
         return Err(Failure::Usage(message.to_owned()));
     }
     make_own_ready_of(&args.kernel)?;
@@ -178,14 +184,72 @@ pub(super) fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
     choices(&args.kernel)?.into_iter().map(guest).collect()
 }
 
+/// What a command came to.
+struct Came {
+    header: Header,
+    ran: Ran,
+    watched: Watched,
+}
+
 /// One kernel.
 fn one(
     args: &ObserveArgs,
     target: Target,
     pushed: &[(String, Vec<u8>)],
 ) -> Result<Outcome, Failure> {
+    let came = match run(args, &target, pushed, args.ops)? {
+        Ok(came) => came,
+        Err(broken) => return tell_broken(args, &target.kernel, &broken),
+    };
+    let Came {
+        header,
+        ran,
+        watched,
+    } = match args.ops.filter(|_| args.reduce) {
+        Some(ops) => reduced(args, (&target, pushed), came, ops)?,
+        None => came,
+    };
+    tell(args.format, &header, &ran, &watched)
+}
+
+/// The same with fewer operations, as long as something of what was found is found.
+fn reduced(
+    args: &ObserveArgs,
+    (target, pushed): (&Target, &[(String, Vec<u8>)]),
+    first: Came,
+    ops: u64,
+) -> Result<Came, Failure> {
+    let found = |came: &Came| match judge(&came.ran, &came.watched).0 {
+        Outcome::CouldNotRun => BTreeSet::new(),
+        _ => reduce::causes(&came.watched),
+    };
+    let wanted = found(&first);
+    let mut least = first;
+    if wanted.is_empty() {
+        return Ok(least);
+    }
+    reduce::smallest(ops, |ops| -> Result<bool, Failure> {
+        let came = run(args, target, pushed, Some(ops))?;
+        let came = came.ok().filter(|came| !found(came).is_disjoint(&wanted));
+        let what = if came.is_some() { "found" } else { "not found" };
+        if !args.quiet {
+            eprintln!("with {ops} operations: {what}");
+        }
+        Ok(came.map(|came| least = came).is_some())
+    })?;
+    Ok(least)
+}
+
+/// Runs it once.
+fn run(
+    args: &ObserveArgs,
+    target: &Target,
+    pushed: &[(String, Vec<u8>)],
+    ops: Option<u64>,
+) -> Result<Result<Came, Broken>, Failure> {
     let mut on = On::start(&target.place).map_err(|broken| Failure::Cannot(broken.why))?;
-    let (workload, header) = wanted(args, &target, &args.command, on.system());
+    let command = with_ops(&args.command, ops);
+    let (workload, header) = wanted(args, target, &command, on.system());
     let mut writer = args
         .record
         .as_deref()
@@ -209,7 +273,7 @@ fn one(
         Err(broken) => (Err(broken), Watched::default()),
         Ok(()) => traced(
             &mut on,
-            &target,
+            target,
             (&workload, &header, timeout),
             &mut |heard| {
                 match heard {
@@ -223,7 +287,7 @@ fn one(
     };
     let ran = match ran {
         Ok(ran) => ran,
-        Err(broken) => return tell_broken(args, &target.kernel, &broken),
+        Err(broken) => return Ok(Err(broken)),
     };
     if let Some(error) = unwritten {
         return Err(cannot(error));
@@ -231,7 +295,23 @@ fn one(
     if let Some(writer) = writer {
         writer.finish(&ran).map_err(cannot)?;
     }
-    tell(args.format, &header, &ran, &watched)
+    Ok(Ok(Came {
+        header,
+        ran,
+        watched,
+    }))
+}
+
+/// What stands for a number of operations in a command.
+const OPS: &str = "{ops}";
+
+fn with_ops(command: &[String], ops: Option<u64>) -> Vec<String> {
+    let ops = ops.map(|ops| ops.to_string());
+    let with = |word: &String| match &ops {
+        Some(ops) => word.replace(OPS, ops),
+        None => word.clone(),
+    };
+    command.iter().map(with).collect()
 }
 
 /// A command as an agent is told of it, and what is known of its trace before.

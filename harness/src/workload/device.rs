@@ -9,7 +9,7 @@
 use crate::callers::{Caller, Callers};
 use crate::checks::documented::page_of_observed;
 use crate::device::{add, bytes};
-use protocol::record::{F_BEFORE, F_FLUSHING, F_RUNNING, Kind as RecordKind, Record};
+use protocol::record::{F_ATTACHED, F_BEFORE, F_FLUSHING, F_RUNNING, Kind as RecordKind, Record};
 use reference_model::Range;
 use secondary_mmu::{Kept, Kind, Near, PageTables, Part, Reading, SecondaryMmu, Verdict};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -197,7 +197,9 @@ impl Device {
 
     /// An entry was seen under its table's lock. It may be loaded.
     fn seen(&mut self, record: &Record) {
-        if self.released.contains(&record.mm) {
+        // Of an mm that is released nothing is notified, be it that another is just about to take
+        // something of it, as process_mrelease() does.
+        if record.flags & F_ATTACHED == 0 || self.released.contains(&record.mm) {
             return;
         }
         let mut seen = PageTables::default();
@@ -365,7 +367,7 @@ mod tests {
         Record {
             arg: frame << 10 | entry::U | entry::R | entry::W | 1,
             cpumask: operations::PAGE_SIZE,
-            flags: F_BEFORE,
+            flags: F_BEFORE | F_ATTACHED,
             ..record(seq, RecordKind::Leaves, pages)
         }
     }
@@ -488,6 +490,14 @@ mod tests {
             leaves(2, (4, 8), 0x100),
             record(3, RecordKind::Freed, (0x100, 0x104)),
         ];
+        assert_eq!(wrong(&trace), []);
+        // The module calls it by another number then.
+        let foreign = |record: Record| Record {
+            mm: 1 << 63,
+            flags: record.flags & !F_ATTACHED,
+            ..record
+        };
+        let trace = [trace[0], foreign(trace[1]), trace[2]];
         assert_eq!(wrong(&trace), []);
     }
 

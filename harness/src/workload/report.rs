@@ -247,7 +247,7 @@ fn path(function: &str, callers: &[Caller]) -> String {
 }
 
 /// The system call or exception that a chain began with, where it is named.
-fn began(callers: &[Caller]) -> Option<&str> {
+pub(super) fn began(callers: &[Caller]) -> Option<&str> {
     let mut names = callers.iter().map(|caller| caller.function.as_str());
     names.find(|name| {
         name.starts_with("__riscv_sys_")

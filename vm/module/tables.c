@@ -42,7 +42,7 @@ struct walk {
 	u32 room;		/* records that it may still make, about */
 	bool stopped;		/* it made them all ... */
 	unsigned long reached;	/* ... and came this far */
-	unsigned long told[LEVELS];	/* of each level, the last recorded */
+	unsigned long told[LEVELS];	/* where the last recorded ends, by level */
 	struct run run;
 };
 
@@ -155,9 +155,9 @@ static void add_upper_table(struct walk *walk, unsigned int level,
 			    unsigned long addr, unsigned long size,
 			    unsigned long entry)
 {
-	if (walk->told[level] == frame_of(entry))
+	if (walk->told[level] == addr + size)
 		return;
-	walk->told[level] = frame_of(entry);
+	walk->told[level] = addr + size;
 	add_table(walk, addr, size, entry);
 }
 

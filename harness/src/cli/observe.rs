@@ -229,8 +229,11 @@ fn reduced(
         return Ok(least);
     }
     reduce::smallest(ops, |ops| -> Result<bool, Failure> {
-        let came = run(args, target, pushed, Some(ops))?;
-        let came = came.ok().filter(|came| !found(came).is_disjoint(&wanted));
+        // What was found is told, whatever becomes of a smaller run.
+        let came = run(args, target, pushed, Some(ops))
+            .ok()
+            .and_then(Result::ok);
+        let came = came.filter(|came| !found(came).is_disjoint(&wanted));
         let what = if came.is_some() { "found" } else { "not found" };
         if !args.quiet {
             eprintln!("with {ops} operations: {what}");

@@ -33,6 +33,8 @@ pub struct Device {
     mms: HashMap<u64, Mm>,
     /// Nothing is loaded of these any more.
     released: HashSet<u64>,
+    /// What was told as stale for those that keep pieces, the newest last: mm, pages, cause.
+    stale: VecDeque<(u64, std::ops::Range<u64>, u64)>,
     faults: BTreeMap<Cause, Fault>,
     counts: Counts,
 }
@@ -76,6 +78,8 @@ struct Cause {
     reading: Reading,
     /// The number of the chain of who freed it, or was about to take something there.
     chain: u64,
+    /// Of what goes back and was stale before: that cause's chain.
+    follows: Option<u64>,
 }
 
 /// What a secondary MMU could reach and must not, for one cause.
@@ -131,6 +135,7 @@ impl Device {
             looks: HashMap::new(),
             mms: HashMap::new(),
             released: HashSet::new(),
+            stale: VecDeque::new(),
             faults: BTreeMap::new(),
             counts: Counts::default(),
         }
@@ -237,7 +242,9 @@ impl Device {
                 kind: verdict.kind,
                 reading: verdict.reading,
                 chain: by.map_or(0, |record| record.chain),
+                follows: self.follows(&verdict),
             };
+            self.note_stale(&verdict, cause.chain);
             let pages = verdict.pages.end - verdict.pages.start;
             if let Some(known) = self.faults.get_mut(&cause) {
                 known.times += 1;
@@ -248,6 +255,31 @@ impl Device {
                 self.counts.others += 1;
             }
         }
+    }
+
+    fn note_stale(&mut self, verdict: &Verdict, chain: u64) {
+        if (verdict.kind, verdict.reading) != (Kind::Stale, Reading::ByPiece) {
+            return;
+        }
+        if self.stale.len() == CAUSES {
+            self.stale.pop_front();
+        }
+        self.stale
+            .push_back((verdict.mm, verdict.pages.clone(), chain));
+    }
+
+    /// By what the same pages had become stale before they go back.
+    fn follows(&self, verdict: &Verdict) -> Option<u64> {
+        if (verdict.kind, verdict.reading) != (Kind::Freed, Reading::ByPiece) {
+            return None;
+        }
+        let mut before = self.stale.iter().rev();
+        let (_, _, chain) = before.find(|(mm, pages, _)| {
+            *mm == verdict.mm
+                && pages.start <= verdict.pages.start
+                && verdict.pages.end <= pages.end
+        })?;
+        Some(*chain)
     }
 
     /// Who was about to take something there last, since it was loaded.
@@ -265,14 +297,19 @@ impl Device {
 
     /// The trace has ended.
     pub fn finish(self, callers: &Callers, names: &HashMap<i32, String>) -> Reachable {
-        let mut faults: Vec<Fault> = self.faults.into_values().collect();
-        for fault in &mut faults {
+        let mut faults = Vec::new();
+        for (cause, mut fault) in self.faults {
             if let Some(by) = &fault.by {
                 fault.callers = callers.chain(by.chain);
                 fault.process = names.get(&by.tgid).cloned();
             }
             let of = (fault.kind, fault.reading);
-            fault.page = page_of_observed(self.svvptc, of, &fault.callers);
+            let page = |of, callers: &[Caller]| page_of_observed(self.svvptc, of, callers);
+            fault.page = page(of, &fault.callers).or_else(|| {
+                let before = callers.chain(cause.follows?);
+                page((Kind::Stale, fault.reading), &before)
+            });
+            faults.push(fault);
         }
         faults.sort_by_key(|fault| std::cmp::Reverse((fault.reading, fault.kind, fault.times)));
         Reachable {
@@ -481,6 +518,27 @@ mod tests {
             bound(5, (0, 10), 1, 0),
         ];
         assert_eq!(wrong(&trace), []);
+    }
+
+    #[test]
+    fn what_goes_back_is_known_by_what_had_become_stale() {
+        let reading = Reading::ByPiece;
+        let verdict = |kind, pages: std::ops::Range<u64>| Verdict {
+            kind,
+            reading,
+            mm: MM,
+            pages,
+            frame: 1,
+            kept: Kept::Table { pages: 1 },
+            since: 1,
+            step: 2,
+            near: None,
+        };
+        let mut device = Device::new(true);
+        device.note_stale(&verdict(Kind::Stale, 1..512), 7);
+        assert_eq!(device.follows(&verdict(Kind::Freed, 4..9)), Some(7));
+        assert_eq!(device.follows(&verdict(Kind::Freed, 500..513)), None);
+        assert_eq!(device.follows(&verdict(Kind::Right, 4..9)), None);
     }
 
     #[test]

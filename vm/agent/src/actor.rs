@@ -122,8 +122,8 @@ fn prepare_forked(region: Region, actor: usize) -> Result<()> {
     populate::populate_forked();
     region.populate();
     now();
-    if play.has_threads(actor) {
-        // What is copied later all its harts would be told of.
+    if play.has_threads(actor) || play.reclaims {
+        // What is copied later all its harts would be told of, and reclaim would find.
         populate::populate_heap()?;
     }
     play.start_threads(actor)?;
@@ -476,6 +476,9 @@ impl Play {
             self.shared.sleep_until_ready(ready + 1);
             StepResult::Ok
         };
+        if self.reclaims {
+            populate::populate_heap()?;
+        }
         self.enter_cgroup()?;
         files::drain_lru_batches()?;
         self.finish(number, result, took);
@@ -491,6 +494,9 @@ impl Play {
             let hart = self.program.actors[child].hart;
             // Before another hart has seen its mm, and would have to be told.
             populate::populate_forked();
+            if self.reclaims {
+                populate::populate_heap()?;
+            }
             if self.has_threads(self.leader(self.program.steps[number].by)) {
                 populate::populate_writable()?;
             }

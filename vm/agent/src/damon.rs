@@ -17,10 +17,10 @@ const NUMBER: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 const KDAMOND: &str = "/sys/kernel/mm/damon/admin/kdamonds/0/";
 
 /// How long a sample takes, in microseconds: so long one may wait to be answered.
-const SAMPLE: u64 = 50_000;
+const SAMPLE: u64 = 20_000;
 /// And an aggregation, after each of which the scheme is applied: time enough to bring kdamond to
 /// its hart before the first one, and to end it before the second.
-const AGGREGATION: u64 = 1_000_000;
+const AGGREGATION: u64 = 400_000;
 /// How long the pass may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked.

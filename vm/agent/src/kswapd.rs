@@ -13,6 +13,11 @@ pub const MIN_FREE: &str = "/proc/sys/vm/min_free_kbytes";
 const MIN_FREE_C: &CStr = c"/proc/sys/vm/min_free_kbytes";
 const VMSTAT: &CStr = c"/proc/vmstat";
 const MEMINFO: &CStr = c"/proc/meminfo";
+/// hugetlb's pages of 2 MiB.
+pub const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+const POOL_C: &CStr = c"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+/// What one of them takes, in KiB.
+const POOLED: u64 = 2048;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +31,8 @@ const ASLEEP: u32 = 15;
 /// Of three watermarks the lowest is `min`, the next one a quarter higher, and the highest one
 /// another quarter. Whoever allocates below `low` wakes kswapd, which then goes on until `high`;
 /// below `min` one would have to reclaim by oneself. So free memory has to be between `min` and
-/// `low`, which is so where no more than five times the pages are free that are to be freed.
+/// `low`, which is so where more than twice and less than five times the pages are free that are
+/// to be freed. What is free beyond that is in hugetlb's pool meanwhile.
 pub fn free(kswapd: i32, pages: u64) -> StepResult {
     match raise(kswapd, pages) {
         Ok(()) => StepResult::Ok,
@@ -36,22 +42,35 @@ pub fn free(kswapd: i32, pages: u64) -> StepResult {
 
 fn raise(kswapd: i32, pages: u64) -> Result<(), i32> {
     let wanted = pages * (PAGE_SIZE >> 10);
+    let pooled = system_file::number(POOL_C).unwrap_or(0);
+    let more = line(MEMINFO, b"MemFree:")?.saturating_sub(7 * wanted / 2) / POOLED;
+    if more == 0 {
+        return below_low(kswapd, wanted);
+    }
+    set(POOL_C, pooled + more)?;
+    let done = below_low(kswapd, wanted);
+    set(POOL_C, pooled)?;
+    done
+}
+
+/// In KiB.
+fn below_low(kswapd: i32, wanted: u64) -> Result<(), i32> {
     let free = line(MEMINFO, b"MemFree:")?;
-    if free >= 5 * wanted {
+    if free <= 2 * wanted || free >= 5 * wanted {
         return Err(libc::EINVAL);
     }
     let before = system_file::number(MIN_FREE_C)?;
-    write(2 * (free + wanted) / 3)?;
+    set(MIN_FREE_C, 2 * (free + wanted) / 3)?;
     let slept = await_sleep();
-    write(before)?;
+    set(MIN_FREE_C, before)?;
     // Its last flush comes after the last page that it took.
     thp::until(|| thp::is_asleep(kswapd))?;
     slept
 }
 
-fn write(kilobytes: u64) -> Result<(), i32> {
+fn set(path: &CStr, value: u64) -> Result<(), i32> {
     let mut digits = [0; 20];
-    system_file::write(MIN_FREE_C, crate::perform::decimal(kilobytes, &mut digits))
+    system_file::write(path, crate::perform::decimal(value, &mut digits))
 }
 
 /// Whoever allocates a page wakes kswapd: so that is done before each look.

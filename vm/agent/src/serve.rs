@@ -25,6 +25,7 @@ use protocol::{PROTOCOL_VERSION, Record, Reply, Request, Run, frame};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -361,9 +362,13 @@ impl Used {
         let damon = program.does(&[Plain::DamonPageout, Plain::DamonCold]);
         let settings = [
             (Plain::Kswapd, kswapd::MIN_FREE),
+            (Plain::Kswapd, kswapd::POOL),
             (Plain::LruGen, lru_gen::ENABLED),
         ];
-        let settings = settings.iter().filter(|(step, _)| program.does(&[*step]));
+        // A kernel without hugetlb has no pool of it.
+        let changed =
+            |(step, path): &&(Plain, &str)| program.does(&[*step]) && Path::new(path).exists();
+        let settings = settings.iter().filter(changed);
         Ok(Used {
             _damon: damon.then(damon::Used::soon).transpose()?,
             _settings: settings

@@ -93,6 +93,85 @@ fn a_kernel_that_notifies_nobody_is_found() {
     assert!(err.is_empty(), "{err}");
 }
 
+/// What both programs begin with: a page table's worth of memory is M, one's above it G.
+const TABLES: &str = "\
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+word = ctypes.c_size_t
+libc.mmap.restype = libc.mremap.restype = word
+M, G, at = 2 << 20, 1 << 30, 64 << 30
+RW, PRIVATE, SHARED, ANONYMOUS, FIXED, NORESERVE = 3, 2, 1, 0x20, 0x10, 0x4000
+NOHUGEPAGE = 15
+def map(start, length, flags, fd=-1):
+    assert libc.mmap(word(start), word(length), RW, flags | FIXED, fd, word(0)) == start
+def small_pages(start, length):
+    map(start, length, PRIVATE | ANONYMOUS)
+    libc.madvise(word(start), word(length), NOHUGEPAGE)
+    ctypes.memset(start, 1, length)
+";
+
+/// A page table moves, and there is another one at its old place.
+const MOVED: &str = "
+small_pages(at, 4 * M)
+time.sleep(0.5)
+new = at + 64 * M
+assert libc.mremap(word(at + M), word(M), word(M), 3, word(new)) == new
+small_pages(at + M, M)
+time.sleep(1)
+";
+
+/// A page table of hugetlb is shared by two processes, then by one, then by none.
+const UNSHARED: &str = "
+open('/proc/sys/vm/nr_hugepages', 'w').write('8')
+fd = libc.memfd_create(b'a', 4)
+os.ftruncate(fd, G)
+def shared():
+    map(at, G, SHARED | NORESERVE, fd)
+    ctypes.memset(at, 1, 1)
+shared()
+child = os.fork()
+if child == 0:
+    libc.munmap(word(at), word(G))
+    shared()
+    time.sleep(0.5)
+    libc.munmap(word(at), word(G))
+    time.sleep(3)
+    os._exit(0)
+time.sleep(2)
+libc.munmap(word(at), word(G))
+os.waitpid(child, 0)
+";
+
+#[test]
+fn what_pages_document_is_known() {
+    for (program, page) in [
+        (MOVED, "scenarios/findings/moved-page-table.md"),
+        (UNSHARED, "scenarios/findings/unshared-page-table.md"),
+    ] {
+        let program = format!("{TABLES}{program}");
+        let (code, out, err) = observe(&[
+            "--programs",
+            "--format",
+            "json",
+            "--",
+            "python3",
+            "-c",
+            &program,
+        ]);
+        let told = json(&out);
+        assert_eq!(told["exit_code"], 0, "{out}{err}");
+        assert_eq!(
+            (code, &told["outcome"]),
+            (Some(0), &"known".into()),
+            "{out}{err}"
+        );
+        let reached = told["device"]["reached"].as_array().expect("a list");
+        let pages: Vec<_> = reached.iter().map(|one| one["page"].as_str()).collect();
+        assert_eq!(pages, [Some(page)], "{out}");
+        assert_eq!(reached[0]["kind"], "walk", "{out}");
+    }
+}
+
 /// A program of one instruction, `j .`: an ELF header, one segment, and that.
 fn for_ever() -> Vec<u8> {
     const AT: u64 = 0x10000;

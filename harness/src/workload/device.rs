@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
 const PAGE_SHIFT: u32 = operations::PAGE_SIZE.trailing_zeros();
-/// So many ranges that something was about to be taken from are remembered of each mm.
+/// So many ranges that something was about to be taken from are remembered of each mm, and so many
+/// notifications.
 const REMEMBERED: usize = 64;
 /// So many causes are kept apart. What is wrong beyond is counted only.
 const CAUSES: usize = 256;
@@ -35,6 +36,8 @@ pub struct Device {
     released: HashSet<u64>,
     /// What was told as stale for those that keep pieces, the newest last: mm, pages, cause.
     stale: VecDeque<(u64, std::ops::Range<u64>, u64)>,
+    /// Who called the function of tlbflush.c that a task entered last: its chain.
+    entered: HashMap<i32, u64>,
     faults: BTreeMap<Cause, Fault>,
     counts: Counts,
 }
@@ -59,6 +62,8 @@ struct Mm {
     open: u32,
     /// The last of them, the newest last, and the record by which each ended.
     begun: VecDeque<(Record, Option<u64>)>,
+    /// The last notifications, the newest last: the record, and who called for it.
+    notified: VecDeque<(u64, u64)>,
 }
 
 /// A look at a part of an mm.
@@ -78,7 +83,8 @@ struct Cause {
     reading: Reading,
     /// The number of the chain of who freed it, or was about to take something there.
     chain: u64,
-    /// Of what goes back and was stale before: that cause's chain.
+    /// Of what goes back, who had made it wrong: the chain of the cause by which it was stale
+    /// before, or of the notification by which a table was to be forgotten.
     follows: Option<u64>,
 }
 
@@ -136,6 +142,7 @@ impl Device {
             mms: HashMap::new(),
             released: HashSet::new(),
             stale: VecDeque::new(),
+            entered: HashMap::new(),
             faults: BTreeMap::new(),
             counts: Counts::default(),
         }
@@ -143,16 +150,18 @@ impl Device {
 
     /// Takes the next record.
     pub fn push(&mut self, record: &Record) {
-        let (mm, start, end) = (record.mm, record.start, record.end);
         self.mmu
             .begin(usize::try_from(record.seq).unwrap_or(usize::MAX));
         match record.kind {
-            RecordKind::Notify => self.notified(mm, start, end),
+            kind if is_entry(kind) => {
+                self.entered.insert(record.pid, record.chain);
+            }
+            RecordKind::Notify => self.notified(record),
             RecordKind::RangeStart => self.begun(record),
-            RecordKind::RangeEnd => self.mms.entry(mm).or_default().ended(record),
-            RecordKind::Release => self.release(mm),
+            RecordKind::RangeEnd => self.mms.entry(record.mm).or_default().ended(record),
+            RecordKind::Release => self.release(record.mm),
             RecordKind::Freed => {
-                let (first, last) = (start >> PAGE_SHIFT, end >> PAGE_SHIFT);
+                let (first, last) = (record.start >> PAGE_SHIFT, record.end >> PAGE_SHIFT);
                 self.mmu.freed(first, last.saturating_sub(first));
                 self.sort_out(Some(record));
             }
@@ -167,8 +176,14 @@ impl Device {
         }
     }
 
-    fn notified(&mut self, mm: u64, start: u64, end: u64) {
+    fn notified(&mut self, record: &Record) {
+        let (mm, start, end) = (record.mm, record.start, record.end);
         self.mmu.notify(mm, start, end);
+        let chain = self.entered.get(&record.pid).copied().unwrap_or(0);
+        remember(
+            &mut self.mms.entry(mm).or_default().notified,
+            (record.seq, chain),
+        );
         let pages = start >> PAGE_SHIFT..end.div_ceil(1 << PAGE_SHIFT);
         for look in self.looks.values_mut().filter(|look| look.mm == mm) {
             look.apart.push(pages.clone());
@@ -178,10 +193,7 @@ impl Device {
     fn begun(&mut self, record: &Record) {
         let mm = self.mms.entry(record.mm).or_default();
         mm.open += 1;
-        if mm.begun.len() == REMEMBERED {
-            mm.begun.pop_front();
-        }
-        mm.begun.push_back((*record, None));
+        remember(&mut mm.begun, (*record, None));
     }
 
     fn release(&mut self, mm: u64) {
@@ -268,11 +280,24 @@ impl Device {
             .push_back((verdict.mm, verdict.pages.clone(), chain));
     }
 
-    /// By what the same pages had become stale before they go back.
+    /// Who had made wrong what goes back.
     fn follows(&self, verdict: &Verdict) -> Option<u64> {
-        if (verdict.kind, verdict.reading) != (Kind::Freed, Reading::ByPiece) {
-            return None;
+        match (verdict.kind, verdict.reading) {
+            (Kind::Freed, Reading::ByPiece) => self.became_stale(verdict),
+            (Kind::Walk, _) => self.told(verdict),
+            _ => None,
         }
+    }
+
+    /// By whom the last notification came near the pages of a table.
+    fn told(&self, verdict: &Verdict) -> Option<u64> {
+        let near = verdict.near?.step as u64;
+        let mut notified = self.mms.get(&verdict.mm)?.notified.iter();
+        Some(notified.find(|(seq, _)| *seq == near)?.1)
+    }
+
+    /// By what the same pages had become stale before they go back.
+    fn became_stale(&self, verdict: &Verdict) -> Option<u64> {
         let mut before = self.stale.iter().rev();
         let (_, _, chain) = before.find(|(mm, pages, _)| {
             *mm == verdict.mm
@@ -307,7 +332,11 @@ impl Device {
             let page = |of, callers: &[Caller]| page_of_observed(self.svvptc, of, callers);
             fault.page = page(of, &fault.callers).or_else(|| {
                 let before = callers.chain(cause.follows?);
-                page((Kind::Stale, fault.reading), &before)
+                let kind = match fault.kind {
+                    Kind::Freed => Kind::Stale,
+                    kind => kind,
+                };
+                page((kind, fault.reading), &before)
             });
             faults.push(fault);
         }
@@ -317,6 +346,19 @@ impl Device {
             faults,
         }
     }
+}
+
+/// Of so many things the oldest is forgotten.
+fn remember<T>(last: &mut VecDeque<T>, new: T) {
+    if last.len() == REMEMBERED {
+        last.pop_front();
+    }
+    last.push_back(new);
+}
+
+/// A function of tlbflush.c was entered.
+fn is_entry(kind: RecordKind) -> bool {
+    (RecordKind::FlushTlbAll as u16..=RecordKind::TlbBatchedPending as u16).contains(&(kind as u16))
 }
 
 impl Mm {
@@ -539,6 +581,45 @@ mod tests {
         assert_eq!(device.follows(&verdict(Kind::Freed, 4..9)), Some(7));
         assert_eq!(device.follows(&verdict(Kind::Freed, 500..513)), None);
         assert_eq!(device.follows(&verdict(Kind::Right, 4..9)), None);
+    }
+
+    #[test]
+    fn a_table_that_goes_back_is_known_by_who_notified_last_near_it() {
+        let table = Record {
+            cpumask: 512 * operations::PAGE_SIZE,
+            flags: F_BEFORE | F_ATTACHED,
+            arg: 0x50 << 10 | 1,
+            ..record(1, RecordKind::Table, (0, 512))
+        };
+        let entry = |seq, pid, chain| Record {
+            pid,
+            chain,
+            ..record(seq, RecordKind::FlushTlbMmRange, (0, 512))
+        };
+        let notify = |seq, pages| record(seq, RecordKind::Notify, pages);
+        let freed = Record {
+            chain: 5,
+            ..record(9, RecordKind::Freed, (0x50, 0x51))
+        };
+        let trace = [
+            table,
+            entry(2, 7, 21),
+            entry(3, 8, 22),
+            notify(4, (0, 512)),
+            entry(5, 7, 23),
+            notify(6, (600, 601)),
+            freed,
+        ];
+        let mut device = Device::new(true);
+        trace.iter().for_each(|record| device.push(record));
+        let causes: Vec<_> = device.faults.keys().collect();
+        let [cause] = causes[..] else {
+            panic!("{causes:?}");
+        };
+        assert_eq!(
+            (cause.kind, cause.chain, cause.follows),
+            (Kind::Walk, 5, Some(21))
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ static void look_now(struct callback_head *head)
 	unsigned long start = work->start, end = work->end;
 
 	/* Who ends, or has become another program, has another, or none. */
-	while (current->mm == work->mm && start < end) {
+	while (tables_running() && current->mm == work->mm && start < end) {
 		ring_await_room(AWAIT_ROOM);
 		start = tables_record_part(work->mm, start, end);
 	}
@@ -135,9 +135,16 @@ void follow_range(const struct mmu_notifier_range *range)
 	    current->flags & (PF_KTHREAD | PF_USER_WORKER | PF_EXITING))
 		return;
 	work = my_range();
-	if (work) {
+	if (work && work->mm == range->mm) {
 		work->start = min(work->start, range->start);
 		work->end = max(work->end, range->end);
+		return;
+	}
+	/* It has become another program meanwhile. */
+	if (work) {
+		work->mm = range->mm;
+		work->start = range->start;
+		work->end = range->end;
 		return;
 	}
 	work = take_work(look_now);

@@ -42,7 +42,11 @@ struct walk {
 	u32 room;		/* records that it may still make, about */
 	bool stopped;		/* it made them all ... */
 	unsigned long reached;	/* ... and came this far */
-	unsigned long told[LEVELS];	/* where the last recorded ends, by level */
+	/* The last recorded table, by level: where it ends, and its entry. */
+	struct {
+		unsigned long end;
+		unsigned long entry;
+	} told[LEVELS];
 	struct run run;
 };
 
@@ -135,8 +139,9 @@ static void add_leaf(struct walk *walk, unsigned long addr, unsigned long size,
 	run->next = frame + frames;
 }
 
-static void add_table(struct walk *walk, unsigned long addr, unsigned long size,
-		      unsigned long entry)
+/* A table that an entry of @level refers to: once for all areas that it translates. */
+static void add_table(struct walk *walk, unsigned int level, unsigned long addr,
+		      unsigned long size, unsigned long entry)
 {
 	struct tlbdiff_record rec = {
 		.kind = TLBDIFF_TABLE,
@@ -146,24 +151,25 @@ static void add_table(struct walk *walk, unsigned long addr, unsigned long size,
 		.flags = walk->before ? TLBDIFF_F_BEFORE : 0,
 	};
 
+	if (walk->told[level].end == rec.end &&
+	    walk->told[level].entry == entry)
+		return;
+	walk->told[level].end = rec.end;
+	walk->told[level].entry = entry;
 	frames_note(frame_of(entry), 1);
 	add_record(walk, &rec);
-}
-
-/* One above the last tables, once for all areas that it translates. */
-static void add_upper_table(struct walk *walk, unsigned int level,
-			    unsigned long addr, unsigned long size,
-			    unsigned long entry)
-{
-	if (walk->told[level] == addr + size)
-		return;
-	walk->told[level] = addr + size;
-	add_table(walk, addr, size, entry);
 }
 
 static const unsigned long *table_of(unsigned long entry)
 {
 	return pfn_to_virt(frame_of(entry));
+}
+
+/* The first entry to look at, of a table whose entries translate 1 << @shift bytes. */
+static unsigned int first_entry(const struct walk *walk, unsigned long base,
+				unsigned int shift)
+{
+	return walk->start > base ? (walk->start - base) >> shift : 0;
 }
 
 /* The last table: its pages come and go under its own lock. */
@@ -174,19 +180,20 @@ static void walk_last(struct walk *walk, const unsigned long *above,
 	pmd_t pmd = __pmd(entry);
 	unsigned long addr, pte;
 	spinlock_t *lock;	/* of the table */
-	int i;
+	unsigned int i;
 
 	/* It may go under the mm's lock too; then it is freed by RCU. */
 	rcu_read_lock();
 	lock = pte_lockptr(walk->mm, &pmd);
 	spin_lock(lock);
 	if (READ_ONCE(*above) == entry) {
-		add_table(walk, base, ENTRIES * PAGE_SIZE, entry);
-		for (i = 0; i < ENTRIES; i++) {
-			pte = READ_ONCE(table[i]);
+		add_table(walk, 1, base, ENTRIES * PAGE_SIZE, entry);
+		for (i = first_entry(walk, base, PAGE_SHIFT); i < ENTRIES; i++) {
 			addr = base + i * PAGE_SIZE;
-			if (pte & _PAGE_PRESENT && addr >= walk->start &&
-			    addr < walk->end)
+			if (addr >= walk->end)
+				break;
+			pte = READ_ONCE(table[i]);
+			if (pte & _PAGE_PRESENT)
 				add_leaf(walk, addr, PAGE_SIZE, pte);
 		}
 	}
@@ -228,14 +235,12 @@ static void walk_table(struct walk *walk, const unsigned long *table,
 {
 	unsigned int shift = PAGE_SHIFT + ENTRY_BITS * level;
 	unsigned long addr, entry, size = 1UL << shift;
-	int i;
+	unsigned int i;
 
-	for (i = 0; i < ENTRIES; i++) {
+	for (i = first_entry(walk, base, shift); i < ENTRIES; i++) {
 		addr = base + ((unsigned long)i << shift);
 		if (addr >= walk->end || walk->stopped)
 			break;
-		if (addr + size <= walk->start)
-			continue;
 		if (!walk->room) {
 			walk->reached = max(addr, walk->start);
 			walk->stopped = true;
@@ -251,7 +256,7 @@ static void walk_table(struct walk *walk, const unsigned long *table,
 		if (level == 1) {
 			walk_last(walk, &table[i], entry, addr);
 		} else {
-			add_upper_table(walk, level, addr, size, entry);
+			add_table(walk, level, addr, size, entry);
 			walk_table(walk, table_of(entry), level - 1, addr);
 		}
 	}
@@ -343,6 +348,19 @@ static bool locked_by_current(struct mm_struct *mm)
 #endif
 }
 
+/* In a step, what is watched of a range. */
+static struct walk within(struct mm_struct *mm, unsigned long start,
+			  unsigned long end, u32 room)
+{
+	return (struct walk) {
+		.mm = mm,
+		.start = max(start, watched_start),
+		.end = min(end, watched_end),
+		.before = true,
+		.room = room,
+	};
+}
+
 /*
  * Something of a range of @mm is about to be taken: what a device may have until
  * then. Tables stay under the mm's lock, which the caller may have; where another
@@ -351,13 +369,7 @@ static bool locked_by_current(struct mm_struct *mm)
 void tables_record_before(struct mm_struct *mm, unsigned long start,
 			  unsigned long end)
 {
-	struct walk walk = {
-		.mm = mm,
-		.start = max(start, watched_start),
-		.end = min(end, watched_end),
-		.before = true,
-		.room = ring_capacity() / 4,
-	};
+	struct walk walk = within(mm, start, end, ring_capacity() / 4);
 	bool locked;
 
 	if (!watched_before || walk.start >= walk.end || !ring_tracing())
@@ -408,13 +420,7 @@ static void walk_areas(struct walk *walk)
 unsigned long tables_record_part(struct mm_struct *mm, unsigned long start,
 				 unsigned long end)
 {
-	struct walk walk = {
-		.mm = mm,
-		.start = max(start, watched_start),
-		.end = min(end, watched_end),
-		.before = true,
-		.room = ring_capacity() / 8,
-	};
+	struct walk walk = within(mm, start, end, ring_capacity() / 8);
 	u32 flags = TLBDIFF_F_RUNNING;
 
 	if (!tables_running() || walk.start >= walk.end)

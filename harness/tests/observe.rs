@@ -12,8 +12,11 @@ use std::process::Command;
 use tempfile::TempDir;
 
 fn observe(arguments: &[&str]) -> (Option<i32>, String, String) {
+    tlbdiff(&[&["observe"], arguments].concat())
+}
+
+fn tlbdiff(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tlbdiff"))
-        .arg("observe")
         .args(arguments)
         .current_dir(root())
         .output()
@@ -215,8 +218,23 @@ fn what_cannot_run_says_nothing_of_the_kernel() {
 
 #[test]
 fn a_suite_is_a_line_for_each_workload_and_one_for_the_kernel() {
-    let (code, out, err) = observe(&["--suite", "everyday", "--filter", "/gcc"]);
+    let folder = TempDir::new().expect("a folder");
+    let history = folder.path().join("history.sqlite");
+    let history = history.to_str().expect("a name");
+    let suite = ["--suite", "everyday", "--filter", "/gcc"];
+    let (code, out, err) = observe(&[&suite[..], &["--history", history]].concat());
     assert_eq!(code, Some(0), "{out}{err}");
+    let (out, changes) = out.split_once("\n\n").expect("what changed");
+    assert_eq!(
+        changes,
+        "no earlier run of stable workloads on guest to compare with\n"
+    );
+    let (code, kept, _) = tlbdiff(&["history", "--history", history, "everyday/gcc"]);
+    assert_eq!(code, Some(0), "{kept}");
+    assert!(
+        kept.contains("stable workloads") && kept.contains("agree"),
+        "{kept}"
+    );
     let lines: Vec<Vec<&str>> = out
         .lines()
         .map(|l| l.split_whitespace().collect())
@@ -232,7 +250,8 @@ fn a_suite_is_a_line_for_each_workload_and_one_for_the_kernel() {
     assert!(err.is_empty(), "{err}");
 
     let arguments = ["--suite", "mm-selftests", "--filter", "/mremap_dontunmap"];
-    let (code, out, err) = observe(&[&arguments[..], &["--format", "json"]].concat());
+    let others = ["--format", "json", "--no-history"];
+    let (code, out, err) = observe(&[&arguments[..], &others].concat());
     assert_eq!(code, Some(0), "{out}{err}");
     let told = json(&out);
     assert_eq!(

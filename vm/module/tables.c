@@ -388,10 +388,7 @@ bool __kprobes tables_running(void)
 	return READ_ONCE(watched_running) && ring_tracing();
 }
 
-/*
- * Area by area: where there is one, nobody frees tables while the mm's lock is
- * held. Others may be at that, as munmap() is once it has let go of the areas.
- */
+/* Area by area: where there is none, nothing is mapped. */
 static void walk_areas(struct walk *walk)
 {
 	VMA_ITERATOR(vmi, walk->mm, walk->start);
@@ -412,6 +409,10 @@ static void walk_areas(struct walk *walk)
  * What a part of @mm holds, beginning at @start, while its program runs: each
  * table under its lock. Returns where that part ends. May sleep.
  *
+ * munmap() takes its areas out, and goes on as a reader: until it has told so by
+ * its gather, what it is about to take would seem to be gone without a word. Who
+ * has had the lock for writing has seen the end of that.
+ *
  * Who has taken something by then has notified of it as well, but for whom the end
  * says FLUSHING, and whose range (invalidate_range_start) has not ended: all else
  * that takes something notifies before it lets go of the table's lock, or has the
@@ -425,7 +426,9 @@ unsigned long tables_record_part(struct mm_struct *mm, unsigned long start,
 
 	if (!tables_running() || walk.start >= walk.end)
 		return end;
-	mmap_read_lock(mm);
+	if (mmap_write_lock_killable(mm))
+		return end;
+	mmap_write_downgrade(mm);
 	add_bound(&walk, false, flags);
 	walk_areas(&walk);
 	walk.start = start;

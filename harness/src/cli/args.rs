@@ -283,6 +283,18 @@ pub struct ObserveArgs {
     /// Only workloads whose SUITE/NAME contains this
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Database that a suite's results are kept in (default: as for `nightly`)
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    pub history: Option<PathBuf>,
+    /// Keep nothing of a suite
+    #[arg(long, conflicts_with = "history", requires = "suite")]
+    pub no_history: bool,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the help's heading"
+    )]
+    pub kept_as: KeptAs,
     /// Put this file where the command begins, and where it is looked for; may be given several
     /// times. A guest has no libraries without --programs: what runs there is linked statically
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
@@ -544,6 +556,12 @@ impl GuestArgs {
             PolicyName::None => Policy::None,
         };
         self.secondary.map(|SecondaryName::Iommu| policy)
+    }
+
+    /// What of it is not as usual, in the words that results are kept under.
+    pub fn unusual(&self) -> Vec<String> {
+        let cpu = self.cpu.as_ref().map(CpuFeatures::to_string);
+        [cpu, self.secondary_name()].into_iter().flatten().collect()
     }
 
     /// What is asked for, in results: `iommu leaf`.

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 use vm::boards::Place;
-use vm::guest::CpuFeatures;
 use vm::{Artifacts, KernelChoice, KernelInfo, VmError};
 
 /// The kernel where none is named.
@@ -149,7 +148,7 @@ impl RunConfig {
                 Ok(run) => &mut run.start,
                 Err(missing) => &mut missing.start,
             };
-            start.board = board(&args.kept_as, &args.backend, &args.guest);
+            start.board = board(&args.kept_as, &args.backend, args.guest.unusual());
             start.secondary = args.guest.secondary_name();
             if let Some(line) = &args.kept_as.line {
                 start.line.clone_from(line);
@@ -402,8 +401,8 @@ fn start(backend: &'static str, kernel: String, line: String, profile: &Profile)
     }
 }
 
-/// By which name a machine's results are kept.
-pub fn board(kept_as: &KeptAs, backends: &[BackendName], guest: &GuestArgs) -> String {
+/// By which name a machine's results are kept: with what is not as usual of it.
+pub fn board(kept_as: &KeptAs, backends: &[BackendName], unusual: Vec<String>) -> String {
     if let Some(name) = &kept_as.board {
         return name.clone();
     }
@@ -423,9 +422,8 @@ pub fn board(kept_as: &KeptAs, backends: &[BackendName], guest: &GuestArgs) -> S
         true => BackendName::Guest.to_string(),
         false => names.join(","),
     };
-    let cpu = guest.cpu.as_ref().map(CpuFeatures::to_string);
-    let parts = [Some(names), cpu, guest.secondary_name()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let parts = [vec![names], unusual];
+    parts.concat().join(" ")
 }
 
 /// Where there is none.

@@ -133,7 +133,7 @@ impl<'a> Keeper<'a> {
         let backends: Vec<BackendName> = self.args.backend.iter().cloned().collect();
         let occasion = Occasion {
             began_ms,
-            board: board(&self.args.kept_as, &backends, &self.args.guest),
+            board: board(&self.args.kept_as, &backends, self.args.guest.unusual()),
             line: self.args.kept_as.line.clone().unwrap_or(target.line),
             kernel: target.kernel,
         };

@@ -3,7 +3,7 @@
 
 use super::args::{BackendName, Format, ObserveArgs};
 use super::commands::listen;
-use super::config::{artifacts, choices, make_own_ready_of, profile, profile_of};
+use super::config::{artifacts, choices, line, line_of, make_own_ready_of, profile, profile_of};
 use super::failure::Failure;
 use super::suite;
 use crate::backend::agent::machine;
@@ -51,6 +51,8 @@ pub(super) struct Broken {
 /// Where a command is to run.
 pub(super) struct Target {
     pub(super) kernel: String,
+    /// The line of kernels that it is of, in the history.
+    pub(super) line: String,
     pub(super) profile: &'static Profile,
     pub(super) place: Place,
 }
@@ -152,6 +154,7 @@ pub(super) fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
             .map_err(|error| Failure::Cannot(format!("{error}; {}", error.advice())))?;
         return Ok(vec![Target {
             profile: named.unwrap_or(Profile::of_release(&release).0),
+            line: line_of(&release),
             kernel: release,
             place: Place::Board(place),
         }]);
@@ -168,6 +171,7 @@ pub(super) fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
         let cpu = args.cpu.clone().unwrap_or_default().of(&usual.cpu);
         Ok(Target {
             kernel: format!("{} ({})", artifacts.kernel, artifacts.release),
+            line: line(&choice, &artifacts),
             profile: named
                 .or_else(|| profile_of(&choice, &artifacts))
                 .unwrap_or(&Profile::STABLE),

@@ -2,12 +2,16 @@
 //! `observe --suite`.
 
 use super::args::{BackendName, Format, ObserveArgs};
-use super::config::make_own_ready_of;
+use super::config::{board, make_own_ready_of};
 use super::failure::Failure;
+use super::history::database;
 use super::observe::{
     Broken, On, Place, Target, judge, targets, traced, until_interrupted, wanted,
 };
+use crate::history::recorder::Recorder;
 use crate::outcome::Outcome;
+use crate::report::line::{Line, Scenario};
+use crate::workload::kept;
 use crate::workload::lines::{Sum, broken_line, details, last_words, line};
 use crate::workload::report::{self, Observed};
 use crate::workload::suite::{Named, SuiteError, Workloads};
@@ -15,7 +19,7 @@ use crate::workload::watch::Watched;
 use protocol::workload::Exit;
 use serde_json::Value;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vm::Meanwhile;
 use vm::guest::GuestConfig;
 
@@ -45,26 +49,74 @@ pub fn suites(args: &ObserveArgs) -> Result<u8, Failure> {
         ..args.clone()
     };
     let targets = targets(&args)?;
+    let mut recorder = (!args.no_history)
+        .then(|| Recorder::new(&database(args.history.as_ref())))
+        .transpose()?;
     let run = move || {
-        let mut targets = targets.into_iter();
-        targets.try_fold(Outcome::Agree, |worst, target| {
-            Ok(worst.max(on_kernel(&args, &target, &workloads)?))
-        })
+        let mut worst = Outcome::Agree;
+        for target in targets {
+            worst = worst.max(on_kernel(&args, &target, &workloads, &mut recorder)?);
+        }
+        Ok(worst)
     };
     until_interrupted(run, || {})
 }
 
 /// All of them on one kernel.
-fn on_kernel(args: &ObserveArgs, target: &Target, workloads: &[Named]) -> Result<Outcome, Failure> {
+fn on_kernel(
+    args: &ObserveArgs,
+    target: &Target,
+    workloads: &[Named],
+    recorder: &mut Option<Recorder>,
+) -> Result<Outcome, Failure> {
+    let began = Instant::now();
     let mut sum = Sum::default();
     let mut worst = Outcome::Agree;
+    keep(recorder, begin(args, target, workloads.len()));
     for named in workloads {
-        worst = worst.max(one(args, target, named, &mut sum)?);
+        let (outcome, result) = one(args, target, named, &mut sum)?;
+        keep(recorder, Line::Scenario(Box::new(result)));
+        worst = worst.max(outcome);
     }
+    let (outcomes, entries) = sum.came_to();
+    let ended = kept::summary(&target.kernel, outcomes, entries, began.elapsed());
+    keep(recorder, ended);
     if args.format == Format::Human {
         print(&sum.line(&target.kernel))?;
+        let changes = recorder.iter().filter_map(|kept| kept.changes().last());
+        changes
+            .map(ToString::to_string)
+            .try_for_each(|text| print(&text))?;
     }
     Ok(worst)
+}
+
+fn begin(args: &ObserveArgs, target: &Target, workloads: usize) -> Line {
+    let backend: Vec<BackendName> = args.backend.iter().cloned().collect();
+    let unusual = args.cpu.iter().map(ToString::to_string).collect();
+    let line = args.kept_as.line.as_ref().unwrap_or(&target.line);
+    kept::start(&kept::About {
+        board: &board(&args.kept_as, &backend, unusual),
+        line: &format!("{line} {}", kept::LINE),
+        backend: match target.place {
+            Place::Guest(_) => "guest",
+            Place::Board(_) => "board",
+        },
+        kernel: &target.kernel,
+        profile: target.profile.name,
+        workloads,
+    })
+}
+
+/// What cannot be kept ends nothing.
+fn keep(recorder: &mut Option<Recorder>, line: Line) {
+    let Some(recorder) = recorder else {
+        return;
+    };
+    recorder.take_line(line);
+    for note in recorder.notes() {
+        let _ = writeln!(io::stderr(), "note: {note}");
+    }
 }
 
 /// One of them.
@@ -73,7 +125,7 @@ fn one(
     target: &Target,
     named: &Named,
     sum: &mut Sum,
-) -> Result<Outcome, Failure> {
+) -> Result<(Outcome, Scenario), Failure> {
     let mut said = Vec::new();
     let timeout = Duration::from_secs(named.timeout);
     let started = start(&place(&target.place, named));
@@ -96,7 +148,9 @@ fn one(
             sum.add_outcome(outcome);
             let value = report::broken(&named.command, &target.kernel, outcome, &broken.why);
             let text = broken_line(named, outcome, &broken.why) + &last_words(&said);
-            return tell(args.format, (&text, value), named).map(|()| outcome);
+            tell(args.format, (&text, value), named)?;
+            let result = kept::broken(named, &target.kernel, outcome, &broken.why);
+            return Ok((outcome, result));
         }
     };
     let (outcome, why) = with_its_end(judge(&ran, &watched), ran.exit);
@@ -115,7 +169,7 @@ fn one(
         text += &details(&observed, &said);
     }
     tell(args.format, (&text, report::json(&observed)), named)?;
-    Ok(outcome)
+    Ok((outcome, kept::result(named, &observed)))
 }
 
 /// What never began says nothing, whatever the shell around it has done.

@@ -98,9 +98,13 @@ impl Recorder {
     }
 
     fn take(&mut self, event: &Event) {
-        let Some(told) = self.lines.of(event) else {
-            return;
-        };
+        if let Some(told) = self.lines.of(event) {
+            self.take_line(told);
+        }
+    }
+
+    /// Keeps a line of `--format json`: of a run that has begun with another.
+    pub fn take_line(&mut self, told: Told) {
         let line = match Line::new(&told) {
             Ok(line) => line,
             Err(why) => {

@@ -87,6 +87,11 @@ impl Sum {
         *self.outcomes.entry(outcome).or_default() += 1;
     }
 
+    /// How many workloads came to what, and calls into tlbflush.c that were checked.
+    pub fn came_to(&self) -> (&BTreeMap<Outcome, u64>, u64) {
+        (&self.outcomes, self.entries)
+    }
+
     /// In a line.
     pub fn line(&self, kernel: &str) -> String {
         let outcomes = self.outcomes.iter();

@@ -12,6 +12,7 @@ mod interrupt;
 mod manual;
 mod observe;
 mod paths;
+mod place;
 mod suite;
 
 use args::{Cli, Command};

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `observe`.
 
-use super::args::{BackendName, Format, ObserveArgs};
+use super::args::{Format, ObserveArgs};
 use super::commands::listen;
-use super::config::{artifacts, choices, line, line_of, make_own_ready_of, profile, profile_of};
+use super::config::{make_own_ready_of, profile};
 use super::failure::Failure;
+use super::place::{Broken, On, Target, targets};
 use super::suite;
 use crate::backend::agent::machine;
 use crate::backend::kernel_log;
@@ -29,38 +30,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
-use vm::boards::Board;
-use vm::guest::{Fault, Guest, GuestConfig};
-use vm::{KernelChoice, Meanwhile};
+use vm::Meanwhile;
 
 /// Records that the trace buffer holds: what one call into the kernel adds has room in a quarter.
 const BUFFER: u32 = 262_144;
-
-/// What the command runs on.
-pub(super) enum On {
-    Guest(Guest),
-    Board(Board),
-}
-
-/// A failure of the machine, and whether it is the kernel's.
-pub(super) struct Broken {
-    pub(super) why: String,
-    kernel: bool,
-}
-
-/// Where a command is to run.
-pub(super) struct Target {
-    pub(super) kernel: String,
-    /// The line of kernels that it is of, in the history.
-    pub(super) line: String,
-    pub(super) profile: &'static Profile,
-    pub(super) place: Place,
-}
-
-pub(super) enum Place {
-    Guest(Box<GuestConfig>),
-    Board(vm::boards::Place),
-}
 
 /// Runs a command on kernels, and checks its trace.
 pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
@@ -144,48 +117,6 @@ fn pushed(args: &ObserveArgs) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         Ok((name.ok_or_else(usage)?.to_owned(), bytes))
     };
     args.push.iter().map(read).collect()
-}
-
-pub(super) fn targets(args: &ObserveArgs) -> Result<Vec<Target>, Failure> {
-    let name = args.backend.clone().unwrap_or(BackendName::Guest);
-    let named = args.model_profile.as_deref().map(profile).transpose()?;
-    if let Some(place) = name.place(args.ssh_config.as_deref()) {
-        let release = vm::boards::release(&place)
-            .map_err(|error| Failure::Cannot(format!("{error}; {}", error.advice())))?;
-        return Ok(vec![Target {
-            profile: named.unwrap_or(Profile::of_release(&release).0),
-            line: line_of(&release),
-            kernel: release,
-            place: Place::Board(place),
-        }]);
-    }
-    if name == BackendName::Recorded {
-        let message = "--backend: snapshots run no command; it is `guest`, `local` or `ssh:…`";
-        return Err(Failure::Usage(message.to_owned()));
-    }
-    let programs = args.programs.then(vm::programs::disk).transpose();
-    let programs = programs.map_err(|error| Failure::Cannot(error.to_string()))?;
-    let guest = |choice: KernelChoice| {
-        let artifacts = artifacts(&choice)?;
-        let usual = GuestConfig::new(artifacts.clone());
-        let cpu = args.cpu.clone().unwrap_or_default().of(&usual.cpu);
-        Ok(Target {
-            kernel: format!("{} ({})", artifacts.kernel, artifacts.release),
-            line: line(&choice, &artifacts),
-            profile: named
-                .or_else(|| profile_of(&choice, &artifacts))
-                .unwrap_or(&Profile::STABLE),
-            place: Place::Guest(Box::new(GuestConfig {
-                programs: programs.clone(),
-                harts: args.harts,
-                memory_mib: args.memory,
-                cpu,
-                snapshot: !args.boot,
-                ..usual
-            })),
-        })
-    };
-    choices(&args.kernel)?.into_iter().map(guest).collect()
 }
 
 /// What a command came to.
@@ -493,74 +424,6 @@ fn tell_broken(args: &ObserveArgs, kernel: &str, broken: &Broken) -> Result<Outc
         )?,
     }
     Ok(outcome)
-}
-
-impl Broken {
-    pub(super) fn outcome(&self) -> Outcome {
-        match self.kernel {
-            true => Outcome::KernelCrashed,
-            false => Outcome::CouldNotRun,
-        }
-    }
-}
-
-impl On {
-    pub(super) fn start(place: &Place) -> Result<On, Broken> {
-        match place {
-            Place::Guest(config) => {
-                let guest = Guest::start(config, &mut |_| {});
-                guest.map(On::Guest).map_err(|error| of_guest(&error))
-            }
-            Place::Board(place) => {
-                let board = Board::start(place, &mut |_| {});
-                board.map(On::Board).map_err(|error| of_board(&error))
-            }
-        }
-    }
-
-    pub(super) fn system(&self) -> &System {
-        match self {
-            On::Guest(guest) => guest.system(),
-            On::Board(board) => board.system(),
-        }
-    }
-
-    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), Broken> {
-        match self {
-            On::Guest(guest) => guest.put(name, bytes).map_err(|error| of_guest(&error)),
-            On::Board(board) => board.put(name, bytes).map_err(|error| of_board(&error)),
-        }
-    }
-
-    fn observe(
-        &mut self,
-        workload: &Workload,
-        timeout: Duration,
-        on: &mut dyn FnMut(Meanwhile),
-    ) -> Result<Ran, Broken> {
-        match self {
-            On::Guest(guest) => guest
-                .observe(workload, timeout, on)
-                .map_err(|error| of_guest(&error)),
-            On::Board(board) => board
-                .observe(workload, timeout, on)
-                .map_err(|error| of_board(&error)),
-        }
-    }
-}
-
-fn of_guest(error: &vm::guest::GuestError) -> Broken {
-    Broken {
-        why: error.to_string(),
-        kernel: error.fault() == Fault::Kernel,
-    }
-}
-
-fn of_board(error: &vm::boards::BoardError) -> Broken {
-    Broken {
-        why: error.to_string(),
-        kernel: error.fault() == Fault::Kernel,
-    }
 }
 
 #[cfg(test)]

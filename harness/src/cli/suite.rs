@@ -5,9 +5,8 @@ use super::args::{BackendName, Format, ObserveArgs};
 use super::config::{board, make_own_ready_of};
 use super::failure::Failure;
 use super::history::database;
-use super::observe::{
-    Broken, On, Place, Target, judge, targets, traced, until_interrupted, wanted,
-};
+use super::observe::{judge, traced, until_interrupted, wanted};
+use super::place::{Broken, On, Place, Target, targets};
 use crate::history::recorder::Recorder;
 use crate::outcome::Outcome;
 use crate::report::line::{Line, Scenario};

@@ -3,7 +3,7 @@
 //! here allocates, but for what is done before and after a program.
 
 use crate::settings::Changed;
-use crate::system_file;
+use crate::{harts, system_file};
 use anyhow::Result;
 use operations::StepResult;
 use std::ffi::CStr;
@@ -112,9 +112,7 @@ fn begin() -> Result<(), i32> {
     set("state", b"on")?;
     let mut path = [0; 128];
     let pid = system_file::number(c_path(&mut path, &[KDAMOND, "pid"])?)?;
-    let hart: u64 = 1;
-    // SAFETY: a mask of one word.
-    unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<u64>(), &hart) };
+    harts::keep_kernel_thread(pid as i32);
     Ok(())
 }
 

@@ -59,6 +59,15 @@ pub fn pin(hart: usize) -> Result<()> {
         .with_context(|| format!("cannot pin to hart {hart}"))
 }
 
+/// Has a thread of the kernel's run where subjects do not, and nowhere else: one that moves to
+/// another hart within a function of tlbflush.c may fence other harts than where it entered it.
+/// Nothing here allocates.
+pub fn keep_kernel_thread(pid: i32) {
+    let hart: u64 = 1;
+    // SAFETY: a mask of one word.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<u64>(), &hart) };
+}
+
 /// Pins another thread of the calling process to one hart.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //! kswapd at work for as long as a step takes: watermarks rise above what is free, and fall again.
 //! Nothing here allocates.
 
-use crate::{system_file, thp};
+use crate::{harts, system_file, thp};
 use operations::{PAGE_SIZE, StepResult};
 use std::ffi::CStr;
 use std::thread::sleep;
@@ -60,6 +60,7 @@ fn below_low(kswapd: i32, wanted: u64) -> Result<(), i32> {
         return Err(libc::EINVAL);
     }
     let before = system_file::number(MIN_FREE_C)?;
+    harts::keep_kernel_thread(kswapd);
     set(MIN_FREE_C, 2 * (free + wanted) / 3)?;
     let slept = await_sleep();
     set(MIN_FREE_C, before)?;

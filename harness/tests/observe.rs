@@ -275,6 +275,9 @@ fn a_suite_that_is_none_is_told_before_anything_runs() {
         &["--suite", "stress", "--filter", "no-such-stressor"][..],
         &["--suite", "stress", "--replay", "file"],
         &["--suite", "stress", "--", "true"],
+        &["--board", "mine", "--", "true"],
+        &["--no-history", "--", "true"],
+        &["--history", "file", "--replay", "file"],
         &["--filter", "x", "--", "true"],
     ] {
         let (code, out, err) = observe(arguments);

@@ -284,10 +284,10 @@ pub struct ObserveArgs {
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Database that a suite's results are kept in (default: as for `nightly`)
-    #[arg(long, value_name = "FILE", requires = "suite")]
+    #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
     /// Keep nothing of a suite
-    #[arg(long, conflicts_with = "history", requires = "suite")]
+    #[arg(long, conflicts_with = "history")]
     pub no_history: bool,
     #[command(flatten)]
     #[expect(

@@ -37,6 +37,14 @@ const BUFFER: u32 = 262_144;
 
 /// Runs a command on kernels, and checks its trace.
 pub fn observe(args: &ObserveArgs) -> Result<u8, Failure> {
+    // clap requires nothing of what conflicts with what is there, as a suite with a command.
+    let kept = [&args.kept_as.board, &args.kept_as.line];
+    let keeps = args.history.is_some() || args.no_history || kept.iter().any(|name| name.is_some());
+    if keeps && args.suite.is_empty() {
+        let message =
+            "--history, --no-history, --board and --line are for the results of a --suite";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     if let Some(path) = &args.replay {
         return replay(args, path);
     }

@@ -42,11 +42,11 @@ pub fn free(kswapd: i32, pages: u64) -> StepResult {
 
 fn raise(kswapd: i32, pages: u64) -> Result<(), i32> {
     let wanted = pages * (PAGE_SIZE >> 10);
-    let pooled = system_file::number(POOL_C).unwrap_or(0);
-    let more = line(MEMINFO, b"MemFree:")?.saturating_sub(7 * wanted / 2) / POOLED;
-    if more == 0 {
+    // A kernel without hugetlb has no pool.
+    let Ok(pooled) = system_file::number(POOL_C) else {
         return below_low(kswapd, wanted);
-    }
+    };
+    let more = line(MEMINFO, b"MemFree:")?.saturating_sub(7 * wanted / 2) / POOLED;
     set(POOL_C, pooled + more)?;
     let done = below_low(kswapd, wanted);
     set(POOL_C, pooled)?;

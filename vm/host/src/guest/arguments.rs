@@ -105,7 +105,7 @@ fn accelerator(config: &GuestConfig) -> Vec<OsString> {
 }
 
 /// Without physical memory protection, which nothing here uses, and which an emulated hart looks at
-/// whenever it fills its TLB: a run takes a twelfth less.
+/// whenever it fills its TLB: a run takes a twentieth less.
 fn processors(config: &GuestConfig) -> Vec<OsString> {
     let harts = config.harts.to_string();
     let (model, properties) = config.cpu.split_once(',').unwrap_or((&config.cpu, ""));
